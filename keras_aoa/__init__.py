@@ -1,0 +1,20 @@
+"""Areas of Attention for image captioning (ICCV 2017), for Keras 3 and TensorFlow."""
+
+__version__ = "0.1.0"
+
+
+def load(run):
+    """Load a trained run, ready to caption images.
+
+    Args:
+        run: The run's folder.
+
+    Returns:
+        `keras_aoa.captioning.ImageCaptioner`.
+
+    Raises:
+        UserError: no run there, nothing trained, or files that do not belong together.
+    """
+    from keras_aoa.captioning import ImageCaptioner
+
+    return ImageCaptioner(run)

@@ -1,0 +1,120 @@
+"""Captions for images of one's own, from Python."""
+
+import os
+import pathlib
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from keras_aoa.data.images import decode, prepare, read_image, to_original, window
+from keras_aoa.errors import UserError
+from keras_aoa.evaluation.generate import Generated, Generator
+from keras_aoa.run import Run
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption and where the model looked.
+
+    `text`; `log_prob`, a natural logarithm; `words`, and for each of them its weights over the
+    regions, `attention (words, r)`; `boxes (r, 4, 2)`, corners (x, y) clockwise from the top
+    left, in 0..1 of the upright image.
+    """
+
+    text: str
+    log_prob: float
+    words: tuple[str, ...]
+    attention: np.ndarray
+    boxes: np.ndarray
+    _generated: Generated
+    _image: np.ndarray
+    _window: np.ndarray
+
+    def picture(self, path=None, title=None):
+        """Draw where the model looked for each word, `(height, width, 3)` uint8; PNG to `path`."""
+        from keras_aoa.evaluation.pictures import attention_picture
+
+        return attention_picture(self._image, self._generated, self._window, path, title)
+
+
+class ImageCaptioner:
+    """A trained run as a captioner of images.
+
+    Args:
+        run: The run's folder.
+        beam: Hypotheses kept for an image; the run's own setting if None.
+        length_penalty: See `models.search.search`; the run's own setting if None.
+        stride: Steps between regions on the activation map; the run's own setting if None.
+
+    Raises:
+        UserError: no run there, nothing trained, or files that do not belong together.
+    """
+
+    def __init__(self, run, beam=None, length_penalty=None, stride=None):
+        run = Run(run)
+        self.settings = run.image_settings
+        self.captioner = run.load_captioner()
+        self.generator = Generator.of(
+            self.captioner,
+            run.vocabulary,
+            run.configuration,
+            beam=beam,
+            length_penalty=length_penalty,
+            stride=stride,
+        )
+
+    def caption(self, image):
+        """The best `Caption` of an image: a path, a file's bytes, or `(h, w, 3)` uint8 RGB.
+
+        Raises:
+            UserError: no such file, or not a picture.
+        """
+        return self.captions(image)[0]
+
+    def captions(self, image):
+        """All hypotheses of the search for an image, best first: a list of `Caption`."""
+        pixels = read_pixels(image)
+        seen = window(*pixels.shape[:2], self.settings).numpy()
+        found = self.generator.all_beams(prepare(pixels, self.settings)[None], True)[0]
+        return [
+            Caption(
+                generated.caption,
+                generated.log_prob,
+                generated.words,
+                generated.attention,
+                to_original(generated.boxes, seen),
+                generated,
+                pixels,
+                seen,
+            )
+            for generated in found
+        ]
+
+
+def read_pixels(image):
+    """Upright pixels, `(h, w, 3)` uint8, of a path, a file's bytes or an array.
+
+    Raises:
+        UserError: naming the file, or the array's shape and dtype.
+    """
+    try:
+        if isinstance(image, str | os.PathLike):
+            if not pathlib.Path(image).is_file():
+                raise UserError(f"{image}: expected an image, found no file.")
+            return read_image(image)
+        if isinstance(image, bytes):
+            return decode(image).numpy()
+    except (tf.errors.InvalidArgumentError, tf.errors.PermissionDeniedError):
+        name = "the bytes" if isinstance(image, bytes) else image
+        raise UserError(
+            f"{name}: expected a JPEG, PNG, GIF, BMP or WebP picture, received a damaged file or "
+            "another format; convert it."
+        ) from None
+    pixels = np.asarray(image)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+        raise UserError(
+            f"caption: expected RGB pixels (height, width, 3) in uint8, received shape "
+            f"{pixels.shape} in {pixels.dtype}; convert them, or give the file's path."
+        )
+    return pixels

@@ -1,0 +1,70 @@
+"""What every command shares: settings from the command line, mistakes told in one line."""
+
+import contextlib
+import io
+import os
+import re
+import sys
+
+from keras_aoa.errors import UserError
+from keras_aoa.suggestions import closest
+
+
+def parse(settings_class, program, arguments, default=None):
+    """Read command-line arguments into a dataclass; its field docstrings are the help.
+
+    Args:
+        settings_class: A dataclass.
+        program: Name of the command.
+        arguments: List of strings.
+        default: An instance whose values are the defaults; the class's own if None.
+
+    Raises:
+        UserError: an unknown argument (with the nearest known one), a value of a wrong type.
+    """
+    import tyro
+
+    options = {} if default is None else {"default": default}
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            settings, unknown = tyro.cli(
+                settings_class, prog=program, args=arguments, return_unknown_args=True, **options
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise UserError(f"{program}: {_first_sentence(said.getvalue())}") from None
+    if unknown:
+        known = [name.replace("_", "-") for name in settings_class.__dataclass_fields__]
+        name = unknown[0].lstrip("-").split("=")[0]
+        if not unknown[0].startswith("-"):
+            raise UserError(f"{program}: unexpected argument {unknown[0]!r}; see {program} --help.")
+        raise UserError(
+            f"{program}: unknown setting {unknown[0]!r}. {closest(name.replace('_', '-'), known)}"
+        )
+    return settings
+
+
+def run(main, arguments=None):
+    """Call a command's `main(arguments)`; ends the process with 0, or 2 for a user's mistake."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        main(sys.argv[1:] if arguments is None else arguments)
+    except UserError as mistake:
+        print(mistake, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _first_sentence(box):
+    """The text of a framed message, up to its first rule, as one line."""
+    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()[1:]]
+    text = []
+    for line in lines:
+        if line.startswith("─"):
+            break
+        text.append(line)
+    return " ".join(text)

@@ -1,0 +1,151 @@
+"""What an image file says of itself before it is decoded, read with TensorFlow operations alone.
+
+`tf.io.decode_image` ignores the EXIF orientation, allocates whatever size a header declares, and
+TensorFlow 2.21 writes past its buffer on animated WebP. All of it is settled here, in the graph, so
+that a SavedModel needs no Python for it.
+
+Sources: JPEG, ITU-T T.81 annex B; Exif 2.32, CIPA DC-008, 4.5 and 4.6; PNG, third edition, 5 and
+11.3.4.5; WebP container, RFC 9649, 2.7.
+"""
+
+import tensorflow as tf
+
+MAX_PIXELS = 2**27  # 134 megapixels: above the 108 of a phone, 400 MB once decoded
+MAX_BLOCKS = 100  # EXIF stands among a file's first blocks; a hostile file has no end of them
+
+_EXIF = int.from_bytes(b"Exif\0\0")
+_ORIENTATION, _SHORT = 0x0112, 3
+
+
+def check_header(image_bytes):
+    """Returns `image_bytes`, a scalar string, or fails with an `InvalidArgumentError`.
+
+    Refused are images of more than `MAX_PIXELS` pixels and animated WebP. BMP needs no check, its
+    pixels are all in the file, nor WebP, which ends at 16383 x 16383.
+    """
+    data = _bytes(tf.strings.substr(image_bytes, 0, 32))
+
+    def jpeg_pixels():
+        return tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(image_bytes)[:2], tf.int64))
+
+    pixels = tf.case(
+        [
+            (_is_jpeg(data), jpeg_pixels),
+            (_is_png(data), lambda: _number(data, 16, 4) * _number(data, 20, 4)),
+            (_is(data, 0, b"GIF8"), lambda: _number(data, 6, 2, True) * _number(data, 8, 2, True)),
+        ],
+        default=lambda: tf.constant(0, tf.int64),
+    )
+    animated = _is_webp(data) & _is(data, 12, b"VP8X") & (_number(data, 20, 1) & 2 > 0)
+    small = tf.debugging.Assert(
+        pixels <= MAX_PIXELS, [f"the image declares more than {MAX_PIXELS} pixels:", pixels]
+    )
+    still = tf.debugging.Assert(~animated, ["animated WebP is not supported"])
+    with tf.control_dependencies([check for check in (small, still) if check is not None]):
+        return tf.identity(image_bytes)
+
+
+def orientation(image_bytes):
+    """EXIF orientation of a JPEG, PNG or WebP file: an int32 scalar, 1 to 8.
+
+    It is 1, upright, where the file says nothing, and where its EXIF is damaged.
+    """
+    # Most files hold no EXIF, and a search costs a tenth of the walk from block to block.
+    mentioned = tf.strings.regex_full_match(image_bytes, r"\C*(?i:exif)\C*")
+    return tf.cond(mentioned, lambda: _walk(image_bytes), lambda: 1)
+
+
+def _walk(image_bytes):
+    data = _bytes(image_bytes)
+    exif = tf.case(
+        [
+            (_is_jpeg(data), lambda: _find_exif(data, 2, _jpeg_block)),
+            (_is_png(data), lambda: _find_exif(data, 8, _png_block)),
+            (_is_webp(data), lambda: _find_exif(data, 12, _webp_block)),
+        ],
+        default=lambda: tf.zeros(2, tf.int64),
+    )
+    return _tiff_orientation(_bytes(tf.strings.substr(image_bytes, exif[0], exif[1])))
+
+
+def _bytes(text):
+    # One zero more than there are bytes, for `_number` to read wherever it is sent past the end.
+    return tf.concat([tf.io.decode_raw(text, tf.uint8), [tf.constant(0, tf.uint8)]], 0)
+
+
+def _number(data, at, length, little_endian=False):
+    """Unsigned int64 held in `length` bytes from `at`, any shape; bytes past the end are 0."""
+    digits = tf.range(length, dtype=tf.int64)
+    at = tf.convert_to_tensor(at, tf.int64)[..., None] + digits
+    values = tf.gather(data, tf.minimum(at, tf.size(data, tf.int64) - 1))
+    shifts = 8 * tf.where(little_endian, digits, length - 1 - digits)
+    return tf.reduce_sum(tf.bitwise.left_shift(tf.cast(values, tf.int64), shifts), -1)
+
+
+def _is(data, at, text):
+    return _number(data, at, len(text)) == int.from_bytes(text)
+
+
+def _is_jpeg(data):
+    return _is(data, 0, b"\xff\xd8\xff")
+
+
+def _is_png(data):
+    return _is(data, 0, b"\x89PNG")
+
+
+def _is_webp(data):
+    return _is(data, 0, b"RIFF") & _is(data, 8, b"WEBP")
+
+
+# A block's reader tells: does it hold EXIF, where does its content begin and end, where does the
+# next block begin, and can EXIF still come.
+
+
+def _jpeg_block(data, at):
+    marker = _number(data, at, 2)
+    end = at + 2 + _number(data, at + 2, 2)
+    exif = (marker == 0xFFE1) & (_number(data, at + 4, 6) == _EXIF)
+    filler = marker == 0xFFFF
+    scan_begins = marker == 0xFFDA
+    return exif, at + 4, end, tf.where(filler, at + 1, end), (marker > 0xFF00) & ~scan_begins
+
+
+def _png_block(data, at):
+    end = at + 8 + _number(data, at, 4)
+    return _is(data, at + 4, b"eXIf"), at + 8, end, end + 4, ~_is(data, at + 4, b"IDAT")
+
+
+def _webp_block(data, at):
+    end = at + 8 + _number(data, at + 4, 4, little_endian=True)
+    return _is(data, at, b"EXIF"), at + 8, end, end + end % 2, True
+
+
+def _find_exif(data, first_block, read_block):
+    """Start and length of the TIFF structure with the EXIF tags; (0, 0) where there is none."""
+    size = tf.size(data, tf.int64) - 1
+
+    def step(at, _):
+        exif, start, end, following, more = read_block(data, at)
+        start = tf.minimum(start + 6 * tf.cast(_number(data, start, 6) == _EXIF, tf.int64), size)
+        found = tf.where(exif, tf.stack([start, tf.maximum(end - start, 0)]), 0)
+        return tf.where(exif | ~tf.convert_to_tensor(more), size, following), found
+
+    return tf.while_loop(
+        lambda at, _: at < size,
+        step,
+        (tf.constant(first_block, tf.int64), tf.zeros(2, tf.int64)),
+        maximum_iterations=MAX_BLOCKS,
+    )[1]
+
+
+def _tiff_orientation(tiff):
+    """Orientation in the first directory of a TIFF structure, `(bytes + 1,)` as of `_bytes`."""
+    little = _is(tiff, 0, b"II")
+    valid = (little | _is(tiff, 0, b"MM")) & (_number(tiff, 2, 2, little) == 42)
+    directory = _number(tiff, 4, 4, little)
+    entries = directory + 2 + 12 * tf.range(_number(tiff, directory, 2, little))
+    tags, types, values = (_number(tiff, entries + place, 2, little) for place in (0, 2, 8))
+    found = tf.boolean_mask(values, (tags == _ORIENTATION) & (types == _SHORT))
+    value = tf.concat([found, [1]], 0)[0]
+    return tf.cast(tf.where(valid & (value >= 1) & (value <= 8), value, 1), tf.int32)

@@ -1,0 +1,141 @@
+"""The one preprocessing of training, evaluation, captioning and export: bytes to network input.
+
+Only TensorFlow operations, so that a SavedModel does the same without Python.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import tensorflow as tf
+
+from keras_aoa.data import image_headers
+from keras_aoa.errors import UserError
+
+Fit = Literal["crop", "stretch"]
+SMALLEST, LARGEST = 16, 4096
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """How an image is brought to the network's square input.
+
+    Args:
+        size: Height and width of the input, pixels.
+        fit: `crop` keeps the shape of things and sees the central square, its side the image's
+            short side, as the paper does; `stretch` sees the whole image.
+
+    Raises:
+        UserError: A value out of range.
+    """
+
+    size: int = 224
+    fit: Fit = "crop"
+
+    def __post_init__(self):
+        if not isinstance(self.size, int) or not SMALLEST <= self.size <= LARGEST:
+            raise UserError(
+                f"image size: expected a whole number of pixels from {SMALLEST} to {LARGEST}, "
+                f"received {self.size!r}; the paper's is 224."
+            )
+        if self.fit not in get_args(Fit):
+            raise UserError(
+                f"image fit: expected {' or '.join(map(repr, get_args(Fit)))}, "
+                f"received {self.fit!r}; the paper's is 'crop'."
+            )
+
+
+def decode(image_bytes):
+    """The upright picture in a JPEG, PNG, GIF, BMP or WebP file.
+
+    Grey and CMYK become RGB, 16 bits become 8, transparency becomes white, an animated GIF its
+    first frame. A BMP's palette is not applied.
+
+    Args:
+        image_bytes: The file's content, a scalar string.
+
+    Returns:
+        RGB, `(height, width, 3)`, uint8.
+
+    Raises:
+        tf.errors.InvalidArgumentError: No such file, a damaged one, an animated WebP, or more
+            than `image_headers.MAX_PIXELS` pixels.
+    """
+    image_bytes = image_headers.check_header(image_bytes)
+    image = tf.cond(
+        tf.strings.substr(image_bytes, 0, 3) == b"\xff\xd8\xff",
+        # As exact as other libraries, pixel for pixel; the default saves no time here.
+        lambda: tf.io.decode_jpeg(image_bytes, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: _decode_other(image_bytes),
+    )
+    return _turn(image, image_headers.orientation(image_bytes))
+
+
+def _decode_other(image_bytes):
+    image = tf.io.decode_image(image_bytes, channels=0, expand_animations=False)
+    # A BMP's fourth byte is unused, and commonly 0.
+    return _on_white(image, has_alpha=tf.strings.substr(image_bytes, 0, 2) != b"BM")
+
+
+def _on_white(image, has_alpha):
+    """RGB of an image of 1 to 4 channels; of 2 and 4 the last is alpha where it `has_alpha`."""
+    channels = tf.shape(image)[2]
+    rgb = tf.cond(
+        channels < 3, lambda: tf.tile(image[:, :, :1], (1, 1, 3)), lambda: image[:, :, :3]
+    )
+
+    def blend():
+        alpha = tf.cast(image[:, :, -1:], tf.float32) / 255
+        return tf.cast(tf.round(alpha * tf.cast(rgb, tf.float32) + (1 - alpha) * 255), tf.uint8)
+
+    return tf.cond(has_alpha & (channels % 2 == 0), blend, lambda: rgb)
+
+
+def _turn(image, orientation):
+    """Upright `image (height, width, 3)` from its EXIF orientation, 1 to 8."""
+
+    def one_of(*values):
+        return tf.reduce_any(orientation == values)
+
+    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+    image = tf.cond(one_of(2, 3, 6, 7), lambda: tf.reverse(image, [1]), lambda: image)
+    image = tf.cond(one_of(3, 4, 7, 8), lambda: tf.reverse(image, [0]), lambda: image)
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def prepare(image, settings):
+    """The network's input, `(size, size, 3)` RGB in 0..255, float32, of `image (height, width, 3)`.
+
+    Values are whole numbers, so that what is cached as uint8 equals what is served. The centre is
+    cut out before it is scaled (bilinear, antialiased): no shape of image takes more memory than
+    the image itself.
+    """
+    if settings.fit == "crop":
+        top, left, side = _central_square(tf.shape(image)[0], tf.shape(image)[1])
+        image = image[top : top + side, left : left + side]
+    size = (settings.size, settings.size)
+    image = tf.round(tf.image.resize(image, size, method="bilinear", antialias=True))
+    return tf.ensure_shape(image, (*size, 3))
+
+
+def window(height, width, settings):
+    """What the network sees of an image: `(4,)` float32, x0, y0, x1, y1 in 0..1 of the original."""
+    if settings.fit == "stretch":
+        return tf.constant([0.0, 0.0, 1.0, 1.0])
+    top, left, side = _central_square(height, width)
+    corners = tf.cast(tf.stack([left, top, left + side, top + side]), tf.float32)
+    return corners / tf.cast(tf.stack([width, height, width, height]), tf.float32)
+
+
+def _central_square(height, width):
+    side = tf.minimum(height, width)
+    return (height - side) // 2, (width - side) // 2, side
+
+
+def to_original(corners, window):
+    """Maps points from 0..1 of the network's input to 0..1 of the upright original.
+
+    Args:
+        corners: x and y, `(..., 2)`, array or tensor; may lie outside 0..1.
+        window: As of `window`, `(4,)`, or any shape `(..., 4)` that broadcasts against `corners`.
+    """
+    return window[..., :2] + corners * (window[..., 2:] - window[..., :2])

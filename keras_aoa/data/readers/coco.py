@@ -1,0 +1,155 @@
+"""COCO's captions and, where they lie beside, its objects with boxes.
+
+Source: Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015,
+arXiv:1504.00325; the layout of cocodataset.org's archives.
+"""
+
+import contextlib
+import io
+import pathlib
+import re
+from typing import Any
+
+from keras_aoa.data.examples import CaptionData, Example, NamedObject
+from keras_aoa.data.readers.files import (
+    clip,
+    described,
+    entries,
+    first_three,
+    inside,
+    locate,
+    read_json,
+)
+from keras_aoa.errors import UserError
+
+CAPTION_FILE = re.compile(r"captions_(train|val)(2014|2017)\.json")
+IMAGE_FIELDS: dict[str, Any] = {"id": (int, str), "file_name": str}
+CAPTION_FIELDS: dict[str, Any] = {"id": int, "image_id": (int, str), "caption": str}
+SIZE_FIELDS: dict[str, Any] = {"id": (int, str), "width": int, "height": int}
+OBJECT_FIELDS: dict[str, Any] = {
+    "id": int,
+    "image_id": (int, str),
+    "category_id": int,
+    "bbox": list,
+}
+CATEGORY_FIELDS: dict[str, Any] = {"id": int, "name": str}
+
+
+def read_coco(
+    annotations: pathlib.Path, year: str, images: str | None = None, objects: bool = True
+) -> CaptionData:
+    """COCO's own splits train and val, as far as their captions and images are there.
+
+    Args:
+        annotations: Folder of `captions_train2017.json` and the like. The images are in
+            `train2017/` and `val2017/` beside it, or in those folders below `images/`.
+        year: 2014 or 2017.
+        images: Folder of `train2017/` and `val2017/`, if it is elsewhere.
+        objects: Whether to read `instances_*.json` too, if there: for all of COCO that takes
+            about a minute and 4 GB for a while.
+
+    Raises:
+        UserError: JSON of another shape, an image id twice, a caption of no image, an image
+            without captions; as `locate`.
+    """
+    splits: dict[str, tuple[Example, ...]] = {}
+    for split in ("train", "val"):
+        path = annotations / f"captions_{split}{year}.json"
+        if path.exists():
+            boxes = annotations / f"instances_{split}{year}.json"
+            things = read_objects(boxes) if objects and boxes.exists() else {}
+            splits[split] = _read_split(path, f"{split}{year}", things)
+    root = annotations.parent if annotations.name == "annotations" else annotations
+    return locate(
+        CaptionData(f"coco{year}", splits),
+        [pathlib.Path(images)] if images else [root, root / "images"],
+        source=annotations,
+        complete=False,
+    )
+
+
+def _read_split(
+    path: pathlib.Path, folder: str, things: dict[int | str, tuple[NamedObject, ...]]
+) -> tuple[Example, ...]:
+    document = read_json(path)
+    listed = entries(document, "images", IMAGE_FIELDS, path)
+    captions = entries(document, "annotations", CAPTION_FIELDS, path)
+    index = _index(images=listed, annotations=captions)
+    if len(index.imgs) != len(listed):
+        known: set[int | str] = set()
+        twice = [i["id"] for i in listed if i["id"] in known or known.add(i["id"])]
+        raise UserError(
+            f"{path}: expected each image id once, received {first_three(twice)} again."
+        )
+    strays = {caption["image_id"] for caption in captions} - set(index.imgs)
+    if strays:
+        raise UserError(
+            f"{path}: expected captions of listed images, received {len(strays)} other image ids: "
+            f"{first_three(sorted(strays, key=str))}."
+        )
+    return tuple(
+        described(
+            image["id"],
+            f"{folder}/{inside(image['file_name'], str(path))}",
+            [caption["caption"] for caption in index.imgToAnns.get(image["id"], ())],
+            str(path),
+            objects=things.get(image["id"], ()),
+        )
+        for image in listed
+    )
+
+
+def read_objects(path: str | pathlib.Path) -> dict[int | str, tuple[NamedObject, ...]]:
+    """The objects of each image in an `instances_*.json`, for those images that have any.
+
+    Nouns are the category's name and its last word ("dining table", "table"). Boxes around a
+    crowd, without an area or outside the image are left out; the others are clipped to it.
+
+    Raises:
+        UserError: JSON of another shape, an unknown image or category.
+    """
+    path = pathlib.Path(path)
+    document = read_json(path)
+    index = _index(
+        images=entries(document, "images", SIZE_FIELDS, path),
+        annotations=entries(document, "annotations", OBJECT_FIELDS, path),
+        categories=entries(document, "categories", CATEGORY_FIELDS, path),
+    )
+    nouns = {key: _nouns(category["name"]) for key, category in index.cats.items()}
+    found: dict[int | str, tuple[NamedObject, ...]] = {}
+    for image_id, annotations in index.imgToAnns.items():
+        things = []
+        size = index.imgs.get(image_id, {"width": 0, "height": 0})
+        for annotation in annotations:
+            named = nouns.get(annotation["category_id"])
+            try:
+                x, y, width, height = annotation["bbox"]
+                x0, x1 = (min(max(v / size["width"], 0.0), 1.0) for v in (x, x + width))
+                y0, y1 = (min(max(v / size["height"], 0.0), 1.0) for v in (y, y + height))
+            except (TypeError, ValueError, ZeroDivisionError):
+                named = None
+            if not named:
+                raise UserError(
+                    f"{path}: expected a listed image and category and a box x, y, width, height, "
+                    f"received {clip({key: annotation[key] for key in OBJECT_FIELDS}, 120)}."
+                )
+            if x0 < x1 and y0 < y1 and not annotation.get("iscrowd"):
+                things.append(NamedObject(named, frozenset(), (x0, y0, x1, y1)))
+        if things:
+            found[image_id] = tuple(things)
+    return found
+
+
+def _nouns(category: str) -> frozenset[str]:
+    # The last word alone names each of COCO's 80 categories but one.
+    return frozenset({category} if category == "hot dog" else {category, category.split()[-1]})
+
+
+def _index(**dataset: list[dict]) -> Any:
+    from pycocotools.coco import COCO
+
+    index = COCO()
+    index.dataset = dataset
+    with contextlib.redirect_stdout(io.StringIO()):
+        index.createIndex()
+    return index

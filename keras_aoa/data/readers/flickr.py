@@ -1,0 +1,127 @@
+"""Flickr token files, one caption a line: `image.jpg#0<TAB>A dog runs .`
+
+Source: Hodosh, Young and Hockenmaier, "Framing Image Description as a Ranking Task", JAIR 2013
+(Flickr8k); Young et al., "From image descriptions to visual denotations", TACL 2014 (Flickr30k).
+"""
+
+import io
+import pathlib
+
+from keras_aoa.data.examples import CaptionData
+from keras_aoa.data.readers.files import (
+    clip,
+    described,
+    first_three,
+    inside,
+    locate,
+    one_line,
+    read_text,
+)
+from keras_aoa.data.readers.splits import split_by_name
+from keras_aoa.errors import UserError
+
+PUBLIC = {
+    "Flickr8k.token.txt": "flickr8k",
+    "results_20130124.token": "flickr30k",
+    "results_20130124.token.gz": "flickr30k",
+}
+SPLIT_FILES = {
+    "train": "Flickr_8k.trainImages.txt",
+    "val": "Flickr_8k.devImages.txt",
+    "test": "Flickr_8k.testImages.txt",
+}
+# "Flicker8k" is how the published archive spells its folder.
+IMAGE_FOLDERS = {
+    "flickr8k": ("images", "Flicker8k_Dataset", "Flickr8k_Dataset", "."),
+    "flickr30k": ("images", "flickr30k-images", "flickr30k_images", "."),
+}
+
+
+def is_token_file(name: str) -> bool:
+    """Whether a file of this name holds captions as people wrote them."""
+    # Flickr8k comes with a second file whose words are reduced to their stems.
+    return name.endswith((".token", ".token.txt", ".token.gz")) and ".lemma." not in name
+
+
+def read_captions(path: str | pathlib.Path) -> dict[str, list[str]]:
+    """The captions of each image in a token file, in the file's order; no image need exist.
+
+    Raises:
+        UserError: a line of another form, an empty caption, or the same number twice.
+    """
+    path = pathlib.Path(path)
+    captions: dict[str, list[str]] = {}
+    numbers: set[str] = set()
+    for line_number, line in enumerate(io.StringIO(read_text(path)), start=1):
+        if not line.strip():
+            continue
+        key, tab, caption = line.partition("\t")
+        name, sharp, number = key.rpartition("#")
+        caption = one_line(caption)
+        where = f"{path} line {line_number}"
+        if not (tab and sharp and number.isdecimal() and caption):
+            raise UserError(
+                f"{where}: expected 'image.jpg#0<TAB>caption', received {clip(line.rstrip())}; "
+                "add what is missing or remove the line."
+            )
+        if key in numbers:
+            raise UserError(
+                f"{where}: expected each image's captions to have different numbers, "
+                f"received {clip(key)} again; number it anew."
+            )
+        numbers.add(key)
+        captions.setdefault(inside(name, where), []).append(caption)
+    return captions
+
+
+def read_flickr(path: pathlib.Path, images: str | None = None) -> CaptionData:
+    """A token file with the images and, if there are any, Flickr8k's lists of splits beside it.
+
+    Without lists the split follows from the images' names (`split_by_name`); Flickr30k has none
+    of its own. Images in no list are left out. An image's id is its file name.
+
+    Raises:
+        UserError: as `read_captions` and `locate`; a listed image has no captions or is listed
+            twice.
+    """
+    name = PUBLIC.get(path.name, path.resolve().parent.name)
+    captions = read_captions(path)
+    listed = _listed(path.parent, captions)
+    chosen = [image for names in listed.values() for image in names] or captions
+    examples = {image: described(image, image, captions[image], str(path)) for image in chosen}
+    if listed:
+        splits = {split: tuple(examples[n] for n in names) for split, names in listed.items()}
+    else:
+        splits = split_by_name(examples.values(), path)
+    folders = [path.parent / folder for folder in IMAGE_FOLDERS.get(name, ("images", "."))]
+    return locate(
+        CaptionData(name, splits),
+        [pathlib.Path(images)] if images else folders,
+        source=path,
+        complete=path.name not in PUBLIC,
+    )
+
+
+def _listed(folder: pathlib.Path, captions: dict[str, list[str]]) -> dict[str, list[str]]:
+    splits: dict[str, list[str]] = {}
+    seen: dict[str, str] = {}
+    for split, file_name in SPLIT_FILES.items():
+        path = folder / file_name
+        if not path.exists():
+            continue
+        names = [line.strip() for line in read_text(path).split("\n") if line.strip()]
+        for name in names:
+            if name in seen:
+                raise UserError(
+                    f"{path}: expected each image once, received {clip(name)} again "
+                    f"(also in {seen[name]}); remove one of the two."
+                )
+            seen[name] = file_name
+        silent = [name for name in names if name not in captions]
+        if silent:
+            raise UserError(
+                f"{path}: {len(silent)} of its {len(names)} images have no captions: "
+                f"{first_three(silent)}; add captions or remove them from the list."
+            )
+        splits[split] = names
+    return splits

@@ -1,0 +1,74 @@
+"""Karpathy's splits of COCO, Flickr8k and Flickr30k: one JSON file with captions.
+
+Source: Karpathy and Fei-Fei, "Deep visual-semantic alignments for generating image descriptions",
+CVPR 2015; the files of `caption_datasets.zip`.
+"""
+
+import pathlib
+from typing import Any
+
+from keras_aoa.data.examples import CaptionData, Example
+from keras_aoa.data.readers.files import (
+    clip,
+    described,
+    entries,
+    inside,
+    locate,
+    read_json,
+)
+from keras_aoa.data.readers.flickr import IMAGE_FOLDERS
+from keras_aoa.errors import UserError
+
+SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
+
+
+def read_karpathy(
+    path: pathlib.Path, images: str | None = None, restval: bool = True
+) -> CaptionData:
+    """A file `dataset_NAME.json` with its images beside it.
+
+    Args:
+        path: The file.
+        images: Folder of images, if it is not beside the file.
+        restval: Whether the 30,504 COCO images called `restval` join the split train.
+
+    Image ids are COCO's numbers, or the file name where there is none (Flickr).
+
+    Raises:
+        UserError: another shape, an image twice, an image without captions; as `locate`.
+    """
+    document = read_json(path)
+    fields: dict[str, Any] = {"filename": str, "split": str, "sentences": list}
+    splits: dict[str, list[Example]] = {}
+    seen: set[int | str] = set()
+    for index, image in enumerate(entries(document, "images", fields, path)):
+        where = f"{path} images[{index}]"
+        if image["split"] not in SPLITS:
+            raise UserError(
+                f"{where}: expected a split {', '.join(SPLITS)}, received {clip(image['split'])}."
+            )
+        if image["split"] == "restval" and not restval:
+            continue
+        folder, number = image.get("filepath", ""), image.get("cocoid")
+        if not isinstance(folder, str) or not isinstance(number, int | None):
+            raise UserError(
+                f"{where}: expected a text 'filepath' and a whole number 'cocoid', if any, "
+                f"received {clip(folder)} and {clip(number)}."
+            )
+        name = inside(f"{folder}/{image['filename']}" if folder else image["filename"], where)
+        image_id = name if number is None else number
+        if image_id in seen:
+            raise UserError(f"{where}: expected each image once, received {image_id} again.")
+        seen.add(image_id)
+        sentences = entries(image, "sentences", {"raw": str}, pathlib.Path(where))
+        captions = [sentence["raw"] for sentence in sentences]
+        example = described(image_id, name, captions, where)
+        splits.setdefault(SPLITS[image["split"]], []).append(example)
+    name = str(document.get("dataset") or path.stem.removeprefix("dataset_"))
+    folders = [path.parent / folder for folder in IMAGE_FOLDERS.get(name, ("images", "."))]
+    return locate(
+        CaptionData(name, {split: tuple(examples) for split, examples in splits.items()}),
+        [pathlib.Path(images)] if images else folders,
+        source=path,
+        complete=False,
+    )

@@ -1,0 +1,88 @@
+"""Own photographs: a folder with `captions.csv`, one caption a line.
+
+image,caption,split          the column `split` may be absent
+beach/1.jpg,"a dog, running",train
+"""
+
+import csv
+import io
+import pathlib
+
+from keras_aoa.data.examples import CaptionData, Example
+from keras_aoa.data.readers.files import clip, described, inside, locate, one_line, read_text
+from keras_aoa.data.readers.splits import split_by_name
+from keras_aoa.errors import UserError
+
+COLUMNS = ["image", "caption", "split"]
+SPLITS = {"train": "train", "val": "val", "dev": "val", "test": "test"}
+
+
+def read_own(path: pathlib.Path, images: str | None = None) -> CaptionData:
+    """`captions.csv` with its images beside it or in `images/`; several lines, several captions.
+
+    Without a column `split`, the split follows from the images' names (`split_by_name`). An
+    image's id is its name in the file. Each image must exist.
+
+    Raises:
+        UserError: no header, a line with too many or too few columns, an empty caption, an
+            unknown split, an image in two splits; as `locate`.
+    """
+    captions: dict[str, list[str]] = {}
+    split_of: dict[str, str] = {}
+    rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
+        header = [cell.strip() for cell in next(rows, [])]
+        if header not in (COLUMNS[:2], COLUMNS):
+            raise UserError(
+                f"{path} line 1: expected the header 'image,caption' or 'image,caption,split', "
+                f"received {clip(','.join(header))}; write it as the first line."
+            )
+        for row in rows:
+            if row:
+                where = f"{path} line {rows.line_num}"
+                _add_row([cell.strip() for cell in row], header, where, captions, split_of)
+    except csv.Error as error:
+        raise UserError(
+            f"{path} line {rows.line_num}: expected comma-separated values, received '{error}'; "
+            'quote a caption as "a ""quoted"" word".'
+        ) from None
+
+    examples = [described(name, name, texts, str(path)) for name, texts in captions.items()]
+    if "split" in header:
+        parts: dict[str, list[Example]] = {}
+        for example in examples:
+            parts.setdefault(split_of[example.path], []).append(example)
+        splits = {split: tuple(part) for split, part in parts.items()}
+    else:
+        splits = split_by_name(examples, path)
+    return locate(
+        CaptionData(path.resolve().parent.name, splits),
+        [pathlib.Path(images)] if images else [path.parent, path.parent / "images"],
+        source=path,
+        complete=True,
+    )
+
+
+def _add_row(
+    row: list[str],
+    header: list[str],
+    where: str,
+    captions: dict[str, list[str]],
+    split_of: dict[str, str],
+) -> None:
+    if len(row) != len(header) or not one_line(row[1]):
+        raise UserError(
+            f"{where}: expected '{','.join(header)}', received {clip(','.join(row))}; "
+            "add what is missing, quote a caption that has a comma, or remove the line."
+        )
+    name = inside(row[0], where)
+    captions.setdefault(name, []).append(row[1])
+    if len(row) == 2:
+        return
+    if row[2] not in SPLITS:
+        raise UserError(f"{where}: expected a split {', '.join(SPLITS)}, received {clip(row[2])}.")
+    if split_of.setdefault(name, SPLITS[row[2]]) != SPLITS[row[2]]:
+        raise UserError(
+            f"{where}: expected {name} in one split, received {split_of[name]} and "
+            f"{SPLITS[row[2]]}; choose one."
+        )

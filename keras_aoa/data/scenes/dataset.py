@@ -1,0 +1,170 @@
+"""The drawn data set as files: PNG pictures and one json file with all that is told of them."""
+
+import hashlib
+import json
+import pathlib
+import random
+import tempfile
+from dataclasses import asdict, dataclass
+
+from keras_aoa.data.examples import CaptionData, Example, NamedObject, Phrase
+from keras_aoa.errors import UserError
+
+FORMAT_VERSION = 1  # to be raised whenever the same settings would draw or tell something else
+CAPTIONS = 5
+SMALLEST_SIZE = 64
+FILE = "scenes.json"
+
+
+@dataclass(frozen=True)
+class ScenesSettings:
+    """What to draw.
+
+    Example i of a split depends on `seed`, `size`, the split and i alone: a larger set begins
+    with the smaller one.
+
+    Args:
+        seed: 0 or more; another seed gives other scenes.
+        train, val, test: Number of pictures of each split.
+        size: Side of the pictures in pixels.
+
+    Raises:
+        UserError: A number is too small.
+    """
+
+    seed: int = 0
+    train: int = 3000
+    val: int = 200
+    test: int = 400
+    size: int = 96
+
+    def __post_init__(self):
+        least = {"seed": 0, "train": 1, "val": 1, "test": 1, "size": SMALLEST_SIZE}
+        for name, value in asdict(self).items():
+            if value < least[name]:
+                raise UserError(
+                    f"scenes: expected {name} of {least[name]} or more; received {value}."
+                )
+
+
+def prepare(cache_folder: str | pathlib.Path, settings: ScenesSettings) -> CaptionData:
+    """Reads the data set from its folder inside `cache_folder`, which it draws if need be."""
+    described = json.dumps({"format": FORMAT_VERSION, **asdict(settings)}, sort_keys=True)
+    digest = hashlib.sha256(described.encode()).hexdigest()[:12]
+    folder = pathlib.Path(cache_folder) / f"scenes-{digest}"
+    if not folder.exists():
+        try:
+            write(folder, settings)
+        except UserError:
+            # Another process may have finished the same folder meanwhile; then read that.
+            if not (folder / FILE).exists():
+                raise
+    return read(folder)
+
+
+def write(folder: str | pathlib.Path, settings: ScenesSettings, progress: bool = True) -> None:
+    """Draws the data set into a new folder, which appears when it is whole.
+
+    Raises:
+        UserError: The folder exists and is not empty.
+    """
+    from tqdm import tqdm
+
+    folder = pathlib.Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    counts = {"train": settings.train, "val": settings.val, "test": settings.test}
+    splits: dict[str, list[dict]] = {split: [] for split in counts}
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside,
+        tqdm(total=sum(counts.values()), desc="drawing scenes", disable=not progress) as bar,
+    ):
+        whole = pathlib.Path(aside) / "whole"
+        for stream, (split, count) in enumerate(counts.items()):
+            (whole / split).mkdir(parents=True)
+            for index in range(count):
+                png, told = _draw_and_tell(settings, stream, index)
+                file = f"{split}/{index:06d}.png"
+                (whole / file).write_bytes(png)
+                splits[split].append({"id": f"{split}-{index:06d}", "file": file, **told})
+                bar.update()
+        content = {"format": FORMAT_VERSION, "settings": asdict(settings), "splits": splits}
+        (whole / FILE).write_text(json.dumps(content))
+        try:
+            whole.rename(folder)
+        except OSError as error:
+            raise UserError(
+                f"scenes: expected a new or empty folder; received {folder}; "
+                "remove it or choose another."
+            ) from error
+
+
+def _draw_and_tell(settings: ScenesSettings, stream: int, index: int) -> tuple[bytes, dict]:
+    """The PNG file of one example and the entry that tells of it."""
+    import cv2
+    import numpy as np
+
+    from keras_aoa.data.scenes import language
+    from keras_aoa.data.scenes.layout import draw_scene
+
+    rng = np.random.default_rng([settings.seed, stream, index])
+    scene, picture = draw_scene(settings.size, rng)
+    captions = language.tell(scene, CAPTIONS, random.Random(int(rng.integers(2**32))))
+    objects = [
+        {
+            "nouns": sorted(language.nouns(thing)),
+            "adjectives": sorted(language.adjectives(thing)),
+            "box": thing.box,
+        }
+        for thing in scene.things
+    ]
+    told = {
+        "objects": objects,
+        "captions": [{"text": text, "phrases": phrases} for text, phrases in captions],
+    }
+    return cv2.imencode(".png", picture[..., ::-1])[1].tobytes(), told
+
+
+def read(folder: str | pathlib.Path) -> CaptionData:
+    """Reads what `write` has written.
+
+    Raises:
+        UserError: There is no such data set, or it has another format version.
+    """
+    folder = pathlib.Path(folder)
+    try:
+        content = json.loads((folder / FILE).read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"scenes: expected a drawn data set; received {folder}, which has no {FILE}; "
+            "remove the folder and let it be drawn."
+        ) from error
+    if content["format"] != FORMAT_VERSION:
+        raise UserError(
+            f"scenes: expected format {FORMAT_VERSION}; received format {content['format']} in "
+            f"{folder}; remove the folder and let it be drawn anew."
+        )
+    return CaptionData(
+        name="scenes",
+        splits={
+            split: tuple(_example(folder, entry) for entry in entries)
+            for split, entries in content["splits"].items()
+        },
+    )
+
+
+def _example(folder: pathlib.Path, entry: dict) -> Example:
+    objects = tuple(
+        NamedObject(frozenset(item["nouns"]), frozenset(item["adjectives"]), tuple(item["box"]))
+        for item in entry["objects"]
+    )
+    return Example(
+        image_id=entry["id"],
+        path=str(folder / entry["file"]),
+        captions=tuple(caption["text"] for caption in entry["captions"]),
+        phrases=tuple(
+            Phrase(number, first, last, objects[index].box)
+            for number, caption in enumerate(entry["captions"])
+            for index, first, last in caption["phrases"]
+        ),
+        objects=objects,
+    )

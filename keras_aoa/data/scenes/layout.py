@@ -1,0 +1,219 @@
+"""Chooses the objects of a scene and where they stand.
+
+The first two objects, the pair, stand in one clear relation near the middle; the others lie
+around them, no larger, and touch nothing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from keras_aoa.data.scenes.backgrounds import HIDDEN_COLOURS, choose_background, paint_background
+from keras_aoa.data.scenes.draw import COLOURS, TEXTURES, Sprite, light, make_sprite, paste
+from keras_aoa.data.scenes.shapes import SHAPES
+
+RADIUS = {"big": 0.188, "medium": 0.13, "small": 0.086}  # parts of the picture's side
+RELATIONS = {"left": 0.36, "above": 0.26, "inside": 0.11, "on": 0.12, "under": 0.04, "behind": 0.11}
+SIZES_OF_PAIR = (("big", "big"), ("big", "medium"), ("medium", "medium"), ("medium", "small"))
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object as drawn; `box` bounds what is visible of it, x0, y0, x1, y1 in 0..1."""
+
+    shape: str
+    colour: str
+    texture: str
+    size: str
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a picture shows: `things[first]` is in `relation` to `things[1 - first]`."""
+
+    background: str
+    things: tuple[Thing, ...]
+    relation: str
+    first: int
+
+
+@dataclass
+class _Plan:
+    """An object that has not been drawn yet, and later its sprite's top left pixel."""
+
+    shape: str
+    colour: str
+    texture: str
+    size: str
+    sprite: Sprite | None = None
+    x: int = 0
+    y: int = 0
+
+    @property
+    def width(self) -> int:
+        return self.sprite.alpha.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.sprite.alpha.shape[0]
+
+
+def _sizes(relation: str, first: int, rng: Generator) -> list[str]:
+    """Size words of all objects, the pair's leading."""
+    if relation in ("inside", "under"):
+        pair = ["big", "big"]
+        pair[first] = "small"
+    elif relation == "on":
+        pair = ["big", "big"]
+        pair[first] = str(rng.choice(["medium", "small"]))
+    elif relation == "behind":
+        pair = [str(size) for size in rng.choice(["big", "medium"], size=2)]
+    else:
+        pair = list(SIZES_OF_PAIR[rng.choice(4, p=[0.3, 0.4, 0.15, 0.15])])
+    if pair == ["medium", "small"]:
+        return [*pair, "small"]
+    others = rng.choice([1, 2, 3], p=[0.4, 0.35, 0.25])
+    third = str(rng.choice(["medium", "small"])) if others == 1 else "medium"
+    return [*pair, third, *["small"] * (others - 1)]
+
+
+def _plans(background: str, relation: str, first: int, rng: Generator) -> list[_Plan]:
+    """Objects no two of which share both shape and colour, but many of which share one."""
+    colours = [colour for colour in COLOURS if colour not in HIDDEN_COLOURS[background]]
+    plans: list[_Plan] = []
+    for index, size in enumerate(_sizes(relation, first, rng)):
+        fixed = None
+        if index == 1 - first:
+            fixed = {"inside": "ring", "under": "table"}.get(relation)
+            if relation == "on":
+                fixed = str(rng.choice(["square", "table"]))
+        while True:
+            shape, colour = fixed or str(rng.choice(list(SHAPES))), str(rng.choice(colours))
+            if plans and rng.random() < 0.4:
+                model = plans[rng.integers(len(plans))]
+                if fixed or rng.random() < 0.5:
+                    colour = model.colour
+                else:
+                    shape = model.shape
+            if all((plan.shape, plan.colour) != (shape, colour) for plan in plans):
+                break
+        patterned = size != "small" and rng.random() < 0.5
+        texture = str(rng.choice(TEXTURES[1:])) if patterned else "plain"
+        plans.append(_Plan(shape, colour, texture, size))
+    return plans
+
+
+def _place_pair(one: _Plan, two: _Plan, relation: str, size: int, rng: Generator) -> bool:
+    """Puts `one` in its relation to `two`, which lies at the origin; false if it does not fit."""
+    jitter = rng.integers(-round(0.03 * size), round(0.03 * size) + 1, size=2)
+    gap = rng.integers(round(0.03 * size), round(0.08 * size) + 1)
+    middle_x, middle_y = (two.width - one.width) // 2, (two.height - one.height) // 2
+    if relation == "left":
+        one.x, one.y = -one.width - gap, middle_y + jitter[1]
+    elif relation == "above":
+        one.x, one.y = middle_x + jitter[0], -one.height - gap
+    elif relation == "inside":
+        one.x, one.y = middle_x, middle_y
+    elif relation == "on":
+        one.x, one.y = middle_x + jitter[0], 1 - one.height
+        return one.width < 0.85 * two.width
+    elif relation == "under":
+        one.x, one.y = middle_x + jitter[0] // 2, two.height - one.height
+    else:
+        side = rng.choice([-1, 1])
+        reach = rng.uniform(0.55, 0.8) * (one.width + two.width) / 2
+        one.x, one.y = middle_x + round(side * reach), middle_y + jitter[1]
+    return True
+
+
+def _centre_pair(pair: list[_Plan], size: int, rng: Generator) -> bool:
+    """Moves the pair near the middle of the picture; false if it does not fit."""
+    for axis, extent in (("x", "width"), ("y", "height")):
+        start = min(getattr(plan, axis) for plan in pair)
+        length = max(getattr(plan, axis) + getattr(plan, extent) for plan in pair) - start
+        room = size - length - 4
+        if room < 0:
+            return False
+        shift = 2 + round(room * rng.uniform(0.15, 0.85)) - start
+        for plan in pair:
+            setattr(plan, axis, getattr(plan, axis) + shift)
+    return True
+
+
+def _place_other(plan: _Plan, placed: list[_Plan], size: int, rng: Generator) -> bool:
+    """Finds a free spot with a small margin; false if there is none."""
+    margin = max(2, round(0.025 * size))
+    for _ in range(60):
+        plan.x = int(rng.integers(1, size - plan.width))
+        plan.y = int(rng.integers(1, size - plan.height))
+        if all(
+            plan.x >= other.x + other.width + margin
+            or other.x >= plan.x + plan.width + margin
+            or plan.y >= other.y + other.height + margin
+            or other.y >= plan.y + plan.height + margin
+            for other in placed
+        ):
+            return True
+    return False
+
+
+def _visible(plans: list[_Plan], size: int) -> list[np.ndarray]:
+    """What is seen of each object, `(size, size)` 0..1, where later objects lie on earlier ones."""
+    seen: list[np.ndarray] = []
+    for plan in plans:
+        window = np.s_[plan.y : plan.y + plan.height, plan.x : plan.x + plan.width]
+        for other in seen:
+            other[window] *= 1 - plan.sprite.alpha
+        mask = np.zeros((size, size))
+        mask[window] = plan.sprite.alpha
+        seen.append(mask)
+    return seen
+
+
+def _box(mask: np.ndarray) -> tuple[float, float, float, float]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    edges = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / mask.shape[0]
+    return tuple(round(float(edge), 4) for edge in edges)
+
+
+def _attempt(background: str, size: int, rng: Generator) -> tuple[Scene, list[_Plan]] | None:
+    relation = str(rng.choice(list(RELATIONS), p=list(RELATIONS.values())))
+    first = int(rng.integers(2))
+    plans = _plans(background, relation, first, rng)
+    for index, plan in enumerate(plans):
+        level = index < 2 and relation in ("on", "under")
+        radius = RADIUS[plan.size] * size * rng.uniform(0.94, 1.06)
+        plan.sprite = make_sprite(plan.shape, plan.colour, plan.texture, radius, level, rng)
+    one, two = plans[first], plans[1 - first]
+    if not _place_pair(one, two, relation, size, rng) or not _centre_pair(plans[:2], size, rng):
+        return None
+    for index in range(2, len(plans)):
+        if not _place_other(plans[index], plans[:index], size, rng):
+            return None
+    # The one in the relation lies in front, unless it is behind.
+    order = [first, 1 - first] if relation == "behind" else [1 - first, first]
+    order += range(2, len(plans))
+    painted = [plans[index] for index in order]
+    seen = _visible(painted, size)
+    if relation == "behind" and not 0.55 < seen[0].sum() / one.sprite.alpha.sum() < 0.85:
+        return None
+    boxes = {index: _box(mask > 0.5) for index, mask in zip(order, seen, strict=True)}
+    things = tuple(
+        Thing(plan.shape, plan.colour, plan.texture, plan.size, boxes[index])
+        for index, plan in enumerate(plans)
+    )
+    return Scene(background, things, relation, first), painted
+
+
+def draw_scene(size: int, rng: Generator) -> tuple[Scene, np.ndarray]:
+    """A random scene and its picture, `(size, size, 3)` 8-bit RGB."""
+    background = choose_background(rng)
+    while (attempt := _attempt(background, size, rng)) is None:
+        pass
+    scene, painted = attempt
+    picture = paint_background(background, size, rng)
+    for plan in painted:
+        paste(picture, plan.sprite, plan.x, plan.y)
+    return scene, light(picture, rng)

@@ -1,0 +1,110 @@
+"""Captions of many images: search over batches, ids to words."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_aoa.data.vocabulary import PAD, STOP
+from keras_aoa.models.search import search
+from keras_aoa.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A caption and where the model looked.
+
+    `words` are without STOP. `attention (len(words), r)` is p(r | h) of the state that chose
+    each word. `boxes (r, 4, 2)` are corners (x, y) in 0..1 of the network's input, `mask (r,)`
+    false for padding. `log_prob` is a natural logarithm, STOP included.
+    """
+
+    caption: str
+    words: tuple[str, ...]
+    log_prob: float
+    attention: Any = None
+    boxes: Any = None
+    mask: Any = None
+
+
+class Generator:
+    """A captioner's search as one compiled graph.
+
+    Args:
+        captioner: `Captioner`.
+        vocabulary: `Vocabulary`.
+        beam, max_words, length_penalty: As in `models.search.search`.
+        stride: Steps between regions on the activation map.
+    """
+
+    def __init__(self, captioner, vocabulary, beam, max_words, length_penalty, stride):
+        self.vocabulary = vocabulary
+
+        def run(images):
+            sight = captioner.look(images, stride=stride)
+            found = search(captioner, sight, beam, max_words, length_penalty)
+            return found, sight.boxes, sight.mask
+
+        signature = tf.TensorSpec((None, None, None, 3), tf.float32)
+        self._run = tf.function(run, input_signature=[signature])
+
+    @classmethod
+    def of(cls, captioner, vocabulary, configuration, **changes):
+        """The search that a `Configuration` asks for, with some settings changed."""
+        names = ("beam", "max_words", "length_penalty")
+        settings = {name: getattr(configuration, name) for name in names}
+        settings["stride"] = configuration.test_stride
+        given = {name: value for name, value in changes.items() if value is not None}
+        return cls(captioner, vocabulary, **{**settings, **given})
+
+    def __call__(self, images, with_attention=False):
+        """The best caption of each image, `(n, rows, columns, 3)`: a list of `Generated`."""
+        return [beams[0] for beams in self.all_beams(images, with_attention)]
+
+    def all_beams(self, images, with_attention=False):
+        """All hypotheses of each image, best first: a list of lists of `Generated`."""
+        found, boxes, mask = self._run(images)
+        ids, log_probs = found.ids.numpy(), found.log_probs.numpy()
+        attention = found.attention.numpy() if with_attention else None
+        return [
+            [
+                self._generated(
+                    ids[image, beam],
+                    float(log_probs[image, beam]),
+                    attention[image, beam] if with_attention else None,
+                    boxes[image].numpy() if with_attention else None,
+                    mask[image].numpy() if with_attention else None,
+                )
+                for beam in range(ids.shape[1])
+            ]
+            for image in range(len(ids))
+        ]
+
+    def _generated(self, ids, log_prob, attention, boxes, mask):
+        length = int(np.argmax(np.append(np.isin(ids, (STOP, PAD)), True)))
+        words = tuple(self.vocabulary.words[word] for word in ids[:length])
+        if attention is not None:
+            attention = attention[:length]
+        return Generated(" ".join(words), words, log_prob, attention, boxes, mask)
+
+
+def generate(generator, batches, total, progress="", with_attention=False):
+    """Caption all images of a data set of batches: `{index: Generated}`.
+
+    Args:
+        generator: `Generator`.
+        batches: Of `{"images", "index"}`.
+        total: Number of images, for the progress bar.
+        progress: What the bar says; no bar if empty.
+        with_attention: Whether to keep attention and boxes.
+    """
+    found = {}
+    with progress_bar(total=total, desc=progress, unit="image", disable=not progress) as bar:
+        for batch in batches:
+            for index, generated in zip(
+                batch["index"].numpy(), generator(batch["images"], with_attention), strict=True
+            ):
+                found[int(index)] = generated
+            bar.update(len(batch["index"]))
+    return found

@@ -1,0 +1,222 @@
+"""BLEU, METEOR, ROUGE-L and CIDEr of captions, by the scorers of coco-caption.
+
+Source: Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015,
+arXiv:1504.00325; the package pycocoevalcap. Its CIDEr is the variant CIDEr-D.
+"""
+
+import pathlib
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.meteor.meteor import Meteor
+from pycocoevalcap.rouge.rouge import Rouge
+from pycocoevalcap.tokenizer import ptbtokenizer
+
+from keras_aoa.data.readers.files import first_three
+from keras_aoa.data.tokenizer import tokenize
+from keras_aoa.errors import UserError
+
+METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr")
+TOKENIZERS = ("auto", "ptb", "python")
+GET_JAVA = "install one (Debian: apt-get install default-jre-headless)."
+ONE_IMAGE = "CIDEr of a single image is 0 by definition: it weighs words by rarity among images."
+
+Id = int | str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What `score` measured.
+
+    `metrics`: by the names of `METRICS`, on coco-caption's scale (0.38, not 38). `tokenizer`:
+    PTB (through Java) or python. `images`: how many. `missing`: metrics without a number, and in
+    a line why. `notes`: lines that a reader of the numbers should see. `per_image`: the metrics
+    of each image.
+    """
+
+    metrics: dict[str, float]
+    tokenizer: str
+    images: int
+    missing: dict[str, str]
+    notes: tuple[str, ...]
+    per_image: dict[Id, dict[str, float]]
+
+
+def score(
+    references: Mapping[Id, Sequence[str]],
+    captions: Mapping[Id, str],
+    tokenizer: str = "auto",
+    meteor: bool = True,
+) -> Scores:
+    """All metrics of one caption an image.
+
+    Args:
+        references: Each image's human captions.
+        captions: A caption of each of those images.
+        tokenizer: `ptb` needs Java; `python`; `auto` takes the first that works.
+        meteor: Whether to measure METEOR, which needs Java and 7 s. Without Java it is left out
+            and stands in `missing`.
+
+    Raises:
+        UserError: as `check_ids`; an image's references have no word; no such tokenizer; `ptb`
+            without a working Java.
+    """
+    if tokenizer not in TOKENIZERS:
+        raise UserError(f"tokenizer: expected {', '.join(TOKENIZERS)}, received {tokenizer!r}.")
+    check_ids(references, captions)
+    missing = {}
+    try:
+        words = _words(references, captions, tokenizer != "python")
+        tokenizer_name = "python" if tokenizer == "python" else "PTB"
+    except _JavaError as problem:
+        if tokenizer == "ptb":
+            raise UserError(f"The PTB tokenizer {problem}") from None
+        if meteor:
+            missing["METEOR"] = f"METEOR {problem}"
+        words = _words(references, captions, with_java=False)
+        tokenizer_name = "python"
+
+    found = {}
+    with ThreadPoolExecutor(max_workers=1) as pool:  # METEOR is another process: it costs no time
+        waiting = pool.submit(_meteor, *words) if meteor and not missing else None
+        overall, each = Bleu(4).compute_score(*words, verbose=0)
+        found.update(zip(METRICS[:4], zip(overall, each, strict=True), strict=True))
+        found["ROUGE_L"] = Rouge().compute_score(*words)
+        found["CIDEr"] = Cider().compute_score(*words)
+        if waiting:
+            try:
+                found["METEOR"] = waiting.result()
+            except _JavaError as problem:
+                missing["METEOR"] = f"METEOR {problem}"
+
+    names = [name for name in METRICS if name in found]
+    return Scores(
+        metrics={name: float(found[name][0]) for name in names},
+        tokenizer=tokenizer_name,
+        images=len(references),
+        missing=missing,
+        notes=(ONE_IMAGE,) if len(references) == 1 else (),
+        per_image={
+            image: {name: float(found[name][1][place]) for name in names}
+            for place, image in enumerate(references)
+        },
+    )
+
+
+def cider(references: Mapping[Id, Sequence[str]], captions: Mapping[Id, str]) -> float:
+    """CIDEr alone, in a second for 1,000 images and without Java; for validation in training."""
+    check_ids(references, captions)
+    return float(Cider().compute_score(*_words(references, captions, with_java=False))[0])
+
+
+def check_ids(
+    references: Mapping[Id, Sequence[str]],
+    captions: Mapping[Id, str],
+    references_name: str = "the references",
+    captions_name: str = "the captions",
+) -> None:
+    """Check that captions and references are of the same images.
+
+    Raises:
+        UserError: they are not, or there is nothing to score.
+    """
+    if not captions:
+        raise UserError(f"evaluate: expected captions to score in {captions_name}, received none.")
+    strangers = [image for image in captions if image not in references]
+    if strangers:
+        other = {str(image) for image in references}
+        mixed = any(str(image) in other for image in strangers)
+        remedy = "; write ids as numbers in both or as text in both." if mixed else "."
+        raise UserError(
+            f"evaluate: {len(strangers)} of {len(captions)} image ids in {captions_name} are not "
+            f"in {references_name}: {first_three(strangers)}{remedy}"
+        )
+    silent = [image for image in references if image not in captions]
+    if silent:
+        raise UserError(
+            f"evaluate: {len(silent)} of {len(references)} images in {references_name} have no "
+            f"caption in {captions_name}: {first_three(silent)}; caption these too, or score "
+            "against references of the captioned images alone."
+        )
+
+
+class _JavaError(Exception):
+    """The end of a sentence about what cannot be had, and how to have it."""
+
+
+def _words(references, captions, with_java):
+    """References and captions as pycocoevalcap's scorers take them: tokens joined by blanks."""
+    texts = [text for image in references for text in (*references[image], captions[image])]
+    if with_java:
+        tokenized = iter(_ptb_tokens(texts))
+    else:
+        tokenized = (" ".join(tokenize(text)) for text in texts)
+    truths, answers = {}, {}
+    for image in references:
+        # ROUGE-L would find a caption without words equal to a reference without words.
+        truths[image] = list(filter(None, [next(tokenized) for _ in references[image]]))
+        answers[image] = [next(tokenized)]
+    bare = [image for image in truths if not truths[image]]
+    if bare:
+        raise UserError(
+            f"evaluate: {len(bare)} of {len(truths)} images have no reference with a word in it: "
+            f"{first_three(bare)}; write one, or leave the image out."
+        )
+    return truths, answers
+
+
+def _ptb_tokens(texts):
+    """What pycocoevalcap's `PTBTokenizer` gives, without its file in the package's folder."""
+    jar = pathlib.Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
+    command = ["java", "-Dfile.encoding=UTF-8", "-cp", str(jar)]
+    command += ["edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
+    # Java takes a line for a caption: a break within one would shift all that follow.
+    lines = "".join(" ".join(text.splitlines()) + "\n" for text in texts)
+    try:
+        java = subprocess.run(command, input=lines.encode(errors="replace"), capture_output=True)
+    except OSError as error:
+        raise _no_java(error) from None
+    tokenized = java.stdout.decode(errors="replace").split("\n")[:-1]
+    if java.returncode or len(tokenized) != len(texts):
+        raise _broken_java(java.stderr)
+    dropped = set(ptbtokenizer.PUNCTUATIONS)
+    return [
+        " ".join(word for word in line.rstrip().split(" ") if word not in dropped)
+        for line in tokenized
+    ]
+
+
+class _Meteor(Meteor):
+    """pycocoevalcap's, whose own `__del__` waits for ever after an error."""
+
+    def __del__(self):
+        if process := getattr(self, "meteor_p", None):
+            process.kill()
+            process.communicate()
+
+
+def _meteor(truths, answers):
+    try:
+        scorer = _Meteor()
+    except OSError as error:
+        raise _no_java(error) from None
+    try:
+        return scorer.compute_score(truths, answers)
+    except (OSError, ValueError):
+        scorer.meteor_p.kill()
+        raise _broken_java(scorer.meteor_p.stderr.read()) from None
+
+
+def _no_java(error):
+    if isinstance(error, FileNotFoundError):
+        return _JavaError(f"needs Java 8 or newer, `java` was not found on PATH; {GET_JAVA}")
+    return _JavaError(f"needs Java 8 or newer, `java` did not start: {error.strerror}; {GET_JAVA}")
+
+
+def _broken_java(said):
+    reason = " ".join(said.decode(errors="replace").split())[:200]
+    return _JavaError(f"needs Java 8 or newer, `java` failed: {reason}; {GET_JAVA}")

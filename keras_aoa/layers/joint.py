@@ -1,0 +1,139 @@
+"""Marginals of the joint distribution of words and regions, without the joint tensor.
+
+Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
+arXiv:1612.01033, equation 4. With the scores of words `a`, of regions `c` and of
+pairs `B`, p(w, r) is proportional to exp(a_w + B_wr + c_r). `B` depends on the image
+alone, so its exponentials are taken once an image, shifted by the maximum of each row
+and of each column; every marginal is then one product with them.
+
+Axis letters of every shape in this package's layers:
+    n image   c caption   t time step   w vocabulary word   r region
+    e embedding   f region feature   u state unit
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from keras_aoa.layers.products import batched_product
+
+MASKED_SCORE = -1e9  # finite: a masked score has gradient 0, where -inf gives NaN
+SMALLEST_SUM = 1e-30  # its reciprocal, summed over regions and captions, stays finite
+
+Tensor = Any
+
+
+class PairFactors(NamedTuple):
+    """What the joint distribution needs of an image's word-region scores.
+
+    `scores` and `exponentials` are `(n, w, r)`, `row_max` is `(n, w)`, `column_max` `(n, r)`;
+    `scores = row_max + column_max + log(exponentials)`.
+    """
+
+    scores: Tensor
+    exponentials: Tensor
+    row_max: Tensor
+    column_max: Tensor
+
+
+class RegionMarginal(NamedTuple):
+    """`log_normaliser (n, c)`, `probs (n, c, r)`, and the terms that made them.
+
+    `word_weights (n, c, w)` are exp(a + row_max), shifted by their maximum;
+    `sums (n, c, r)` are their products with the exponentials, before the floor.
+    """
+
+    log_normaliser: Tensor
+    probs: Tensor
+    word_weights: Tensor
+    sums: Tensor
+
+
+def factorise(scores, word_mask=None, region_mask=None):
+    """Split word-region scores into row maxima, column maxima and exponentials.
+
+    The double shift keeps exact a region that all words dislike and the state likes; a shift
+    by rows alone loses it. The maxima carry no gradient: no marginal depends on them.
+
+    Args:
+        scores: `(n, w, r)`.
+        word_mask: Booleans, `(w,)`; false for a word that is never predicted.
+        region_mask: Booleans, `(n, r)`; false marks padding.
+
+    Returns:
+        `PairFactors`.
+    """
+    if region_mask is not None:
+        scores = ops.where(region_mask[:, None, :], scores, MASKED_SCORE)
+    row_max = ops.stop_gradient(ops.max(scores, axis=2))
+    shifted = scores - row_max[:, :, None]
+    if word_mask is not None:
+        shifted = ops.where(word_mask[None, :, None], shifted, MASKED_SCORE)
+    column_max = ops.stop_gradient(ops.max(shifted, axis=1))
+    exponentials = ops.exp(shifted - column_max[:, None, :])
+    return PairFactors(scores, exponentials, row_max, column_max)
+
+
+def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
+    """p(r) and the logarithm of the joint's normaliser (equation 4), one product with B.
+
+    Args:
+        word_scores: `a`, `(n, c, w)`.
+        region_scores: `c`, `(n, c, r)`.
+        factors: The image's `PairFactors`.
+        compute_dtype: Dtype of the product; that of the scores by default.
+
+    Returns:
+        `RegionMarginal`.
+    """
+    word_scores = word_scores + factors.row_max[:, None, :]
+    word_max = ops.stop_gradient(ops.max(word_scores, axis=2, keepdims=True))
+    word_weights = ops.exp(word_scores - word_max)
+    sums = batched_product(word_weights, factors.exponentials, compute_dtype)
+    log_terms = (
+        region_scores + factors.column_max[:, None, :] + ops.log(ops.maximum(sums, SMALLEST_SUM))
+    )
+    log_total = ops.logsumexp(log_terms, axis=2, keepdims=True)
+    return RegionMarginal(
+        log_normaliser=(word_max + log_total)[:, :, 0],
+        probs=ops.exp(log_terms - log_total),
+        word_weights=word_weights,
+        sums=sums,
+    )
+
+
+def word_log_marginal(word_scores, region_scores, factors, log_normaliser, compute_dtype=None):
+    """log p(w), for search: a second product with B.
+
+    Args and dtypes as in `region_marginal`, whose `log_normaliser (n, c)` it takes.
+
+    Returns:
+        Natural logarithms, `(n, c, w)`, never above 0.
+    """
+    region_scores = region_scores + factors.column_max[:, None, :]
+    region_max = ops.max(region_scores, axis=2, keepdims=True)
+    sums = batched_product(
+        ops.exp(region_scores - region_max),
+        ops.swapaxes(factors.exponentials, 1, 2),
+        compute_dtype,
+    )
+    log_sums = region_max + ops.log(ops.maximum(sums, SMALLEST_SUM))
+    log_probs = word_scores + factors.row_max[:, None, :] + log_sums - log_normaliser[:, :, None]
+    return ops.minimum(log_probs, 0.0)
+
+
+def target_log_prob(target_score, target_region_scores, region_scores, log_normaliser):
+    """log p(w*) of a known word, for training: its own row of B and no word distribution.
+
+    Args:
+        target_score: `a` of the word, `(n, c)`.
+        target_region_scores: The word's row of `B`, `(n, c, r)`.
+        region_scores: `c`, `(n, c, r)`; very low where a region is masked.
+        log_normaliser: `(n, c)`.
+
+    Returns:
+        Natural logarithms, `(n, c)`, never above 0: the word's own term bounds the normaliser
+        from below even where the product underflowed.
+    """
+    own_term = target_score + ops.logsumexp(target_region_scores + region_scores, axis=2)
+    return own_term - ops.maximum(log_normaliser, own_term)

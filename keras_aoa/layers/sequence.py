@@ -1,0 +1,198 @@
+"""The full model's recurrence over known captions, with its gradient written by hand.
+
+Automatic differentiation makes, for every step, a gradient of the words, of the regions and of
+their exponentials, `(n, w, r)`, and adds them up. Here the steps keep their factors, and each of
+these gradients is one product over all steps after the loop. Equal to automatic differentiation
+by test. Axis letters: see `joint.py`.
+"""
+
+import keras
+from keras import ops
+
+from keras_aoa.layers.joint import SMALLEST_SUM
+from keras_aoa.layers.products import batched_product, dense
+
+
+def run_full(cell, word_gates, states, memory, state_dropout=None):
+    """Run an `AttentionGRUCell` of the variant `full` over captions.
+
+    Args:
+        cell: The cell.
+        word_gates: The words' part of the gates, `(n, c, t, 3 u)`.
+        states: `h (n, c, u)` and `v (n, c, f)` before the first word.
+        memory: The images' `ImageMemory`.
+        state_dropout: Factors of each state as the attention sees it, `(n, c, t, u)`, or None.
+
+    Returns:
+        States as the attention sees them, `(n, c, t, u)`, and the joint's log normalisers,
+        `(n, c, t)`.
+    """
+    attention = cell.attention
+    variables = [
+        cell.region_kernel,
+        cell.recurrent_kernel,
+        cell.bias,
+        attention.words,
+        attention.word_state,
+        attention.word_bias,
+        attention.region_state,
+        attention.region_bias,
+    ]
+    weights = [ops.cast(ops.convert_to_tensor(v), word_gates.dtype) for v in variables]
+
+    @ops.custom_gradient
+    def recurrence(word_gates, state, attended, regions, exponentials, *weights):
+        known = memory._replace(
+            regions=regions, factors=memory.factors._replace(exponentials=exponentials)
+        )
+        # The step reads the weights given here, through which the gradient flows.
+        with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
+            steps = cell.unrolled(None, word_gates, (state, attended), known, state_dropout)
+        seen = ops.stack([step.seen for step in steps], axis=2)
+        normalisers = [step.scores.marginal.log_normaliser for step in steps]
+        # One tensor, since PyTorch takes the gradient of a single output only.
+        outputs = ops.concatenate([seen, ops.stack(normalisers, axis=2)[..., None]], axis=-1)
+
+        def gradient(*arguments, upstream=None):
+            (upstream,) = (upstream,) if upstream is not None else arguments
+            return backward(
+                cell.compute_dtype,
+                upstream[..., :-1],
+                upstream[..., -1],
+                steps,
+                (state, attended),
+                state_dropout,
+                regions,
+                exponentials,
+                weights,
+            )
+
+        return outputs, gradient
+
+    outputs = recurrence(
+        word_gates, *states, memory.regions, memory.factors.exponentials, *weights
+    )
+    return outputs[..., :-1], outputs[..., -1]
+
+
+def backward(
+    compute_dtype, d_seen, d_normaliser, steps, start, state_dropout, regions, exponentials, weights
+):
+    """Gradients of `recurrence`'s arguments from those of its outputs, in their order."""
+    region_kernel, recurrent_kernel, _, words, word_state, word_bias, region_state, region_bias = (
+        weights
+    )
+    states = [start[0], *(step.state for step in steps[:-1])]
+    attended = [start[1], *(step.attended for step in steps[:-1])]
+    d_state = ops.zeros_like(start[0])
+    d_attended = ops.zeros_like(start[1])
+    kept = []
+    for t in reversed(range(len(steps))):
+        step = steps[t]
+        scores = backward_scores(
+            step.scores.marginal, d_normaliser[:, :, t], d_attended, regions, exponentials,
+            words, compute_dtype,
+        )  # fmt: skip
+        d_from_scores = (
+            d_seen[:, :, t]
+            + dense(scores["query"], word_state, compute_dtype)
+            + dense(scores["key"], region_state, compute_dtype)
+        )
+        if state_dropout is not None:
+            d_from_scores = d_from_scores * state_dropout[:, :, t]
+        d_input_gates, d_state_gates, d_before = backward_gru(
+            step.gates, states[t], d_state + d_from_scores
+        )
+        kept.append({
+            **scores, "attended": d_attended, "input_gates": d_input_gates,
+            "state_gates": d_state_gates,
+        })  # fmt: skip
+        d_state = d_before + dense(d_state_gates, ops.transpose(recurrent_kernel), compute_dtype)
+        d_attended = dense(d_input_gates, ops.transpose(region_kernel), compute_dtype)
+    kept.reverse()
+
+    def flat(tensors):
+        """All steps of all captions of an image together: `(n, c t, …)`."""
+        return ops.concatenate(tensors, axis=1)
+
+    def of(name):
+        return flat([step[name] for step in kept])
+
+    def weight_gradient(inputs, outputs):
+        """Sum over images, captions and steps of outer products: one matrix product."""
+        inputs = ops.reshape(inputs, (-1, inputs.shape[-1]))
+        outputs = ops.reshape(outputs, (-1, outputs.shape[-1]))
+        return batched_product(ops.transpose(inputs), outputs, compute_dtype)
+
+    def total(values):
+        return ops.sum(values, axis=(0, 1))
+
+    seen = flat([step.seen for step in steps])
+    query = dense(seen, ops.transpose(word_state), compute_dtype) + word_bias
+    key = dense(seen, ops.transpose(region_state), compute_dtype) + region_bias
+    probs = flat([step.scores.marginal.probs for step in steps])
+    word_weights = flat([step.scores.marginal.word_weights for step in steps])
+    d_regions = batched_product(
+        ops.swapaxes(ops.concatenate([probs, of("regions")], axis=1), 1, 2),
+        ops.concatenate([of("attended"), key], axis=1),
+        compute_dtype,
+    )
+    d_exponentials = batched_product(
+        ops.swapaxes(word_weights, 1, 2), of("sums"), compute_dtype
+    )
+    d_state_gates = of("state_gates")
+    d_bias = ops.stack([ops.zeros_like(d_state_gates[0, 0]), total(d_state_gates)])
+    return (
+        ops.stack([step["input_gates"] for step in kept], axis=2),
+        d_state,
+        d_attended,
+        d_regions,
+        d_exponentials,
+        weight_gradient(flat(attended), of("input_gates")),
+        weight_gradient(flat(states), d_state_gates),
+        d_bias,
+        weight_gradient(of("words"), query),
+        weight_gradient(of("query"), seen),
+        total(of("query")),
+        weight_gradient(of("key"), seen),
+        total(of("key")),
+    )
+
+
+def backward_scores(
+    marginal, d_normaliser, d_attended, regions, exponentials, words, compute_dtype
+):
+    """Through p(r), v and the normaliser: gradients by name, of one step.
+
+    `words (n, c, w)` and `regions (n, c, r)` are of their scores, `sums (n, c, r)` of the
+    products with the exponentials, `query (n, c, e)` and `key (n, c, f)` of what the scores
+    are made from.
+    """
+    probs, sums = marginal.probs, marginal.sums
+    d_probs = batched_product(d_attended, ops.swapaxes(regions, 1, 2), compute_dtype)
+    d_probs = d_probs - ops.sum(probs * d_probs, axis=2, keepdims=True) + d_normaliser[..., None]
+    d_regions = probs * d_probs
+    d_sums = ops.where(sums > SMALLEST_SUM, d_regions / ops.maximum(sums, SMALLEST_SUM), 0.0)
+    d_words = marginal.word_weights * batched_product(
+        d_sums, ops.swapaxes(exponentials, 1, 2), compute_dtype
+    )
+    return {
+        "regions": d_regions,
+        "sums": d_sums,
+        "words": d_words,
+        "query": dense(d_words, words, compute_dtype),
+        "key": batched_product(d_regions, regions, compute_dtype),
+    }
+
+
+def backward_gru(gates, state, d_new_state):
+    """Through one step of the GRU: gradients of both kinds of gates, and of the state directly."""
+    update, reset, candidate, state_candidate = gates
+    d_candidate = d_new_state * (1 - update) * (1 - candidate * candidate)
+    d_update = d_new_state * (state - candidate) * update * (1 - update)
+    d_reset = d_candidate * state_candidate * reset * (1 - reset)
+    return (
+        ops.concatenate([d_update, d_reset, d_candidate], axis=-1),
+        ops.concatenate([d_update, d_reset, d_candidate * reset], axis=-1),
+        d_new_state * update,
+    )

@@ -1,0 +1,220 @@
+"""The captioner: backbone, regions and attention cell put together, written once.
+
+Training runs the cell over known captions, search runs the same step on its own words.
+Source: Pedersoli et al., arXiv:1612.01033, sections 3.1 and 3.2. Axis letters: see
+`keras_aoa/layers/joint.py`.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from keras_aoa.data.vocabulary import PAD, START
+from keras_aoa.layers import AreaAttention, AttentionGRUCell
+
+Tensor = Any
+
+
+class Sight(NamedTuple):
+    """What a captioner sees of images before the first word.
+
+    `memory` and `state (n, 1, u)`, `attended (n, 1, f)` for the cell; `boxes (n, r, 4, 2)` and
+    `mask (n, r)` of the regions, relative to the network's input.
+    """
+
+    memory: Any
+    state: Tensor
+    attended: Tensor
+    boxes: Tensor
+    mask: Tensor
+
+
+@keras.saving.register_keras_serializable(package="keras_aoa")
+class Captioner(keras.Model):
+    """Says what an image shows, word by word, looking at one of its areas for each.
+
+    Args:
+        backbone: Model from pixels to `{"map", "vector"}` (see `backbones.py`).
+        regions: Layer from activation maps to `Regions`.
+        cell: `AttentionGRUCell`.
+        dropout: Rate on input words, on states as the attention sees them and on the image
+            vector.
+        region_dropout: Rate on whole features of all regions of an image.
+        image_first: Whether the image vector is the first input of a zero state, as in the
+            authors' code, in place of the first state (h_0 = theta_hi phi(I)).
+
+    Call arguments:
+        inputs: `{"images": (n, rows, columns, 3)` RGB 0..255, `"captions": (n, c, t + 1)` ids
+            from START on, padded with PAD`}`.
+
+    Returns:
+        log p of each caption's next word, `(n, c, t)`; 0 at padding. `fit` minimises its
+        negative mean over words; there is no other target.
+    """
+
+    def __init__(
+        self,
+        backbone,
+        regions,
+        cell,
+        dropout=0.0,
+        region_dropout=0.0,
+        image_first=False,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.regions = regions
+        self.cell = cell
+        self.dropout = dropout
+        self.region_dropout = region_dropout
+        self.image_first = image_first
+        self.seed = seed
+        width = cell.attention.embedding_dim if image_first else cell.units
+        self.image_projection = keras.layers.Dense(width, use_bias=False, name="image_projection")
+        self.seeds = keras.random.SeedGenerator(seed)
+
+    @property
+    def attention(self):
+        """The attention layer, which holds the word embeddings."""
+        return self.cell.attention
+
+    def build(self, inputs_shape=None):
+        if self.built:
+            return
+        vector_shape = self.backbone.output["vector"].shape
+        self.image_projection.build(vector_shape)
+        self.cell.build((None, self.attention.embedding_dim))
+        self.built = True
+
+    def look(self, images, training=False, stride=None):
+        """See images: their regions, and the state before the first word: `Sight`."""
+        # Normalisation layers keep their statistics: batches of captioning are small.
+        features = self.backbone(images, training=False)
+        return self.look_at_features(features, training, stride)
+
+    def look_at_features(self, features, training=False, stride=None):
+        """`look`, for activation maps and image vectors that the backbone made before."""
+        regions = self.regions(features["map"], stride=stride)
+        seen = ops.cast(regions.features, "float32")
+        vector = ops.cast(features["vector"], "float32")
+        if training and self.region_dropout:
+            noise_shape = (ops.shape(seen)[0], 1, seen.shape[-1])
+            seen = keras.random.dropout(seen, self.region_dropout, noise_shape, seed=self.seeds)
+        if training and self.dropout:
+            vector = keras.random.dropout(vector, self.dropout, seed=self.seeds)
+        memory = self.attention.remember(seen, regions.mask)
+        image = self.image_projection(vector)[:, None]
+        if self.image_first:
+            nothing = ops.zeros((ops.shape(image)[0], 1, self.cell.units))
+            start = self.cell.start(nothing, memory)
+            step = self.cell.step(image, self.cell.project(image), start, memory)
+            state, attended = step.state, step.attended
+        else:
+            state, attended = self.cell.start(image, memory)
+        return Sight(memory, state, attended, regions.boxes, regions.mask)
+
+    def call(self, inputs, training=False):
+        captions = ops.cast(inputs["captions"], "int32")
+        if "features" in inputs:
+            sight = self.look_at_features(inputs["features"], training)
+        else:
+            sight = self.look(inputs["images"], training)
+        return self.caption_log_probs(sight, captions, training)
+
+    def caption_log_probs(self, sight, captions, training=False):
+        """log p of each next word of captions `(n, c, t + 1)`, `(n, c, t)`; 0 at padding."""
+        images, count, time = ops.shape(captions)
+        fed, targets = captions[:, :, :-1], captions[:, :, 1:]
+        time = time - 1
+        words = self.attention.embed(fed)
+        state_dropout = None
+        if training and self.dropout:
+            words = keras.random.dropout(words, self.dropout, seed=self.seeds)
+            ones = ops.ones((images, count, time, self.cell.units))
+            state_dropout = keras.random.dropout(ones, self.dropout, seed=self.seeds)
+        start = [repeat_captions(part, count) for part in (sight.state, sight.attended)]
+        states, normalisers = self.cell.run(words, start, sight.memory, state_dropout)
+        flat = (images, count * time)
+        log_probs = self.attention.target_log_probs(
+            ops.reshape(states, (*flat, self.cell.units)),
+            ops.reshape(targets, flat),
+            sight.memory,
+            None if normalisers is None else ops.reshape(normalisers, flat),
+        )
+        log_probs = ops.reshape(log_probs, (images, count, time))
+        return ops.where(targets == PAD, 0.0, log_probs)
+
+    def next_words(self, ids, state, attended, memory):
+        """Feed a word: the new states, log p of the next word and p(r) that goes with it.
+
+        Args:
+            ids: Words fed, `(n, c)`; START at first.
+            state: `(n, c, u)`.
+            attended: `(n, c, f)`.
+            memory: The images' `ImageMemory`.
+
+        Returns:
+            `state`, `attended`, `log_probs (n, c, w)`, `region_probs (n, c, r)`.
+        """
+        words = self.attention.embed(ids)
+        step = self.cell.step(words, self.cell.project(words), (state, attended), memory)
+        scores = step.scores or self.attention.score(step.state, memory)
+        log_probs, region_probs = self.attention.log_probs(scores, memory)
+        return step.state, step.attended, log_probs, region_probs
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return caption_loss(y_pred, x["captions"])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "regions": keras.saving.serialize_keras_object(self.regions),
+            "cell": keras.saving.serialize_keras_object(self.cell),
+            "dropout": self.dropout,
+            "region_dropout": self.region_dropout,
+            "image_first": self.image_first,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("backbone", "regions", "cell")
+        }
+        return cls(**{**config, **parts})
+
+
+def make_cell(units, region_dim, vocabulary_size, embedding_dim, variant="full", tied=True):
+    """The paper's cell for a vocabulary whose PAD and START are never predicted."""
+    attention = AreaAttention(
+        vocabulary_size, embedding_dim, variant, never_predicted=(PAD, START), tied=tied
+    )
+    return AttentionGRUCell(units, region_dim, attention)
+
+
+def word_count(captions):
+    """How many words of captions `(n, c, t + 1)` are predicted: neither START nor padding."""
+    return ops.sum(ops.cast(captions[:, :, 1:] != PAD, "float32"))
+
+
+def caption_loss(log_probs, captions, words=None):
+    """Negative log-likelihood, the mean over words.
+
+    Args:
+        log_probs: `(n, c, t)`, what `Captioner` returns.
+        captions: `(n, c, t + 1)`.
+        words: Number of words to divide by; of these captions by default, of all replicas'
+            captions in distributed training.
+    """
+    words = word_count(captions) if words is None else words
+    return -ops.sum(log_probs) / ops.maximum(words, 1.0)
+
+
+def repeat_captions(states, count):
+    """A state of an image for each of its captions: `(n, 1, u)` to `(n, count, u)`."""
+    return ops.repeat(states, count, axis=1)

@@ -1,0 +1,86 @@
+"""Weights of a captioner as one file: arrays by name, nothing that is executed."""
+
+import hashlib
+import json
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+from keras_aoa.errors import UserError
+
+
+def save_arrays(path, arrays, facts):
+    """Write arrays and a json of facts about them aside, then rename: never half a file."""
+    path = pathlib.Path(path)
+    aside = path.with_name(path.name + ".part")
+    with open(aside, "wb") as file:
+        np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def load_arrays(path):
+    """Read what `save_arrays` wrote: the arrays by name, and the facts.
+
+    Raises:
+        UserError: no such file, or a damaged one.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        return arrays, json.loads(str(arrays.pop("facts")))
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected saved weights, found no file.") from None
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path}: expected saved weights, received a damaged file ({error}); "
+            "restore it or train again."
+        ) from None
+
+
+def named_variables(prefix, variables):
+    """Variables by names that do not depend on how many models the process made before."""
+    return {f"{prefix}/{index:03d}/{v.name}": v for index, v in enumerate(variables)}
+
+
+def captioner_variables(captioner, with_backbone):
+    """The captioner's weights by name; those of a backbone that is never trained are left out."""
+    backbone = {id(v) for v in captioner.backbone.variables}
+    seeds = {id(captioner.seeds.state)}
+    own = [v for v in captioner.variables if id(v) not in backbone | seeds]
+    named = named_variables("captioner", own)
+    if with_backbone:
+        named |= named_variables("backbone", captioner.backbone.variables)
+    return named
+
+
+def values(variables):
+    """Arrays of named variables."""
+    return {name: np.asarray(v.value) for name, v in variables.items()}
+
+
+def assign(variables, arrays, source):
+    """Set named variables to saved arrays.
+
+    Raises:
+        UserError: an array is missing or has another shape.
+    """
+    for name, variable in variables.items():
+        if name not in arrays:
+            raise UserError(f"{source}: expected weights {name}, found none; another model's file?")
+        if arrays[name].shape != tuple(variable.shape):
+            raise UserError(
+                f"{source}: {name} should have shape {tuple(variable.shape)}, received "
+                f"{arrays[name].shape}; another vocabulary's or backbone's file?"
+            )
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def file_digest(path):
+    """Short SHA-256 of a file, to tell another backbone."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

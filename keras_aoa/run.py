@@ -1,0 +1,164 @@
+"""A run's folder: its settings, vocabulary, backbone and best weights.
+
+With the data set it is enough to evaluate; alone to resume, caption and export.
+"""
+
+import os
+import pathlib
+
+from keras_aoa.errors import UserError
+from keras_aoa.training.configuration import Configuration
+
+
+class Run:
+    """An existing run.
+
+    Args:
+        folder: The run's folder.
+
+    Raises:
+        UserError: no run there, or one with a damaged file.
+    """
+
+    def __init__(self, folder):
+        from keras_aoa.data.vocabulary import Vocabulary
+
+        self.folder = pathlib.Path(folder)
+        if not self.config_file.is_file():
+            raise UserError(
+                f"{self.folder}: expected the folder of a run, found no config.json in it; "
+                "train one: python train.py."
+            )
+        self.configuration = Configuration.read(self.config_file)
+        self.vocabulary = Vocabulary.load(self.vocabulary_file)
+
+    @classmethod
+    def create(cls, configuration, vocabulary, backbone):
+        """Make a run's folder; the configuration is written last and makes it a run."""
+        folder = configuration.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        vocabulary.save(folder / "vocabulary.json")
+        aside = folder / "backbone.part.keras"
+        backbone.save(aside)
+        os.replace(aside, folder / "backbone.keras")
+        write_text(folder / "config.json", configuration.to_json())
+        return cls(folder)
+
+    @property
+    def config_file(self):
+        return self.folder / "config.json"
+
+    @property
+    def vocabulary_file(self):
+        return self.folder / "vocabulary.json"
+
+    @property
+    def backbone_file(self):
+        return self.folder / "backbone.keras"
+
+    @property
+    def best_file(self):
+        return self.folder / "best.npz"
+
+    @property
+    def last_file(self):
+        return self.folder / "last.npz"
+
+    def facts(self):
+        """What a weights file must agree with: the vocabulary and the backbone."""
+        from keras_aoa.models.weights import file_digest
+
+        return {
+            "vocabulary": self.vocabulary.digest,
+            "backbone": file_digest(self.backbone_file),
+        }
+
+    def check(self, facts, source):
+        """Refuse weights that were trained with another vocabulary or backbone.
+
+        Raises:
+            UserError: naming which of the two differs.
+        """
+        for part, digest in self.facts().items():
+            if facts.get(part) != digest:
+                raise UserError(
+                    f"{source}: was trained with {part} {facts.get(part)}, but the run's {part} "
+                    f"is {digest}; put the run's own {part} file back."
+                )
+
+    def make_captioner(self):
+        """The captioner with the weights that the run started from."""
+        from keras_aoa.models.backbones import load_backbone
+        from keras_aoa.models.build import make_captioner
+
+        if not self.backbone_file.is_file():
+            raise UserError(f"{self.backbone_file}: expected the run's backbone, found no file.")
+        backbone = load_backbone(self.backbone_file)
+        return make_captioner(self.configuration, backbone, len(self.vocabulary))
+
+    def load_captioner(self):
+        """The captioner with the run's best weights.
+
+        Raises:
+            UserError: nothing trained yet, or files that do not belong together.
+        """
+        from keras_aoa.models import weights
+
+        if not self.best_file.is_file():
+            raise UserError(
+                f"{self.folder}: has no trained weights yet (best.npz); train it: "
+                f"python train.py --name {self.folder.name}."
+            )
+        arrays, facts = weights.load_arrays(self.best_file)
+        self.check(facts, self.best_file)
+        captioner = self.make_captioner()
+        with_backbone = any(name.startswith("backbone/") for name in arrays)
+        variables = weights.captioner_variables(captioner, with_backbone)
+        weights.assign(variables, arrays, self.best_file)
+        return captioner
+
+    def load_data(self, data="", images=""):
+        """The run's data set, or another in its place."""
+        return read_data(self.configuration, self.folder.parent, data, images)
+
+    @property
+    def image_settings(self):
+        """How images are brought to the network's input."""
+        from keras_aoa.data.images import ImageSettings
+
+        return ImageSettings(self.configuration.image_size, self.configuration.fit)
+
+
+def read_data(configuration, folder, data="", images=""):
+    """The data set of a configuration, or another in its place.
+
+    Args:
+        configuration: `Configuration`.
+        folder: Where drawn scenes are kept, in a folder `data`.
+        data, images: A data set in place of the configuration's.
+
+    Returns:
+        `CaptionData`.
+    """
+    from keras_aoa.data.load import load_data
+    from keras_aoa.data.readers import hold_out
+
+    found = load_data(
+        data or configuration.data,
+        images or ("" if data else configuration.images),
+        cache=pathlib.Path(folder) / "data",
+        scenes_images=configuration.scenes_images,
+        scenes_seed=configuration.scenes_seed,
+        image_size=configuration.image_size,
+    )
+    if configuration.select_images and not data:
+        found = hold_out(found, configuration.select_images, configuration.seed)
+    return found
+
+
+def write_text(path, text):
+    """Write a text file aside and rename it: readers see the old or the new one, never half."""
+    path = pathlib.Path(path)
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)

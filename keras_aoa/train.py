@@ -1,0 +1,49 @@
+"""`python train.py` and `python -m keras_aoa.train`: train a captioner."""
+
+import sys
+
+from keras_aoa.command_line import parse, run
+from keras_aoa.errors import UserError
+from keras_aoa.suggestions import closest
+from keras_aoa.training.configuration import Configuration
+from keras_aoa.training.presets import PRESETS
+
+
+def main(arguments):
+    """Train with a preset or a `config.json` (`--config`), changed by the other settings."""
+    name, rest = take_config(arguments)
+    if {"-h", "--help"} & set(rest):
+        print(
+            "Train a captioner, evaluate it, draw what it looks at.\n"
+            f"--config NAME   preset to start from: {', '.join(PRESETS)}; or a config.json. "
+            "(default: scenes)\n"
+        )
+    configuration = parse(Configuration, "train.py", rest, preset(name))
+    from keras_aoa.training.train import train
+
+    train(configuration)
+
+
+def take_config(arguments):
+    """Split `--config NAME` off a list of arguments: the name and the rest."""
+    for index, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            return argument.partition("=")[2], arguments[:index] + arguments[index + 1 :]
+        if argument == "--config":
+            if index + 1 == len(arguments):
+                raise UserError(f"--config: expected one of {', '.join(PRESETS)}, received nothing.")
+            return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
+    return "scenes", arguments
+
+
+def preset(name):
+    """The configuration of a preset's name or of a `config.json`."""
+    if name.endswith(".json"):
+        return Configuration.read(name)
+    if name not in PRESETS:
+        raise UserError(f"--config: unknown preset {name!r}. {closest(name, PRESETS)}")
+    return PRESETS[name]
+
+
+if __name__ == "__main__":
+    run(main, sys.argv[1:])

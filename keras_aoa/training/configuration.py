@@ -1,0 +1,205 @@
+"""Every setting of a run, checked when it is made, and the presets."""
+
+import dataclasses
+import json
+import pathlib
+from dataclasses import dataclass
+from typing import Literal
+
+from keras_aoa.errors import UserError
+from keras_aoa.suggestions import closest
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Settings of training, evaluation and the model, with their defaults and units.
+
+    Raises:
+        UserError: a value outside its range, or two that exclude each other.
+    """
+
+    name: str = "scenes"
+    """Name of the run: its folder is OUTPUT/NAME."""
+    output: str = "runs"
+    """Folder of all runs."""
+
+    data: str = "scenes"
+    """'scenes' (drawn by the program), or a folder or file of captioned photographs."""
+    images: str = ""
+    """Folder of images, where it is not beside the captions."""
+    select_images: int = 0
+    """Images held out of the training split to select the checkpoint; 0 selects on 'val'."""
+    select_split: str = "val"
+    """Split that selects the checkpoint when no images are held out."""
+    test_split: str = "test"
+    """Split scored once at the end of training."""
+    scenes_images: int = 3000
+    """Number of training scenes drawn."""
+    scenes_seed: int = 0
+    """Seed of the drawn scenes."""
+    minimum_count: int = 5
+    """Times a word must occur in training captions to be in the vocabulary."""
+    captions_per_image: int = 5
+    """Captions of an image used in one step; a random choice where there are more."""
+    max_words: int = 20
+    """Longest caption, in words; a longer one is cut in training."""
+    image_size: int = 224
+    """Side of the square the network sees, in pixels."""
+    fit: Literal["crop", "stretch"] = "crop"
+    """Scale the short side and crop the centre, or stretch the whole image to the square."""
+    flip: bool = False
+    """Mirror training images at random, but never one whose captions say left or right."""
+    cache_gigabytes: float = 4.0
+    """Memory for decoded images, in GB; a larger data set is read from disk in each epoch."""
+
+    backbone: str = "VGG16"
+    """'scenes' (small, trained from scratch), a network of keras.applications, or a .keras file."""
+    preprocessing: str = ""
+    """What a .keras backbone expects: caffe, tf, torch, unit (0..1) or raw (0..255)."""
+    map_layer: str = ""
+    """Layer with the activation map; the last such by default, conv5_3 for VGG16."""
+    vector_layer: str = ""
+    """Layer with the image vector; 'mean' is the mean of the map. fc7 for VGG16 by default."""
+    backbone_weights: str = "imagenet"
+    """'imagenet', 'none' or a weights file, for a network of keras.applications."""
+    stride: int = 2
+    """Steps between regions on the activation map in training, in cells."""
+    test_stride: int = 1
+    """The same in evaluation and captioning."""
+    normalize_regions: bool = False
+    """Scale each region's features to length 1 (the authors' code does, the paper does not)."""
+    variant: Literal["baseline", "word_region", "word_region_state", "conditional", "full"] = (
+        "full"
+    )
+    """Row of the paper's Table 1."""
+    units: int = 512
+    """Width of the recurrent state."""
+    embedding_dim: int = 512
+    """Width of word embeddings."""
+    tied: bool = True
+    """One matrix embeds input words and scores output words (the authors' code has two)."""
+    image_first: bool = False
+    """Image vector as first input of a zero state (the authors' code), not as the first state."""
+
+    rnn_epochs: int = 20
+    """Epochs of stage 1: the backbone stays as it is."""
+    joint_epochs: int = 0
+    """Epochs of stage 2: the backbone is trained too."""
+    batch_size: int = 10
+    """Images in a step, over all replicas."""
+    learning_rate: float = 5e-4
+    """Adam's rate for all but the backbone."""
+    backbone_learning_rate: float = 1e-5
+    """Adam's rate for the backbone in stage 2."""
+    decay: Literal["none", "cosine"] = "none"
+    """Course of both rates over all epochs: constant, or a half cosine down to 0."""
+    warmup_steps: int = 0
+    """Steps over which both rates rise from 0."""
+    average: float = 0.0
+    """Decay of the moving average of weights that is evaluated and kept; 0 is none."""
+    dropout: float = 0.5
+    """Dropout rate on words, states and the image vector."""
+    region_dropout: float = 0.0
+    """Dropout rate on features of all regions of an image together."""
+    clip_norm: float = 5.0
+    """Longest gradient over all weights; a longer one is scaled down."""
+    seed: int = 0
+    """Seed of weights, data order, mirroring and dropout."""
+    minutes: float = 0.0
+    """Training stops at the first epoch that ends after so many minutes; 0 is no limit."""
+
+    beam: int = 3
+    """Hypotheses kept for an image in search; 1 is greedy."""
+    length_penalty: float = 0.0
+    """Captions are ranked by log-probability over length to this power."""
+    validate_every: int = 1
+    """Epochs between validations, which keep the checkpoint of the best CIDEr."""
+
+    def __post_init__(self):
+        at_least = {
+            "select_images": 0, "scenes_images": 1, "minimum_count": 1, "captions_per_image": 1,
+            "max_words": 1, "image_size": 8, "cache_gigabytes": 0, "stride": 1, "test_stride": 1,
+            "units": 1, "embedding_dim": 1, "rnn_epochs": 0, "joint_epochs": 0, "batch_size": 1,
+            "warmup_steps": 0, "minutes": 0, "beam": 1, "validate_every": 1, "seed": 0,
+        }  # fmt: skip
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise UserError(
+                    f"{name}: expected at least {least}, received {getattr(self, name)}."
+                )
+        for name in ("learning_rate", "backbone_learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name}: expected more than 0, received {getattr(self, name)}.")
+        for name in ("dropout", "region_dropout", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(
+                    f"{name}: expected at least 0 and below 1, received {getattr(self, name)}."
+                )
+        if self.rnn_epochs + self.joint_epochs < 1:
+            raise UserError("rnn_epochs, joint_epochs: both are 0; set one of them to 1 or more.")
+        if not self.name or pathlib.Path(self.name).name != self.name:
+            raise UserError(f"name: expected a folder's name, received {self.name!r}.")
+        if self.variant == "conditional" and not self.tied:
+            raise UserError("tied: variant 'conditional' needs tied embeddings, received False.")
+
+    @property
+    def folder(self):
+        """Folder of the run."""
+        return pathlib.Path(self.output) / self.name
+
+    @property
+    def epochs(self):
+        """Epochs of both stages together."""
+        return self.rnn_epochs + self.joint_epochs
+
+    def differences(self, other):
+        """Names of the settings in which two configurations differ, without name and output."""
+        return [
+            field.name
+            for field in dataclasses.fields(self)
+            if field.name not in ("name", "output")
+            and getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+    def to_json(self):
+        """Text of a run's `config.json`."""
+        settings = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        return json.dumps(settings, indent=2) + "\n"
+
+    @classmethod
+    def read(cls, path):
+        """Read a `config.json`; a setting it lacks has its default.
+
+        Raises:
+            UserError: no such file, not json, another version, an unknown setting, a wrong type.
+        """
+        try:
+            settings = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path}: expected a run's configuration, found no file.") from None
+        except ValueError as error:
+            raise UserError(f"{path}: expected json, received {error}.") from None
+        version = settings.pop("format_version", None) if isinstance(settings, dict) else None
+        if version != FORMAT_VERSION:
+            raise UserError(
+                f"{path}: expected format_version {FORMAT_VERSION}, received {version}."
+            )
+        return cls.from_settings(settings, source=str(path))
+
+    @classmethod
+    def from_settings(cls, settings, source):
+        """Make a configuration from a mapping; unknown names and wrong types are refused."""
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for name, value in settings.items():
+            if name not in fields:
+                raise UserError(f"{source}: unknown setting {name!r}. {closest(name, fields)}")
+            expected = type(fields[name].default)
+            if expected is float and type(value) is int:
+                continue
+            if type(value) is not expected:
+                raise UserError(
+                    f"{source}: {name} must be {expected.__name__}, received {value!r}."
+                )
+        return cls(**settings)

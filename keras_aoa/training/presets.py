@@ -1,0 +1,43 @@
+"""Named configurations: one for each data set and budget."""
+
+from keras_aoa.training.configuration import Configuration
+
+SCENES = {
+    "data": "scenes",
+    "minimum_count": 1,
+    "image_size": 96,
+    "fit": "stretch",
+    "backbone": "scenes",
+    "stride": 1,
+    "units": 256,
+    "embedding_dim": 128,
+    "rnn_epochs": 0,
+    "batch_size": 20,
+    "learning_rate": 2e-3,
+    "backbone_learning_rate": 2e-3,
+    "decay": "cosine",
+    "warmup_steps": 100,
+    "dropout": 0.1,
+}
+
+FLICKR = {
+    "minimum_count": 5,
+    "rnn_epochs": 20,
+    "joint_epochs": 5,
+    "flip": True,
+}
+
+PRESETS = {
+    "scenes": Configuration(**SCENES, name="scenes", scenes_images=2000, joint_epochs=8),
+    "scenes-full": Configuration(
+        **SCENES, name="scenes-full", scenes_images=6000, joint_epochs=14
+    ),
+    "flickr8k": Configuration(**FLICKR, name="flickr8k", data="data/flickr8k"),
+    "flickr30k": Configuration(**FLICKR, name="flickr30k", data="data/flickr30k"),
+    # The paper, section 4.1: words seen 10 times, 512 units, 7x7 regions in training, 14x14 at
+    # test, Adam, two stages. Rates and numbers of epochs are not in the paper.
+    "coco": Configuration(
+        name="coco", data="data/coco", minimum_count=10, rnn_epochs=15, joint_epochs=10
+    ),
+}
+"""Settings by preset name; `scenes` is the default of `train.py`."""

@@ -1,0 +1,65 @@
+"""What the layers' tests need of a backend beyond Keras: exact arithmetic and gradients."""
+
+import importlib
+
+import keras
+import numpy as np
+from keras import ops
+from keras.src.backend.common import dtypes
+
+BACKEND = keras.backend.backend()
+
+
+def compute_exactly():
+    """Allow float64 on every backend, and float32 products with all their bits on a GPU.
+
+    Keras takes float64 down to float32 on JAX and PyTorch, through this table.
+    """
+    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+    framework = importlib.import_module(BACKEND)
+    if BACKEND == "jax":
+        framework.config.update("jax_enable_x64", True)
+        framework.config.update("jax_default_matmul_precision", "highest")
+    if BACKEND == "tensorflow":
+        framework.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def gradients(function, arrays, variables=()):
+    """Gradients of `function(*arrays)`, a scalar, in the arrays and then in the variables."""
+    values = [ops.convert_to_numpy(value) for value in (*arrays, *variables)]
+    values = [ops.convert_to_tensor(value) for value in values]
+
+    def stateless(*values):
+        replaced = list(zip(variables, values[len(arrays) :], strict=True))
+        with keras.StatelessScope(state_mapping=replaced):
+            return function(*values[: len(arrays)])
+
+    differentiate = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[BACKEND]
+    return [ops.convert_to_numpy(gradient) for gradient in differentiate(stateless, values)]
+
+
+def to_numpy(outputs):
+    """The outputs as a list of float64 arrays."""
+    return [np.asarray(ops.convert_to_numpy(output), "float64") for output in outputs]
+
+
+def _tensorflow(function, values):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        result = function(*values)
+    return tape.gradient(result, values, unconnected_gradients="zero")
+
+
+def _jax(function, values):
+    import jax
+
+    return jax.grad(function, argnums=tuple(range(len(values))))(*values)
+
+
+def _torch(function, values):
+    import torch
+
+    values = [value.detach().clone().requires_grad_() for value in values]
+    return torch.autograd.grad(function(*values), values, materialize_grads=True)

@@ -1,0 +1,55 @@
+"""Layers with random, distinct weights, and inputs of sizes that all differ.
+
+Sizes: images 2, captions 3, steps 4, words 7, regions 5, embedding 6, features 9, units 8.
+"""
+
+import backends
+import numpy as np
+
+from keras_aoa.layers import AreaAttention, AttentionGRUCell
+
+IMAGES, CAPTIONS, STEPS, WORDS, REGIONS, EMBEDDING, FEATURES, UNITS = 2, 3, 4, 7, 5, 6, 9, 8
+VARIANTS = ("baseline", "word_region", "word_region_state", "conditional", "full")
+MASK = np.array([[True, True, False, True, False], [False, True, True, True, True]])
+
+
+def normal(*shape, seed=0, dtype="float64"):
+    """Normal numbers times 0.5, mild enough to compare sharp functions of them."""
+    return np.random.default_rng(seed).normal(scale=0.5, size=shape).astype(dtype)
+
+
+def randomize(layer):
+    """Give every weight, biases included, values of its own."""
+    for index, variable in enumerate(layer.weights):
+        variable.assign(normal(*variable.shape, seed=100 + index))
+    return layer
+
+
+def weights(layer):
+    """The layer's weights as float64 arrays, by name."""
+    return dict(
+        zip((w.name for w in layer.weights), backends.to_numpy(layer.weights), strict=True)
+    )
+
+
+def make_attention(variant="full", dtype="float64", **arguments):
+    """An `AreaAttention` of the sizes above."""
+    layer = AreaAttention(WORDS, EMBEDDING, variant=variant, dtype=dtype, **arguments)
+    layer.build((IMAGES, CAPTIONS, UNITS), (IMAGES, REGIONS, FEATURES))
+    return randomize(layer)
+
+
+def make_cell(variant="full", dtype="float64", **arguments):
+    """An `AttentionGRUCell` of the sizes above."""
+    attention = AreaAttention(WORDS, EMBEDDING, variant=variant, dtype=dtype, **arguments)
+    cell = AttentionGRUCell(UNITS, FEATURES, attention, dtype=dtype)
+    cell.build((IMAGES, EMBEDDING))
+    return randomize(cell)
+
+
+def states_and_regions(dtype="float64"):
+    """States `(n, c, u)` and regions `(n, r, f)`."""
+    return (
+        normal(IMAGES, CAPTIONS, UNITS, seed=1, dtype=dtype),
+        normal(IMAGES, REGIONS, FEATURES, seed=2, dtype=dtype),
+    )

@@ -1,0 +1,5 @@
+"""Sets the backend up for comparisons in float64 and exact float32."""
+
+import backends
+
+backends.compute_exactly()

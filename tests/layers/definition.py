@@ -1,0 +1,110 @@
+"""The paper's equations as NumPy loops in float64, for one image and one caption.
+
+It shares no code with the layers. `weights` maps the names of a layer's weights to arrays; a
+term of equation 5 whose weights are absent is 0, so that every row of Table 1 is this code.
+"""
+
+import numpy as np
+
+SIGMOID = np.vectorize(lambda x: 1 / (1 + np.exp(-x)))
+
+
+def scores(weights, state, regions):
+    """s(w, r, h) of equation 5, `(w, r)`."""
+    result = np.zeros((len(weights["words"]), len(regions)))
+    for w, word in enumerate(weights["words"]):
+        for r, region in enumerate(regions):
+            result[w, r] = word @ weights["word_state"] @ state + word @ weights["word_bias"]
+            if "word_region" in weights:
+                result[w, r] += word @ weights["word_region"] @ region
+                result[w, r] += region @ weights["region_bias"]
+            if "region_state" in weights:
+                result[w, r] += region @ weights["region_state"] @ state
+    return result
+
+
+def joint(pair_scores, region_mask=None, never_predicted=()):
+    """p(w, r | h) of equation 4, `(w, r)`, and the logarithm of its normaliser."""
+    highest = pair_scores.max()
+    result = np.zeros_like(pair_scores)
+    for w, r in np.ndindex(*pair_scores.shape):
+        if w not in never_predicted and (region_mask is None or region_mask[r]):
+            result[w, r] = np.exp(pair_scores[w, r] - highest)
+    return result / result.sum(), highest + np.log(result.sum())
+
+
+def marginals(weights, state, regions, region_mask=None, never_predicted=()):
+    """p(w | h) and p(r | h)."""
+    pairs, _ = joint(scores(weights, state, regions), region_mask, never_predicted)
+    return pairs.sum(axis=1), pairs.sum(axis=0)
+
+
+def every_marginal(weights, states, regions, region_mask=None, never_predicted=()):
+    """`marginals` of each state `(n, c, u)`: `(n, c, w)` and `(n, c, r)`."""
+    images, captions = states.shape[:2]
+    words = np.zeros((images, captions, len(weights["words"])))
+    places = np.zeros((images, captions, regions.shape[1]))
+    for n, c in np.ndindex(images, captions):
+        mask = None if region_mask is None else region_mask[n]
+        words[n, c], places[n, c] = marginals(
+            weights, states[n, c], regions[n], mask, never_predicted
+        )
+    return words, places
+
+
+def attended(weights, state, regions, region_mask=None, never_predicted=()):
+    """v of equation 6, `(f,)`."""
+    _, probs = marginals(weights, state, regions, region_mask, never_predicted)
+    return sum(prob * region for prob, region in zip(probs, regions, strict=True))
+
+
+def attended_given_word(weights, word, state, regions, region_mask=None):
+    """v from p(r | w, h), the conditional feedback, `(f,)`."""
+    total, result = 0.0, np.zeros(regions.shape[1])
+    for r, region in enumerate(regions):
+        if region_mask is None or region_mask[r]:
+            score = word @ weights["word_region"] @ region + region @ weights["region_bias"]
+            factor = np.exp(score + region @ weights["region_state"] @ state)
+            total, result = total + factor, result + factor * region
+    return result / total
+
+
+def gru(weights, state, inputs):
+    """Equation 7 for inputs [word ; v], Keras's gates: update, reset, candidate."""
+    kernel = weights["word_kernel"]
+    if "region_kernel" in weights:
+        kernel = np.concatenate([kernel, weights["region_kernel"]])
+    units = len(state)
+    from_input, from_state = [], []
+    for gate in range(3):
+        columns = slice(gate * units, (gate + 1) * units)
+        from_input.append(inputs @ kernel[:, columns] + weights["bias"][0, columns])
+        from_state.append(
+            state @ weights["recurrent_kernel"][:, columns] + weights["bias"][1, columns]
+        )
+    update = SIGMOID(from_input[0] + from_state[0])
+    reset = SIGMOID(from_input[1] + from_state[1])
+    return update * state + (1 - update) * np.tanh(from_input[2] + reset * from_state[2])
+
+
+def recurrence(weights, variant, state, words, regions, region_mask=None, dropout=None):
+    """States `(t, u)` after each of the embedded `words (t, e)`, and the v each leaves `(t, f)`.
+
+    v is 0 without feedback, and what was fed with the word in the conditional row. `dropout
+    (t, u)` multiplies the state where the attention sees it, and nowhere else.
+    """
+    v = np.zeros(regions.shape[1])
+    if variant == "full":
+        v = attended(weights, state, regions, region_mask)
+    states, looks = [], []
+    for t, word in enumerate(words):
+        if variant == "conditional":
+            v = attended_given_word(weights, word, state, regions, region_mask)
+        feeds_back = variant in ("conditional", "full")
+        state = gru(weights, state, np.concatenate([word, v]) if feeds_back else word)
+        if variant == "full":
+            seen = state if dropout is None else state * dropout[t]
+            v = attended(weights, seen, regions, region_mask)
+        states.append(state)
+        looks.append(v)
+    return np.stack(states), np.stack(looks)

@@ -1,0 +1,373 @@
+"""Bytes to the network's input: formats, orientation, window."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_aoa.data import image_headers
+from keras_aoa.data.images import ImageSettings, decode, prepare, to_original, window
+from keras_aoa.errors import UserError
+
+BYTES = [tf.TensorSpec((), tf.string)]
+decode = tf.function(decode, BYTES, autograph=False)
+orientation = tf.function(image_headers.orientation, BYTES, autograph=False)
+
+LOSSLESS = (cv2.IMWRITE_WEBP_QUALITY, 101)
+UPRIGHT = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda image: np.rot90(image, 1),
+}
+
+
+def encode(extension, image, *options):
+    written, data = cv2.imencode(extension, image, options)
+    assert written
+    return data.tobytes()
+
+
+def opencv(data):
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """Smooth, so that JPEG keeps it, and unlike each of its mirror images."""
+    y, x = np.mgrid[:24, :40]
+    return np.stack([x * 6, y * 10, (x + 2 * y) * 2], axis=2).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def jpeg(picture):
+    return encode(".jpg", picture[:, :, ::-1], cv2.IMWRITE_JPEG_QUALITY, 95)
+
+
+# --- EXIF -----------------------------------------------------------------------------------------
+
+
+def tiff(value, order="<", tag=0x0112, kind=3, before=(0x010F, 0x0110)):
+    """TIFF structure with `value` after other entries, as cameras write it."""
+    entries = [struct.pack(order + "HHIHH", other, 3, 1, 5, 0) for other in before]
+    entries.append(struct.pack(order + "HHIHH", tag, kind, 1, value, 0))
+    header = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HI", 42, 8)
+    return header + struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+def segment(content, marker=0xE1):
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+
+def exif(*args, **kwargs):
+    return segment(b"Exif\0\0" + tiff(*args, **kwargs))
+
+
+def insert(jpeg, *segments):
+    return jpeg[:2] + b"".join(segments) + jpeg[2:]
+
+
+def chunk(name, content):
+    check = struct.pack(">I", zlib.crc32(name + content))
+    return struct.pack(">I", len(content)) + name + content + check
+
+
+def webp(image, flags, *more):
+    """A WebP file in the extended form, `more` chunks after the image."""
+    simple = encode(".webp", image[:, :, ::-1], *LOSSLESS)[12:]
+    size = b"".join((side - 1).to_bytes(3, "little") for side in image.shape[1::-1])
+    chunks = [(b"VP8X", bytes([flags, 0, 0, 0]) + size), *more]
+    packed = [n + struct.pack("<I", len(c)) + c + bytes(len(c) % 2) for n, c in chunks]
+    body = b"WEBP" + packed[0] + simple + b"".join(packed[1:])
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("value", UPRIGHT)
+def test_jpeg_stands_upright_whatever_its_orientation(jpeg, value, order):
+    turned = insert(jpeg, exif(value, order))
+    np.testing.assert_array_equal(decode(turned), UPRIGHT[value](decode(jpeg).numpy()))
+    np.testing.assert_array_equal(decode(turned), opencv(turned))
+
+
+@pytest.mark.parametrize("value", UPRIGHT)
+def test_png_and_webp_stand_upright_whatever_their_orientation(picture, value):
+    png = encode(".png", picture[:, :, ::-1])
+    header_ends = 8 + 25
+    png = png[:header_ends] + chunk(b"eXIf", tiff(value, ">")) + png[header_ends:]
+    np.testing.assert_array_equal(decode(png), UPRIGHT[value](picture))
+    for prefix in (b"", b"Exif\0\0"):
+        data = webp(picture, 8, (b"odd!", b"123"), (b"EXIF", prefix + tiff(value)))
+        np.testing.assert_array_equal(decode(data), UPRIGHT[value](picture))
+
+
+def test_exif_is_found_behind_other_segments(jpeg):
+    others = [
+        segment(b"JFIF\0\1\2\0\0\1\0\1\0\0", 0xE0),
+        segment(b"http://ns.adobe.com/xap/1.0/\0Exif", 0xE1),
+        segment(bytes(60000), 0xE2),
+        segment(b"comment", 0xFE),
+        b"\xff\xff\xff",  # filler that the standard allows before a marker
+    ]
+    assert orientation(insert(jpeg, *others, exif(6))) == 6
+
+
+def test_first_exif_counts(jpeg):
+    assert orientation(insert(jpeg, exif(8), exif(3))) == 8
+
+
+@pytest.mark.parametrize(
+    "segments",
+    {
+        "value 0": [exif(0)],
+        "value 9": [exif(9)],
+        "another tag": [exif(6, tag=0x0113)],
+        "another type": [exif(6, kind=4)],
+        "no header": [segment(tiff(6))],
+        "unknown byte order": [segment(b"Exif\0\0XX" + tiff(6)[2:])],
+        "bad magic number": [segment(b"Exif\0\0II\x2b\0" + tiff(6)[4:])],
+        "directory outside": [segment(b"Exif\0\0II\x2a\0\xff\xff\xff\x7f" + tiff(6)[8:])],
+        "cut before the value": [segment(b"Exif\0\0" + tiff(6)[:40])],
+        "nothing in it": [segment(b"Exif\0\0")],
+        "not a marker": [b"\0\0\0\0", exif(6)],
+        "too many segments": [segment(b"")] * 200 + [exif(6)],
+    }.items(),
+    ids=lambda case: case[0],
+)
+def test_damaged_exif_means_upright(jpeg, segments):
+    assert orientation(insert(jpeg, *segments[1])) == 1
+
+
+def test_exif_inside_the_scan_is_no_header(jpeg):
+    assert orientation(jpeg[:-2] + exif(6) + jpeg[-2:]) == 1
+
+
+@given(st.binary(max_size=80), st.integers(0, 90), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_no_bytes_upset_the_search_for_exif(noise, at, cut):
+    for start in (
+        b"\xff\xd8" + exif(6, ">"),
+        b"\x89PNG\r\n\x1a\n" + chunk(b"eXIf", tiff(3)),
+        b"RIFF\x80\0\0\0WEBPEXIF\x50\0\0\0" + tiff(5),
+    ):
+        data = start[:at] + noise + (b"" if cut else start[at + len(noise) :])
+        assert 1 <= orientation(data) <= 8
+
+
+# --- formats --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def noise():
+    return np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("extension", "options"),
+    [(".png", ()), (".bmp", ()), (".webp", LOSSLESS)],
+)
+def test_lossless_formats_give_the_very_pixels(noise, extension, options):
+    np.testing.assert_array_equal(decode(encode(extension, noise[:, :, ::-1], *options)), noise)
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".jpg"])
+def test_grey_becomes_three_equal_channels(picture, extension):
+    data = encode(extension, picture[:, :, 0])
+    np.testing.assert_array_equal(decode(data), opencv(data))
+    assert np.ptp(decode(data), axis=2).max() == 0
+
+
+def test_sixteen_bits_become_eight():
+    wide = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    data = encode(".png", np.stack([wide] * 3, axis=2))
+    np.testing.assert_array_equal(decode(data)[:, :, 0], np.arange(256).reshape(16, 16))
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_transparency_becomes_white(noise, grey):
+    pytest.importorskip("PIL")
+    from PIL import Image
+
+    alpha = np.linspace(0, 255, 35).astype(np.uint8).reshape(7, 5)
+    if grey:
+        noise = np.repeat(noise[:, :, :1], 3, axis=2)
+    rgba = np.dstack([noise, alpha])
+    file = io.BytesIO()
+    Image.fromarray(rgba).convert("LA" if grey else "RGBA").save(file, "PNG")
+    share = alpha[:, :, None] / 255
+    expected = noise * share + 255 * (1 - share)
+    np.testing.assert_allclose(decode(file.getvalue()), expected, atol=1)
+
+
+def test_transparent_webp_becomes_white(noise):
+    rgba = np.dstack([noise, np.full((7, 5), 255, np.uint8)])
+    rgba[2, 3, 3] = 0
+    image = decode(encode(".webp", rgba[:, :, [2, 1, 0, 3]], *LOSSLESS))
+    noise = noise.copy()
+    noise[2, 3] = 255
+    np.testing.assert_array_equal(image, noise)
+
+
+def test_fourth_byte_of_bmp_is_no_transparency(noise):
+    bgr0 = np.dstack([noise[:, :, ::-1], np.zeros((7, 5), np.uint8)])
+    header = struct.pack("<2sIHHI", b"BM", 54 + bgr0.size, 0, 0, 54)
+    header += struct.pack("<IiiHHIIiiII", 40, 5, -7, 1, 32, 0, bgr0.size, 0, 0, 0, 0)
+    np.testing.assert_array_equal(decode(header + bgr0.tobytes()), noise)
+
+
+def test_cmyk_becomes_rgb():
+    image_module = pytest.importorskip("PIL.Image")
+    inks = {
+        (0, 255, 255, 0): (255, 0, 0),
+        (255, 0, 0, 0): (0, 255, 255),
+        (0, 0, 0, 128): (127,) * 3,
+    }
+    for ink, colour in inks.items():
+        file = io.BytesIO()
+        image_module.new("CMYK", (8, 8), ink).save(file, "JPEG", quality=100)
+        np.testing.assert_allclose(decode(file.getvalue()), np.full((8, 8, 3), colour), atol=3)
+
+
+def test_animated_gif_gives_its_first_frame():
+    image_module = pytest.importorskip("PIL.Image")
+    frames = [image_module.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(decode(file.getvalue()), np.full((4, 6, 3), (255, 0, 0)))
+
+
+def test_animated_webp_is_refused(picture):
+    # TensorFlow 2.21 writes past its buffer on such a file.
+    with pytest.raises(tf.errors.InvalidArgumentError, match="animated WebP is not supported"):
+        decode(webp(picture, 2))
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".jpg", ".webp"])
+def test_truncated_files_and_other_files_are_refused(picture, extension):
+    data = encode(extension, picture)
+    assert decode(data).shape == picture.shape
+    for length in (0, 1, 5, 20, 40, len(data) // 2, len(data) - 20):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode(data[:length])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Unknown image file format"):
+        decode(b"<html>404</html>")
+
+
+def test_giant_images_are_refused_before_they_are_decoded(picture, jpeg):
+    png = encode(".png", picture)
+    png = png[:8] + chunk(b"IHDR", struct.pack(">II", 20000, 20000) + png[24:29]) + png[33:]
+    frame = jpeg.index(b"\xff\xc0")
+    giant_jpeg = jpeg[: frame + 5] + struct.pack(">HH", 65500, 65500) + jpeg[frame + 9 :]
+    gif = b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(20)
+    for data in (png, giant_jpeg, gif):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="more than 134217728 pixels"):
+            decode(data)
+
+
+def test_no_operation_needs_python():
+    graph = decode.get_concrete_function().graph.as_graph_def()
+    used = {node.op for node in graph.node}
+    used |= {node.op for function in graph.library.function for node in function.node_def}
+    assert "DecodeImage" in used and not any("PyFunc" in op for op in used)
+
+
+# --- the network's input --------------------------------------------------------------------------
+
+
+def triangle_weights(length, size):
+    """Antialiased bilinear weights `(size, length)`: a triangle as wide as two output pixels."""
+    scale = max(length / size, 1)
+    centres = (np.arange(size) + 0.5) * length / size
+    distance = np.abs(np.arange(length) + 0.5 - centres[:, None]) / scale
+    weights = np.maximum(1 - distance, 0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("shape", [(50, 81), (90, 40), (32, 32), (9, 20)])
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_scaling_matches_its_definition(shape, fit):
+    image = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
+    part = image
+    if fit == "crop":
+        side = min(shape)
+        top, left = ((length - side) // 2 for length in shape)
+        part = image[top : top + side, left : left + side]
+    rows, columns = (triangle_weights(length, 32) for length in part.shape[:2])
+    expected = np.einsum("yi,ijc,xj->yxc", rows, part, columns)
+    np.testing.assert_allclose(prepare(image, ImageSettings(32, fit)), expected, atol=0.501)
+
+
+def test_values_are_whole_numbers_of_a_byte(picture):
+    prepared = prepare(picture, ImageSettings(33)).numpy()
+    assert prepared.dtype == np.float32
+    np.testing.assert_array_equal(prepared, prepared.astype(np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (2, 3), (3, 100000)])
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_extreme_shapes_work(shape, fit):
+    prepared = prepare(np.full((*shape, 3), 77, np.uint8), ImageSettings(64, fit))
+    np.testing.assert_array_equal(prepared, np.full((64, 64, 3), 77))
+    x0, y0, x1, y1 = window(*shape, ImageSettings(64, fit)).numpy()
+    assert 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
+
+
+@pytest.mark.parametrize("shape", [(100, 151), (200, 64), (80, 80)])
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_window_tells_where_each_pixel_of_the_input_lies(shape, fit):
+    height, width = shape
+    x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
+    image = np.stack([x, y, y], axis=2) * 255
+    prepared = prepare(image.astype(np.float32), ImageSettings(32, fit)).numpy() / 255
+    centres = (np.arange(32) + 0.5) / 32
+    points = np.stack(np.meshgrid(centres, centres), axis=2)
+    mapped = to_original(points, window(height, width, ImageSettings(32, fit)).numpy())
+    inner = slice(2, -2)  # at the border the triangle is cut off
+    np.testing.assert_allclose(mapped[inner, inner], prepared[inner, inner, :2], atol=0.005)
+
+
+def test_window_of_crop_is_the_central_square():
+    np.testing.assert_allclose(window(100, 200, ImageSettings()), [0.25, 0, 0.75, 1])
+    np.testing.assert_allclose(window(300, 100, ImageSettings()), [0, 1 / 3, 1, 2 / 3])
+    np.testing.assert_allclose(window(300, 100, ImageSettings(fit="stretch")), [0, 0, 1, 1])
+
+
+def test_corners_map_alike_as_arrays_and_as_tensors_with_a_window_for_each_image():
+    random = np.random.default_rng(2)
+    corners, windows = random.random((2, 5, 4, 2)), random.random((2, 4))
+    for kind in (np.asarray, tf.constant):
+        mapped = to_original(kind(corners), kind(windows)[:, None, None])
+        for i in range(2):
+            np.testing.assert_allclose(mapped[i], to_original(corners[i], windows[i]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 0}, "image size: expected a whole number of pixels from 16 to 4096, received 0"),
+        ({"size": 224.0}, r"received 224\.0"),
+        ({"fit": "pad"}, "image fit: expected 'crop' or 'stretch', received 'pad'"),
+    ],
+)
+def test_impossible_settings_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        ImageSettings(**arguments)
+
+
+def test_real_photographs_decode_as_in_opencv(shared):
+    files = [*(shared / "data/flickr8k/images").glob("*.jpg")][:20]
+    files += [*(shared / "data/coco/val2017").glob("*.jpg")][:20]
+    assert len(files) == 40
+    for file in files:
+        data = file.read_bytes()
+        np.testing.assert_array_equal(decode(data), opencv(data))
