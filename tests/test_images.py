@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_aoa.data import image_headers
-from keras_aoa.data.images import ImageSettings, decode, prepare, to_original, window
+from keras_aoa.data.images import ImageSettings, decode, prepare, read_image, to_original, window
 from keras_aoa.errors import UserError
 
 BYTES = [tf.TensorSpec((), tf.string)]
@@ -272,6 +272,13 @@ def test_giant_images_are_refused_before_they_are_decoded(picture, jpeg):
     for data in (png, giant_jpeg, gif):
         with pytest.raises(tf.errors.InvalidArgumentError, match="more than 134217728 pixels"):
             decode(data)
+
+
+def test_file_is_read_as_its_bytes_are(picture, tmp_path):
+    file = tmp_path / "picture.png"
+    file.write_bytes(encode(".png", picture[:, :, ::-1]))
+    for path in (file, str(file)):
+        np.testing.assert_array_equal(read_image(path), picture)
 
 
 def test_no_operation_needs_python():

@@ -1,16 +1,14 @@
-"""The drawn data set: what it says is in the pictures, and the same settings draw the same."""
+"""The drawn data set: what it tells is in the pictures, and the same settings give the same."""
 
 import collections
 import json
 
 import cv2
-import numpy as np
 import pytest
 
 from keras_aoa.data import scenes
 from keras_aoa.data.grounding import matching_objects, named_phrases, naming_words
-from keras_aoa.data.scenes import dataset, draw, layout, shapes
-from keras_aoa.data.scenes.backgrounds import HIDDEN_COLOURS, TEXTURED, TINTS
+from keras_aoa.data.scenes import dataset
 from keras_aoa.data.tokenizer import tokenize
 from keras_aoa.errors import UserError
 
@@ -21,11 +19,6 @@ TINY = scenes.ScenesSettings(train=3, val=1, test=1, size=64)
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return scenes.prepare(tmp_path_factory.mktemp("cache"), SETTINGS)
-
-
-@pytest.fixture(scope="module")
-def drawn():
-    return [layout.draw_scene(96, np.random.default_rng([1, index])) for index in range(150)]
 
 
 def every_example(data):
@@ -182,58 +175,6 @@ def test_told_left_and_right_agree_in_both_forms_of_sentence(data):
                 assert sign * (centre(whole)[0] - centre(part)[0]) > 0
                 turned += 1
     assert turned > 10
-
-
-def test_scenes_have_every_shape_colour_size_texture_relation_and_background(drawn):
-    things = [thing for scene, _ in drawn for thing in scene.things]
-    assert {thing.shape for thing in things} == set(shapes.SHAPES)
-    assert {thing.colour for thing in things} == set(draw.COLOURS)
-    assert {thing.size for thing in things} == set(layout.RADIUS)
-    assert {thing.texture for thing in things} == set(draw.TEXTURES)
-    assert {scene.relation for scene, _ in drawn} == set(layout.RELATIONS)
-    assert {scene.background for scene, _ in drawn} == {*TEXTURED, *TINTS}
-
-
-def test_no_two_things_of_a_scene_share_shape_and_colour_nor_hide_in_the_background(drawn):
-    for scene, _ in drawn:
-        assert len({(thing.shape, thing.colour) for thing in scene.things}) == len(scene.things)
-        assert not {thing.colour for thing in scene.things} & HIDDEN_COLOURS[scene.background]
-
-
-def test_boxes_lie_in_the_picture_and_sizes_of_one_shape_never_overlap(drawn):
-    longest = collections.defaultdict(list)
-    for scene, _ in drawn:
-        for thing in scene.things:
-            x0, y0, x1, y1 = thing.box
-            assert 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
-            if scene.relation != "behind":
-                longest[thing.shape, thing.size].append(max(x1 - x0, y1 - y0))
-    for shape in shapes.SHAPES:
-        for smaller, larger in (("small", "medium"), ("medium", "big")):
-            assert max(longest[shape, smaller]) < min(longest[shape, larger])
-
-
-def test_the_middle_of_a_plain_thing_has_its_colour(drawn):
-    seen = 0
-    for scene, picture in drawn:
-        for thing in scene.things[2:]:
-            if thing.texture == "plain" and thing.shape in ("heart", "triangle", "square", "star"):
-                x, y = (int(96 * value) for value in centre(thing.box))
-                pixel = picture[y - 1 : y + 2, x - 1 : x + 2].mean(axis=(0, 1))
-                distance = {name: np.abs(pixel - rgb).sum() for name, rgb in draw.COLOURS.items()}
-                assert min(distance, key=distance.get) == thing.colour
-                seen += 1
-    assert seen > 20
-
-
-def test_what_lies_behind_stays_visible():
-    plans = [layout._Plan("square", "red", "plain", "big") for _ in range(2)]
-    for plan, x in zip(plans, (10, 20), strict=True):
-        plan.sprite = draw.Sprite(np.zeros((20, 20, 3)), np.ones((20, 20)))
-        plan.x = plan.y = x
-    back, front = layout._visible(plans, 64)
-    assert (back.sum(), front.sum()) == (300, 400)
-    assert layout._box(front) == (20 / 64, 20 / 64, 40 / 64, 40 / 64)
 
 
 def test_prepare_draws_once_and_reads_afterwards(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ Sources: JPEG, ITU-T T.81 annex B; Exif 2.32, CIPA DC-008, 4.5 and 4.6; PNG, thi
 11.3.4.5; WebP container, RFC 9649, 2.7.
 """
 
+import numpy as np
 import tensorflow as tf
 
 MAX_PIXELS = 2**27  # 134 megapixels: above the 108 of a phone, 400 MB once decoded
@@ -75,11 +76,11 @@ def _bytes(text):
 
 def _number(data, at, length, little_endian=False):
     """Unsigned int64 held in `length` bytes from `at`, any shape; bytes past the end are 0."""
-    digits = tf.range(length, dtype=tf.int64)
+    digits = np.arange(length)
     at = tf.convert_to_tensor(at, tf.int64)[..., None] + digits
     values = tf.gather(data, tf.minimum(at, tf.size(data, tf.int64) - 1))
-    shifts = 8 * tf.where(little_endian, digits, length - 1 - digits)
-    return tf.reduce_sum(tf.bitwise.left_shift(tf.cast(values, tf.int64), shifts), -1)
+    weights = tf.where(little_endian, 256**digits, 256 ** digits[::-1])
+    return tf.reduce_sum(tf.cast(values, tf.int64) * weights, -1)
 
 
 def _is(data, at, text):

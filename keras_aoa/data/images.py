@@ -3,6 +3,7 @@
 Only TensorFlow operations, so that a SavedModel does the same without Python.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -68,6 +69,11 @@ def decode(image_bytes):
         lambda: _decode_other(image_bytes),
     )
     return _turn(image, image_headers.orientation(image_bytes))
+
+
+def read_image(path):
+    """The upright picture in a file, as of `decode`: an array."""
+    return decode(tf.io.read_file(os.fspath(path))).numpy()
 
 
 def _decode_other(image_bytes):

@@ -4,6 +4,7 @@ Every random choice depends on seed, epoch and the example's place alone, and al
 before the first batch. So a run that resumes goes on exactly, and memory changes only the speed.
 """
 
+import functools
 import logging
 import os
 import re
@@ -116,32 +117,26 @@ class Images:
                 *(self.name, len(self.skipped), count, _some(self.skipped)),
             )
 
-    def dataset(self, places):
-        """One element for each of `places`: `images` uint8, `window` `(4,)`, `index` int32."""
-        slices = {"index": places.astype(np.int32), "window": self.windows[places]}
+    def dataset(self, columns):
+        """One element for each of `columns["index"]`, places in `examples`.
+
+        It holds its row of every column, `images` `(size, size, 3)` uint8 and `window` `(4,)`.
+        """
+        places = columns["index"]
+        columns = columns | {"window": self.windows[places]}
         if self._pixels is not None:
-            return tf.data.Dataset.from_tensor_slices(slices).map(
-                lambda element: element | {"images": tf.gather(self._pixels, element["index"])}
+            return tf.data.Dataset.from_tensor_slices(columns).map(
+                lambda row: row | {"images": tf.gather(self._pixels, row["index"])}
             )
-        slices["images"] = self._paths[places].astype(str)
-        return tf.data.Dataset.from_tensor_slices(slices).map(
-            lambda element: element | {"images": self._read(element["images"])[0]},
-            tf.data.AUTOTUNE,
+        columns["images"] = self._paths[places].astype(str)
+        return tf.data.Dataset.from_tensor_slices(columns).map(
+            lambda row: row | {"images": self._read(row["images"])[0]}, tf.data.AUTOTUNE
         )
 
 
-def image_batches(images, batch_size):
-    """Readable images in their order: `images`, `window` and `index` as of `CaptionBatches`."""
-    return (
-        images.dataset(images.readable)
-        .batch(batch_size)
-        .map(lambda batch: batch | {"images": tf.cast(batch["images"], tf.float32)})
-        .prefetch(2)
-    )
-
-
+@functools.cache
 def _reader(settings):
-    # A function traced once: tracing takes longer than an epoch of a few hundred images.
+    # Traced once for all splits and epochs: that takes as long as reading hundreds of images.
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def read(path):
         image = decode(tf.io.read_file(path))
@@ -149,6 +144,16 @@ def _reader(settings):
         return tf.cast(prepare(image, settings), tf.uint8), window(height, width, settings)
 
     return read
+
+
+def image_batches(images, batch_size):
+    """Readable images in their order: `images`, `window` and `index` as of `CaptionBatches`."""
+    return (
+        images.dataset({"index": images.readable.astype(np.int32)})
+        .batch(batch_size)
+        .map(_as_floats)
+        .prefetch(2)
+    )
 
 
 class CaptionBatches:
@@ -213,19 +218,15 @@ class CaptionBatches:
 
     def epoch(self, number, skip_batches=0):
         """The batches of epoch `number`; the first `skip_batches` are not even decoded."""
-        places, captions, flipped = self._choices(number)
-        first = skip_batches * self._batch_size
-        places = places[first:]
+        order, captions, flipped = self._choices(number)
+        places = order[skip_batches * self._batch_size :].astype(np.int32)
         return (
-            tf.data.Dataset.zip(
-                self._images.dataset(places),
-                tf.data.Dataset.from_tensor_slices(
-                    {"captions": captions[places], "flipped": flipped[places]}
-                ),
+            self._images.dataset(
+                {"index": places, "captions": captions[places], "flipped": flipped[places]}
             )
             .map(_mirror)
             .batch(self._batch_size)
-            .map(_finish)
+            .map(_as_floats)
             .prefetch(2)
         )
 
@@ -245,20 +246,16 @@ class CaptionBatches:
         return order[np.isin(order, self._usable)], captions, flipped
 
 
-def _mirror(image, caption):
+def _mirror(row):
     # One image at a time: `tf.reverse` of a batch takes ten times as long.
-    pixels = image["images"]
-    pixels = tf.cond(caption["flipped"], lambda: tf.reverse(pixels, [1]), lambda: pixels)
-    return image | caption | {"images": pixels}
-
-
-def _finish(batch):
-    captions = batch["captions"]
-    longest = tf.reduce_max(tf.math.count_nonzero(captions != PAD, axis=2))
-    return batch | {
-        "images": tf.cast(batch["images"], tf.float32),
-        "captions": captions[:, :, :longest],
+    images = row["images"]
+    return row | {
+        "images": tf.cond(row["flipped"], lambda: tf.reverse(images, [1]), lambda: images)
     }
+
+
+def _as_floats(batch):
+    return batch | {"images": tf.cast(batch["images"], tf.float32)}
 
 
 def _tells_sides(words):

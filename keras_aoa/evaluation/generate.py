@@ -47,7 +47,7 @@ class Generator:
             return found, sight.boxes, sight.mask
 
         signature = tf.TensorSpec((None, None, None, 3), tf.float32)
-        self._run = tf.function(run, input_signature=[signature])
+        self._run = tf.function(run, input_signature=[signature], autograph=False)
 
     @classmethod
     def of(cls, captioner, vocabulary, configuration, **changes):

@@ -219,7 +219,7 @@ def shorten(text, style, width):
 
 def shrink(text, style, width):
     """`text` and `style` so that one line fits `width`: smaller letters first, then …."""
-    fitting = style.size * width / max(text_width(text, style), 1)
+    fitting = int(style.size * width / max(text_width(text, style), 1))
     style = style._replace(size=max(min(style.size, fitting), SMALLEST_TEXT))
     return shorten(text, style, width), style
 

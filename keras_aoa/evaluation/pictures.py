@@ -82,7 +82,7 @@ def attention_picture(image, generated, window, path=None, title=None):
     page = Page(inner_width + 2 * MARGIN, bottom + blocks_height(foot) + MARGIN - GAP)
     page.write_blocks(head, MARGIN, MARGIN)
     page.write_blocks(foot, MARGIN, bottom)
-    page.write("photograph", MARGIN, top + WORD.size, NOTE)
+    page.write("image", MARGIN, top + WORD.size, NOTE)
     page.place(view.photograph, MARGIN, top + LABEL)
     for number, panel in enumerate(word_panels(view, generated.words, attention, boxes), start=1):
         row, column = divmod(number, columns)

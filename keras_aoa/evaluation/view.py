@@ -8,7 +8,7 @@ from keras_aoa.evaluation.heat import heat_map
 NIGHT, LAMP, GLOW = (8.0, 14.0, 34.0), (255.0, 236.0, 190.0), 0.15
 DIMMED, PALE = 0.28, 0.13  # how much of the photograph's grey is left where dimmed, where unseen
 BLUR = 0.04  # of the window's longer side: bridges the gaps of a strided grid
-OUTLINES, LINE_WIDTH = 3, 4.0
+OUTLINES, LINE_WIDTH = 3, 3.2
 EVIDENT = 5  # even shares of attention: where no weight reaches so much, all lines are thinner
 FAINTEST = 0.25  # of the widest line: what would be thinner is left out
 SMALL = 120  # side of a window, pixels, below which lines get thinner

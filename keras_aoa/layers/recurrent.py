@@ -94,13 +94,13 @@ class AttentionGRUCell(keras.layers.Layer):
             initializer="orthogonal",
         )
         self.bias = self.add_weight(name="bias", shape=(2, 3 * self.units), initializer="zeros")
-        if not self.attention.built:
-            self.attention.build((None, self.units), (None, None, self.region_dim))
+        self._build_attention()
         self.built = True
 
     @contextlib.contextmanager
     def attending(self, regions, region_mask=None):
         """Set the regions `(n, r, f)` that calls inside the `with` block look at."""
+        self._build_attention()
         self._memory = self.attention.remember(regions, region_mask)
         try:
             yield self._memory
@@ -216,6 +216,10 @@ class AttentionGRUCell(keras.layers.Layer):
     @property
     def _wide(self):
         return wide_dtype(self.compute_dtype)
+
+    def _build_attention(self):
+        if not self.attention.built:
+            self.attention.build((None, self.units), (None, None, self.region_dim))
 
     def _current_memory(self):
         if self._memory is None:

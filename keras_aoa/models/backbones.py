@@ -10,7 +10,7 @@ import pathlib
 from dataclasses import dataclass
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from keras_aoa.errors import UserError
 from keras_aoa.suggestions import closest
@@ -78,6 +78,27 @@ class ImagePreprocessing(layers.Layer):
         return {**super().get_config(), "mode": self.mode}
 
 
+@keras.saving.register_keras_serializable(package="keras_aoa")
+class Coordinates(layers.Layer):
+    """Appends to each cell of a map its place, x and y in -1..1.
+
+    Source: Liu et al., "An intriguing failing of convolutional neural networks and the CoordConv
+    solution", NeurIPS 2018, arXiv:1807.03247.
+    """
+
+    def call(self, activations):
+        images, rows, columns = ops.shape(activations)[:3]
+        y, x = ops.meshgrid(self._places(rows), self._places(columns), indexing="ij")
+        places = ops.broadcast_to(ops.stack([x, y], axis=-1), (images, rows, columns, 2))
+        return ops.concatenate([activations, ops.cast(places, activations.dtype)], axis=-1)
+
+    def compute_output_shape(self, activations_shape):
+        return (*activations_shape[:-1], activations_shape[-1] + 2)
+
+    def _places(self, count):
+        return (2 * ops.arange(count, dtype="float32") + 1) / ops.cast(count, "float32") - 1
+
+
 def make_backbone(settings):
     """Build or load the backbone that `BackboneSettings` name.
 
@@ -103,11 +124,17 @@ def load_backbone(path):
 
 
 def scenes_backbone(channels=(48, 96, 160, 192)):
-    """A small network for drawn scenes, trained from scratch: 96 pixels to 12x12 regions."""
+    """A small network for drawn scenes, trained from scratch: 96 pixels to 12x12 regions.
+
+    Its last layer is told where it is: left and right are said of things further apart than
+    its regions see.
+    """
     pixels = keras.Input((None, None, 3), name="pixels")
     x = ImagePreprocessing("tf")(pixels)
     for index, width in enumerate(channels):
         strides = 2 if index < 3 else 1
+        if strides == 1:
+            x = Coordinates()(x)
         x = layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False)(x)
         x = layers.GroupNormalization(groups=8)(x)
         x = layers.Activation("relu")(x)

@@ -45,7 +45,6 @@ def search(captioner, sight, beam=1, max_words=20, length_penalty=0.0):
     Returns:
         `Captions`.
     """
-    steps = max_words + 1
     images = ops.shape(sight.state)[0]
     regions = ops.shape(sight.boxes)[1]
     words = captioner.attention.vocabulary_size
@@ -54,7 +53,7 @@ def search(captioner, sight, beam=1, max_words=20, length_penalty=0.0):
     alone = ops.where(ops.arange(beam) == 0, 0.0, IMPOSSIBLE)
 
     def going_on(step, ids, finished, *_):
-        return ops.logical_and(step < steps, ops.logical_not(ops.all(finished)))
+        return ops.logical_and(step < max_words, ops.logical_not(ops.all(finished)))
 
     def advance(step, ids, finished, log_probs, lengths, attention, state, attended):
         last = ops.where(step == 0, START, ops.take(ids, ops.maximum(step - 1, 0), axis=2))
@@ -73,7 +72,7 @@ def search(captioner, sight, beam=1, max_words=20, length_penalty=0.0):
         def of_parents(values):
             return ops.reshape(gather_beams(values, parents), ops.shape(values))
 
-        now = ops.arange(steps) == step
+        now = ops.arange(max_words) == step
         ids = ops.where(now, chosen[:, :, None], of_parents(ids))
         attention = ops.where(
             now[:, None], gather_beams(region_probs, parents)[:, :, None], of_parents(attention)
@@ -93,11 +92,11 @@ def search(captioner, sight, beam=1, max_words=20, length_penalty=0.0):
 
     start = (
         ops.convert_to_tensor(0, dtype="int32"),
-        ops.full((images, beam, steps), PAD, dtype="int32"),
+        ops.full((images, beam, max_words), PAD, dtype="int32"),
         ops.zeros((images, beam), dtype="bool"),
         ops.broadcast_to(alone, (images, beam)),
         ops.zeros((images, beam)),
-        ops.zeros((images, beam, steps, regions)),
+        ops.zeros((images, beam, max_words, regions)),
         ops.repeat(sight.state, beam, axis=1),
         ops.repeat(sight.attended, beam, axis=1),
     )

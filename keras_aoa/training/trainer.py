@@ -50,6 +50,7 @@ class Trainer:
             self._functions[joint] = tf.function(
                 lambda *arguments: self._distributed_step(*arguments, joint),
                 reduce_retracing=True,
+                autograph=False,
             )
         factor = tf.constant(self.rate_factor(), tf.float32)
         average = min(self.configuration.average, (1 + self.steps) / (10 + self.steps))

@@ -38,6 +38,19 @@ def gradients(function, arrays, variables=()):
     return [ops.convert_to_numpy(gradient) for gradient in differentiate(stateless, values)]
 
 
+def assert_gradients(function, arguments, gradients):
+    """Gradients times random directions equal `function`'s central differences, each argument."""
+    assert len(arguments) == len(gradients)
+    for index, gradient in enumerate(gradients):
+        for seed in range(2):
+            step = 1e-5 * np.random.default_rng(seed).normal(size=gradient.shape)
+            ahead, behind = (
+                function(*arguments[:index], arguments[index] + move, *arguments[index + 1 :])
+                for move in (step, -step)
+            )
+            np.testing.assert_allclose(np.sum(gradient * step), (ahead - behind) / 2, 1e-6, 1e-14)
+
+
 def to_numpy(outputs):
     """The outputs as a list of float64 arrays."""
     return [np.asarray(ops.convert_to_numpy(output), "float64") for output in outputs]

@@ -27,9 +27,7 @@ def randomize(layer):
 
 def weights(layer):
     """The layer's weights as float64 arrays, by name."""
-    return dict(
-        zip((w.name for w in layer.weights), backends.to_numpy(layer.weights), strict=True)
-    )
+    return dict(zip((w.name for w in layer.weights), backends.to_numpy(layer.weights), strict=True))
 
 
 def make_attention(variant="full", dtype="float64", **arguments):

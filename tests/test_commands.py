@@ -1,0 +1,148 @@
+"""Commands as a user calls them: help, captions of own images, mistakes told in one line."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_training import squares, trained  # noqa: F401  (fixtures)
+
+import keras_aoa
+from keras_aoa import caption, evaluate, train
+from keras_aoa.errors import UserError
+from keras_aoa.training.presets import PRESETS
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def call(*arguments):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [["train.py"], ["evaluate.py"], ["-m", "keras_aoa.caption"], ["-m", "keras_aoa.train"]]
+)
+def test_help_names_settings_and_does_not_import_tensorflow(command):
+    code = (
+        "import sys, runpy; sys.argv = ['x', '--help']\n"
+        f"try: runpy.{'run_module' if command[0] == '-m' else 'run_path'}({command[-1]!r}, "
+        "run_name='__main__')\n"
+        "except SystemExit as stop: print('status', stop.code)\n"
+        "print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    done = call("-c", code)
+    assert "beam" in done.stdout.lower()
+    assert done.stdout.endswith("status 0\nFalse False\n"), done.stdout[-300:] + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--learning-rat", "1"], "unknown setting '--learning-rat'. Did you mean learning-rate?"),
+        (["--units", "many"], "invalid literal for int() with base 10: 'many'"),
+        (["--variant", "half"], "invalid choice 'half' for argument '--variant'"),
+        (["--config", "coko"], "unknown preset 'coko'. Did you mean coco?"),
+        (["--dropout", "1"], "dropout: expected at least 0 and below 1, received 1.0."),
+        (["--data", "/nowhere"], "/nowhere"),
+        (["photo.jpg"], "unexpected argument 'photo.jpg'"),
+    ],
+)
+def test_mistake_is_one_line_and_status_2(arguments, line, tmp_path):
+    done = call("train.py", *arguments, "--output", tmp_path / "runs")
+    said = [text for text in done.stderr.splitlines() if not text.startswith(("W0", "I0", "E0", "WARN"))]
+    assert done.returncode == 2
+    assert line in said[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_presets_are_chosen_and_changed_by_settings(monkeypatch):
+    seen = []
+    monkeypatch.setattr("keras_aoa.training.train.train", seen.append)
+    train.main(["--units", "7", "--config", "coco"])
+    train.main([])
+    assert seen[0].units == 7
+    assert seen[0].minimum_count == PRESETS["coco"].minimum_count == 10
+    assert seen[1] == PRESETS["scenes"]
+
+
+def test_run_and_results_exclude_each_other():
+    with pytest.raises(UserError, match=r"expected the folder of a run, or --results .* neither"):
+        evaluate.main([])
+    with pytest.raises(UserError, match="received both"):
+        evaluate.main(["runs/x", "--results", "captions.json"])
+    with pytest.raises(UserError, match="--results needs --references"):
+        evaluate.main(["--results", "captions.json"])
+
+
+def test_anyones_captions_are_scored(tmp_path, capsys):
+    results = [{"image_id": n, "caption": f"a {w} dog"} for n, w in enumerate(["red", "big"])]
+    annotations = [{**entry, "caption": entry["caption"] + " runs"} for entry in results]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "references.json").write_text(json.dumps({"annotations": annotations}))
+    evaluate.main([
+        "--results", str(tmp_path / "results.json"),
+        "--references", str(tmp_path / "references.json"),
+        "--output", str(tmp_path / "scores.json"),
+    ])  # fmt: skip
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert f"Bleu_1 {100 * scores['Bleu_1']:.1f}\n" in capsys.readouterr().out
+
+
+def test_caption_of_a_file_a_folder_and_a_broken_file(trained, squares, tmp_path, capsys):  # noqa: F811
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    pictures = tmp_path / "pictures"
+    with pytest.raises(UserError, match="1 of 16 images could not be read"):
+        caption.main([str(trained.folder), str(squares), str(broken), "--pictures", str(pictures)])
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 15
+    assert said.out.splitlines()[3].startswith(f"{squares / '03.png'}: ")
+    assert f"{broken}: expected a JPEG" in said.err
+    assert len(list(pictures.glob("*.png"))) == 15
+    caption.main([str(trained.folder), str(squares / "03.png"), "--pictures", str(pictures)])
+    assert len(list(pictures.glob("*.png"))) == 16, "nothing is overwritten"
+
+
+def test_caption_as_json_has_words_with_their_strongest_region(trained, squares, capsys):  # noqa: F811
+    caption.main([str(trained.folder), str(squares / "03.png"), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert [word["word"] for word in found["words"]] == found["caption"].split()
+    assert np.shape([word["corners"] for word in found["words"]])[1:] == (4, 2)
+
+
+def test_python_and_command_line_agree_for_path_bytes_and_pixels(trained, squares, capsys):  # noqa: F811
+    from keras_aoa.data.images import read_image
+
+    path = squares / "05.png"
+    captioner = keras_aoa.load(trained.folder)
+    captions = [captioner.caption(image) for image in (path, path.read_bytes(), read_image(path))]
+    caption.main([str(trained.folder), str(path)])
+    line = capsys.readouterr().out
+    for found in captions:
+        assert line == f"{path}: {found.text} ({found.log_prob:.2f})\n"
+        np.testing.assert_allclose(found.attention.sum(axis=1), 1, rtol=1e-5)
+    assert len(captioner.captions(path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("image", "line"),
+    [
+        ("nowhere.jpg", r"nowhere.jpg: expected an image, found no file"),
+        (b"text", r"the bytes: expected a JPEG"),
+        (np.zeros((4, 4), np.uint8), r"received shape \(4, 4\) in uint8"),
+        (np.zeros((4, 4, 3)), r"received shape \(4, 4, 3\) in float64"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_a_line(trained, image, line):  # noqa: F811
+    with pytest.raises(UserError, match=line):
+        keras_aoa.load(trained.folder).caption(image)
+
+
+def test_folder_that_is_no_run_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"expected the folder of a run, found no config\.json"):
+        keras_aoa.load(tmp_path)

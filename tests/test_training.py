@@ -1,0 +1,234 @@
+"""A whole training on a handful of drawn squares: files, seeds, stages, resuming, bad input."""
+
+import dataclasses
+import functools
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_aoa.errors import UserError
+from keras_aoa.evaluation import evaluate as evaluation
+from keras_aoa.evaluation import metrics
+from keras_aoa.models import weights
+from keras_aoa.run import Run
+from keras_aoa.training import train as training
+from keras_aoa.training.configuration import Configuration
+
+COLOURS = {"red": (30, 30, 220), "green": (30, 200, 30), "blue": (220, 60, 30)}
+SETTINGS = Configuration(
+    name="squares",
+    minimum_count=1,
+    captions_per_image=2,
+    max_words=5,
+    image_size=32,
+    fit="stretch",
+    backbone="scenes",
+    stride=1,
+    units=12,
+    embedding_dim=8,
+    rnn_epochs=1,
+    joint_epochs=2,
+    batch_size=4,
+    learning_rate=0.01,
+    backbone_learning_rate=0.01,
+    dropout=0.2,
+    average=0.9,
+    beam=2,
+    test_split="test",
+)
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    """Folder of own data: squares of three colours at the left or the right."""
+    folder = tmp_path_factory.mktemp("squares")
+    lines = ["image,caption,split"]
+    for number in range(15):
+        colour = list(COLOURS)[number % 3]
+        side = ("left", "right")[number % 2]
+        picture = np.full((40, 60, 3), 235, np.uint8)
+        left = 6 if side == "left" else 36
+        picture[8:28, left : left + 18] = COLOURS[colour]
+        cv2.imwrite(str(folder / f"{number:02d}.png"), picture)
+        split = "train" if number < 9 else "val" if number < 12 else "test"
+        lines.append(f"{number:02d}.png,a {colour} square on the {side},{split}")
+        lines.append(f'{number:02d}.png,"One {colour} square, {side} side.",{split}')
+    (folder / "captions.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def without_meteor(monkeypatch):
+    """METEOR starts a Java process of 7 s for each evaluation; `test_metrics.py` has it."""
+    monkeypatch.setattr(evaluation, "score", functools.partial(metrics.score, meteor=False))
+
+
+@pytest.fixture
+def settings(squares, tmp_path):
+    return dataclasses.replace(SETTINGS, data=str(squares), output=str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def trained(squares, tmp_path_factory):
+    """A finished run; tests that change it take a copy."""
+    configuration = dataclasses.replace(
+        SETTINGS, data=str(squares), output=str(tmp_path_factory.mktemp("runs"))
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "score", functools.partial(metrics.score, meteor=False))
+        return training.train(configuration)
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    shutil.copytree(trained.folder, tmp_path / "squares")
+    return Run(tmp_path / "squares")
+
+
+def arrays_of(run):
+    return weights.load_arrays(run.last_file)[0]
+
+
+def test_run_folder_holds_all_that_the_design_names(trained):
+    for name in (
+        "config.json",
+        "vocabulary.json",
+        "backbone.keras",
+        "best.npz",
+        "last.npz",
+        "scores.json",
+        "captions_test.json",
+        "pictures/test.png",
+        "pictures/curves.png",
+        "pictures/test/12.png.png",
+    ):
+        assert (trained.folder / name).is_file(), name
+    assert list((trained.folder / "tensorboard").iterdir())
+    assert not list(trained.folder.rglob("*.part*"))
+
+
+def test_scores_have_the_keys_of_coco_caption(trained):
+    scores = json.loads((trained.folder / "scores.json").read_text())
+    assert {"Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr", "tokenizer", "split"} <= set(scores)
+    assert 0 <= scores["Bleu_1"] <= 1
+    captions = json.loads((trained.folder / "captions_test.json").read_text())
+    assert [entry["image_id"] for entry in captions] == ["12.png", "13.png", "14.png"]
+
+
+def test_same_seed_gives_the_same_run_and_another_does_not(trained, settings):
+    again = training.train(settings)
+    for name, array in arrays_of(trained).items():
+        np.testing.assert_array_equal(arrays_of(again)[name], array, err_msg=name)
+    other = training.train(dataclasses.replace(settings, seed=1, name="other"))
+    words = "captioner/000/word_kernel"
+    assert not np.array_equal(arrays_of(other)[words], arrays_of(trained)[words])
+
+
+@pytest.mark.parametrize("stopped_in", [1, 2])
+def test_resumed_run_equals_one_never_stopped(trained, settings, monkeypatch, stopped_in):
+    whole_epoch = training.train_epoch
+
+    def interrupted(trainer, batches, epoch, *rest):
+        if epoch == stopped_in:
+            raise KeyboardInterrupt
+        return whole_epoch(trainer, batches, epoch, *rest)
+
+    monkeypatch.setattr(training, "train_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(settings)
+    monkeypatch.setattr(training, "train_epoch", whole_epoch)
+    resumed = training.train(settings)
+    for name, array in arrays_of(trained).items():
+        np.testing.assert_array_equal(arrays_of(resumed)[name], array, err_msg=name)
+
+
+def test_first_stage_keeps_the_backbone_and_the_second_trains_it(settings):
+    def backbone_of(run):
+        return [array for name, array in arrays_of(run).items() if name.startswith("backbone/")]
+
+    start = weights.values(weights.named_variables("b", []))
+    assert start == {}
+    first = training.train(dataclasses.replace(settings, joint_epochs=0, name="first"))
+    assert backbone_of(first) == []
+    both = training.train(dataclasses.replace(settings, rnn_epochs=1, joint_epochs=1, name="both"))
+    untrained = [np.asarray(v.value) for v in both.make_captioner().backbone.variables]
+    assert any(
+        not np.array_equal(one, other)
+        for one, other in zip(backbone_of(both), untrained, strict=True)
+    )
+
+
+def test_run_of_other_settings_is_refused_and_left_as_it_was(copied):
+    before = {path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()}
+    other = dataclasses.replace(
+        copied.configuration, output=str(copied.folder.parent), units=13, beam=1
+    )
+    with pytest.raises(UserError, match=r"holds a run of other settings \(units, beam\)"):
+        training.train(other)
+    assert before == {path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()}
+
+
+def test_vocabulary_of_another_run_is_refused(copied):
+    from keras_aoa.data.vocabulary import Vocabulary
+
+    Vocabulary(copied.vocabulary.words[4:-1] + ("walrus",)).save(copied.vocabulary_file)
+    with pytest.raises(UserError, match="was trained with vocabulary"):
+        Run(copied.folder).load_captioner()
+
+
+def test_backbone_of_another_run_is_refused(copied):
+    copied.make_captioner().backbone.save(copied.backbone_file)
+    with pytest.raises(UserError, match="was trained with backbone"):
+        copied.load_captioner()
+
+
+def test_damaged_checkpoint_is_told_in_a_line(copied):
+    copied.best_file.write_bytes(copied.best_file.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"best\.npz: expected saved weights, received a damaged"):
+        copied.load_captioner()
+
+
+def test_corrupt_training_image_is_skipped_and_named(settings, squares, tmp_path, caplog):
+    folder = tmp_path / "damaged"
+    shutil.copytree(squares, folder)
+    whole = (folder / "04.png").read_bytes()
+    (folder / "04.png").write_bytes(whole[: len(whole) // 2])
+    training.train(
+        dataclasses.replace(settings, data=str(folder), joint_epochs=0, name="damaged")
+    )
+    assert "1 of 9 images cannot be read" in caplog.text
+    assert "04.png" in caplog.text
+
+
+def test_unknown_split_names_those_there_are(trained):
+    with pytest.raises(UserError, match="received 'tset'; there are train, val, test"):
+        evaluation.evaluate(trained, evaluation.EvaluationSettings(split="tset"))
+
+
+def test_images_without_captions_cannot_be_scored(trained):
+    data = trained.load_data()
+    bare = dataclasses.replace(data.splits["test"][0], captions=())
+    data.splits["test"] = (bare, *data.splits["test"][1:])
+    with pytest.raises(UserError, match=r"1 of 3 images of test have no caption .* 12\.png"):
+        evaluation.evaluate(trained, evaluation.EvaluationSettings(), data=data)
+
+
+def test_evaluation_again_gives_the_same_numbers(trained, capsys):
+    before = json.loads((trained.folder / "scores.json").read_text())
+    after = evaluation.evaluate(trained, evaluation.EvaluationSettings(split="test"))
+    assert after == before
+    assert f"CIDEr {100 * before['CIDEr']:.1f}\n" in capsys.readouterr().out
+
+
+def test_run_that_never_trained_says_so(copied):
+    copied.best_file.unlink()
+    with pytest.raises(UserError, match="has no trained weights yet"):
+        copied.load_captioner()
+
+
+def test_loss_that_is_no_number_stops_with_step_and_images(settings):
+    with pytest.raises(UserError, match=r"the loss became (nan|inf) at step \d+, images .*\.png"):
+        training.train(dataclasses.replace(settings, learning_rate=1e30, clip_norm=1e30))

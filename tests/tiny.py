@@ -1,0 +1,52 @@
+"""A captioner so small that tests enumerate all it can say, with random weights that all differ.
+
+Sizes: words 8 (four special), embedding 6, units 7, features 5, image vector 3, images of 16
+pixels, a map of 3x3 cells; its stride of 2 makes 4 regions of them.
+"""
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_aoa.layers import GridRegions
+from keras_aoa.models.backbones import ImagePreprocessing
+from keras_aoa.models.captioner import Captioner, make_cell
+
+WORDS, EMBEDDING, UNITS, FEATURES, VECTOR, SIDE, REGIONS = 8, 6, 7, 5, 3, 16, 4
+VARIANTS = ("baseline", "word_region", "word_region_state", "conditional", "full")
+
+
+def make_backbone(features=FEATURES, vector=VECTOR):
+    """One convolution and an image vector of it."""
+    pixels = keras.Input((None, None, 3))
+    activations = layers.Conv2D(features, 4, strides=6)(ImagePreprocessing("tf")(pixels))
+    image = layers.Dense(vector)(layers.GlobalAveragePooling2D()(activations))
+    return keras.Model(pixels, {"map": activations, "vector": image})
+
+
+def make_captioner(
+    variant="full", seed=0, words=WORDS, units=UNITS, embedding=EMBEDDING, features=FEATURES, **more
+):
+    """A built `Captioner`; `seed=None` keeps its own initial weights, `more` goes to it."""
+    captioner = Captioner(
+        make_backbone(features),
+        GridRegions(stride=2),
+        make_cell(units, features, words, embedding, variant),
+        **more,
+    )
+    captioner.build()
+    if seed is not None:
+        random = np.random.default_rng(seed)
+        for weight in captioner.weights:
+            if weight is not captioner.seeds.state:
+                inputs = np.prod(weight.shape[:-1]) if len(weight.shape) > 1 else 4
+                weight.assign(random.normal(scale=1.2 / np.sqrt(inputs), size=weight.shape))
+    return captioner
+
+
+def make_images(count=2, seed=0):
+    """Random pixels, `(n, 16, 16, 3)`: noise on one colour an image."""
+    random = np.random.default_rng(seed)
+    colours = random.uniform(0, 255, (count, 1, 1, 3))
+    noise = random.normal(scale=60, size=(count, SIDE, SIDE, 3))
+    return np.clip(colours + noise, 0, 255).astype("float32")
