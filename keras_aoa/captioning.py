@@ -19,7 +19,8 @@ class Caption:
 
     `text`; `log_prob`, a natural logarithm; `words`, and for each of them its weights over the
     regions, `attention (words, r)`; `boxes (r, 4, 2)`, corners (x, y) clockwise from the top
-    left, in 0..1 of the upright image.
+    left, in 0..1 of the upright `image (h, w, 3)`, uint8. `generated` and `window` are the same
+    caption relative to the network's input, and what that saw of the image.
     """
 
     text: str
@@ -27,15 +28,15 @@ class Caption:
     words: tuple[str, ...]
     attention: np.ndarray
     boxes: np.ndarray
-    _generated: Generated
-    _image: np.ndarray
-    _window: np.ndarray
+    generated: Generated
+    image: np.ndarray
+    window: np.ndarray
 
     def picture(self, path=None, title=None):
         """Draw where the model looked for each word, `(height, width, 3)` uint8; PNG to `path`."""
         from keras_aoa.evaluation.pictures import attention_picture
 
-        return attention_picture(self._image, self._generated, self._window, path, title)
+        return attention_picture(self.image, self.generated, self.window, path, title)
 
 
 class ImageCaptioner:

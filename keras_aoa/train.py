@@ -31,7 +31,9 @@ def take_config(arguments):
             return argument.partition("=")[2], arguments[:index] + arguments[index + 1 :]
         if argument == "--config":
             if index + 1 == len(arguments):
-                raise UserError(f"--config: expected one of {', '.join(PRESETS)}, received nothing.")
+                raise UserError(
+                    f"--config: expected one of {', '.join(PRESETS)}, received nothing."
+                )
             return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
     return "scenes", arguments
 

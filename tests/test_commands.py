@@ -24,7 +24,8 @@ def call(*arguments):
 
 
 @pytest.mark.parametrize(
-    "command", [["train.py"], ["evaluate.py"], ["-m", "keras_aoa.caption"], ["-m", "keras_aoa.train"]]
+    "command",
+    [["train.py"], ["evaluate.py"], ["-m", "keras_aoa.caption"], ["-m", "keras_aoa.train"]],
 )
 def test_help_names_settings_and_does_not_import_tensorflow(command):
     code = (
@@ -53,7 +54,9 @@ def test_help_names_settings_and_does_not_import_tensorflow(command):
 )
 def test_mistake_is_one_line_and_status_2(arguments, line, tmp_path):
     done = call("train.py", *arguments, "--output", tmp_path / "runs")
-    said = [text for text in done.stderr.splitlines() if not text.startswith(("W0", "I0", "E0", "WARN"))]
+    said = [
+        text for text in done.stderr.splitlines() if not text.startswith(("W0", "I0", "E0", "WARN"))
+    ]
     assert done.returncode == 2
     assert line in said[-1]
     assert "Traceback" not in done.stderr

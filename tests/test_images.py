@@ -153,7 +153,7 @@ def test_exif_inside_the_scan_is_no_header(jpeg):
 
 
 @given(st.binary(max_size=80), st.integers(0, 90), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_bytes_upset_the_search_for_exif(noise, at, cut):
     for start in (
         b"\xff\xd8" + exif(6, ">"),

@@ -34,7 +34,7 @@ def assert_same(found, expected):
 
 @every_variant
 def test_beam_1_takes_the_likeliest_word_at_each_step(variant):
-    captioner = tiny.make_captioner(variant, seed=1)
+    captioner = tiny.make_captioner(variant, weights=1)
     found = captions_of(captioner, beam=1, max_words=4)
     expected = [Speaker(captioner, image).greedy(4) for image in IMAGES]
     assert [words for [(words, *_)] in found] == expected
@@ -56,7 +56,7 @@ def test_a_wide_beam_finds_the_best_of_all_captions_in_their_order(variant, seed
 
 
 def test_greedy_search_misses_optima_that_a_wide_beam_finds():
-    captioner = tiny.make_captioner(seed=1)
+    captioner = tiny.make_captioner(weights=1)
     images = tiny.make_images(12, seed=4)
     greedy = captions_of(captioner, images, beam=1, max_words=3)
     wide = captions_of(captioner, images, beam=WORDS**2, max_words=3)
@@ -67,7 +67,7 @@ def test_greedy_search_misses_optima_that_a_wide_beam_finds():
 
 @pytest.mark.parametrize("length_penalty", [0.7, 1.0, 2.0])
 def test_the_length_penalty_divides_by_words_and_stop_to_its_power(length_penalty):
-    captioner = tiny.make_captioner(seed=1)
+    captioner = tiny.make_captioner(weights=1)
     found = captions_of(captioner, beam=WORDS**2, max_words=3, length_penalty=length_penalty)
     for image, beams in zip(IMAGES, found, strict=True):
         every = Speaker(captioner, image).captions(3)
@@ -81,7 +81,7 @@ def test_the_length_penalty_divides_by_words_and_stop_to_its_power(length_penalt
 
 @every_variant
 def test_log_probabilities_are_those_of_training_on_the_caption(variant):
-    captioner = tiny.make_captioner(variant, seed=1)
+    captioner = tiny.make_captioner(variant, weights=1)
     sight = captioner.look(IMAGES)
     found = search(captioner, sight, beam=4, max_words=5)
     start = np.full((len(IMAGES), 4, 1), START)
@@ -92,7 +92,7 @@ def test_log_probabilities_are_those_of_training_on_the_caption(variant):
 
 @every_variant
 def test_attention_is_that_of_the_state_which_scored_the_word(variant):
-    captioner = tiny.make_captioner(variant, seed=1)
+    captioner = tiny.make_captioner(variant, weights=1)
     for image, beams in zip(IMAGES, captions_of(captioner, beam=3, max_words=4), strict=True):
         speaker = Speaker(captioner, image)
         for words, _, _, attention in beams:
@@ -104,7 +104,7 @@ def test_attention_is_that_of_the_state_which_scored_the_word(variant):
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
 def test_hypotheses_are_distinct_sorted_and_end_at_stop(length_penalty):
-    captioner = tiny.make_captioner(seed=1)
+    captioner = tiny.make_captioner(weights=1)
     images = tiny.make_images(6, seed=2)
     found = captions_of(captioner, images, beam=6, max_words=4, length_penalty=length_penalty)
     lengths = set()
@@ -120,7 +120,7 @@ def test_hypotheses_are_distinct_sorted_and_end_at_stop(length_penalty):
 
 
 def test_padding_follows_stop_alone():
-    captioner = tiny.make_captioner(seed=1)
+    captioner = tiny.make_captioner(weights=1)
     ids = np.asarray(search(captioner, captioner.look(IMAGES), beam=6, max_words=4).ids)
     assert ids.shape == (len(IMAGES), 6, 4)
     np.testing.assert_array_equal(ids == PAD, np.cumsum(ids == STOP, axis=2) - (ids == STOP) > 0)
@@ -128,7 +128,7 @@ def test_padding_follows_stop_alone():
 
 @every_variant
 def test_unknown_words_padding_and_start_are_never_said(variant):
-    captioner = tiny.make_captioner(variant, seed=3)
+    captioner = tiny.make_captioner(variant, weights=3)
     likeliest = {int(np.argmax(Speaker(captioner, image).say(())[0])) for image in IMAGES}
     words = captioner.attention.words
     if OOV not in likeliest:  # exchange it for a word that would be said
@@ -145,7 +145,7 @@ def test_unknown_words_padding_and_start_are_never_said(variant):
 
 @pytest.mark.parametrize("beam", [1, 4])
 def test_one_word_at_most_is_the_likeliest_first_word(beam):
-    captioner = tiny.make_captioner(seed=1)
+    captioner = tiny.make_captioner(weights=1)
     for image, beams in zip(IMAGES, captions_of(captioner, beam=beam, max_words=1), strict=True):
         log_probs, _ = Speaker(captioner, image).say(())
         log_probs[OOV] = -np.inf
@@ -154,7 +154,7 @@ def test_one_word_at_most_is_the_likeliest_first_word(beam):
 
 
 def test_places_for_more_hypotheses_than_there_are_captions_are_impossible():
-    captioner = tiny.make_captioner(seed=1)
+    captioner = tiny.make_captioner(weights=1)
     for image, beams in zip(IMAGES, captions_of(captioner, beam=WORDS, max_words=1), strict=True):
         every = Speaker(captioner, image).captions(1)
         assert {words for words, *_ in beams[: len(every)]} == set(every)
@@ -163,7 +163,7 @@ def test_places_for_more_hypotheses_than_there_are_captions_are_impossible():
 
 @pytest.mark.parametrize("beam", [1, 3])
 def test_images_of_a_batch_do_not_influence_each_other(beam):
-    captioner = tiny.make_captioner(seed=1)
+    captioner = tiny.make_captioner(weights=1)
     together = captions_of(captioner, beam=beam, max_words=4)
     alone = [captions_of(captioner, image[None], beam=beam, max_words=4)[0] for image in IMAGES]
     assert_same(together, alone)
@@ -171,7 +171,7 @@ def test_images_of_a_batch_do_not_influence_each_other(beam):
 
 @pytest.mark.parametrize("variant", ["baseline", "full"])
 def test_a_graph_for_any_number_of_images_finds_the_same(variant):
-    captioner = tiny.make_captioner(variant, seed=1)
+    captioner = tiny.make_captioner(variant, weights=1)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))])
     def run(images):

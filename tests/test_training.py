@@ -168,7 +168,9 @@ def test_run_of_other_settings_is_refused_and_left_as_it_was(copied):
     )
     with pytest.raises(UserError, match=r"holds a run of other settings \(units, beam\)"):
         training.train(other)
-    assert before == {path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()}
+    assert before == {
+        path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()
+    }
 
 
 def test_vocabulary_of_another_run_is_refused(copied):
@@ -196,9 +198,7 @@ def test_corrupt_training_image_is_skipped_and_named(settings, squares, tmp_path
     shutil.copytree(squares, folder)
     whole = (folder / "04.png").read_bytes()
     (folder / "04.png").write_bytes(whole[: len(whole) // 2])
-    training.train(
-        dataclasses.replace(settings, data=str(folder), joint_epochs=0, name="damaged")
-    )
+    training.train(dataclasses.replace(settings, data=str(folder), joint_epochs=0, name="damaged"))
     assert "1 of 9 images cannot be read" in caplog.text
     assert "04.png" in caplog.text
 

@@ -25,9 +25,15 @@ def make_backbone(features=FEATURES, vector=VECTOR):
 
 
 def make_captioner(
-    variant="full", seed=0, words=WORDS, units=UNITS, embedding=EMBEDDING, features=FEATURES, **more
+    variant="full",
+    weights=0,
+    words=WORDS,
+    units=UNITS,
+    embedding=EMBEDDING,
+    features=FEATURES,
+    **more,
 ):
-    """A built `Captioner`; `seed=None` keeps its own initial weights, `more` goes to it."""
+    """A built `Captioner` with weights of a seed, None for its initial ones; `more` goes to it."""
     captioner = Captioner(
         make_backbone(features),
         GridRegions(stride=2),
@@ -35,8 +41,8 @@ def make_captioner(
         **more,
     )
     captioner.build()
-    if seed is not None:
-        random = np.random.default_rng(seed)
+    if weights is not None:
+        random = np.random.default_rng(weights)
         for weight in captioner.weights:
             if weight is not captioner.seeds.state:
                 inputs = np.prod(weight.shape[:-1]) if len(weight.shape) > 1 else 4

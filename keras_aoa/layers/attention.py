@@ -111,6 +111,7 @@ class AreaAttention(keras.layers.Layer):
         self.variant = variant
         self.never_predicted = tuple(never_predicted)
         self.tied = tied
+        self.supports_masking = True
 
     def build(self, states_shape, regions_shape):
         if len(regions_shape) != 3:
@@ -161,7 +162,7 @@ class AreaAttention(keras.layers.Layer):
 
     def embed(self, ids):
         """Word embeddings of ids, `(…)` to `(…, e)`."""
-        return ops.take(ops.convert_to_tensor(self.input_words), ids, axis=0)
+        return ops.cast(ops.take(ops.convert_to_tensor(self.input_words), ids, axis=0), self._wide)
 
     def remember(self, regions, region_mask=None):
         """Compute once what all captions and steps need of an image: `ImageMemory`."""
@@ -268,9 +269,7 @@ class AreaAttention(keras.layers.Layer):
         memory = self.remember(regions, region_mask)
         scores = self.score(ops.cast(states, self._wide), memory)
         outputs = self.log_probs(scores, memory)
-        return tuple(
-            ops.reshape(output, (*leading, ops.shape(output)[-1])) for output in outputs
-        )
+        return tuple(ops.reshape(output, (*leading, ops.shape(output)[-1])) for output in outputs)
 
     def compute_output_spec(self, states, regions, region_mask=None):
         leading = tuple(states.shape[:-1])

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_aoa.layers.attention import AreaAttention, JointScores
+from keras_aoa.layers.attention import JointScores
 from keras_aoa.layers.products import dense, wide_dtype
 from keras_aoa.layers.sequence import run_full
 
@@ -201,11 +201,15 @@ class AttentionGRUCell(keras.layers.Layer):
         return new_states[0], new_states
 
     def get_config(self):
+        attention = keras.saving.serialize_keras_object(self.attention)
+        # A model also calls it to score words. Keras loses this mark of a shared object where
+        # the object comes first inside another's configuration, and would load two of it.
+        attention["shared_object_id"] = id(self.attention)
         return {
             **super().get_config(),
             "units": self.units,
             "region_dim": self.region_dim,
-            "attention": keras.saving.serialize_keras_object(self.attention),
+            "attention": attention,
         }
 
     @classmethod
@@ -239,6 +243,7 @@ class AttentionRNN(keras.layers.RNN):
         regions: `(n, r, f)`.
         region_mask: Booleans, `(n, r)`; false marks padding.
         initial_state, mask, training: As in `keras.layers.RNN`.
+        sequences_mask: The mask that Keras hands on with `sequences`; `mask` goes before it.
 
     Returns:
         As `keras.layers.RNN`: `(n, u)`, or `(n, t, u)` with `return_sequences=True`.
@@ -255,7 +260,9 @@ class AttentionRNN(keras.layers.RNN):
         initial_state=None,
         mask=None,
         training=False,
+        sequences_mask=None,
     ):
+        mask = sequences_mask if mask is None else mask
         with self.cell.attending(regions, region_mask):
             return super().call(
                 sequences, initial_state=initial_state, mask=mask, training=training

@@ -69,9 +69,7 @@ def run_full(cell, word_gates, states, memory, state_dropout=None):
 
         return outputs, gradient
 
-    outputs = recurrence(
-        word_gates, *states, memory.regions, memory.factors.exponentials, *weights
-    )
+    outputs = recurrence(word_gates, *states, memory.regions, memory.factors.exponentials, *weights)
     return outputs[..., :-1], outputs[..., -1]
 
 
@@ -137,9 +135,7 @@ def backward(
         ops.concatenate([of("attended"), key], axis=1),
         compute_dtype,
     )
-    d_exponentials = batched_product(
-        ops.swapaxes(word_weights, 1, 2), of("sums"), compute_dtype
-    )
+    d_exponentials = batched_product(ops.swapaxes(word_weights, 1, 2), of("sums"), compute_dtype)
     d_state_gates = of("state_gates")
     d_bias = ops.stack([ops.zeros_like(d_state_gates[0, 0]), total(d_state_gates)])
     return (

@@ -252,9 +252,7 @@ def _last_map(network):
 def _layer(network, name):
     names = [layer.name for layer in network.layers]
     if name not in names:
-        raise UserError(
-            f"backbone: {network.name} has no layer {name!r}. {closest(name, names)}"
-        )
+        raise UserError(f"backbone: {network.name} has no layer {name!r}. {closest(name, names)}")
     return network.get_layer(name)
 
 

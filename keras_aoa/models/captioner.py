@@ -86,7 +86,8 @@ class Captioner(keras.Model):
             return
         vector_shape = self.backbone.output["vector"].shape
         self.image_projection.build(vector_shape)
-        self.cell.build((None, self.attention.embedding_dim))
+        if not self.cell.built:  # it is, when the captioner is loaded from a file
+            self.cell.build((None, self.attention.embedding_dim))
         self.built = True
 
     def look(self, images, training=False, stride=None):
@@ -106,7 +107,7 @@ class Captioner(keras.Model):
         if training and self.dropout:
             vector = keras.random.dropout(vector, self.dropout, seed=self.seeds)
         memory = self.attention.remember(seen, regions.mask)
-        image = self.image_projection(vector)[:, None]
+        image = ops.cast(self.image_projection(vector), "float32")[:, None]
         if self.image_first:
             nothing = ops.zeros((ops.shape(image)[0], 1, self.cell.units))
             start = self.cell.start(nothing, memory)

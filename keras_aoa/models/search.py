@@ -60,9 +60,7 @@ def search(captioner, sight, beam=1, max_words=20, length_penalty=0.0):
         state, attended, next_log_probs, region_probs = captioner.next_words(
             last, state, attended, sight.memory
         )
-        next_log_probs = ops.where(
-            finished[:, :, None], only_padding, next_log_probs + unlikely
-        )
+        next_log_probs = ops.where(finished[:, :, None], only_padding, next_log_probs + unlikely)
         totals = log_probs[:, :, None] + next_log_probs
         lengths = lengths + ops.cast(ops.logical_not(finished), "float32")
         ranks = totals / (lengths**length_penalty)[:, :, None]

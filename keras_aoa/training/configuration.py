@@ -70,9 +70,7 @@ class Configuration:
     """The same in evaluation and captioning."""
     normalize_regions: bool = False
     """Scale each region's features to length 1 (the authors' code does, the paper does not)."""
-    variant: Literal["baseline", "word_region", "word_region_state", "conditional", "full"] = (
-        "full"
-    )
+    variant: Literal["baseline", "word_region", "word_region_state", "conditional", "full"] = "full"
     """Row of the paper's Table 1."""
     units: int = 512
     """Width of the recurrent state."""

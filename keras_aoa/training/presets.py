@@ -29,9 +29,7 @@ FLICKR = {
 
 PRESETS = {
     "scenes": Configuration(**SCENES, name="scenes", scenes_images=2000, joint_epochs=8),
-    "scenes-full": Configuration(
-        **SCENES, name="scenes-full", scenes_images=6000, joint_epochs=14
-    ),
+    "scenes-full": Configuration(**SCENES, name="scenes-full", scenes_images=6000, joint_epochs=14),
     "flickr8k": Configuration(**FLICKR, name="flickr8k", data="data/flickr8k"),
     "flickr30k": Configuration(**FLICKR, name="flickr30k", data="data/flickr30k"),
     # The paper, section 4.1: words seen 10 times, 512 units, 7x7 regions in training, 14x14 at

@@ -130,9 +130,7 @@ def require_splits(data, splits):
 
 def load_images(run, data, split):
     """The readable images of a split."""
-    return Images(
-        split, data.splits[split], run.image_settings, run.configuration.cache_gigabytes
-    )
+    return Images(split, data.splits[split], run.image_settings, run.configuration.cache_gigabytes)
 
 
 def train_epoch(trainer, batches, epoch, joint, board):

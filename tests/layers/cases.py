@@ -51,3 +51,8 @@ def states_and_regions(dtype="float64"):
         normal(IMAGES, CAPTIONS, UNITS, seed=1, dtype=dtype),
         normal(IMAGES, REGIONS, FEATURES, seed=2, dtype=dtype),
     )
+
+
+def caption_words(dtype="float64"):
+    """Embedded words, `(n, c, t, e)`."""
+    return normal(IMAGES, CAPTIONS, STEPS, EMBEDDING, seed=6, dtype=dtype)

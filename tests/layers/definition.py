@@ -13,13 +13,15 @@ def scores(weights, state, regions):
     """s(w, r, h) of equation 5, `(w, r)`."""
     result = np.zeros((len(weights["words"]), len(regions)))
     for w, word in enumerate(weights["words"]):
+        result[w] += word @ weights["word_state"] @ state + word @ weights["word_bias"]
         for r, region in enumerate(regions):
-            result[w, r] = word @ weights["word_state"] @ state + word @ weights["word_bias"]
             if "word_region" in weights:
                 result[w, r] += word @ weights["word_region"] @ region
-                result[w, r] += region @ weights["region_bias"]
-            if "region_state" in weights:
-                result[w, r] += region @ weights["region_state"] @ state
+    for r, region in enumerate(regions):
+        if "word_region" in weights:
+            result[:, r] += region @ weights["region_bias"]
+        if "region_state" in weights:
+            result[:, r] += region @ weights["region_state"] @ state
     return result
 
 
@@ -108,3 +110,21 @@ def recurrence(weights, variant, state, words, regions, region_mask=None, dropou
         states.append(state)
         looks.append(v)
     return np.stack(states), np.stack(looks)
+
+
+def every_recurrence(weights, variant, states, words, regions, region_mask=None, dropout=None):
+    """`recurrence` of every caption's `words (n, c, t, e)`: `(n, c, t, u)` and `(n, c, t, f)`."""
+    images, captions, steps = words.shape[:3]
+    after = np.zeros((images, captions, steps, states.shape[-1]))
+    looks = np.zeros((images, captions, steps, regions.shape[-1]))
+    for n, c in np.ndindex(images, captions):
+        after[n, c], looks[n, c] = recurrence(
+            weights,
+            variant,
+            states[n, c],
+            words[n, c],
+            regions[n],
+            None if region_mask is None else region_mask[n],
+            None if dropout is None else dropout[n, c],
+        )
+    return after, looks

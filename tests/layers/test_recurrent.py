@@ -29,28 +29,6 @@ every_variant = pytest.mark.parametrize("variant", VARIANTS)
 every_mask = pytest.mark.parametrize("mask", [None, MASK])
 
 
-def caption_words(dtype="float64"):
-    """Embedded words, `(n, c, t, e)`."""
-    return normal(IMAGES, CAPTIONS, STEPS, EMBEDDING, seed=6, dtype=dtype)
-
-
-def expected_run(named, variant, state, words, regions, mask, dropout=None):
-    """`definition.recurrence` of every caption: `(n, c, t, u)` and `(n, c, t, f)`."""
-    states = np.zeros((*words.shape[:3], UNITS))
-    looks = np.zeros((*words.shape[:3], FEATURES))
-    for n, c in np.ndindex(*words.shape[:2]):
-        states[n, c], looks[n, c] = definition.recurrence(
-            named,
-            variant,
-            state[n, c],
-            words[n, c],
-            regions[n],
-            None if mask is None else mask[n],
-            None if dropout is None else dropout[n, c],
-        )
-    return states, looks
-
-
 @every_variant
 @every_mask
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
@@ -58,7 +36,7 @@ def test_repeated_steps_equal_the_definition(variant, mask, dtype, tolerance):
     cell = make_cell(variant, dtype)
     state, regions = states_and_regions(dtype)
     words = caption_words(dtype)
-    expected = expected_run(weights(cell), variant, state, words, regions, mask)
+    expected = definition.every_recurrence(weights(cell), variant, state, words, regions, mask)
     memory = cell.attention.remember(regions, mask)
     states = cell.start(ops.convert_to_tensor(state), memory)
     for t in range(STEPS):
@@ -77,7 +55,9 @@ def test_run_over_captions_equals_the_definition(variant, mask, with_dropout):
     state, regions = states_and_regions()
     words = caption_words()
     dropout = normal(IMAGES, CAPTIONS, STEPS, UNITS, seed=7) if with_dropout else None
-    expected, _ = expected_run(weights(cell), variant, state, words, regions, mask, dropout)
+    expected, _ = definition.every_recurrence(
+        weights(cell), variant, state, words, regions, mask, dropout
+    )
     expected = expected if dropout is None else expected * dropout
     seen, normalisers = run(cell, words, state, regions, mask, dropout)
     (found,) = backends.to_numpy([seen])
@@ -90,43 +70,6 @@ def test_run_over_captions_equals_the_definition(variant, mask, with_dropout):
         scores = definition.scores(weights(cell), expected[n, c, t], regions[n])
         _, log_normaliser = definition.joint(scores, None if mask is None else mask[n])
         np.testing.assert_allclose(found[n, c, t], log_normaliser, 1e-10)
-
-
-@every_variant
-@every_mask
-def test_gradients_of_a_caption_equal_central_differences_of_the_definition(variant, mask):
-    cell = make_cell(variant)
-    state, regions = states_and_regions()
-    words = caption_words()
-    targets = np.random.default_rng(8).integers(WORDS, size=(IMAGES, CAPTIONS, STEPS))
-    targets = targets.astype("int32")
-    of_targets = normal(IMAGES, CAPTIONS, STEPS, seed=9)
-
-    def loss(words, state, regions):
-        memory = cell.attention.remember(regions, mask)
-        seen, normalisers = cell.run(words, cell.start(state, memory), memory)
-        if normalisers is not None:
-            normalisers = ops.reshape(normalisers, (IMAGES, -1))
-        log_probs = cell.attention.target_log_probs(
-            ops.reshape(seen, (IMAGES, -1, UNITS)),
-            ops.convert_to_tensor(targets.reshape(IMAGES, -1)),
-            memory,
-            normalisers,
-        )
-        return ops.sum(ops.multiply(of_targets.reshape(IMAGES, -1), log_probs))
-
-    def expected_loss(words, state, regions, *values):
-        named = dict(zip(weights(cell), values, strict=True))
-        states, _ = expected_run(named, variant, state, words, regions, mask)
-        probs, _ = definition.every_marginal(
-            named, states.reshape(IMAGES, -1, UNITS), regions, mask
-        )
-        probs = probs.reshape(*targets.shape, WORDS)
-        return np.sum(of_targets * np.log(np.take_along_axis(probs, targets[..., None], 3)[..., 0]))
-
-    inputs = [words, state, regions]
-    found = backends.gradients(loss, inputs, cell.weights)
-    backends.assert_gradients(expected_loss, [*inputs, *weights(cell).values()], found)
 
 
 @every_mask
@@ -204,7 +147,7 @@ def test_states_stay_float32_over_a_caption_in_mixed_precision(variant, policy):
     seen, normalisers = run(cell, words, state, regions, MASK)
     for output in (seen, normalisers):
         assert output is None or keras.backend.standardize_dtype(output.dtype) == "float32"
-    expected, _ = expected_run(weights(cell), variant, state, words, regions, MASK)
+    expected, _ = definition.every_recurrence(weights(cell), variant, state, words, regions, MASK)
     np.testing.assert_allclose(backends.to_numpy([seen])[0], expected, 0.05, 0.02)
 
 
@@ -232,6 +175,12 @@ def test_regions_may_be_set_before_the_cell_has_weights():
     with cell.attending(states_and_regions("float32")[1]):
         output = keras.layers.RNN(cell)(normal(IMAGES, STEPS, EMBEDDING))
     assert tuple(output.shape) == (IMAGES, UNITS)
+
+
+def test_run_needs_a_known_number_of_steps():
+    words = keras.KerasTensor((IMAGES, CAPTIONS, None, EMBEDDING))
+    with pytest.raises(ValueError, match=r"AttentionGRUCell: `words` must have a known number"):
+        make_cell().run(words, None, None)
 
 
 def run(cell, words, state, regions, mask, dropout=None):

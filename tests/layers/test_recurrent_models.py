@@ -1,5 +1,7 @@
 """`AttentionGRUCell` in `keras.layers.RNN` and `AttentionRNN` in models: training and saving."""
 
+import warnings
+
 import backends
 import definition
 import keras
@@ -27,7 +29,8 @@ from keras_aoa.layers import AreaAttention, AttentionGRUCell, AttentionRNN
 
 LENGTHS = (2, STEPS)
 TIME_MASK = np.arange(STEPS) < np.array(LENGTHS)[:, None]
-IDS = np.array([[1, 5, 0, 0], [1, 3, 6, 2]], "int32")
+IDS = np.array([[1, 5, 0, 0], [4, 3, 6, 2]], "int32")
+TARGETS = np.array([[5, 2, 0, 0], [3, 6, 2, 1]], "int32")
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -157,6 +160,18 @@ def test_attention_rnn_takes_the_mask_that_comes_with_its_sequences():
     assert (np.abs(found - unmasked).max(axis=1) > 1e-3).tolist() == [True, False]
 
 
+def test_steps_masked_in_keras_count_in_no_loss():
+    model = functional_captioner()
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    losses = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for padding in (0, 3):
+            targets = np.where(TIME_MASK, TARGETS, padding)
+            losses.append(model.evaluate(inputs(), targets, verbose=0))
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_attention_rnn_runs_in_mixed_precision(policy):
     cell = make_cell("full", policy)
@@ -168,7 +183,7 @@ def test_attention_rnn_runs_in_mixed_precision(policy):
     np.testing.assert_allclose(found, expected_of(cell)[0], 0.05, 0.02)
 
 
-@pytest.mark.parametrize("variant", ["baseline", "conditional", "full"])
+@pytest.mark.parametrize("variant", ["conditional", "full"])
 @pytest.mark.parametrize("make", [DictionaryCaptioner, functional_captioner])
 def test_models_learn_captions_by_heart_and_come_back_from_a_file(variant, make, tmp_path):
     keras.utils.set_random_seed(0)
@@ -177,14 +192,15 @@ def test_models_learn_captions_by_heart_and_come_back_from_a_file(variant, make,
     else:
         model = make(variant)
     model.compile(
-        keras.optimizers.Adam(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        keras.optimizers.Adam(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
-    targets = np.array([[5, 2, 0, 0], [3, 6, 2, 0]], "int32")
-    losses = model.fit(
-        inputs(), targets, sample_weight=IDS != 0, epochs=60, verbose=0, batch_size=IMAGES
-    ).history["loss"]
-    assert losses[-1] < 0.1 * losses[0]
+    many = {
+        name: np.tile(value, (30,) + (1,) * (value.ndim - 1)) for name, value in inputs().items()
+    }
+    model.fit(many, np.tile(TARGETS, (30, 1)), batch_size=IMAGES, verbose=0, shuffle=False)
     before = model.predict(inputs(), verbose=0)
+    learned = np.exp(np.take_along_axis(before, TARGETS[..., None], 2)[..., 0])
+    assert (learned[TIME_MASK] > 0.9).all()
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded.predict(inputs(), verbose=0), before, 1e-6)

@@ -1,0 +1,67 @@
+"""`python -m keras_aoa.evaluation.gallery RUN PICTURE`: the picture at the top of the README."""
+
+import pathlib
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from keras_aoa.command_line import parse, run
+from keras_aoa.errors import UserError
+
+# Words that name nothing to look at.
+FUNCTION_WORDS = frozenset(
+    "a an the of in on at to is are it its and with there this that we see shows".split()
+)
+WORDS = 4
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Draw captions of a split's images with the words where the model looked most sharply."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """Folder of a run."""
+    picture: Annotated[str, tyro.conf.Positional]
+    """PNG file to write."""
+    images: tuple[int, ...] = (0, 1, 2)
+    """Places of the images in the split."""
+    split: str = ""
+    """Split of the run's data; its test split by default."""
+
+
+def main(arguments):
+    """Draw what the arguments name."""
+    settings = parse(Arguments, "keras_aoa.evaluation.gallery", arguments)
+    from keras_aoa.captioning import ImageCaptioner
+    from keras_aoa.evaluation.pictures import readme_picture
+    from keras_aoa.run import Run
+
+    found = Run(settings.run)
+    split = settings.split or found.configuration.test_split
+    examples = found.load_data().splits.get(split, ())
+    if not settings.images or not 0 <= min(settings.images) <= max(settings.images) < len(examples):
+        raise UserError(
+            f"gallery: expected places of images below {len(examples)}, the size of {split!r}; "
+            f"received {settings.images}."
+        )
+    captioner = ImageCaptioner(settings.run)
+    items = []
+    for place in settings.images:
+        caption = captioner.caption(examples[place].path)
+        items.append((caption.image, caption.generated, caption.window, sharpest(caption)))
+    pathlib.Path(settings.picture).parent.mkdir(parents=True, exist_ok=True)
+    readme_picture(items, settings.picture)
+    print(f"{settings.picture}: {len(items)} images of {split}.")
+
+
+def sharpest(caption):
+    """Indices of the content words whose largest weight is largest, in the caption's order."""
+    content = [index for index, word in enumerate(caption.words) if word not in FUNCTION_WORDS]
+    ranked = sorted(content, key=lambda index: -caption.attention[index].max())
+    return sorted(ranked[:WORDS])
+
+
+if __name__ == "__main__":
+    run(main, sys.argv[1:])
