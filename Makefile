@@ -1,8 +1,41 @@
-.PHONY: install train test lint
-PYTHON ?= python3.11
+# `make train` and `make test` are all that a newcomer needs.
+.PHONY: install train test test-slow lint test-backends
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
 install: .venv/installed
+
 .venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("make install: Python 3.11 or newer is needed, found %d.%d; set PYTHON=..." % v[:2])'
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --upgrade pip
 	.venv/bin/pip install --quiet --editable '.[all]'
 	touch .venv/installed
+
+train: install
+	.venv/bin/python train.py
+
+test: install
+	.venv/bin/python -m pytest
+
+test-slow: install
+	.venv/bin/python -m pytest -m slow
+
+lint: install
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+# The layers' tests on every backend of Keras, each in an environment of its own; no TensorFlow in
+# those of JAX and PyTorch, which also shows that layers need keras alone.
+test-backends: install .venv-jax/installed .venv-torch/installed
+	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest tests/layers
+	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest tests/layers
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest tests/layers
+
+.venv-%/installed: requirements-%.txt pyproject.toml
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --upgrade pip
+	.venv-$*/bin/pip install --quiet -r requirements-$*.txt
+	.venv-$*/bin/pip install --quiet --editable .
+	touch .venv-$*/installed

@@ -173,7 +173,7 @@ def test_images_of_a_batch_do_not_influence_each_other(beam):
 def test_a_graph_for_any_number_of_images_finds_the_same(variant):
     captioner = tiny.make_captioner(variant, weights=1)
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))])
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))], autograph=False)
     def run(images):
         return search(captioner, captioner.look(images), beam=3, max_words=4)
 

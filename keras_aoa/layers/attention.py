@@ -101,7 +101,7 @@ class AreaAttention(keras.layers.Layer):
                 "AreaAttention: variant='conditional' needs tied=True, since the feedback scores "
                 "the word that is fed; received tied=False."
             )
-        if never_predicted and not 0 <= max(never_predicted) < vocabulary_size:
+        if not all(0 <= word < vocabulary_size for word in never_predicted):
             raise ValueError(
                 f"AreaAttention: `never_predicted` must be ids below {vocabulary_size}; "
                 f"received {tuple(never_predicted)}."

@@ -65,7 +65,7 @@ class AttentionGRUCell(keras.layers.Layer):
         `h'`, and the new states `(h', v')`.
 
     Raises:
-        ValueError: called with no regions set.
+        ValueError: called with no regions set, or with regions of another shape.
 
     Source: equations 2, 6 and 7.
     """
@@ -100,6 +100,11 @@ class AttentionGRUCell(keras.layers.Layer):
     @contextlib.contextmanager
     def attending(self, regions, region_mask=None):
         """Set the regions `(n, r, f)` that calls inside the `with` block look at."""
+        if len(regions.shape) != 3 or regions.shape[-1] != self.region_dim:
+            raise ValueError(
+                f"AttentionGRUCell: `regions` must be (batch, regions, {self.region_dim}), as "
+                f"region_dim={self.region_dim} says; received shape {tuple(regions.shape)}."
+            )
         self._build_attention()
         self._memory = self.attention.remember(regions, region_mask)
         try:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_aoa.layers.products import wide_dtype
+
 Tensor = Any
 
 
@@ -50,9 +52,8 @@ class GridRegions(keras.layers.Layer):
 
     def __init__(self, stride=1, normalize=False, block=1, **kwargs):
         super().__init__(**kwargs)
-        for name, value in (("stride", stride), ("block", block)):
-            if value < 1:
-                raise ValueError(f"GridRegions: `{name}` must be at least 1; received {value}.")
+        require_positive("stride", stride)
+        require_positive("block", block)
         self.stride = stride
         self.normalize = normalize
         self.block = block
@@ -66,14 +67,14 @@ class GridRegions(keras.layers.Layer):
         self.built = True
 
     def call(self, activations, stride=None):
-        stride = stride or self.stride
+        stride = self._stride(stride)
         rows, columns = ops.shape(activations)[1:3]
         kept = activations[:, ::stride, ::stride]
         images, kept_rows, kept_columns, features = ops.shape(kept)
         count = kept_rows * kept_columns
         regions = ops.reshape(kept, (images, count, features))
         if self.normalize:
-            regions = ops.normalize(regions, axis=-1)
+            regions = unit_length(regions, self.compute_dtype)
         boxes = cell_boxes(rows, columns, stride, self.block)
         return Regions(
             features=regions,
@@ -82,7 +83,7 @@ class GridRegions(keras.layers.Layer):
         )
 
     def compute_output_spec(self, activations, stride=None):
-        stride = stride or self.stride
+        stride = self._stride(stride)
         images, rows, columns, features = activations.shape
         count = None
         if rows is not None and columns is not None:
@@ -93,6 +94,12 @@ class GridRegions(keras.layers.Layer):
             mask=keras.KerasTensor((images, count), dtype="bool"),
         )
 
+    def _stride(self, stride):
+        if stride is None:
+            return self.stride
+        require_positive("stride", stride)
+        return stride
+
     def get_config(self):
         return {
             **super().get_config(),
@@ -100,6 +107,20 @@ class GridRegions(keras.layers.Layer):
             "normalize": self.normalize,
             "block": self.block,
         }
+
+
+def require_positive(name, value):
+    """Raise ValueError unless `value` is 1 or more."""
+    if value < 1:
+        raise ValueError(f"GridRegions: `{name}` must be at least 1; received {value}.")
+
+
+def unit_length(features, compute_dtype=None):
+    """Features `(…, f)` scaled to length 1; zeros stay zeros."""
+    wide = ops.cast(features, wide_dtype(compute_dtype))
+    squares = ops.sum(ops.square(wide), axis=-1, keepdims=True)
+    # The floor keeps the gradient at zeros finite, in float16 too.
+    return ops.cast(wide * ops.rsqrt(ops.maximum(squares, 1e-8)), features.dtype)
 
 
 def cell_boxes(rows, columns, stride=1, block=1):

@@ -84,11 +84,12 @@ def backward(
     attended = [start[1], *(step.attended for step in steps[:-1])]
     d_state = ops.zeros_like(start[0])
     d_attended = ops.zeros_like(start[1])
+    by_region = ops.swapaxes(exponentials, 1, 2)
     kept = []
     for t in reversed(range(len(steps))):
         step = steps[t]
         scores = backward_scores(
-            step.scores.marginal, d_normaliser[:, :, t], d_attended, regions, exponentials,
+            step.scores.marginal, d_normaliser[:, :, t], d_attended, regions, by_region,
             words, compute_dtype,
         )  # fmt: skip
         d_from_scores = (
@@ -155,23 +156,19 @@ def backward(
     )
 
 
-def backward_scores(
-    marginal, d_normaliser, d_attended, regions, exponentials, words, compute_dtype
-):
+def backward_scores(marginal, d_normaliser, d_attended, regions, by_region, words, compute_dtype):
     """Through p(r), v and the normaliser: gradients by name, of one step.
 
     `words (n, c, w)` and `regions (n, c, r)` are of their scores, `sums (n, c, r)` of the
     products with the exponentials, `query (n, c, e)` and `key (n, c, f)` of what the scores
-    are made from.
+    are made from. `by_region (n, r, w)` are the exponentials.
     """
     probs, sums = marginal.probs, marginal.sums
     d_probs = batched_product(d_attended, ops.swapaxes(regions, 1, 2), compute_dtype)
     d_probs = d_probs - ops.sum(probs * d_probs, axis=2, keepdims=True) + d_normaliser[..., None]
     d_regions = probs * d_probs
     d_sums = ops.where(sums > SMALLEST_SUM, d_regions / ops.maximum(sums, SMALLEST_SUM), 0.0)
-    d_words = marginal.word_weights * batched_product(
-        d_sums, ops.swapaxes(exponentials, 1, 2), compute_dtype
-    )
+    d_words = marginal.word_weights * batched_product(d_sums, by_region, compute_dtype)
     return {
         "regions": d_regions,
         "sums": d_sums,

@@ -123,7 +123,7 @@ def load_backbone(path):
         ) from error
 
 
-def scenes_backbone(channels=(48, 96, 160, 192)):
+def scenes_backbone(channels=(32, 64, 128, 192)):
     """A small network for drawn scenes, trained from scratch: 96 pixels to 12x12 regions.
 
     Its last layer is told where it is: left and right are said of things further apart than

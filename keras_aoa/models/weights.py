@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import zipfile
 
 import numpy as np
@@ -43,7 +44,9 @@ def load_arrays(path):
 
 def named_variables(prefix, variables):
     """Variables by names that do not depend on how many models the process made before."""
-    return {f"{prefix}/{index:03d}/{v.name}": v for index, v in enumerate(variables)}
+    # Keras numbers models and layers, and an optimizer's variables have these names in theirs.
+    names = [re.sub(r"_\d+(?=_|$)", "", variable.name) for variable in variables]
+    return {f"{prefix}/{i:03d}/{names[i]}": variable for i, variable in enumerate(variables)}
 
 
 def captioner_variables(captioner, with_backbone):

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from keras_aoa.errors import UserError
 from keras_aoa.suggestions import closest
@@ -135,9 +135,15 @@ class Configuration:
                 raise UserError(
                     f"{name}: expected at least 0 and below 1, received {getattr(self, name)}."
                 )
+        for field in dataclasses.fields(self):
+            choices, value = get_args(field.type), getattr(self, field.name)
+            if choices and value not in choices:
+                raise UserError(
+                    f"{field.name}: expected one of {', '.join(choices)}, received {value!r}."
+                )
         if self.rnn_epochs + self.joint_epochs < 1:
             raise UserError("rnn_epochs, joint_epochs: both are 0; set one of them to 1 or more.")
-        if not self.name or pathlib.Path(self.name).name != self.name:
+        if self.name in ("", "..") or pathlib.Path(self.name).name != self.name:
             raise UserError(f"name: expected a folder's name, received {self.name!r}.")
         if self.variant == "conditional" and not self.tied:
             raise UserError("tied: variant 'conditional' needs tied embeddings, received False.")

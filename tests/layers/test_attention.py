@@ -38,8 +38,7 @@ def test_each_variant_has_the_terms_of_its_row_in_table_1(variant):
 
 @every_variant
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
-@pytest.mark.parametrize("never_predicted", [(), (0, 4)])
-@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize(("mask", "never_predicted"), [(None, ()), (MASK, ()), (MASK, (0, 4))])
 def test_equals_the_definition(variant, dtype, tolerance, never_predicted, mask):
     layer = make_attention(variant, dtype, never_predicted=never_predicted)
     states, regions = states_and_regions(dtype)
@@ -122,7 +121,7 @@ def test_regions_have_no_order(variant):
     np.testing.assert_allclose(other_places, places[..., order], 1e-12)
 
 
-@every_variant
+@pytest.mark.parametrize("variant", ["baseline", "full"])
 @pytest.mark.parametrize("axes", [(IMAGES,), (IMAGES, CAPTIONS), (IMAGES, CAPTIONS, STEPS)])
 def test_states_may_have_any_axes_between_image_and_units(variant, axes):
     layer = make_attention(variant)

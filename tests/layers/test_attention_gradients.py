@@ -93,8 +93,8 @@ def test_padding_regions_have_gradient_0(variant):
 
 @every_variant
 def test_regions_of_zeros_have_finite_gradients(variant):
-    layer = make_attention(variant, "float32")
-    states, regions = states_and_regions("float32")
+    layer = make_attention(variant)
+    states, regions = states_and_regions()
 
     def loss(states, regions):
         log_words, places = layer(states, regions, MASK)

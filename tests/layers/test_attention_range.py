@@ -13,6 +13,8 @@ from keras import ops
 
 from keras_aoa.layers import AreaAttention
 
+SHAPES = (2048, 6), (2048, 6, 4), (2048, 4)
+
 
 def attention_of(words, regions, dtype="float32"):
     """A layer whose scores are what `inputs_of` was given."""
@@ -54,17 +56,21 @@ def marginals_of_layer(a, b, c):
 
 
 def every_corner(bound, words=3, regions=2):
-    """Each way to set all scores of 3 words and 2 regions to -bound or bound: 2048 images."""
+    """Each way to set all scores of 3 words and 2 regions to -bound or bound, each of them twice.
+
+    2048 images, in SHAPES.
+    """
     sizes = (words, words * regions, regions)
     corners = np.array(list(itertools.product([-bound, bound], repeat=sum(sizes))))
     a, b, c = np.split(corners, np.cumsum(sizes)[:-1], axis=1)
-    return a, b.reshape(-1, words, regions), c
+    b = b.reshape(-1, words, regions)
+    return np.tile(a, (1, 2)), np.tile(b, (1, 2, 2)), np.tile(c, (1, 2))
 
 
-def mixed_layouts(values, images=200, words=53, regions=11):
+def mixed_layouts(values):
     """Images whose scores are drawn from `values`, each image with its own proportions."""
     generator = np.random.default_rng(0)
-    shapes = (images, words), (images, words, regions), (images, regions)
+    images = SHAPES[0][0]
     share = generator.uniform(size=(images, len(values))) ** 3
     share = (share / share.sum(1, keepdims=True)).cumsum(1)
 
@@ -74,12 +80,17 @@ def mixed_layouts(values, images=200, words=53, regions=11):
         drawn = (uniform[..., None] > bounds).sum(-1)
         return np.asarray(values, "float64")[np.minimum(drawn, len(values) - 1)]
 
-    return [draw(shape) for shape in shapes]
+    return [draw(shape) for shape in SHAPES]
+
+
+def normal_scores():
+    generator = np.random.default_rng(0)
+    return [generator.normal(size=shape) for shape in SHAPES]
 
 
 def hard_case():
     """A region that all words dislike and the state likes."""
-    a, b, c = (np.random.default_rng(0).normal(size=scores.shape) for scores in mixed_layouts([0]))
+    a, b, c = normal_scores()
     b[:, :, 2] -= 120
     c[:, 2] += 200
     return a, b, c
@@ -87,7 +98,7 @@ def hard_case():
 
 def opposite_hard_case():
     """A word that all regions dislike and the state likes."""
-    a, b, c = (np.random.default_rng(0).normal(size=scores.shape) for scores in mixed_layouts([0]))
+    a, b, c = normal_scores()
     b[:, 4] -= 120
     a[:, 4] += 200
     return a, b, c
@@ -96,7 +107,7 @@ def opposite_hard_case():
 def uniform_scores():
     """Scores anywhere from -20 to 20."""
     generator = np.random.default_rng(0)
-    return [generator.uniform(-20, 20, size=scores.shape) for scores in mixed_layouts([0])]
+    return [generator.uniform(-20, 20, size=shape) for shape in SHAPES]
 
 
 within_reach = pytest.mark.parametrize(

@@ -49,6 +49,9 @@ class Captioner(keras.Model):
             states = self.rnn(cell.attention.embed(ids), mask=ops.not_equal(ids, 0))
         return cell.attention(states, regions, region_mask)[0]
 
+    def get_build_config(self):
+        return None  # the cell, which has all the weights, has its own
+
     def get_config(self):
         return {"cell": keras.saving.serialize_keras_object(self.rnn.cell)}
 
@@ -63,6 +66,10 @@ class DictionaryCaptioner(Captioner):
 
     def call(self, inputs):
         return super().call(inputs["ids"], inputs["regions"], inputs["region_mask"])
+
+
+def dictionary_captioner():
+    return DictionaryCaptioner(AttentionGRUCell(UNITS, FEATURES, AreaAttention(WORDS, EMBEDDING)))
 
 
 def functional_captioner(variant="full"):
@@ -172,10 +179,9 @@ def test_steps_masked_in_keras_count_in_no_loss():
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_attention_rnn_runs_in_mixed_precision(policy):
-    cell = make_cell("full", policy)
-    rnn = AttentionRNN(cell, dtype=policy)
+def test_attention_rnn_runs_in_mixed_precision():
+    cell = make_cell("full", "mixed_float16")
+    rnn = AttentionRNN(cell, dtype="mixed_float16")
     regions = states_and_regions("float32")[1]
     (found,) = backends.to_numpy(
         [rnn(sequences().astype("float32"), regions, region_mask=MASK, mask=TIME_MASK)]
@@ -183,26 +189,20 @@ def test_attention_rnn_runs_in_mixed_precision(policy):
     np.testing.assert_allclose(found, expected_of(cell)[0], 0.05, 0.02)
 
 
-@pytest.mark.parametrize("variant", ["conditional", "full"])
-@pytest.mark.parametrize("make", [DictionaryCaptioner, functional_captioner])
-def test_models_learn_captions_by_heart_and_come_back_from_a_file(variant, make, tmp_path):
+@pytest.mark.parametrize("make", [dictionary_captioner, functional_captioner])
+def test_models_learn_captions_by_heart_and_come_back_from_a_file(make, tmp_path):
     keras.utils.set_random_seed(0)
-    if make is DictionaryCaptioner:
-        model = make(AttentionGRUCell(UNITS, FEATURES, AreaAttention(WORDS, EMBEDDING, variant)))
-    else:
-        model = make(variant)
+    model = make()
     model.compile(
         keras.optimizers.Adam(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
-    many = {
-        name: np.tile(value, (30,) + (1,) * (value.ndim - 1)) for name, value in inputs().items()
-    }
-    model.fit(many, np.tile(TARGETS, (30, 1)), batch_size=IMAGES, verbose=0, shuffle=False)
+    many = {name: np.concatenate([value] * 30) for name, value in inputs().items()}
+    model.fit(many, np.concatenate([TARGETS] * 30), IMAGES, verbose=0, shuffle=False)
     before = model.predict(inputs(), verbose=0)
     learned = np.exp(np.take_along_axis(before, TARGETS[..., None], 2)[..., 0])
     assert (learned[TIME_MASK] > 0.9).all()
     model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_allclose(loaded.predict(inputs(), verbose=0), before, 1e-6)
     assert len(loaded.weights) == len(model.weights)
 
@@ -211,11 +211,11 @@ def test_a_model_with_several_arguments_comes_back_from_a_file(tmp_path):
     model = Captioner(make_cell("full", "float32"))
     before = model(*inputs().values())
     model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_array_equal(*backends.to_numpy([loaded(*inputs().values()), before]))
 
 
-@every_variant
+@pytest.mark.parametrize("variant", ["conditional", "full"])
 def test_functional_models_take_any_number_of_steps_and_regions(variant):
     model = randomize(functional_captioner(variant))
     given = inputs()

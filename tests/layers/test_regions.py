@@ -1,0 +1,112 @@
+"""`GridRegions`: which cells, scaled how, and the boxes they stand for."""
+
+import backends
+import keras
+import numpy as np
+import pytest
+from cases import normal
+from keras import ops
+
+from keras_aoa.layers import GridRegions
+
+maps = pytest.mark.parametrize("size", [(6, 6), (4, 7), (1, 1)])
+strides = pytest.mark.parametrize("stride", [1, 2, 3])
+
+
+def activations(rows, columns, features=5):
+    return normal(2, rows, columns, features, dtype="float32")
+
+
+def boxes_of(size, **arguments):
+    (boxes,) = backends.to_numpy([GridRegions(**arguments)(activations(*size)).boxes])
+    return boxes
+
+
+@maps
+@strides
+def test_a_stride_takes_every_nth_cell_of_rows_and_columns(size, stride):
+    values = activations(*size)
+    expected = values[:, ::stride, ::stride].reshape(2, -1, 5)
+    for regions in (GridRegions(stride)(values), GridRegions()(values, stride=stride)):
+        features, mask = (ops.convert_to_numpy(part) for part in (regions.features, regions.mask))
+        np.testing.assert_array_equal(features, expected)
+        assert mask.shape == expected.shape[:2] and mask.dtype == bool and mask.all()
+
+
+@maps
+@strides
+@pytest.mark.parametrize("block", [1, 3])
+def test_boxes_are_the_blocks_around_the_cells_clockwise_from_the_top_left(size, stride, block):
+    rows, columns = size
+    expected = []
+    for row in range(0, rows, stride):
+        for column in range(0, columns, stride):
+            left, top = column + 0.5 - block / 2, row + 0.5 - block / 2
+            right, bottom = left + block, top + block
+            corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+            expected.append([(x / columns, y / rows) for x, y in corners])
+    boxes = boxes_of(size, stride=stride, block=block)
+    np.testing.assert_allclose(boxes, [expected, expected], 1e-6, 1e-7)
+    assert (boxes.min() < 0) == (block > 1)
+
+
+@maps
+def test_boxes_tile_the_image(size):
+    rows, columns = size
+    boxes = boxes_of(size)[0].reshape(rows, columns, 4, 2)
+    np.testing.assert_array_equal(boxes[:, :-1, 1], boxes[:, 1:, 0])
+    np.testing.assert_array_equal(boxes[:-1, :, 3], boxes[1:, :, 0])
+    np.testing.assert_array_equal(boxes[0, 0, 0], [0, 0])
+    np.testing.assert_array_equal(boxes[-1, -1, 2], [1, 1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("scale", [1e-3, 1, 300])
+def test_normalized_regions_have_length_1(dtype, scale):
+    values = scale * activations(4, 3, features=512)
+    regions = GridRegions(normalize=True, dtype=dtype)(values)
+    (features,) = backends.to_numpy([regions.features])
+    tolerance = 1e-5 if dtype == "float32" else 0.01
+    np.testing.assert_allclose(np.linalg.norm(features, axis=-1), 1, tolerance)
+    direction = values / np.linalg.norm(values, axis=-1, keepdims=True)
+    np.testing.assert_allclose(features, direction.reshape(2, 12, 512), 0, tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_a_normalized_region_of_zeros_stays_zero_and_has_finite_gradients(dtype):
+    values = activations(4, 3)
+    values[0, 1, 2] = 0
+    layer = GridRegions(normalize=True, dtype=dtype)
+    (features,) = backends.to_numpy([layer(values).features])
+    assert (features[0, 5] == 0).all()
+    assert np.isfinite(features).all()
+    (gradient,) = backends.gradients(lambda x: ops.sum(ops.sin(layer(x).features)), [values])
+    assert np.isfinite(gradient).all()
+
+
+def test_maps_may_be_of_any_size_in_a_functional_model():
+    inputs = keras.Input((None, None, 5))
+    symbolic = GridRegions(2)(inputs)
+    model = keras.Model(inputs, list(symbolic))
+    assert [tuple(part.shape) for part in symbolic] == [
+        (None, None, 5),
+        (None, None, 4, 2),
+        (None, None),
+    ]
+    for size, count in (((6, 6), 9), ((5, 8), 12)):
+        values = activations(*size)
+        found = model.predict(values, verbose=0)
+        expected = GridRegions(2)(values)
+        for part, other in zip(found, expected, strict=True):
+            assert part.shape[1] == count
+            np.testing.assert_allclose(part, ops.convert_to_numpy(other), 1e-6)
+
+
+def test_symbolic_shapes_are_those_of_the_values():
+    for stride in (1, 2, 3):
+        layer = GridRegions(stride)
+        symbolic = layer(keras.Input((7, 4, 5), batch_size=2))
+        values = layer(activations(7, 4))
+        for part, value in zip(symbolic, values, strict=True):
+            assert tuple(part.shape) == tuple(value.shape)
+            assert part.dtype == keras.backend.standardize_dtype(value.dtype)

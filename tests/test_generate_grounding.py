@@ -1,0 +1,210 @@
+"""Captions of many images, and how well they name and look at what is in them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+from keras_aoa.data.examples import Example, NamedObject
+from keras_aoa.data.vocabulary import PAD, STOP, Vocabulary
+from keras_aoa.evaluation.generate import Generated, Generator, generate
+from keras_aoa.evaluation.grounding import ground, share_inside
+from keras_aoa.models.search import search
+from keras_aoa.training.configuration import Configuration
+
+VOCABULARY = Vocabulary(["red", "ball", "blue", "box"])
+IMAGES = tiny.make_images(3)
+
+
+@pytest.fixture(scope="module")
+def captioner():
+    return tiny.make_captioner(weights=1)
+
+
+@pytest.fixture(scope="module")
+def generator(captioner):
+    return Generator(captioner, VOCABULARY, beam=3, max_words=4, length_penalty=0.0, stride=1)
+
+
+def test_hypotheses_are_those_of_search_in_words(captioner, generator):
+    found = generator.all_beams(IMAGES, with_attention=True)
+    sight = captioner.look(IMAGES, stride=1)
+    expected = search(captioner, sight, beam=3, max_words=4)
+    lengths = set()
+    for image in range(3):
+        assert len(found[image]) == 3
+        for beam, generated in enumerate(found[image]):
+            ids = np.asarray(expected.ids[image, beam])
+            words = [VOCABULARY.words[word] for word in ids if word not in (STOP, PAD)]
+            lengths.add((len(words), STOP in ids))
+            assert generated.words == tuple(words)
+            assert generated.caption == " ".join(words)
+            assert generated.log_prob == pytest.approx(
+                float(expected.log_probs[image, beam]), rel=1e-3
+            )
+            attention = expected.attention[image, beam, : len(words)]
+            np.testing.assert_allclose(generated.attention, attention, rtol=1e-3, atol=1e-5)
+            assert generated.attention.shape == (len(words), 9)
+            np.testing.assert_array_equal(generated.boxes, sight.boxes[image])
+            assert generated.mask.tolist() == [True] * 9
+    assert {(0, True), (1, True), (4, False)} <= lengths
+
+
+def test_the_caption_of_an_image_is_its_best_hypothesis(generator):
+    best = [beams[0] for beams in generator.all_beams(IMAGES)]
+    assert generator(IMAGES) == best
+    for generated in best:
+        assert generated.attention is generated.boxes is generated.mask is None
+
+
+def test_a_configuration_sets_the_search_and_changes_replace_its_settings(captioner, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        Generator, "__init__", lambda self, *given, **settings: made.append((given, settings))
+    )
+    configuration = Configuration(beam=4, max_words=7, length_penalty=0.5, test_stride=3)
+    Generator.of(captioner, VOCABULARY, configuration)
+    Generator.of(captioner, VOCABULARY, configuration, beam=1, max_words=None, length_penalty=0.0)
+    settings = {"beam": 4, "max_words": 7, "length_penalty": 0.5, "stride": 3}
+    assert made == [
+        ((captioner, VOCABULARY), settings),
+        ((captioner, VOCABULARY), {**settings, "beam": 1, "length_penalty": 0.0}),
+    ]
+
+
+def test_captions_of_a_data_set_are_found_by_index(generator):
+    batches = [
+        {"images": tf.constant(IMAGES[:2]), "index": tf.constant([7, 3])},
+        {"images": tf.constant(IMAGES[2:]), "index": tf.constant([5])},
+    ]
+    found = generate(generator, batches, total=3, with_attention=True)
+    assert list(found) == [7, 3, 5]
+    alone = generator(IMAGES)
+    assert [generated.words for generated in found.values()] == [g.words for g in alone]
+    assert found[5].attention is not None
+
+
+CELL = [[[0.0, 0.0], [0.5, 0.0], [0.5, 0.5], [0.0, 0.5]]]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "share"),
+    [
+        ([(0, 0, 1, 1)], 1.0),
+        ([(0, 0, 0.25, 1)], 0.5),
+        ([(0, 0.25, 0.5, 0.5)], 0.5),
+        ([(0.25, 0.25, 0.9, 0.9)], 0.25),
+        ([(0.1, 0.1, 0.2, 0.3)], 0.08),
+        ([(0.5, 0.5, 1, 1)], 0.0),
+        ([(0.6, 0, 1, 0.4)], 0.0),
+        # Two boxes of an eighth each that share a sixteenth: 2/8 - 1/16.
+        ([(0, 0, 0.25, 0.125), (0.125, 0, 0.375, 0.125)], 0.1875),
+        # A box inside another counts once.
+        ([(0, 0, 0.25, 0.5), (0, 0, 0.125, 0.125)], 0.5),
+        ([(0, 0, 0.25, 0.5), (0, 0, 0.25, 0.5)], 0.5),
+        # Opposite corners, of a quarter each, and nothing between them.
+        ([(0, 0, 0.25, 0.25), (0.25, 0.25, 0.5, 0.5)], 0.5),
+    ],
+)
+def test_share_of_a_cell_that_boxes_cover(boxes, share):
+    np.testing.assert_allclose(share_inside(np.array(CELL), boxes), [share], atol=1e-12)
+
+
+def test_shares_are_of_each_region_even_of_those_that_reach_outside():
+    regions = np.array([*CELL, [[-0.5, 0.0], [0.5, 0.0], [0.5, 1.0], [-0.5, 1.0]]])
+    np.testing.assert_allclose(share_inside(regions, [(0, 0, 0.5, 0.5)]), [1.0, 0.25])
+
+
+def thing(noun, adjective, box):
+    return NamedObject(frozenset([noun]), frozenset([adjective]), box)
+
+
+# Four cells, left to right; the ball lies in the first, the box in the third and half the fourth.
+CELLS = np.array(
+    [[[x, 0.0], [x + 0.25, 0.0], [x + 0.25, 1.0], [x, 1.0]] for x in (0.0, 0.25, 0.5, 0.75)]
+)
+EXAMPLES = [
+    Example(0, "0.png", ()),
+    Example(
+        1,
+        "1.png",
+        (),
+        objects=(
+            thing("ball", "red", (0.0, 0.0, 0.25, 1.0)),
+            thing("box", "blue", (0.5, 0.0, 0.875, 1.0)),
+        ),
+    ),
+]
+
+
+def said(caption, attention, mask=(True, True, True, True)):
+    words = tuple(caption.split())
+    return Generated(caption, words, -1.0, np.array(attention), CELLS, np.array(mask))
+
+
+def ground_alone(generated, to_original=lambda boxes, index: boxes):
+    return ground({1: generated}, EXAMPLES, to_original)
+
+
+def test_attention_counts_at_the_noun_inside_the_named_objects_box():
+    found = ground_alone(
+        said(
+            "red ball beside blue box",
+            [
+                [0.0, 1.0, 0.0, 0.0],
+                [0.7, 0.1, 0.1, 0.1],
+                [0.0, 1.0, 0.0, 0.0],
+                [0.0, 1.0, 0.0, 0.0],
+                [0.1, 0.1, 0.2, 0.6],
+            ],
+        )
+    )
+    assert (found.objects, found.nouns, found.phrases) == (1.0, 1.0, 2)
+    assert found.attention == pytest.approx((0.7 + (0.2 + 0.6 / 2)) / 2)
+    assert found.uniform == pytest.approx((1 / 4 + 1.5 / 4) / 2)
+
+
+def test_a_wrong_adjective_is_a_right_noun_and_is_not_measured():
+    found = ground_alone(said("blue ball", [[1.0, 0, 0, 0], [1.0, 0, 0, 0]]))
+    assert (found.objects, found.nouns, found.phrases) == (0.0, 1.0, 1)
+    assert found.attention is None
+    assert found.uniform is None
+
+
+def test_padding_is_no_region_to_look_at():
+    found = ground_alone(said("ball", [[0.5, 0.5, 0, 0]], mask=(True, True, False, False)))
+    assert found.attention == pytest.approx(0.5)
+    assert found.uniform == pytest.approx(1 / 2)
+
+
+def test_boxes_are_compared_in_the_original_image():
+    calls = []
+
+    def mirrored(boxes, index):
+        calls.append(index)
+        return boxes[::-1]
+
+    found = ground_alone(said("ball", [[0.1, 0.2, 0.3, 0.4]]), mirrored)
+    assert calls == [1]
+    assert found.attention == pytest.approx(0.4)
+
+
+def test_phrases_of_all_captions_count_alike():
+    captions = {
+        0: said("red ball", [[1.0, 0, 0, 0]] * 2),
+        1: said("ball and ball and blue box", [[1.0, 0, 0, 0]] * 6),
+    }
+    found = ground(captions, EXAMPLES, lambda boxes, index: boxes)
+    assert found.phrases == 4
+    assert found.objects == found.nouns == 3 / 4
+    assert found.attention == pytest.approx(2 / 3)
+
+
+def test_a_data_set_without_objects_has_no_grounding():
+    assert ground({0: said("red ball", [[1.0, 0, 0, 0]] * 2)}, EXAMPLES[:1], None) is None
+
+
+def test_captions_that_name_nothing_have_no_shares():
+    found = ground_alone(said("sky", [[1.0, 0, 0, 0]]))
+    assert found.phrases == 0
+    assert found.objects is found.nouns is found.attention is found.uniform is None
