@@ -28,9 +28,10 @@ lint: install
 
 # The layers' tests on every backend of Keras, each in an environment of its own; no TensorFlow in
 # those of JAX and PyTorch, which also shows that layers need keras alone.
+JAX_CACHE = JAX_COMPILATION_CACHE_DIR=.venv-jax/compiled JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 test-backends: install .venv-jax/installed .venv-torch/installed
 	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest tests/layers
-	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest tests/layers
+	KERAS_BACKEND=jax $(JAX_CACHE) .venv-jax/bin/python -m pytest tests/layers
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest tests/layers
 
 .venv-%/installed: requirements-%.txt pyproject.toml

@@ -1,5 +1,7 @@
-"""Fixtures that several test files use."""
+"""Fixtures that several test files use; TensorFlow is imported only where one is used."""
 
+import dataclasses
+import functools
 import pathlib
 
 import pytest
@@ -12,3 +14,66 @@ def shared():
     if not folder.is_dir():
         pytest.skip("no folder 'shared' with real data beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory):
+    """Folder of own data: squares of three colours at the left or the right."""
+    import cv2
+    import numpy as np
+
+    colours = {"red": (30, 30, 220), "green": (30, 200, 30), "blue": (220, 60, 30)}
+    folder = tmp_path_factory.mktemp("squares")
+    lines = ["image,caption,split"]
+    for number in range(15):
+        colour = list(colours)[number % 3]
+        side = ("left", "right")[number % 2]
+        picture = np.full((40, 60, 3), 235, np.uint8)
+        left = 6 if side == "left" else 36
+        picture[8:28, left : left + 18] = colours[colour]
+        cv2.imwrite(str(folder / f"{number:02d}.png"), picture)
+        split = "train" if number < 9 else "val" if number < 12 else "test"
+        lines.append(f"{number:02d}.png,a {colour} square on the {side},{split}")
+        lines.append(f'{number:02d}.png,"One {colour} square, {side} side.",{split}')
+    (folder / "captions.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def squares_settings(squares):
+    """A configuration that trains on the squares in seconds."""
+    from keras_aoa.training.configuration import Configuration
+
+    return Configuration(
+        name="squares",
+        data=str(squares),
+        minimum_count=1,
+        captions_per_image=2,
+        max_words=5,
+        image_size=32,
+        fit="stretch",
+        backbone="scenes",
+        stride=1,
+        units=12,
+        embedding_dim=8,
+        rnn_epochs=1,
+        joint_epochs=2,
+        batch_size=4,
+        learning_rate=0.01,
+        backbone_learning_rate=0.01,
+        dropout=0.2,
+        average=0.9,
+        beam=2,
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(squares_settings, tmp_path_factory):
+    """A finished run on the squares; tests that change it take a copy."""
+    from keras_aoa.evaluation import evaluate, metrics
+    from keras_aoa.training.train import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "score", functools.partial(metrics.score, meteor=False))
+        folder = str(tmp_path_factory.mktemp("runs"))
+        return train(dataclasses.replace(squares_settings, output=folder))

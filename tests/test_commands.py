@@ -7,8 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from test_training import squares, trained  # noqa: F401  (fixtures)
-
 import keras_aoa
 from keras_aoa import caption, evaluate, train
 from keras_aoa.errors import UserError
@@ -96,7 +94,7 @@ def test_anyones_captions_are_scored(tmp_path, capsys):
     assert f"Bleu_1 {100 * scores['Bleu_1']:.1f}\n" in capsys.readouterr().out
 
 
-def test_caption_of_a_file_a_folder_and_a_broken_file(trained, squares, tmp_path, capsys):  # noqa: F811
+def test_caption_of_a_file_a_folder_and_a_broken_file(trained, squares, tmp_path, capsys):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0 no picture")
     pictures = tmp_path / "pictures"
@@ -111,14 +109,14 @@ def test_caption_of_a_file_a_folder_and_a_broken_file(trained, squares, tmp_path
     assert len(list(pictures.glob("*.png"))) == 16, "nothing is overwritten"
 
 
-def test_caption_as_json_has_words_with_their_strongest_region(trained, squares, capsys):  # noqa: F811
+def test_caption_as_json_has_words_with_their_strongest_region(trained, squares, capsys):
     caption.main([str(trained.folder), str(squares / "03.png"), "--json"])
     found = json.loads(capsys.readouterr().out)
     assert [word["word"] for word in found["words"]] == found["caption"].split()
     assert np.shape([word["corners"] for word in found["words"]])[1:] == (4, 2)
 
 
-def test_python_and_command_line_agree_for_path_bytes_and_pixels(trained, squares, capsys):  # noqa: F811
+def test_python_and_command_line_agree_for_path_bytes_and_pixels(trained, squares, capsys):
     from keras_aoa.data.images import read_image
 
     path = squares / "05.png"
@@ -141,7 +139,7 @@ def test_python_and_command_line_agree_for_path_bytes_and_pixels(trained, square
         (np.zeros((4, 4, 3)), r"received shape \(4, 4, 3\) in float64"),
     ],
 )
-def test_what_is_no_image_is_refused_in_a_line(trained, image, line):  # noqa: F811
+def test_what_is_no_image_is_refused_in_a_line(trained, image, line):
     with pytest.raises(UserError, match=line):
         keras_aoa.load(trained.folder).caption(image)
 

@@ -12,7 +12,8 @@ from keras_aoa.errors import UserError
 
 # Words that name nothing to look at.
 FUNCTION_WORDS = frozenset(
-    "a an the of in on at to is are it its and with there this that we see shows".split()
+    ["a", "an", "the", "of", "in", "on", "at", "to", "is", "are", "it", "its", "and", "with"]
+    + ["there", "this", "that", "we", "see", "shows"]
 )
 WORDS = 4
 

@@ -1,5 +1,6 @@
 """Do captions name what is in the picture, and look at it while they name it?"""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,8 +72,8 @@ def share_inside(regions, boxes):
     xs = np.unique([edge for box in boxes for edge in (box[0], box[2])])
     ys = np.unique([edge for box in boxes for edge in (box[1], box[3])])
     covered = np.zeros(len(regions))
-    for left, right in zip(xs[:-1], xs[1:], strict=True):
-        for top, bottom in zip(ys[:-1], ys[1:], strict=True):
+    for left, right in itertools.pairwise(xs):
+        for top, bottom in itertools.pairwise(ys):
             x, y = (left + right) / 2, (top + bottom) / 2
             if any(box[0] < x < box[2] and box[1] < y < box[3] for box in boxes):
                 width = np.clip(np.minimum(x1, right) - np.maximum(x0, left), 0, None)

@@ -32,8 +32,8 @@ class GridRegions(keras.layers.Layer):
 
     Args:
         stride: Takes cells 0, s, 2s …; 2 makes 49 regions of a 14x14 map.
-        normalize: Whether each region's features are scaled to length 1, as the authors' code
-            does and the paper does not tell.
+        length: What each region's features are scaled to; None leaves them. The authors' code
+            scales them to 1, the paper does not tell.
         block: Cells on a side of a region's box: 1 for its cell, 3 for the 3x3 block that the
             paper draws.
 
@@ -45,17 +45,19 @@ class GridRegions(keras.layers.Layer):
         `Regions`, row by row.
 
     Raises:
-        ValueError: a stride or block below 1, or a map of another rank.
+        ValueError: a stride or block below 1, a length of 0 or less, or a map of another rank.
 
     Source: section 3.3, "activation grid".
     """
 
-    def __init__(self, stride=1, normalize=False, block=1, **kwargs):
+    def __init__(self, stride=1, length=None, block=1, **kwargs):
         super().__init__(**kwargs)
         require_positive("stride", stride)
         require_positive("block", block)
+        if length is not None and length <= 0:
+            raise ValueError(f"GridRegions: `length` must be above 0, or None; received {length}.")
         self.stride = stride
-        self.normalize = normalize
+        self.length = length
         self.block = block
 
     def build(self, activations_shape):
@@ -73,8 +75,8 @@ class GridRegions(keras.layers.Layer):
         images, kept_rows, kept_columns, features = ops.shape(kept)
         count = kept_rows * kept_columns
         regions = ops.reshape(kept, (images, count, features))
-        if self.normalize:
-            regions = unit_length(regions, self.compute_dtype)
+        if self.length:
+            regions = of_length(regions, self.length)
         boxes = cell_boxes(rows, columns, stride, self.block)
         return Regions(
             features=regions,
@@ -104,7 +106,7 @@ class GridRegions(keras.layers.Layer):
         return {
             **super().get_config(),
             "stride": self.stride,
-            "normalize": self.normalize,
+            "length": self.length,
             "block": self.block,
         }
 
@@ -115,12 +117,12 @@ def require_positive(name, value):
         raise ValueError(f"GridRegions: `{name}` must be at least 1; received {value}.")
 
 
-def unit_length(features, compute_dtype=None):
-    """Features `(…, f)` scaled to length 1; zeros stay zeros."""
-    wide = ops.cast(features, wide_dtype(compute_dtype))
+def of_length(features, length):
+    """Features `(…, f)` scaled to a length; zeros stay zeros."""
+    wide = ops.cast(features, wide_dtype(keras.backend.standardize_dtype(features.dtype)))
     squares = ops.sum(ops.square(wide), axis=-1, keepdims=True)
     # The floor keeps the gradient at zeros finite, in float16 too.
-    return ops.cast(wide * ops.rsqrt(ops.maximum(squares, 1e-8)), features.dtype)
+    return ops.cast(wide * (length * ops.rsqrt(ops.maximum(squares, 1e-8))), features.dtype)
 
 
 def cell_boxes(rows, columns, stride=1, block=1):

@@ -17,7 +17,7 @@ def make_captioner(configuration, backbone, vocabulary_size):
     """
     captioner = Captioner(
         backbone,
-        GridRegions(configuration.stride, normalize=configuration.normalize_regions),
+        GridRegions(configuration.stride, length=configuration.feature_length or None),
         make_cell(
             configuration.units,
             backbone.output["map"].shape[-1],
@@ -28,6 +28,7 @@ def make_captioner(configuration, backbone, vocabulary_size):
         ),
         dropout=configuration.dropout,
         region_dropout=configuration.region_dropout,
+        from_scratch=configuration.backbone == "scenes",
         image_first=configuration.image_first,
         seed=configuration.seed,
     )

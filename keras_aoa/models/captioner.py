@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_aoa.data.vocabulary import PAD, START
 from keras_aoa.layers import AreaAttention, AttentionGRUCell
+from keras_aoa.layers.regions import of_length
 
 Tensor = Any
 
@@ -41,6 +42,8 @@ class Captioner(keras.Model):
         dropout: Rate on input words, on states as the attention sees them and on the image
             vector.
         region_dropout: Rate on whole features of all regions of an image.
+        from_scratch: Whether the backbone's normalisation layers learn their statistics too, as a
+            backbone that is not pretrained needs.
         image_first: Whether the image vector is the first input of a zero state, as in the
             authors' code, in place of the first state (h_0 = theta_hi phi(I)).
 
@@ -60,6 +63,7 @@ class Captioner(keras.Model):
         cell,
         dropout=0.0,
         region_dropout=0.0,
+        from_scratch=False,
         image_first=False,
         seed=0,
         **kwargs,
@@ -70,6 +74,7 @@ class Captioner(keras.Model):
         self.cell = cell
         self.dropout = dropout
         self.region_dropout = region_dropout
+        self.from_scratch = from_scratch
         self.image_first = image_first
         self.seed = seed
         width = cell.attention.embedding_dim if image_first else cell.units
@@ -92,8 +97,8 @@ class Captioner(keras.Model):
 
     def look(self, images, training=False, stride=None):
         """See images: their regions, and the state before the first word: `Sight`."""
-        # Normalisation layers keep their statistics: batches of captioning are small.
-        features = self.backbone(images, training=False)
+        # A pretrained network keeps its statistics: batches of captioning are small.
+        features = self.backbone(images, training=training and self.from_scratch)
         return self.look_at_features(features, training, stride)
 
     def look_at_features(self, features, training=False, stride=None):
@@ -101,6 +106,8 @@ class Captioner(keras.Model):
         regions = self.regions(features["map"], stride=stride)
         seen = ops.cast(regions.features, "float32")
         vector = ops.cast(features["vector"], "float32")
+        if self.regions.length:
+            vector = of_length(vector, self.regions.length)
         if training and self.region_dropout:
             noise_shape = (ops.shape(seen)[0], 1, seen.shape[-1])
             seen = keras.random.dropout(seen, self.region_dropout, noise_shape, seed=self.seeds)
@@ -177,6 +184,7 @@ class Captioner(keras.Model):
             "cell": keras.saving.serialize_keras_object(self.cell),
             "dropout": self.dropout,
             "region_dropout": self.region_dropout,
+            "from_scratch": self.from_scratch,
             "image_first": self.image_first,
             "seed": self.seed,
         }

@@ -68,8 +68,9 @@ class Configuration:
     """Steps between regions on the activation map in training, in cells."""
     test_stride: int = 1
     """The same in evaluation and captioning."""
-    normalize_regions: bool = False
-    """Scale each region's features to length 1 (the authors' code does, the paper does not)."""
+    feature_length: float = 4.0
+    """Length that each region's features and the image vector are scaled to; 0 leaves them as the
+    network made them (the paper's equations; the authors' code scales to 1)."""
     variant: Literal["baseline", "word_region", "word_region_state", "conditional", "full"] = "full"
     """Row of the paper's Table 1."""
     units: int = 512
@@ -120,7 +121,7 @@ class Configuration:
             "select_images": 0, "scenes_images": 1, "minimum_count": 1, "captions_per_image": 1,
             "max_words": 1, "image_size": 8, "cache_gigabytes": 0, "stride": 1, "test_stride": 1,
             "units": 1, "embedding_dim": 1, "rnn_epochs": 0, "joint_epochs": 0, "batch_size": 1,
-            "warmup_steps": 0, "minutes": 0, "beam": 1, "validate_every": 1, "seed": 0,
+            "warmup_steps": 0, "minutes": 0, "feature_length": 0, "beam": 1, "validate_every": 1, "seed": 0,
         }  # fmt: skip
         for name, least in at_least.items():
             if getattr(self, name) < least:

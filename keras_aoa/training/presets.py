@@ -13,8 +13,8 @@ SCENES = {
     "embedding_dim": 128,
     "rnn_epochs": 0,
     "batch_size": 20,
-    "learning_rate": 2e-3,
-    "backbone_learning_rate": 2e-3,
+    "learning_rate": 3e-3,
+    "backbone_learning_rate": 3e-3,
     "decay": "cosine",
     "warmup_steps": 100,
     "dropout": 0.1,
@@ -28,7 +28,7 @@ FLICKR = {
 }
 
 PRESETS = {
-    "scenes": Configuration(**SCENES, name="scenes", scenes_images=2000, joint_epochs=8),
+    "scenes": Configuration(**SCENES, name="scenes", scenes_images=3000, joint_epochs=9),
     "scenes-full": Configuration(**SCENES, name="scenes-full", scenes_images=6000, joint_epochs=14),
     "flickr8k": Configuration(**FLICKR, name="flickr8k", data="data/flickr8k"),
     "flickr30k": Configuration(**FLICKR, name="flickr30k", data="data/flickr30k"),

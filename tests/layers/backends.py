@@ -10,10 +10,11 @@ from keras.src.backend.common import dtypes
 BACKEND = keras.backend.backend()
 
 
-def compute_exactly():
+def set_up():
     """Allow float64 on every backend, and float32 products with all their bits on a GPU.
 
-    Keras takes float64 down to float32 on JAX and PyTorch, through this table.
+    Keras takes float64 down to float32 on JAX and PyTorch, through this table. PyTorch's threads
+    only wait for each other at these sizes.
     """
     dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
     framework = importlib.import_module(BACKEND)
@@ -22,6 +23,8 @@ def compute_exactly():
         framework.config.update("jax_default_matmul_precision", "highest")
     if BACKEND == "tensorflow":
         framework.config.experimental.enable_tensor_float_32_execution(False)
+    if BACKEND == "torch":
+        framework.set_num_threads(1)
 
 
 def gradients(function, arrays, variables=()):

@@ -2,4 +2,4 @@
 
 import backends
 
-backends.compute_exactly()
+backends.set_up()

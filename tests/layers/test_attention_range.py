@@ -16,10 +16,10 @@ from keras_aoa.layers import AreaAttention
 SHAPES = (2048, 6), (2048, 6, 4), (2048, 4)
 
 
-def attention_of(words, regions, dtype="float32"):
+def attention_of(words, regions, never_predicted=()):
     """A layer whose scores are what `inputs_of` was given."""
     size = words + regions
-    layer = AreaAttention(words, words, dtype=dtype)
+    layer = AreaAttention(words, words, never_predicted=never_predicted, dtype="float32")
     layer.build((None, size), (None, regions, size))
     layer.words.assign(np.eye(words))
     layer.word_state.assign(np.eye(words, size))
@@ -144,6 +144,17 @@ def test_marginals_agree_with_float64(scores):
         np.testing.assert_allclose(np.exp(found).sum(1), 1, rtol=0, atol=1e-4)
     np.testing.assert_allclose(places, expected_places, rtol=0, atol=1e-4)
     np.testing.assert_allclose(places.sum(1), 1, rtol=0, atol=1e-4)
+
+
+def test_a_region_that_only_a_word_never_predicted_likes_agrees_with_float64():
+    a, b, c = hard_case()
+    words = b.shape[1]
+    b[:, -1, 2] = 0
+    layer = attention_of(words, b.shape[2], never_predicted=(words - 1,))
+    log_words, places = backends.to_numpy(layer(*inputs_of(a, b, c)))
+    expected = joint_probs(a[:, :-1], b[:, :-1], c)
+    np.testing.assert_allclose(np.exp(log_words[:, 0, :-1]), expected.sum(2), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(places[:, 0], expected.sum(1), rtol=0, atol=1e-4)
 
 
 @within_reach
