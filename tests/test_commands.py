@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+
 import keras_aoa
 from keras_aoa import caption, evaluate, train
 from keras_aoa.errors import UserError
@@ -41,7 +42,7 @@ def test_help_names_settings_and_does_not_import_tensorflow(command):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--learning-rat", "1"], "unknown setting '--learning-rat'. Did you mean learning-rate?"),
+        (["--learning-rat", "1"], "unknown setting '--learning-rat'. Did you mean learning-rate"),
         (["--units", "many"], "invalid literal for int() with base 10: 'many'"),
         (["--variant", "half"], "invalid choice 'half' for argument '--variant'"),
         (["--config", "coko"], "unknown preset 'coko'. Did you mean coco?"),

@@ -121,7 +121,8 @@ class Configuration:
             "select_images": 0, "scenes_images": 1, "minimum_count": 1, "captions_per_image": 1,
             "max_words": 1, "image_size": 8, "cache_gigabytes": 0, "stride": 1, "test_stride": 1,
             "units": 1, "embedding_dim": 1, "rnn_epochs": 0, "joint_epochs": 0, "batch_size": 1,
-            "warmup_steps": 0, "minutes": 0, "feature_length": 0, "beam": 1, "validate_every": 1, "seed": 0,
+            "warmup_steps": 0, "minutes": 0, "beam": 1, "validate_every": 1, "seed": 0,
+            "feature_length": 0,
         }  # fmt: skip
         for name, least in at_least.items():
             if getattr(self, name) < least:

@@ -21,10 +21,17 @@ SCENES = {
 }
 
 FLICKR = {
-    "minimum_count": 5,
-    "rnn_epochs": 20,
-    "joint_epochs": 5,
+    "minimum_count": 4,
+    "fit": "stretch",
     "flip": True,
+    "rnn_epochs": 25,
+    "learning_rate": 1e-3,
+    "decay": "cosine",
+    "warmup_steps": 100,
+    "average": 0.998,
+    "beam": 5,
+    "length_penalty": 0.7,
+    "validate_every": 3,
 }
 
 PRESETS = {
