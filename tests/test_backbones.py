@@ -250,3 +250,16 @@ def test_weights_of_another_network_are_refused(network_file, tmp_path):
     )
     with pytest.raises(UserError, match=r"VGG19 with weights .* could not be made"):
         make_backbone(settings)
+
+
+def test_cells_of_the_scenes_backbone_see_what_lies_around_them():
+    backbone = backbones.scenes_backbone()
+    pixels = tf.random.stateless_uniform((1, 96, 96, 3), (1, 2), 0, 255)
+    for row, column in ((6, 6), (5, 6)):
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)
+            seen = tf.reduce_sum(backbone(pixels, training=False)["map"][0, row, column])
+        strength = tf.reduce_sum(tf.abs(tape.gradient(seen, pixels)), axis=(0, 3)).numpy()
+        rows, columns = np.flatnonzero(strength.sum(1)), np.flatnonzero(strength.sum(0))
+        assert abs((rows[0] + rows[-1] + 1) / 2 - 8 * (row + 0.5)) <= 0.5
+        assert abs((columns[0] + columns[-1] + 1) / 2 - 8 * (column + 0.5)) <= 0.5

@@ -11,12 +11,12 @@ import re
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from keras_aoa.data.images import decode, prepare, window
 from keras_aoa.data.tokenizer import tokenize
 from keras_aoa.data.vocabulary import PAD
 from keras_aoa.errors import UserError
+from keras_aoa.progress import progress_bar
 
 _SIDE = re.compile(
     r"\b(?:left|right)(?:y|ies|most|wards?|side|hand(?:ed|er|ers)?)?\b|clockwise|southpaw"
@@ -97,7 +97,7 @@ class Images:
             .prefetch(tf.data.AUTOTUNE)
         )
         purpose = f"{self.name}: reading {gigabytes:.2f} GB" if keep else f"{self.name}: checking"
-        with tqdm(total=count, desc=purpose, unit="image", delay=3, leave=False) as progress:
+        with progress_bar(total=count, desc=purpose, unit="image", delay=3) as progress:
             for places, pixels, windows in batches:
                 readable[places] = True
                 self.windows[places] = windows

@@ -63,6 +63,7 @@ class ImagePreprocessing(layers.Layer):
         self.mode = mode
 
     def call(self, pixels):
+        pixels = ops.convert_to_tensor(pixels)
         if self.mode == "raw":
             return pixels
         if self.mode == "unit":
@@ -134,6 +135,11 @@ def scenes_backbone(channels=(32, 64, 128, 192)):
     x = ImagePreprocessing("tf")(pixels)
     for index, width in enumerate(channels):
         strides = 2 if index < 3 else 1
+        padding = "same"
+        if index == 2:
+            # Of an even map "same" pads the far sides alone, which would move what a region sees
+            # by 0.5 + 1 + 2 pixels off its cell over three layers; this way it is half a pixel.
+            x, padding = layers.ZeroPadding2D(((1, 0), (1, 0)))(x), "valid"
         if strides == 1:
             x = Coordinates()(x)
         x = layers.Conv2D(
@@ -141,7 +147,7 @@ def scenes_backbone(channels=(32, 64, 128, 192)):
             3,
             strides=strides,
             dilation_rate=1 if strides == 2 else 2,
-            padding="same",
+            padding=padding,
             use_bias=False,
             kernel_initializer="he_normal",
         )(x)

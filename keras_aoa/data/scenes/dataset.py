@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from keras_aoa.data.examples import CaptionData, Example, NamedObject, Phrase
 from keras_aoa.errors import UserError
+from keras_aoa.progress import progress_bar
 
 FORMAT_VERSION = 1  # to be raised whenever the same settings would draw or tell something else
 CAPTIONS = 5
@@ -68,15 +69,15 @@ def write(folder: str | pathlib.Path, settings: ScenesSettings, progress: bool =
     Raises:
         UserError: The folder exists and is not empty.
     """
-    from tqdm import tqdm
-
     folder = pathlib.Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     counts = {"train": settings.train, "val": settings.val, "test": settings.test}
     splits: dict[str, list[dict]] = {split: [] for split in counts}
     with (
         tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside,
-        tqdm(total=sum(counts.values()), desc="drawing scenes", disable=not progress) as bar,
+        progress_bar(
+            total=sum(counts.values()), desc="drawing scenes", unit="scene", disable=not progress
+        ) as bar,
     ):
         whole = pathlib.Path(aside) / "whole"
         for stream, (split, count) in enumerate(counts.items()):
