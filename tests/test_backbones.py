@@ -253,7 +253,8 @@ def test_weights_of_another_network_are_refused(network_file, tmp_path):
 
 
 def test_cells_of_the_scenes_backbone_see_what_lies_around_them():
-    backbone = backbones.scenes_backbone()
+    tf = pytest.importorskip("tensorflow")
+    backbone = scenes_backbone()
     pixels = tf.random.stateless_uniform((1, 96, 96, 3), (1, 2), 0, 255)
     for row, column in ((6, 6), (5, 6)):
         with tf.GradientTape() as tape:
