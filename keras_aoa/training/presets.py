@@ -36,7 +36,7 @@ FLICKR = {
 }
 
 PRESETS = {
-    "scenes": Configuration(**SCENES, name="scenes", scenes_images=3000, joint_epochs=9),
+    "scenes": Configuration(**SCENES, name="scenes", scenes_images=3000, joint_epochs=10),
     "scenes-full": Configuration(**SCENES, name="scenes-full", scenes_images=6000, joint_epochs=14),
     "flickr8k": Configuration(**FLICKR, name="flickr8k", data="data/flickr8k"),
     "flickr30k": Configuration(**FLICKR, name="flickr30k", data="data/flickr30k"),
