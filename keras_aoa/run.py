@@ -3,10 +3,10 @@
 With the data set it is enough to evaluate; alone to resume, caption and export.
 """
 
-import os
 import pathlib
 
 from keras_aoa.errors import UserError
+from keras_aoa.files import replaced_when_whole, write_text
 from keras_aoa.training.configuration import Configuration
 
 
@@ -38,9 +38,8 @@ class Run:
         folder = configuration.folder
         folder.mkdir(parents=True, exist_ok=True)
         vocabulary.save(folder / "vocabulary.json")
-        aside = folder / "backbone.part.keras"
-        backbone.save(aside)
-        os.replace(aside, folder / "backbone.keras")
+        with replaced_when_whole(folder / "backbone.keras") as aside:
+            backbone.save(aside)
         write_text(folder / "config.json", configuration.to_json())
         return cls(folder)
 
@@ -154,11 +153,3 @@ def read_data(configuration, folder, data="", images=""):
     if configuration.select_images and not data:
         found = hold_out(found, configuration.select_images, configuration.seed)
     return found
-
-
-def write_text(path, text):
-    """Write a text file aside and rename it: readers see the old or the new one, never half."""
-    path = pathlib.Path(path)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)

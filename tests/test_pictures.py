@@ -1,6 +1,5 @@
 """Pictures of captions and attention."""
 
-import itertools
 import subprocess
 import sys
 import warnings
@@ -11,12 +10,10 @@ import pytest
 
 from keras_aoa.evaluation import page, pictures
 from keras_aoa.evaluation.generate import Generated
-from keras_aoa.evaluation.page import Page, Style, lines, shorten, shrink, text_width
 from keras_aoa.evaluation.view import View
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 MIDDLE = (0.25, 0.0, 0.75, 1.0)
-STYLE = Style(16)
 
 
 def photograph(height, width, seed=0):
@@ -75,13 +72,13 @@ def test_each_word_has_a_panel_and_the_image_one_more(monkeypatch):
 
 def record(monkeypatch, method, argument):
     """What a method of `Page` is given, as a list that grows."""
-    given, original = [], getattr(Page, method)
+    given, original = [], getattr(page.Page, method)
 
     def recording(self, *arguments):
         given.append(arguments[argument])
         return original(self, *arguments)
 
-    monkeypatch.setattr(Page, method, recording)
+    monkeypatch.setattr(page.Page, method, recording)
     return given
 
 
@@ -117,16 +114,6 @@ def test_words_of_any_script_are_drawn_without_a_warning(caption):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pictures.attention_picture(photograph(60, 80), generated(caption), WHOLE)
-
-
-def test_dollar_signs_are_drawn_and_not_read_as_a_formula():
-    def ink_width(text):
-        paper = Page(200, 40)
-        paper.write(text, 10, 30, STYLE)
-        return np.ptp(np.flatnonzero((paper.finish() != 255).any(axis=(0, 2))))
-
-    assert ink_width("$a$") > 2 * ink_width("a")
-    assert abs(ink_width("$a$") - text_width("$a$", STYLE)) < 4
 
 
 def test_a_panel_is_lit_where_the_attention_lies():
@@ -180,48 +167,6 @@ def test_padding_is_neither_lit_nor_outlined():
         pictures.attention_picture(image, padded, WHOLE),
         pictures.attention_picture(image, caption, WHOLE),
     )
-
-
-def test_a_placed_picture_keeps_its_pixels():
-    paper, small = Page(301, 97), photograph(40, 50)
-    paper.place(small, 201, 13)
-    picture = paper.finish()
-    assert picture.shape == (97, 301, 3)
-    np.testing.assert_array_equal(picture[13:53, 201:251], small)
-    picture[13:53, 201:251] = 255
-    assert is_blank(picture)
-
-
-def test_an_outline_is_cut_off_at_its_frame():
-    paper = Page(100, 100)
-    paper.outline([[10, 10], [90, 10], [90, 90], [10, 90]], 4, (0, 0, 50, 60))
-    picture = paper.finish()
-    assert (picture[30, 10] != 255).any() and (picture[10, 30] != 255).any()
-    assert is_blank(picture[:, 50:]) and is_blank(picture[60:])
-
-
-def test_lines_fit_their_width_and_lose_no_word_where_there_is_room():
-    text = "a man in a blue shirt is standing on the ladder cleaning the window"
-    found = lines(text, STYLE, 120, 20)
-    assert " ".join(found) == text and len(found) > 2
-    assert all(text_width(line, STYLE) <= 120 for line in found)
-    for line, following in itertools.pairwise(found):
-        assert text_width(f"{line} {following.split()[0]}", STYLE) > 120
-
-
-def test_what_does_not_fit_the_last_line_is_cut_with_an_ellipsis():
-    found = lines("one two three four five six seven eight", STYLE, 80, 2)
-    assert len(found) == 2 and found[1].endswith("…") and text_width(found[1], STYLE) <= 80
-    assert lines("", STYLE, 80, 2) == []
-    assert shorten("abc", STYLE, 80) == "abc"
-
-
-def test_a_long_word_gets_smaller_letters_before_it_is_cut():
-    text, style = shrink("characteristically", STYLE, 130)
-    assert text == "characteristically" and style.size < STYLE.size
-    text, style = shrink("characteristically" * 3, STYLE, 100)
-    assert text.endswith("…") and style.size == page.SMALLEST_TEXT
-    assert shrink("dog", STYLE, 100) == ("dog", STYLE)
 
 
 def test_a_contact_sheet_has_rows_of_so_many_columns(tmp_path):
@@ -298,7 +243,7 @@ def test_where_writing_fails_the_old_file_stays_and_nothing_new_is_left(monkeypa
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(page.os, "replace", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="no space left"):
         pictures.curves_picture([{"epoch": 1, "loss": 4.0}], path)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

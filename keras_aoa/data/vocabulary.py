@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 import pathlib
 from collections import Counter
 
 from keras_aoa.data.tokenizer import tokenize
 from keras_aoa.errors import UserError
+from keras_aoa.files import write_text
 
 PAD, START, STOP, OOV = range(4)
 SPECIAL = ("<pad>", "<start>", "<stop>", "<unk>")
@@ -73,11 +73,8 @@ class Vocabulary:
 
     def save(self, path):
         """Writes the vocabulary as json; a run that breaks off leaves no half file."""
-        aside = f"{path}.part"
         content = {"format": FORMAT, "digest": self.digest, "words": self.words}
-        with open(aside, "w", encoding="utf-8") as file:
-            json.dump(content, file, ensure_ascii=False, indent=0)
-        os.replace(aside, path)
+        write_text(path, json.dumps(content, ensure_ascii=False, indent=0))
 
     @classmethod
     def load(cls, path):

@@ -13,7 +13,7 @@ from keras_aoa.evaluation.grounding import ground
 from keras_aoa.evaluation.metrics import cider, score
 from keras_aoa.evaluation.pictures import attention_picture, contact_sheet, curves_picture
 from keras_aoa.evaluation.results import format_scores, score_content, write_results
-from keras_aoa.run import write_text
+from keras_aoa.files import write_text
 
 BATCH = 32  # images; a matter of memory alone
 PICTURES = "pictures"

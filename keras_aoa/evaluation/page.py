@@ -3,12 +3,12 @@
 import bisect
 import contextlib
 import functools
-import os
-import pathlib
 import warnings
 from typing import NamedTuple
 
 import numpy as np
+
+from keras_aoa.files import replaced_when_whole
 
 DOTS_PER_INCH = 64  # a power of two: sizes in inches are exact, so no pixel is lost
 FONTS = (
@@ -166,14 +166,9 @@ def write_png(picture, path):
     """Write `picture (h, w, 3)` aside and rename it; where writing fails nothing is left behind."""
     import cv2
 
-    path = pathlib.Path(path)
-    aside = path.with_name(path.name + ".part")
     content = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
-    try:
+    with replaced_when_whole(path) as aside:
         aside.write_bytes(content)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def text_width(text, style):

@@ -4,49 +4,27 @@ Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
 arXiv:1612.01033, section 3.2, equations 4 to 6. Axis letters: see `joint.py`.
 """
 
-from typing import Any, NamedTuple
-
 import keras
 from keras import ops
 
 from keras_aoa.layers.joint import (
     MASKED_SCORE,
-    PairFactors,
-    RegionMarginal,
     factorise,
     region_marginal,
     target_log_prob,
     word_log_marginal,
 )
+from keras_aoa.layers.memory import (
+    ImageMemory,
+    JointScores,
+    mask_regions,
+    uniform_regions,
+    word_rows,
+)
 from keras_aoa.layers.products import batched_product, dense, wide_dtype
 
 VARIANTS = ("baseline", "word_region", "word_region_state", "conditional", "full")
 FEEDBACK_VARIANTS = ("conditional", "full")
-
-Tensor = Any
-
-
-class ImageMemory(NamedTuple):
-    """What every step needs of an image, computed once for all its captions.
-
-    `regions (n, r, f)`, `region_mask (n, r)` or None, and the `factors` of its
-    word-region scores, None in the baseline, which has none.
-    """
-
-    regions: Tensor
-    region_mask: Tensor | None
-    factors: PairFactors | None
-
-
-class JointScores(NamedTuple):
-    """What states say of words `(n, c, w)` and of regions `(n, c, r)`, and p(r).
-
-    The last two are None in the baseline.
-    """
-
-    words: Tensor
-    regions: Tensor | None
-    marginal: RegionMarginal | None
 
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
@@ -302,27 +280,3 @@ class AreaAttention(keras.layers.Layer):
         for never in self.never_predicted:
             penalty = ops.where(ids == never, ops.cast(MASKED_SCORE, self._wide), penalty)
         return penalty
-
-
-def mask_regions(scores, memory):
-    """Scores `(n, c, r)` with padding set so low that its probability is 0."""
-    if memory.region_mask is None:
-        return scores
-    return ops.where(memory.region_mask[:, None, :], scores, MASKED_SCORE)
-
-
-def word_rows(scores, ids):
-    """Rows of `scores (n, w, r)` for ids `(n, c)`: `(n, c, r)`.
-
-    One gather over flattened rows: its gradient is a scatter, not a tensor for each caption.
-    """
-    images, words, regions = ops.shape(scores)
-    flat = ids + ops.arange(images, dtype=ids.dtype)[:, None] * words
-    return ops.take(ops.reshape(scores, (images * words, regions)), flat, axis=0)
-
-
-def uniform_regions(states, memory):
-    """p(r) of the baseline, which looks nowhere: equal weights, `(n, c, r)`."""
-    regions = ops.shape(memory.regions)[1]
-    scores = ops.zeros((*ops.shape(states)[:-1], regions), dtype=states.dtype)
-    return ops.softmax(mask_regions(scores, memory), axis=-1)

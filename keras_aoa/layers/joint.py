@@ -96,7 +96,7 @@ def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
     log_total = ops.logsumexp(log_terms, axis=2, keepdims=True)
     return RegionMarginal(
         log_normaliser=(word_max + log_total)[:, :, 0],
-        probs=ops.exp(log_terms - log_total),
+        probs=ops.softmax(log_terms, axis=2),
         word_weights=word_weights,
         sums=sums,
     )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_aoa.layers.attention import JointScores
+from keras_aoa.layers.memory import JointScores
 from keras_aoa.layers.products import dense, wide_dtype
 from keras_aoa.layers.sequence import run_full
 

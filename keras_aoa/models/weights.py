@@ -3,24 +3,21 @@
 import hashlib
 import json
 import os
-import pathlib
 import re
 import zipfile
 
 import numpy as np
 
 from keras_aoa.errors import UserError
+from keras_aoa.files import replaced_when_whole
 
 
 def save_arrays(path, arrays, facts):
     """Write arrays and a json of facts about them aside, then rename: never half a file."""
-    path = pathlib.Path(path)
-    aside = path.with_name(path.name + ".part")
-    with open(aside, "wb") as file:
+    with replaced_when_whole(path) as aside, open(aside, "wb") as file:
         np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(aside, path)
 
 
 def load_arrays(path):

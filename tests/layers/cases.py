@@ -5,12 +5,15 @@ Sizes: images 2, captions 3, steps 4, words 7, regions 5, embedding 6, features 
 
 import backends
 import numpy as np
+import pytest
 
 from keras_aoa.layers import AreaAttention, AttentionGRUCell
 
 IMAGES, CAPTIONS, STEPS, WORDS, REGIONS, EMBEDDING, FEATURES, UNITS = 2, 3, 4, 7, 5, 6, 9, 8
 VARIANTS = ("baseline", "word_region", "word_region_state", "conditional", "full")
 MASK = np.array([[True, True, False, True, False], [False, True, True, True, True]])
+
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def normal(*shape, seed=0, dtype="float64"):

@@ -12,8 +12,8 @@ from cases import (
     REGIONS,
     STEPS,
     UNITS,
-    VARIANTS,
     WORDS,
+    every_variant,
     make_attention,
     normal,
     states_and_regions,
@@ -27,8 +27,6 @@ ROWS = {
 }
 ROWS["word_region_state"] = ROWS["word_region"] | {"region_state"}
 ROWS["conditional"] = ROWS["full"] = ROWS["word_region_state"]
-
-every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
 @every_variant

@@ -9,16 +9,14 @@ from cases import (
     IMAGES,
     MASK,
     REGIONS,
-    VARIANTS,
     WORDS,
+    every_variant,
     make_attention,
     normal,
     states_and_regions,
     weights,
 )
 from keras import ops
-
-every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
 @every_variant

@@ -190,7 +190,7 @@ def test_huge_scores_give_finite_values_and_no_probability_above_1(scores):
         assert np.isfinite(found).all()
         assert (found <= 0).all()
     assert ((places >= 0) & (places <= 1 + 1e-6)).all()
-    np.testing.assert_allclose(places.sum(1), 1, rtol=1e-3)
+    np.testing.assert_allclose(places.sum(1), 1, rtol=1e-6)
 
 
 @huge

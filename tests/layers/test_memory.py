@@ -3,7 +3,7 @@
 import backends
 import numpy as np
 import pytest
-from cases import VARIANTS
+from cases import every_variant
 
 from keras_aoa.layers import AreaAttention, AttentionGRUCell
 
@@ -14,7 +14,6 @@ PAIRS = WORDS * REGIONS
 pytestmark = pytest.mark.skipif(
     backends.BACKEND != "tensorflow", reason="only TensorFlow's graphs list every tensor"
 )
-every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def sizes_of_pairs(function, *shapes):

@@ -13,9 +13,9 @@ from cases import (
     MASK,
     STEPS,
     UNITS,
-    VARIANTS,
     WORDS,
     caption_words,
+    every_variant,
     make_attention,
     make_cell,
     normal,
@@ -26,7 +26,6 @@ from keras import ops
 
 from keras_aoa.layers import AreaAttention, AttentionGRUCell
 
-every_variant = pytest.mark.parametrize("variant", VARIANTS)
 every_mask = pytest.mark.parametrize("mask", [None, MASK])
 
 

@@ -11,9 +11,9 @@ from cases import (
     MASK,
     STEPS,
     UNITS,
-    VARIANTS,
     WORDS,
     caption_words,
+    every_variant,
     make_cell,
     normal,
     states_and_regions,
@@ -22,8 +22,6 @@ from cases import (
 from keras import ops
 
 TARGETS = np.random.default_rng(8).integers(WORDS, size=(IMAGES, CAPTIONS, STEPS)).astype("int32")
-
-every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
 @every_variant

@@ -15,8 +15,8 @@ from cases import (
     REGIONS,
     STEPS,
     UNITS,
-    VARIANTS,
     WORDS,
+    every_variant,
     make_cell,
     normal,
     randomize,
@@ -31,8 +31,6 @@ LENGTHS = (2, STEPS)
 TIME_MASK = np.arange(STEPS) < np.array(LENGTHS)[:, None]
 IDS = np.array([[1, 5, 0, 0], [4, 3, 6, 2]], "int32")
 TARGETS = np.array([[5, 2, 0, 0], [3, 6, 2, 1]], "int32")
-
-every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
 @keras.saving.register_keras_serializable(package="tests")

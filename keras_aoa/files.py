@@ -1,0 +1,27 @@
+"""Files written whole: readers see the old one or the new one, never a half."""
+
+import contextlib
+import os
+import pathlib
+
+
+@contextlib.contextmanager
+def replaced_when_whole(path):
+    """A file's name to write to, beside `path`, which it replaces when all went well.
+
+    Raises:
+        OSError: the file cannot be written; nothing is left behind, the old file stays.
+    """
+    path = pathlib.Path(path)
+    aside = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Write a text file whole."""
+    with replaced_when_whole(path) as aside:
+        aside.write_text(text, encoding="utf-8")
