@@ -1,7 +1,6 @@
 """Train a captioner: `python train.py --help`."""
 
-from keras_aoa.command_line import run
-from keras_aoa.train import main
+from keras_aoa.train import command
 
 if __name__ == "__main__":
-    run(main)
+    command()

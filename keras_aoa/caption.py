@@ -10,12 +10,13 @@ import tyro
 
 from keras_aoa.command_line import parse, run
 from keras_aoa.errors import UserError
+from keras_aoa.search_settings import SearchSettings
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(SearchSettings):
     """Caption photographs with a trained run: one line each, caption and log-probability."""
 
     run: Annotated[str, tyro.conf.Positional]
@@ -24,12 +25,6 @@ class Arguments:
     """Image files, or folders of them."""
     pictures: str = ""
     """Folder for pictures that show for each word where the model looked."""
-    beam: int = 0
-    """Hypotheses kept for an image in search; 0 is the run's own setting."""
-    length_penalty: float = -1.0
-    """Captions are ranked by log-probability over length to this power; -1: the run's own."""
-    stride: int = 0
-    """Steps between regions on the activation map, in cells; 0 is the run's own setting."""
     json: bool = False
     """One json object a line, with words, log-probability and the strongest region's corners."""
 
@@ -38,17 +33,12 @@ def main(arguments):
     """Caption what the arguments name."""
     settings = parse(Arguments, "keras_aoa.caption", arguments)
     files = image_files(settings.images)
-    from keras_aoa.captioning import ImageCaptioner
-
-    captioner = ImageCaptioner(
-        settings.run,
-        beam=settings.beam or None,
-        length_penalty=settings.length_penalty if settings.length_penalty >= 0 else None,
-        stride=settings.stride or None,
-    )
     folder = pathlib.Path(settings.pictures) if settings.pictures else None
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
+    from keras_aoa.captioning import ImageCaptioner
+
+    captioner = ImageCaptioner(settings.run, **settings.changes)
     unread = []
     for file in files:
         try:
@@ -120,4 +110,4 @@ def free_name(folder, stem):
 
 
 if __name__ == "__main__":
-    run(main, sys.argv[1:])
+    run(main)

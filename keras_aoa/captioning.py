@@ -11,6 +11,7 @@ from keras_aoa.data.images import decode, prepare, read_image, to_original, wind
 from keras_aoa.errors import UserError
 from keras_aoa.evaluation.generate import Generated, Generator
 from keras_aoa.run import Run
+from keras_aoa.search_settings import SearchSettings
 
 
 @dataclass(frozen=True)
@@ -44,25 +45,20 @@ class ImageCaptioner:
 
     Args:
         run: The run's folder.
-        beam: Hypotheses kept for an image; the run's own setting if None.
-        length_penalty: See `models.search.search`; the run's own setting if None.
-        stride: Steps between regions on the activation map; the run's own setting if None.
+        search_settings: `beam`, `length_penalty` and `stride` as in `SearchSettings`.
 
     Raises:
-        UserError: no run there, nothing trained, or files that do not belong together.
+        UserError: no run there, nothing trained, files that do not belong together, or a setting
+            out of its range.
     """
 
-    def __init__(self, run, beam=None, length_penalty=None, stride=None):
+    def __init__(self, run, **search_settings):
+        search_settings = SearchSettings(**search_settings)
         run = Run(run)
         self.settings = run.image_settings
         self.captioner = run.load_captioner()
         self.generator = Generator.of(
-            self.captioner,
-            run.vocabulary,
-            run.configuration,
-            beam=beam,
-            length_penalty=length_penalty,
-            stride=stride,
+            self.captioner, run.vocabulary, run.configuration, search_settings
         )
 
     def caption(self, image):
@@ -77,7 +73,7 @@ class ImageCaptioner:
         """All hypotheses of the search for an image, best first: a list of `Caption`."""
         pixels = read_pixels(image)
         seen = window(*pixels.shape[:2], self.settings).numpy()
-        found = self.generator.all_beams(prepare(pixels, self.settings)[None], True)[0]
+        found = self.generator.all_beams(prepare(pixels, self.settings)[None])[0]
         return [
             Caption(
                 generated.caption,

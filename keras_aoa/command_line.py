@@ -46,16 +46,28 @@ def parse(settings_class, program, arguments, default=None):
     return settings
 
 
-def run(main, arguments=None):
-    """Call a command's `main(arguments)`; ends the process with 0, or 2 for a user's mistake."""
+def run(main, arguments=None, interrupted=""):
+    """Call a command's `main(arguments)`; ends the process with 0, or 2 for a user's mistake.
+
+    Args:
+        main: Function of a list of strings.
+        arguments: They; the process's own if None.
+        interrupted: What to say to a user who interrupts it.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         main(sys.argv[1:] if arguments is None else arguments)
     except UserError as mistake:
         print(mistake, file=sys.stderr)
         sys.exit(2)
+    except OSError as mistake:
+        if mistake.strerror is None:
+            raise
+        where = f"{mistake.filename}: " if mistake.filename else ""
+        print(f"{where}{mistake.strerror}; choose another path or free it.", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+        print(f"\nInterrupted. {interrupted}".rstrip(), file=sys.stderr)
         sys.exit(130)
 
 

@@ -1,43 +1,39 @@
 """`python evaluate.py` and `python -m keras_aoa.evaluate`: score a run, or anyone's captions."""
 
-import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from keras_aoa.command_line import parse, run
 from keras_aoa.errors import UserError
+from keras_aoa.search_settings import SearchSettings
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(SearchSettings):
     """Score a run on a split of its data, or a file of captions against a file of references."""
 
     run: Annotated[str, tyro.conf.Positional] = ""
     """Folder of a run."""
     split: str = ""
     """Split to caption and score; the run's test split by default."""
-    beam: int = 0
-    """Hypotheses kept for an image in search; 0 is the run's own setting."""
-    length_penalty: float = -1.0
-    """Captions are ranked by log-probability over length to this power; -1: the run's own."""
-    stride: int = 0
-    """Steps between regions on the activation map, in cells; 0 is the run's own setting."""
     data: str = ""
     """Another data set in place of the run's."""
     images: str = ""
     """Its folder of images, where it is not beside the captions."""
     pictures: int = 12
     """Number of pictures of where the model looked."""
-    tokenizer: str = "auto"
+    tokenizer: Literal["auto", "ptb", "python"] = "auto"
     """ptb (needs Java), python, or auto: the first that works."""
     results: str = ""
     """Captions to score, in COCO's results format, in place of a run."""
     references: str = ""
     """Their references, in COCO's captions format."""
+    captioned_only: bool = False
+    """Leave out references of images without a caption in the results."""
     output: str = ""
-    """File for their scores."""
+    """File for their scores; for a run its own folder, or this one."""
 
 
 def main(arguments):
@@ -48,10 +44,8 @@ def main(arguments):
             "evaluate.py: expected the folder of a run, or --results with --references; "
             f"received {'both' if settings.run else 'neither'}."
         )
-    if settings.tokenizer not in ("auto", "ptb", "python"):
-        raise UserError(
-            f"tokenizer: expected auto, ptb or python, received {settings.tokenizer!r}."
-        )
+    if settings.pictures < 0:
+        raise UserError(f"pictures: expected at least 0, received {settings.pictures}.")
     if settings.results:
         evaluate_files(settings)
     else:
@@ -65,7 +59,11 @@ def evaluate_files(settings):
     if not settings.references:
         raise UserError("evaluate.py: --results needs --references, a file of COCO captions.")
     scores = score_files(
-        settings.results, settings.references, settings.output or None, settings.tokenizer
+        settings.results,
+        settings.references,
+        settings.output or None,
+        settings.tokenizer,
+        settings.captioned_only,
     )
     print(format_scores(scores))
     for line in (*scores.notes, *scores.missing.values()):
@@ -83,17 +81,16 @@ def evaluate_run(settings):
     evaluate(
         found,
         EvaluationSettings(
-            split=settings.split or found.configuration.test_split,
-            beam=settings.beam or None,
-            length_penalty=settings.length_penalty if settings.length_penalty >= 0 else None,
-            stride=settings.stride or None,
+            **settings.changes,
+            split=settings.split,
             data=settings.data,
             images=settings.images,
             tokenizer=settings.tokenizer,
             pictures=settings.pictures,
+            output=settings.output,
         ),
     )
 
 
 if __name__ == "__main__":
-    run(main, sys.argv[1:])
+    run(main)

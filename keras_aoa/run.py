@@ -3,6 +3,7 @@
 With the data set it is enough to evaluate; alone to resume, caption and export.
 """
 
+import functools
 import pathlib
 
 from keras_aoa.errors import UserError
@@ -63,6 +64,7 @@ class Run:
     def last_file(self):
         return self.folder / "last.npz"
 
+    @functools.cached_property
     def facts(self):
         """What a weights file must agree with: the vocabulary and the backbone."""
         from keras_aoa.models.weights import file_digest
@@ -78,7 +80,7 @@ class Run:
         Raises:
             UserError: naming which of the two differs.
         """
-        for part, digest in self.facts().items():
+        for part, digest in self.facts.items():
             if facts.get(part) != digest:
                 raise UserError(
                     f"{source}: was trained with {part} {facts.get(part)}, but the run's {part} "
@@ -123,9 +125,34 @@ class Run:
     @property
     def image_settings(self):
         """How images are brought to the network's input."""
-        from keras_aoa.data.images import ImageSettings
+        return image_settings(self.configuration)
 
-        return ImageSettings(self.configuration.image_size, self.configuration.fit)
+
+def image_settings(configuration):
+    """How images are brought to the network's input."""
+    from keras_aoa.data.images import ImageSettings
+
+    return ImageSettings(configuration.image_size, configuration.fit)
+
+
+def scored_split(configuration, data):
+    """The split that is scored at the end: the test split, or another where data have none.
+
+    Args:
+        configuration: `Configuration`.
+        data: `CaptionData`.
+
+    Returns:
+        Its name, and a line to tell where that may surprise, or "".
+    """
+    selecting = configuration.selecting_split
+    wanted = (configuration.test_split, "test", "val", selecting)
+    split = next((name for name in wanted if name in data.splits), configuration.test_split)
+    missing = f"{data.name} has no split {configuration.test_split!r}; "
+    note = "" if split == configuration.test_split else f"{missing}scored is {split!r}."
+    if split == selecting:
+        note += f" {split!r} selects the checkpoint too, which flatters its scores."
+    return split, note.strip()
 
 
 def read_data(configuration, folder, data="", images=""):
@@ -146,6 +173,7 @@ def read_data(configuration, folder, data="", images=""):
         data or configuration.data,
         images or ("" if data else configuration.images),
         cache=pathlib.Path(folder) / "data",
+        restval=configuration.restval,
         scenes_images=configuration.scenes_images,
         scenes_seed=configuration.scenes_seed,
         image_size=configuration.image_size,

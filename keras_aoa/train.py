@@ -1,7 +1,5 @@
 """`python train.py` and `python -m keras_aoa.train`: train a captioner."""
 
-import sys
-
 from keras_aoa.command_line import parse, run
 from keras_aoa.errors import UserError
 from keras_aoa.suggestions import closest
@@ -47,5 +45,10 @@ def preset(name):
     return PRESETS[name]
 
 
+def command():
+    """The whole command line."""
+    run(main, interrupted="The same command goes on from the end of the last whole epoch.")
+
+
 if __name__ == "__main__":
-    run(main, sys.argv[1:])
+    command()

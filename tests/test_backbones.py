@@ -11,6 +11,7 @@ from keras_aoa.errors import UserError
 from keras_aoa.models.backbones import (
     BackboneSettings,
     application_names,
+    is_pretrained,
     load_backbone,
     make_backbone,
     scenes_backbone,
@@ -199,6 +200,15 @@ def test_the_network_for_scenes_has_cells_of_8_pixels_and_knows_where_they_are()
             {"name": "NETWORK", "preprocessing": "raw", "vector_layer": "fc7"},
             "small has no layer 'fc7'. Known: convolution, highest",
         ),
+        (
+            {"name": "NETWORK", "preprocessing": "raw", "map_layer": "scores"},
+            r"map_layer: expected a layer of shape \(batch, rows, columns, features\), received "
+            "'scores' of shape",
+        ),
+        (
+            {"name": "NETWORK", "preprocessing": "raw", "vector_layer": "convolution"},
+            r"vector_layer: expected a layer of shape \(batch, features\), received 'convolution'",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_one_line(settings, message, network_file):
@@ -231,6 +241,27 @@ def test_a_network_without_a_map_is_refused(tmp_path):
     keras.Model(numbers, layers.Dense(3)(numbers), name="flat").save(tmp_path / "flat.keras")
     with pytest.raises(UserError, match="flat has no layer with an activation map"):
         make_backbone(BackboneSettings(str(tmp_path / "flat.keras"), 224, "raw"))
+
+
+def test_a_network_of_two_inputs_is_refused(tmp_path):
+    inputs = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
+    keras.Model(inputs, layers.Add()(inputs), name="two").save(tmp_path / "two.keras")
+    with pytest.raises(UserError, match="of one input, received Functional 'two'"):
+        make_backbone(BackboneSettings(str(tmp_path / "two.keras"), 224, "raw"))
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "pretrained"),
+    [
+        ("scenes", "imagenet", False),
+        ("VGG16", "imagenet", True),
+        ("VGG16", "None", False),
+        ("VGG16", "folder/vgg.weights.h5", True),
+        ("network.keras", "none", True),
+    ],
+)
+def test_which_backbones_bring_weights(name, weights, pretrained):
+    assert is_pretrained(name, weights) == pretrained
 
 
 def test_a_download_that_fails_offers_a_weights_file(monkeypatch):

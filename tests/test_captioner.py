@@ -8,7 +8,8 @@ import tiny
 from enumeration import Speaker
 
 from keras_aoa.data.vocabulary import PAD, START, STOP
-from keras_aoa.models.captioner import caption_loss, word_count
+from keras_aoa.layers import GridRegions
+from keras_aoa.models.captioner import Captioner, caption_loss, make_cell, word_count
 from keras_aoa.models.search import search
 
 IMAGES = tiny.make_images(2)
@@ -169,6 +170,38 @@ def test_features_made_before_stand_for_images():
     features = captioner.backbone(IMAGES)
     found = captioner({"features": features, "captions": CAPTIONS})
     np.testing.assert_array_equal(found, captioner(INPUTS))
+
+
+def test_features_and_image_vector_are_scaled_to_the_length_that_is_set():
+    plain, scaled = (tiny.make_captioner(weights=1, feature_length=n) for n in (0.0, 3.0))
+    images = tiny.make_images(2)
+    captions = np.array([[[1, 4, 5, 2]], [[1, 6, 2, 0]]])
+    features = {name: np.asarray(value) for name, value in plain.backbone(images).items()}
+    by_hand = {
+        name: 3 * value / np.linalg.norm(value, axis=-1, keepdims=True)
+        for name, value in features.items()
+    }
+    found = scaled({"features": features, "captions": captions})
+    expected = plain({"features": by_hand, "captions": captions})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(found - plain({"features": features, "captions": captions})).max() > 0.01
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_normalisation_learns_its_statistics_only_from_scratch(from_scratch):
+    pixels = keras.Input((None, None, 3))
+    activations = keras.layers.Conv2D(tiny.FEATURES, 4, strides=6)(pixels)
+    normalised = keras.layers.BatchNormalization()(activations)
+    vector = keras.layers.GlobalAveragePooling2D()(normalised)
+    backbone = keras.Model(pixels, {"map": normalised, "vector": vector})
+    cell = make_cell(tiny.UNITS, tiny.FEATURES, tiny.WORDS, tiny.EMBEDDING)
+    captioner = Captioner(backbone, GridRegions(), cell, from_scratch=from_scratch)
+    captioner.build()
+    captioner(
+        {"images": tiny.make_images(2), "captions": np.array([[[1, 4, 2]]] * 2)}, training=True
+    )
+    mean = backbone.layers[2].moving_mean
+    assert (np.abs(np.asarray(mean.value)).max() > 0) == from_scratch
 
 
 def test_the_stride_of_a_call_replaces_the_layers():

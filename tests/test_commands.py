@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keras_aoa
-from keras_aoa import caption, evaluate, train
+from keras_aoa import caption, command_line, evaluate, train
 from keras_aoa.errors import UserError
 from keras_aoa.training.presets import PRESETS
 
@@ -92,7 +92,40 @@ def test_anyones_captions_are_scored(tmp_path, capsys):
         "--output", str(tmp_path / "scores.json"),
     ])  # fmt: skip
     scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["images"] == 2
     assert f"Bleu_1 {100 * scores['Bleu_1']:.1f}\n" in capsys.readouterr().out
+
+
+def test_captions_of_a_part_of_the_images_are_scored_when_asked_for(tmp_path, capsys):
+    results = [{"image_id": n, "caption": "a red dog"} for n in range(2)]
+    annotations = [{"image_id": n, "caption": "one red dog"} for n in range(3)]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "references.json").write_text(json.dumps({"annotations": annotations}))
+    files = ["--results", f"{tmp_path}/results.json", "--references", f"{tmp_path}/references.json"]
+    with pytest.raises(UserError, match="1 of 3 images in references"):
+        evaluate.main(files)
+    evaluate.main([*files, "--captioned-only"])
+    assert "2 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--output", "FILE"], "FILE/data: Not a directory"),
+        (["--config", "FOLDER"], "unknown preset"),
+    ],
+)
+def test_mistakes_with_files_are_one_line(arguments, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    names = {"FILE": str(tmp_path / "file"), "FOLDER": str(tmp_path)}
+    arguments = [names.get(argument, argument) for argument in arguments]
+    with pytest.raises(SystemExit) as left:
+        command_line.run(train.main, arguments)
+    assert left.value.code == 2
+    for name, path in names.items():
+        line = line.replace(name, path)
+    assert line in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_caption_of_a_file_a_folder_and_a_broken_file(trained, squares, tmp_path, capsys):

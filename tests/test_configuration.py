@@ -33,7 +33,8 @@ def changed_values():
         ({"minimum_count": 0}, "minimum_count: expected at least 1"),
         ({"scenes_images": 0}, "scenes_images: expected at least 1"),
         ({"validate_every": 0}, "validate_every: expected at least 1"),
-        ({"image_size": 7}, "image_size: expected at least 8, received 7."),
+        ({"image_size": 15}, "image_size: expected from 16 to 4096 pixels, received 15."),
+        ({"image_size": 5000}, "image_size: expected from 16 to 4096 pixels, received 5000."),
         ({"select_images": -1}, "select_images: expected at least 0"),
         ({"cache_gigabytes": -0.1}, "cache_gigabytes: expected at least 0, received -0.1."),
         ({"rnn_epochs": -1}, "rnn_epochs: expected at least 0"),
@@ -45,6 +46,8 @@ def changed_values():
         ({"learning_rate": float("nan")}, "learning_rate: expected more than 0, received nan."),
         ({"backbone_learning_rate": -1.0}, "backbone_learning_rate: expected more than 0"),
         ({"clip_norm": 0.0}, "clip_norm: expected more than 0"),
+        ({"crop": 0.0}, "crop: expected a share from 0.05 to 1, received 0.0."),
+        ({"crop": 1.5}, "crop: expected a share from 0.05 to 1, received 1.5."),
         ({"dropout": 1.0}, "dropout: expected at least 0 and below 1, received 1.0."),
         ({"region_dropout": -0.1}, "region_dropout: expected at least 0 and below 1"),
         ({"average": 1.0}, "average: expected at least 0 and below 1"),
@@ -63,7 +66,9 @@ def test_a_value_out_of_its_range_is_refused_with_what_is_expected(settings, mes
 
 
 def test_the_ends_of_ranges_are_allowed():
-    Configuration(image_size=8, dropout=0.0, region_dropout=0.0, average=0.0, minutes=0.0)
+    Configuration(
+        image_size=16, crop=0.05, dropout=0.0, region_dropout=0.0, average=0.0, minutes=0.0
+    )
     Configuration(rnn_epochs=0, joint_epochs=1)
     Configuration(rnn_epochs=1, joint_epochs=0)
     Configuration(cache_gigabytes=0.0, beam=1, max_words=1)
@@ -71,7 +76,7 @@ def test_the_ends_of_ranges_are_allowed():
 
 
 def test_every_setting_comes_back_from_a_runs_file(tmp_path):
-    changed = Configuration(**dict(changed_values()))
+    changed = Configuration(**{**dict(changed_values()), "image_size": 99})
     assert set(changed.differences(Configuration())) == {
         field.name for field in dataclasses.fields(Configuration)
     } - {"name", "output"}

@@ -13,6 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from keras_aoa import command_line
 from keras_aoa.data import download
 from keras_aoa.data.archives import ARCHIVES, Archive
 from keras_aoa.data.readers import read
@@ -198,7 +199,9 @@ def test_no_network_is_one_line(coco, tmp_path, capsys):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    assert download.main(["coco2017", str(tmp_path / "data"), "--base-url", url]) == 2
+    with pytest.raises(SystemExit) as left:
+        command_line.run(download.main, ["coco2017", str(tmp_path / "data"), "--base-url", url])
+    assert left.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("annotations_trainval2017.zip: expected to fetch " + url)
     assert "refused" in last and "see to the network" in last
@@ -277,8 +280,7 @@ def test_each_archive_has_a_checksum_and_a_secure_address():
         assert archive.keeps and archive.unpacked and archive.size
 
 
-def test_unknown_data_set_leaves_with_status_2(capsys):
-    with pytest.raises(SystemExit) as left:
+def test_unknown_data_set_is_one_line():
+    with pytest.raises(UserError, match="invalid choice 'coco2018'") as told:
         download.main(["coco2018", "folder"])
-    assert left.value.code == 2
-    assert "coco2017" in capsys.readouterr().err
+    assert "coco2017" in str(told.value) and "\n" not in str(told.value)

@@ -7,9 +7,11 @@ import tiny
 
 from keras_aoa.data.examples import Example, NamedObject
 from keras_aoa.data.vocabulary import PAD, STOP, Vocabulary
+from keras_aoa.errors import UserError
 from keras_aoa.evaluation.generate import Generated, Generator, generate
 from keras_aoa.evaluation.grounding import ground, share_inside
 from keras_aoa.models.search import search
+from keras_aoa.search_settings import SearchSettings
 from keras_aoa.training.configuration import Configuration
 
 VOCABULARY = Vocabulary(["red", "ball", "blue", "box"])
@@ -27,7 +29,7 @@ def generator(captioner):
 
 
 def test_hypotheses_are_those_of_search_in_words(captioner, generator):
-    found = generator.all_beams(IMAGES, with_attention=True)
+    found = generator.all_beams(IMAGES)
     sight = captioner.look(IMAGES, stride=1)
     expected = search(captioner, sight, beam=3, max_words=4)
     lengths = set()
@@ -52,8 +54,9 @@ def test_hypotheses_are_those_of_search_in_words(captioner, generator):
 
 def test_the_caption_of_an_image_is_its_best_hypothesis(generator):
     best = [beams[0] for beams in generator.all_beams(IMAGES)]
-    assert generator(IMAGES) == best
-    for generated in best:
+    for generated, expected in zip(generator(IMAGES), best, strict=True):
+        assert generated.words == expected.words
+        assert generated.log_prob == expected.log_prob
         assert generated.attention is generated.boxes is generated.mask is None
 
 
@@ -64,12 +67,25 @@ def test_a_configuration_sets_the_search_and_changes_replace_its_settings(captio
     )
     configuration = Configuration(beam=4, max_words=7, length_penalty=0.5, test_stride=3)
     Generator.of(captioner, VOCABULARY, configuration)
-    Generator.of(captioner, VOCABULARY, configuration, beam=1, max_words=None, length_penalty=0.0)
+    search_settings = SearchSettings(beam=1, length_penalty=0.0)
+    Generator.of(captioner, VOCABULARY, configuration, search_settings)
     settings = {"beam": 4, "max_words": 7, "length_penalty": 0.5, "stride": 3}
     assert made == [
         ((captioner, VOCABULARY), settings),
         ((captioner, VOCABULARY), {**settings, "beam": 1, "length_penalty": 0.0}),
     ]
+
+
+@pytest.mark.parametrize(("name", "value"), [("beam", 0), ("beam", -1), ("stride", 0)])
+def test_a_search_out_of_its_range_is_refused(name, value):
+    with pytest.raises(UserError, match=f"{name}: expected at least 1, received {value}"):
+        SearchSettings(**{name: value})
+
+
+def test_attention_that_is_kept_does_not_keep_its_batch(generator):
+    for generated in generator(IMAGES, with_attention=True):
+        for part in (generated.attention, generated.boxes, generated.mask):
+            assert part.base is None
 
 
 def test_captions_of_a_data_set_are_found_by_index(generator):

@@ -5,6 +5,7 @@ import functools
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from keras_aoa.errors import UserError
 from keras_aoa.evaluation import evaluate as evaluation
 from keras_aoa.evaluation import metrics
 from keras_aoa.models import weights
-from keras_aoa.run import Run
+from keras_aoa.run import Run, scored_split
 from keras_aoa.training import train as training
 
 
@@ -78,16 +79,16 @@ def test_run_stopped_in_each_stage_equals_one_never_stopped(trained, settings, m
 
     def interrupted(trainer, batches, epoch, *rest):
         epochs.append(epoch)
-        if epochs in ([0, 1], [0, 1, 1, 2]):
+        if epochs in ([0], [0, 0, 1], [0, 0, 1, 1, 2]):
             raise KeyboardInterrupt
         return whole_epoch(trainer, batches, epoch, *rest)
 
     monkeypatch.setattr(training, "train_epoch", interrupted)
-    for _ in range(2):
+    for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             training.train(settings)
     resumed = training.train(settings)
-    assert epochs == [0, 1, 1, 2, 2]
+    assert epochs == [0, 0, 1, 1, 2, 2]
     for name, array in arrays_of(trained).items():
         np.testing.assert_array_equal(arrays_of(resumed)[name], array, err_msg=name)
 
@@ -115,6 +116,40 @@ def test_run_of_other_settings_is_refused_and_left_as_it_was(copied):
     assert before == {
         path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()
     }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"select_split": "valid"}, "expected a split 'valid', found train, val, test"),
+        ({"backbone": "VGG-16"}, "received 'VGG-16'"),
+        ({"select_images": 9}, "expected a count between 1 and 8"),
+    ],
+)
+def test_bad_settings_leave_no_run_that_would_stand_in_the_way(settings, change, message):
+    with pytest.raises(UserError, match=message):
+        training.train(dataclasses.replace(settings, **change))
+    assert not settings.folder.exists()
+
+
+def test_backbone_with_counters_and_seeds_is_averaged_and_trained(settings, tmp_path):
+    pixels = keras.Input((None, None, 3))
+    normalised = keras.layers.Normalization()
+    normalised.adapt(np.zeros((1, 8, 8, 3)))
+    activations = keras.layers.Conv2D(5, 8, strides=8)(normalised(pixels))
+    keras.Model(pixels, keras.layers.Dropout(0.5)(activations)).save(tmp_path / "network.keras")
+    run = training.train(
+        dataclasses.replace(
+            settings,
+            name="counted",
+            backbone=str(tmp_path / "network.keras"),
+            preprocessing="unit",
+            rnn_epochs=0,
+            joint_epochs=1,
+        )
+    )
+    kinds = {array.dtype.kind for array in weights.load_arrays(run.best_file)[0].values()}
+    assert kinds > {"f"}, "whole numbers are kept as they are"
 
 
 def test_vocabulary_of_another_run_is_refused(copied):
@@ -145,6 +180,30 @@ def test_corrupt_training_image_is_skipped_and_named(settings, squares, tmp_path
     training.train(dataclasses.replace(settings, data=str(folder), joint_epochs=0, name="damaged"))
     assert "1 of 9 images cannot be read" in caplog.text
     assert "04.png" in caplog.text
+
+
+def test_another_data_set_leaves_the_scores_of_the_runs_own(copied, squares, tmp_path):
+    before = (copied.folder / "scores.json").read_bytes()
+    other = tmp_path / "other"
+    shutil.copytree(squares, other)
+    found = evaluation.evaluate(copied, evaluation.EvaluationSettings(data=str(other), beam=1))
+    assert (copied.folder / "scores.json").read_bytes() == before
+    written = copied.folder / "evaluations" / "other"
+    assert json.loads((written / "scores.json").read_text()) == found
+    assert (written / "pictures" / "test.png").is_file()
+    assert found["data"] == str(other)
+    assert found["search"] == {"beam": 1, "max_words": 5, "length_penalty": 0.0, "stride": 1}
+
+
+def test_data_without_a_test_split_are_scored_on_another_which_is_told(trained):
+    data = trained.load_data()
+    del data.splits["test"]
+    split, note = scored_split(trained.configuration, data)
+    assert split == "val"
+    assert "has no split 'test'; scored is 'val'" in note
+    assert "selects the checkpoint too" in note
+    own = dataclasses.replace(trained.configuration, select_split="train")
+    assert scored_split(own, data) == ("val", note.partition(" 'val' selects")[0])
 
 
 def test_unknown_split_names_those_there_are(trained):

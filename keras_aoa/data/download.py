@@ -12,13 +12,16 @@ import hashlib
 import os
 import pathlib
 import shutil
-import sys
 import textwrap
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
+import tyro
+
+from keras_aoa.command_line import parse, run
 from keras_aoa.data.archives import ARCHIVES, Archive
 from keras_aoa.data.readers.files import first_three, inside
 from keras_aoa.errors import UserError
@@ -182,34 +185,23 @@ def _unpack(archive: Archive, path: pathlib.Path, folder: pathlib.Path) -> None:
     shutil.rmtree(unpacked)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    import tyro
+@dataclass(frozen=True)
+class Arguments:
+    """Fetch a captioning data set: resumes, verifies SHA-256, overwrites nothing."""
 
-    def download(
-        dataset: tyro.conf.Positional[Literal["coco2014", "coco2017", "karpathy"]],
-        folder: tyro.conf.Positional[pathlib.Path],
-        base_url: str = "",
-    ) -> None:
-        """Fetches a captioning data set: resumes, verifies SHA-256, overwrites nothing.
+    dataset: Annotated[Literal["coco2014", "coco2017", "karpathy"], tyro.conf.Positional]
+    """coco2014 (20.4 GB), coco2017 (20.4 GB) or Karpathy's splits (0.04 GB)."""
+    folder: Annotated[pathlib.Path, tyro.conf.Positional]
+    """Where it goes; the free space it needs is told first, at most 41 GB."""
+    base_url: str = ""
+    """Another server with the archives; empty for COCO's own, or Stanford's."""
 
-        Args:
-            dataset: coco2014 (20.4 GB), coco2017 (20.4 GB) or Karpathy's splits (0.04 GB).
-            folder: Where it goes; the free space it needs is told first, at most 41 GB.
-            base_url: Another server with the archives; empty for COCO's own, or Stanford's.
-        """
-        fetch(dataset, folder, base_url)
 
-    try:
-        tyro.cli(download, prog="python -m keras_aoa.data.download", args=arguments)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped; the same command goes on from here.", file=sys.stderr)
-        return 130
-    return 0
+def main(arguments: list[str]) -> None:
+    """Fetch what the arguments name."""
+    settings = parse(Arguments, "keras_aoa.data.download", arguments)
+    fetch(settings.dataset, settings.folder, settings.base_url)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main, interrupted="The same command goes on from here.")

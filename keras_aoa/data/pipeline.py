@@ -12,7 +12,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.images import decode, prepare, window
+from keras_aoa.data.images import decode, prepare, to_original, window
 from keras_aoa.data.tokenizer import tokenize
 from keras_aoa.data.vocabulary import PAD
 from keras_aoa.errors import UserError
@@ -23,6 +23,7 @@ _SIDE = re.compile(
 )
 _READ_TOGETHER = 32  # images
 _NAMED = 5  # files named in a message
+_STRETCH = 0.15  # most of the logarithm of a crop's width over height, halved
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class CaptionBatches:
             to the longest of all. An image with fewer captions has rows of PAD, one with more
             shows other ones each epoch.
         index: `(n,)` int32, places in `images.examples`.
-        window: `(n, 4)` float32, as of `images.window`.
+        window: `(n, 4)` float32, as of `images.window`, of the part that was cut out.
         flipped: `(n,)` boolean; such an image is mirrored, and x of its boxes is 1 - x.
     n is `batch_size`, or fewer in the last batch.
 
@@ -176,6 +177,8 @@ class CaptionBatches:
         captions_per_image: Captions of an image in one batch.
         max_words: Longer captions are cut.
         flip: Mirror half of the images, never one whose captions tell left from right.
+        crop: Cut a random part out of each image, of at least this share of its area, and scale
+            it to the whole; 1 leaves images whole.
         seed: Of order, choice and mirroring; 0 or more.
 
     Raises:
@@ -190,9 +193,11 @@ class CaptionBatches:
         captions_per_image=5,
         max_words=20,
         flip=False,
+        crop=1.0,
         seed=0,
     ):
         self._images, self._batch_size, self._seed = images, batch_size, seed
+        self._crop = crop
         self._captions_per_image = captions_per_image
         tokens = [
             [words for words in map(tokenize, example.captions) if words]
@@ -218,24 +223,22 @@ class CaptionBatches:
 
     def epoch(self, number, skip_batches=0):
         """The batches of epoch `number`; the first `skip_batches` are not even decoded."""
-        order, captions, flipped = self._choices(number)
+        order, captions, flipped, crops = self._choices(number)
         places = order[skip_batches * self._batch_size :].astype(np.int32)
-        return (
-            self._images.dataset(
-                {"index": places, "captions": captions[places], "flipped": flipped[places]}
-            )
-            .map(_mirror)
-            .batch(self._batch_size)
-            .map(_as_floats)
-            .prefetch(2)
+        images = self._images.dataset(
+            {"index": places, "captions": captions[places], "flipped": flipped[places]}
+            | ({} if self._crop == 1 else {"crop": crops[places]})
         )
+        if self._crop < 1:
+            images = images.map(_cut_out, tf.data.AUTOTUNE)
+        return images.map(_mirror).batch(self._batch_size).map(_as_floats).prefetch(2)
 
     def names(self, index):
         """Paths of the images of a batch, by its `index`."""
         return [self._images.examples[place].path for place in index]
 
     def _choices(self, number):
-        """Order of the places; captions and mirroring of every place."""
+        """Order of the places; captions, mirroring and crop of every place."""
         random = np.random.default_rng((self._seed, number))
         order = random.permutation(len(self._ids))
         absent = self._ids[:, :, 0] == PAD
@@ -243,7 +246,29 @@ class CaptionBatches:
         chosen = np.sort(np.argsort(lots, axis=1)[:, : self._captions_per_image], axis=1)
         captions = np.take_along_axis(self._ids, chosen[:, :, None], axis=1)
         flipped = self._may_flip & (random.random(len(self._ids)) < 0.5)
-        return order[np.isin(order, self._usable)], captions, flipped
+        crops = _random_windows(random, len(self._ids), self._crop)
+        return order[np.isin(order, self._usable)], captions, flipped, crops
+
+
+def _random_windows(random, count, least_area):
+    """Parts of a square, `(count, 4)` float32, x0, y0, x1, y1 in 0..1."""
+    side = np.sqrt(random.uniform(least_area, 1, count))
+    stretch = np.exp(random.uniform(-_STRETCH, _STRETCH, count))
+    size = np.minimum(np.stack([side * stretch, side / stretch], axis=1), 1)
+    start = random.random((count, 2)) * (1 - size)
+    return np.concatenate([start, start + size], axis=1).astype(np.float32)
+
+
+def _cut_out(row):
+    crop, images = row.pop("crop"), row["images"]
+    size = images.shape[:2]
+    box = tf.gather(crop, [1, 0, 3, 2])  # rows come first
+    cut = tf.image.crop_and_resize(images[None], box[None], [0], size)[0]
+    corners = to_original(tf.reshape(crop, (2, 2)), row["window"])
+    return row | {
+        "images": tf.cast(tf.round(cut), tf.uint8),
+        "window": tf.reshape(corners, (4,)),
+    }
 
 
 def _mirror(row):

@@ -1,7 +1,6 @@
 """`python -m keras_aoa.evaluation.gallery RUN PICTURE`: the picture at the top of the README."""
 
 import pathlib
-import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -36,11 +35,12 @@ def main(arguments):
     settings = parse(Arguments, "keras_aoa.evaluation.gallery", arguments)
     from keras_aoa.captioning import ImageCaptioner
     from keras_aoa.evaluation.pictures import readme_picture
-    from keras_aoa.run import Run
+    from keras_aoa.run import Run, scored_split
 
     found = Run(settings.run)
-    split = settings.split or found.configuration.test_split
-    examples = found.load_data().splits.get(split, ())
+    data = found.load_data()
+    split = settings.split or scored_split(found.configuration, data)[0]
+    examples = data.splits.get(split, ())
     if not settings.images or not 0 <= min(settings.images) <= max(settings.images) < len(examples):
         raise UserError(
             f"gallery: expected places of images below {len(examples)}, the size of {split!r}; "
@@ -64,4 +64,4 @@ def sharpest(caption):
 
 
 if __name__ == "__main__":
-    run(main, sys.argv[1:])
+    run(main)

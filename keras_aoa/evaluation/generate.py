@@ -1,6 +1,6 @@
 """Captions of many images: search over batches, ids to words."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,10 +36,19 @@ class Generator:
         vocabulary: `Vocabulary`.
         beam, max_words, length_penalty: As in `models.search.search`.
         stride: Steps between regions on the activation map.
+
+    Attributes:
+        settings: The last four, by name.
     """
 
     def __init__(self, captioner, vocabulary, beam, max_words, length_penalty, stride):
         self.vocabulary = vocabulary
+        self.settings = {
+            "beam": beam,
+            "max_words": max_words,
+            "length_penalty": length_penalty,
+            "stride": stride,
+        }
 
         def run(images):
             sight = captioner.look(images, stride=stride)
@@ -50,43 +59,50 @@ class Generator:
         self._run = tf.function(run, input_signature=[signature], autograph=False)
 
     @classmethod
-    def of(cls, captioner, vocabulary, configuration, **changes):
-        """The search that a `Configuration` asks for, with some settings changed."""
+    def of(cls, captioner, vocabulary, configuration, search_settings=None):
+        """The search that a `Configuration` asks for, changed by `SearchSettings`."""
         names = ("beam", "max_words", "length_penalty")
         settings = {name: getattr(configuration, name) for name in names}
         settings["stride"] = configuration.test_stride
-        given = {name: value for name, value in changes.items() if value is not None}
-        return cls(captioner, vocabulary, **{**settings, **given})
+        changes = search_settings.changes if search_settings else {}
+        return cls(captioner, vocabulary, **{**settings, **changes})
 
     def __call__(self, images, with_attention=False):
         """The best caption of each image, `(n, rows, columns, 3)`: a list of `Generated`."""
-        return [beams[0] for beams in self.all_beams(images, with_attention)]
+        return [beams[0] for beams in self._search(images, 1, with_attention)]
 
-    def all_beams(self, images, with_attention=False):
+    def all_beams(self, images):
         """All hypotheses of each image, best first: a list of lists of `Generated`."""
+        return self._search(images, None, with_attention=True)
+
+    def _search(self, images, count, with_attention):
+        """The best `count` hypotheses of each image, all if None."""
         found, boxes, mask = self._run(images)
-        ids, log_probs = found.ids.numpy(), found.log_probs.numpy()
-        attention = found.attention.numpy() if with_attention else None
+        ids, log_probs = found.ids.numpy()[:, :count], found.log_probs.numpy()
+        sight = [None] * 3
+        if with_attention:
+            sight = [part.numpy() for part in (found.attention, boxes, mask)]
         return [
             [
-                self._generated(
-                    ids[image, beam],
-                    float(log_probs[image, beam]),
-                    attention[image, beam] if with_attention else None,
-                    boxes[image].numpy() if with_attention else None,
-                    mask[image].numpy() if with_attention else None,
-                )
+                self._generated(ids[image, beam], log_probs[image, beam], image, beam, *sight)
                 for beam in range(ids.shape[1])
             ]
             for image in range(len(ids))
         ]
 
-    def _generated(self, ids, log_prob, attention, boxes, mask):
+    def _generated(self, ids, log_prob, image, beam, attention, boxes, mask):
         length = int(np.argmax(np.append(np.isin(ids, (STOP, PAD)), True)))
         words = tuple(self.vocabulary.words[word] for word in ids[:length])
-        if attention is not None:
-            attention = attention[:length]
-        return Generated(" ".join(words), words, log_prob, attention, boxes, mask)
+        caption = Generated(" ".join(words), words, float(log_prob))
+        if attention is None:
+            return caption
+        # Copies: a view would keep the whole batch in memory.
+        return replace(
+            caption,
+            attention=attention[image, beam, :length].copy(),
+            boxes=boxes[image].copy(),
+            mask=mask[image].copy(),
+        )
 
 
 def generate(generator, batches, total, progress="", with_attention=False):

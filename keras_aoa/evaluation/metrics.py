@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.meteor.meteor import Meteor
@@ -35,7 +36,7 @@ class Scores:
     `metrics`: by the names of `METRICS`, on coco-caption's scale (0.38, not 38). `tokenizer`:
     PTB (through Java) or python. `images`: how many. `missing`: metrics without a number, and in
     a line why. `notes`: lines that a reader of the numbers should see. `per_image`: the metrics
-    of each image.
+    of each image. `agreement`: as of `agreement`.
     """
 
     metrics: dict[str, float]
@@ -44,6 +45,7 @@ class Scores:
     missing: dict[str, str]
     notes: tuple[str, ...]
     per_image: dict[Id, dict[str, float]]
+    agreement: dict[str, float]
 
 
 def score(
@@ -104,7 +106,34 @@ def score(
             image: {name: float(found[name][1][place]) for name in names}
             for place, image in enumerate(references)
         },
+        agreement=agreement(*words),
     )
+
+
+def agreement(truths, answers):
+    """How well the captions and a held-out reference agree with the other references.
+
+    Each reference in turn is held out; both are scored against the rest, and CIDEr is averaged
+    over the choices. Empty where images have fewer than three references or different numbers.
+
+    Args:
+        truths, answers: Tokens by image, as the scorers take them.
+    """
+    counts = {len(texts) for texts in truths.values()}
+    if len(counts) != 1 or min(counts) < 3 or len(truths) < 2:
+        return {}
+    of_captions, of_references = [], []
+    for held_out in range(min(counts)):
+        others = {
+            image: texts[:held_out] + texts[held_out + 1 :] for image, texts in truths.items()
+        }
+        held = {image: [texts[held_out]] for image, texts in truths.items()}
+        of_captions.append(Cider().compute_score(others, answers)[0])
+        of_references.append(Cider().compute_score(others, held)[0])
+    return {
+        "CIDEr_one_reference_fewer": float(np.mean(of_captions)),
+        "CIDEr_of_a_reference": float(np.mean(of_references)),
+    }
 
 
 def cider(references: Mapping[Id, Sequence[str]], captions: Mapping[Id, str]) -> float:

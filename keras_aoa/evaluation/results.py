@@ -83,13 +83,19 @@ def score_files(
     references: str | pathlib.Path,
     output: str | pathlib.Path | None = None,
     tokenizer: str = "auto",
+    captioned_only: bool = False,
 ) -> Scores:
     """Score anyone's captions: `score` of two files, written to `output` if given.
+
+    With `captioned_only` references of images without a caption are left out, as COCO's own code
+    does for a part of a split.
 
     Raises:
         UserError: as `read_results`, `read_references` and `score`.
     """
     captions, truths = read_results(results), read_references(references)
+    if captioned_only:
+        truths = {image: texts for image, texts in truths.items() if image in captions}
     check_ids(truths, captions, pathlib.Path(references).name, pathlib.Path(results).name)
     scores = score(truths, captions, tokenizer)
     if output is not None:

@@ -10,6 +10,7 @@ from keras import ops
 from keras_aoa.layers.joint import (
     MASKED_SCORE,
     factorise,
+    normalise,
     region_marginal,
     target_log_prob,
     word_log_marginal,
@@ -238,7 +239,7 @@ class AreaAttention(keras.layers.Layer):
         query = dense(words, ops.convert_to_tensor(self.word_region), self.compute_dtype)
         scores = batched_product(query, ops.swapaxes(memory.regions, 1, 2), self.compute_dtype)
         scores = mask_regions(scores, memory) + self.region_scores(states, memory)
-        probs = ops.softmax(scores, axis=-1)
+        probs, _ = normalise(scores)
         return batched_product(probs, memory.regions, self.compute_dtype)
 
     def call(self, states, regions, region_mask=None):

@@ -93,13 +93,24 @@ def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
     log_terms = (
         region_scores + factors.column_max[:, None, :] + ops.log(ops.maximum(sums, SMALLEST_SUM))
     )
-    log_total = ops.logsumexp(log_terms, axis=2, keepdims=True)
+    probs, log_total = normalise(log_terms)
     return RegionMarginal(
         log_normaliser=(word_max + log_total)[:, :, 0],
-        probs=ops.softmax(log_terms, axis=2),
+        probs=probs,
         word_weights=word_weights,
         sums=sums,
     )
+
+
+def normalise(log_terms):
+    """Softmax over the last axis, and the logarithm of its denominator with that axis kept.
+
+    Unlike Keras's it does not warn of a single region.
+    """
+    largest = ops.stop_gradient(ops.max(log_terms, axis=-1, keepdims=True))
+    terms = ops.exp(log_terms - largest)
+    total = ops.sum(terms, axis=-1, keepdims=True)
+    return terms / total, largest + ops.log(total)
 
 
 def word_log_marginal(word_scores, region_scores, factors, log_normaliser, compute_dtype=None):

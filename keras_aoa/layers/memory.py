@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_aoa.layers.joint import MASKED_SCORE, PairFactors, RegionMarginal
+from keras_aoa.layers.joint import MASKED_SCORE, PairFactors, RegionMarginal, normalise
 
 Tensor = Any
 
@@ -56,4 +56,4 @@ def uniform_regions(states, memory):
     """p(r) of the baseline, which looks nowhere: equal weights, `(n, c, r)`."""
     regions = ops.shape(memory.regions)[1]
     scores = ops.zeros((*ops.shape(states)[:-1], regions), dtype=states.dtype)
-    return ops.softmax(mask_regions(scores, memory), axis=-1)
+    return normalise(mask_regions(scores, memory))[0]

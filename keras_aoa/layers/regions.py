@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_aoa.layers.products import wide_dtype
-
 Tensor = Any
 
 
@@ -32,8 +30,6 @@ class GridRegions(keras.layers.Layer):
 
     Args:
         stride: Takes cells 0, s, 2s …; 2 makes 49 regions of a 14x14 map.
-        length: What each region's features are scaled to; None leaves them. The authors' code
-            scales them to 1, the paper does not tell.
         block: Cells on a side of a region's box: 1 for its cell, 3 for the 3x3 block that the
             paper draws.
 
@@ -45,19 +41,16 @@ class GridRegions(keras.layers.Layer):
         `Regions`, row by row.
 
     Raises:
-        ValueError: a stride or block below 1, a length of 0 or less, or a map of another rank.
+        ValueError: a stride or block below 1, or a map of another rank.
 
     Source: section 3.3, "activation grid".
     """
 
-    def __init__(self, stride=1, length=None, block=1, **kwargs):
+    def __init__(self, stride=1, block=1, **kwargs):
         super().__init__(**kwargs)
         require_positive("stride", stride)
         require_positive("block", block)
-        if length is not None and length <= 0:
-            raise ValueError(f"GridRegions: `length` must be above 0, or None; received {length}.")
         self.stride = stride
-        self.length = length
         self.block = block
 
     def build(self, activations_shape):
@@ -75,8 +68,6 @@ class GridRegions(keras.layers.Layer):
         images, kept_rows, kept_columns, features = ops.shape(kept)
         count = kept_rows * kept_columns
         regions = ops.reshape(kept, (images, count, features))
-        if self.length:
-            regions = of_length(regions, self.length)
         boxes = cell_boxes(rows, columns, stride, self.block)
         return Regions(
             features=regions,
@@ -106,7 +97,6 @@ class GridRegions(keras.layers.Layer):
         return {
             **super().get_config(),
             "stride": self.stride,
-            "length": self.length,
             "block": self.block,
         }
 
@@ -115,14 +105,6 @@ def require_positive(name, value):
     """Raise ValueError unless `value` is 1 or more."""
     if value < 1:
         raise ValueError(f"GridRegions: `{name}` must be at least 1; received {value}.")
-
-
-def of_length(features, length):
-    """Features `(…, f)` scaled to a length; zeros stay zeros."""
-    wide = ops.cast(features, wide_dtype(keras.backend.standardize_dtype(features.dtype)))
-    squares = ops.sum(ops.square(wide), axis=-1, keepdims=True)
-    # The floor keeps the gradient at zeros finite, in float16 too.
-    return ops.cast(wide * (length * ops.rsqrt(ops.maximum(squares, 1e-8))), features.dtype)
 
 
 def cell_boxes(rows, columns, stride=1, block=1):

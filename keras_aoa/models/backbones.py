@@ -157,6 +157,14 @@ def scenes_backbone(channels=(32, 64, 128, 192)):
     return keras.Model(pixels, {"map": x, "vector": vector}, name="scenes")
 
 
+def is_pretrained(name, weights):
+    """Whether the backbone of a name and `weights` setting brings weights to start from.
+
+    A `.keras` file counts as pretrained.
+    """
+    return name != "scenes" and (name.endswith(".keras") or weights.lower() not in ("none", ""))
+
+
 def application_names():
     """Networks of keras.applications, by the names it gives them."""
     return sorted(name for name in dir(keras.applications) if name[0].isupper())
@@ -187,7 +195,7 @@ def _from_applications(settings):
             f"backbone: {name}'s {vector_layer} needs images of 224 pixels, received "
             f"image_size={settings.image_size}; set it to 224 or vector_layer to 'mean'."
         )
-    weights = {"none": None, "": None}.get(settings.weights.lower(), settings.weights)
+    weights = settings.weights if is_pretrained(settings.name, settings.weights) else None
     if weights not in (None, "imagenet") and not pathlib.Path(weights).is_file():
         raise UserError(
             f"backbone_weights: expected 'imagenet', 'none' or a file, received {weights!r}, "
@@ -241,10 +249,14 @@ def _from_file(settings):
 
 def _with_outputs(network, mode, map_layer, vector_layer):
     """One model from pixels to the named layers of a network, its preprocessing included."""
-    activations = _layer(network, map_layer).output if map_layer else _last_map(network)
-    outputs = [activations]
+    if not isinstance(network, keras.Model) or len(getattr(network, "inputs", None) or ()) != 1:
+        raise UserError(
+            f"backbone: expected a functional or sequential Keras model of one input, received "
+            f"{type(network).__name__} {network.name!r}; wrap it in keras.Model(pixels, maps)."
+        )
+    outputs = [_output(network, map_layer, 4) if map_layer else _last_map(network)]
     if vector_layer != "mean":
-        outputs.append(_layer(network, vector_layer).output)
+        outputs.append(_output(network, vector_layer, 2))
     pixels = keras.Input(network.input_shape[1:], name="pixels")
     features = keras.Model(network.input, outputs, name=network.name)(
         ImagePreprocessing(mode)(pixels)
@@ -264,11 +276,21 @@ def _last_map(network):
     )
 
 
-def _layer(network, name):
+def _output(network, name, rank):
+    """Output of a layer: an activation map, of rank 4, or a vector, of rank 2."""
     names = [layer.name for layer in network.layers]
     if name not in names:
         raise UserError(f"backbone: {network.name} has no layer {name!r}. {closest(name, names)}")
-    return network.get_layer(name)
+    output = network.get_layer(name).output
+    shape = getattr(output, "shape", None)
+    if shape is None or len(shape) != rank:
+        setting = {4: "map_layer", 2: "vector_layer"}[rank]
+        axes = {4: "(batch, rows, columns, features)", 2: "(batch, features)"}[rank]
+        raise UserError(
+            f"{setting}: expected a layer of shape {axes}, received {name!r} of shape {shape}; "
+            "name another layer."
+        )
+    return output
 
 
 def _first_line(error):

@@ -1,6 +1,7 @@
 """From settings to a captioner, the same way for training, evaluation and export."""
 
 from keras_aoa.layers import GridRegions
+from keras_aoa.models.backbones import is_pretrained
 from keras_aoa.models.captioner import Captioner, make_cell
 
 
@@ -17,7 +18,7 @@ def make_captioner(configuration, backbone, vocabulary_size):
     """
     captioner = Captioner(
         backbone,
-        GridRegions(configuration.stride, length=configuration.feature_length or None),
+        GridRegions(configuration.stride),
         make_cell(
             configuration.units,
             backbone.output["map"].shape[-1],
@@ -28,8 +29,9 @@ def make_captioner(configuration, backbone, vocabulary_size):
         ),
         dropout=configuration.dropout,
         region_dropout=configuration.region_dropout,
-        from_scratch=configuration.backbone == "scenes",
+        from_scratch=not is_pretrained(configuration.backbone, configuration.backbone_weights),
         image_first=configuration.image_first,
+        feature_length=configuration.feature_length,
         seed=configuration.seed,
     )
     captioner.build()

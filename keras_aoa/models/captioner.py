@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_aoa.data.vocabulary import PAD, START
 from keras_aoa.layers import AreaAttention, AttentionGRUCell
-from keras_aoa.layers.regions import of_length
+from keras_aoa.layers.scaling import of_length
 
 Tensor = Any
 
@@ -37,7 +37,7 @@ class Captioner(keras.Model):
 
     Args:
         backbone: Model from pixels to `{"map", "vector"}` (see `backbones.py`).
-        regions: Layer from activation maps to `Regions`.
+        regions: Layer from activation maps to `Regions`, with the call argument `stride`.
         cell: `AttentionGRUCell`.
         dropout: Rate on input words, on states as the attention sees them and on the image
             vector.
@@ -46,10 +46,14 @@ class Captioner(keras.Model):
             backbone that is not pretrained needs.
         image_first: Whether the image vector is the first input of a zero state, as in the
             authors' code, in place of the first state (h_0 = theta_hi phi(I)).
+        feature_length: Length that each region's features and the image vector are scaled to;
+            0 leaves them as the backbone made them, as the paper's equations do.
+        seed: Of dropout.
 
     Call arguments:
-        inputs: `{"images": (n, rows, columns, 3)` RGB 0..255, `"captions": (n, c, t + 1)` ids
-            from START on, padded with PAD`}`.
+        inputs: A dictionary: `images (n, rows, columns, 3)`, RGB 0..255; `captions (n, c, t + 1)`,
+            ids from START on, padded with PAD. In place of images, `features` that the backbone
+            made of them before, `{"map", "vector"}`.
 
     Returns:
         log p of each caption's next word, `(n, c, t)`; 0 at padding. `fit` minimises its
@@ -65,6 +69,7 @@ class Captioner(keras.Model):
         region_dropout=0.0,
         from_scratch=False,
         image_first=False,
+        feature_length=0.0,
         seed=0,
         **kwargs,
     ):
@@ -76,6 +81,7 @@ class Captioner(keras.Model):
         self.region_dropout = region_dropout
         self.from_scratch = from_scratch
         self.image_first = image_first
+        self.feature_length = feature_length
         self.seed = seed
         width = cell.attention.embedding_dim if image_first else cell.units
         self.image_projection = keras.layers.Dense(width, use_bias=False, name="image_projection")
@@ -106,8 +112,9 @@ class Captioner(keras.Model):
         regions = self.regions(features["map"], stride=stride)
         seen = ops.cast(regions.features, "float32")
         vector = ops.cast(features["vector"], "float32")
-        if self.regions.length:
-            vector = of_length(vector, self.regions.length)
+        if self.feature_length:
+            seen = of_length(seen, self.feature_length)
+            vector = of_length(vector, self.feature_length)
         if training and self.region_dropout:
             noise_shape = (ops.shape(seen)[0], 1, seen.shape[-1])
             seen = keras.random.dropout(seen, self.region_dropout, noise_shape, seed=self.seeds)
@@ -186,6 +193,7 @@ class Captioner(keras.Model):
             "region_dropout": self.region_dropout,
             "from_scratch": self.from_scratch,
             "image_first": self.image_first,
+            "feature_length": self.feature_length,
             "seed": self.seed,
         }
 

@@ -39,6 +39,8 @@ class Configuration:
     """Number of training scenes drawn."""
     scenes_seed: int = 0
     """Seed of the drawn scenes."""
+    restval: bool = True
+    """Whether the 30,504 images that Karpathy's split of COCO calls 'restval' train too."""
     minimum_count: int = 5
     """Times a word must occur in training captions to be in the vocabulary."""
     captions_per_image: int = 5
@@ -51,8 +53,10 @@ class Configuration:
     """Scale the short side and crop the centre, or stretch the whole image to the square."""
     flip: bool = False
     """Mirror training images at random, but never one whose captions say left or right."""
+    crop: float = 1.0
+    """Least share of an image's area that a random crop keeps in training; 1 is the whole."""
     cache_gigabytes: float = 4.0
-    """Memory for decoded images, in GB; a larger data set is read from disk in each epoch."""
+    """Memory for decoded images of a split, in GB; a larger one is read from disk each epoch."""
 
     backbone: str = "VGG16"
     """'scenes' (small, trained from scratch), a network of keras.applications, or a .keras file."""
@@ -119,7 +123,7 @@ class Configuration:
     def __post_init__(self):
         at_least = {
             "select_images": 0, "scenes_images": 1, "minimum_count": 1, "captions_per_image": 1,
-            "max_words": 1, "image_size": 8, "cache_gigabytes": 0, "stride": 1, "test_stride": 1,
+            "max_words": 1, "cache_gigabytes": 0, "stride": 1, "test_stride": 1,
             "units": 1, "embedding_dim": 1, "rnn_epochs": 0, "joint_epochs": 0, "batch_size": 1,
             "warmup_steps": 0, "minutes": 0, "beam": 1, "validate_every": 1, "seed": 0,
             "feature_length": 0,
@@ -129,6 +133,12 @@ class Configuration:
                 raise UserError(
                     f"{name}: expected at least {least}, received {getattr(self, name)}."
                 )
+        if not 16 <= self.image_size <= 4096:
+            raise UserError(
+                f"image_size: expected from 16 to 4096 pixels, received {self.image_size}."
+            )
+        if not 0.05 <= self.crop <= 1:
+            raise UserError(f"crop: expected a share from 0.05 to 1, received {self.crop}.")
         for name in ("learning_rate", "backbone_learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: expected more than 0, received {getattr(self, name)}.")
@@ -154,6 +164,11 @@ class Configuration:
     def folder(self):
         """Folder of the run."""
         return pathlib.Path(self.output) / self.name
+
+    @property
+    def selecting_split(self):
+        """The split that selects the checkpoint."""
+        return "select" if self.select_images else self.select_split
 
     @property
     def epochs(self):

@@ -24,8 +24,10 @@ FLICKR = {
     "minimum_count": 4,
     "fit": "stretch",
     "flip": True,
+    "crop": 0.6,
+    "region_dropout": 0.3,
     "max_words": 16,
-    "rnn_epochs": 20,
+    "rnn_epochs": 15,
     "learning_rate": 1e-3,
     "decay": "cosine",
     "warmup_steps": 100,
@@ -43,7 +45,12 @@ PRESETS = {
     # The paper, section 4.1: words seen 10 times, 512 units, 7x7 regions in training, 14x14 at
     # test, Adam, two stages. Rates and numbers of epochs are not in the paper.
     "coco": Configuration(
-        name="coco", data="data/coco", minimum_count=10, rnn_epochs=15, joint_epochs=10
+        name="coco",
+        data="data/coco",
+        restval=False,
+        minimum_count=10,
+        rnn_epochs=15,
+        joint_epochs=10,
     ),
 }
 """Settings by preset name; `scenes` is the default of `train.py`."""

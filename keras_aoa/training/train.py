@@ -15,11 +15,9 @@ from keras_aoa.evaluation.metrics import cider
 from keras_aoa.models import weights
 from keras_aoa.models.backbones import BackboneSettings, make_backbone
 from keras_aoa.progress import progress_bar
-from keras_aoa.run import Run, read_data
+from keras_aoa.run import Run, image_settings, read_data
 from keras_aoa.training.logs import TensorBoard
 from keras_aoa.training.trainer import Trainer, check_loss
-
-SELECT = "select"
 
 
 def train(configuration):
@@ -35,13 +33,8 @@ def train(configuration):
         UserError: bad data or settings; the run's folder holds a run of other settings.
     """
     started = time.monotonic()
-    keras.utils.set_random_seed(configuration.seed)
     tf.config.experimental.enable_op_determinism()
-    run, data = prepare_run(configuration)
-    select_split = SELECT if configuration.select_images else configuration.select_split
-    require_splits(data, ("train", select_split))
-    training_images = load_images(run, data, "train")
-    select_images = load_images(run, data, select_split)
+    run, data, training_images, select_images = prepare_run(configuration)
     batches = CaptionBatches(
         training_images,
         run.vocabulary,
@@ -49,8 +42,11 @@ def train(configuration):
         configuration.captions_per_image,
         configuration.max_words,
         configuration.flip,
+        configuration.crop,
         configuration.seed,
     )
+    # Whether the backbone was just made or loaded, the captioner starts from the same weights.
+    keras.utils.set_random_seed(configuration.seed)
     captioner = run.make_captioner()
     trainer = Trainer(captioner, configuration, batches.batches_per_epoch)
     generator = Generator.of(captioner, run.vocabulary, configuration)
@@ -63,26 +59,30 @@ def train(configuration):
         facts = {"epoch": epoch + 1, "loss": train_epoch(trainer, batches, epoch, joint, board)}
         last = epoch + 1 == configuration.epochs or time_is_up(configuration, started)
         if last or (epoch + 1) % configuration.validate_every == 0:
-            found = trainer.with_evaluated_weights(
-                lambda: caption_images(generator, select_images, select_split)
-            )
+            found = trainer.with_evaluated_weights(lambda: caption_images(generator, select_images))
             facts["CIDEr"] = validation_cider(select_images, found)
             board.validation(trainer.steps, facts["CIDEr"], select_images, found)
             if facts["CIDEr"] > progress["best"]:
                 progress["best"] = facts["CIDEr"]
-                weights.save_arrays(run.best_file, trainer.evaluated_weights(), run.facts())
+                weights.save_arrays(run.best_file, trainer.evaluated_weights(), run.facts)
         progress["history"].append(facts)
         progress["epochs"], progress["stopped"] = epoch + 1, last
         save(run, trainer, progress)
         print(describe(facts, configuration, started))
     del training_images, batches
-    split = configuration.test_split if configuration.test_split in data.splits else select_split
-    evaluate(run, EvaluationSettings(split=split), data=data, history=progress["history"])
+    evaluate(run, EvaluationSettings(), data=data, history=progress["history"])
     return run
 
 
 def prepare_run(configuration):
-    """Make the run's folder, or open the one that is there: the `Run` and its data."""
+    """Make the run's folder, or open the one that is there; nothing is made of bad input.
+
+    Args:
+        configuration: `Configuration`.
+
+    Returns:
+        The `Run`, its data, and the readable `Images` of training and of selection.
+    """
     folder = configuration.folder
     if (folder / "config.json").exists():
         run = Run(folder)
@@ -93,11 +93,15 @@ def prepare_run(configuration):
                 "choose another --name, or remove the folder to start anew."
             )
         print(f"Going on with {folder}.")
-        return run, run.load_data()
+        data = run.load_data()
+        return run, data, *load_images(configuration, data)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: expected a folder's name, found a file; choose another --name.")
     data = read_data(configuration, folder.parent)
-    require_splits(data, ("train",))
+    images = load_images(configuration, data)
     captions = [text for example in data.splits["train"] for text in example.captions]
     vocabulary = Vocabulary.from_captions(captions, configuration.minimum_count)
+    keras.utils.set_random_seed(configuration.seed)
     backbone = make_backbone(
         BackboneSettings(
             configuration.backbone,
@@ -109,28 +113,29 @@ def prepare_run(configuration):
         )
     )
     run = Run.create(configuration, vocabulary, backbone)
-    images = {split: len(examples) for split, examples in data.splits.items()}
-    print(f"{folder}: {data.name}, images {images}, vocabulary of {len(vocabulary)} words.")
-    return run, data
+    counts = {split: len(examples) for split, examples in data.splits.items()}
+    print(f"{folder}: {data.name}, images {counts}, vocabulary of {len(vocabulary)} words.")
+    return run, data, *images
 
 
-def require_splits(data, splits):
-    """Refuse data that lack a split.
+def load_images(configuration, data):
+    """The readable `Images` of training and of the split that selects the checkpoint.
 
     Raises:
-        UserError: with the splits there are.
+        UserError: there is no such split, or nothing readable in it.
     """
+    settings = image_settings(configuration)
+    splits = "train", configuration.selecting_split
     for split in splits:
         if not data.splits.get(split):
             raise UserError(
                 f"{data.name}: expected a split {split!r}, found {', '.join(data.splits)}; set "
                 "select_images to hold out training images, or select_split to one of these."
             )
-
-
-def load_images(run, data, split):
-    """The readable images of a split."""
-    return Images(split, data.splits[split], run.image_settings, run.configuration.cache_gigabytes)
+    return [
+        Images(split, data.splits[split], settings, configuration.cache_gigabytes)
+        for split in splits
+    ]
 
 
 def train_epoch(trainer, batches, epoch, joint, board):
@@ -152,10 +157,14 @@ def train_epoch(trainer, batches, epoch, joint, board):
     return float(np.mean(losses))
 
 
-def caption_images(generator, images, split):
+def caption_images(generator, images):
     """Captions of a split's readable images, with attention: `{index: Generated}`."""
     return generate(
-        generator, image_batches(images, 32), len(images.readable), f"captions of {split}", True
+        generator,
+        image_batches(images, 32),
+        len(images.readable),
+        f"captions of {images.name}",
+        with_attention=True,
     )
 
 
@@ -167,7 +176,7 @@ def validation_cider(images, found):
 
 def save(run, trainer, progress):
     """Write all that the next epoch depends on."""
-    facts = {**run.facts(), "steps": trainer.steps, "progress": progress}
+    facts = {**run.facts, "steps": trainer.steps, "progress": progress}
     weights.save_arrays(run.last_file, trainer.state(), facts)
 
 

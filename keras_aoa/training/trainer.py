@@ -29,18 +29,21 @@ class Trainer:
         backbone = {id(v) for v in captioner.backbone.trainable_variables}
         self.backbone_variables = captioner.backbone.trainable_variables
         self.own_variables = [v for v in captioner.trainable_variables if id(v) not in backbone]
-        self.optimizer = keras.optimizers.Adam()
-        self.backbone_optimizer = keras.optimizers.Adam()
+        with_backbone = configuration.joint_epochs > 0
         with self.strategy.scope():
+            self.optimizer = keras.optimizers.Adam()
             self.optimizer.build(self.own_variables)
-            self.backbone_optimizer.build(self.backbone_variables)
-        self.with_backbone = configuration.joint_epochs > 0
-        self.trained = weights.captioner_variables(captioner, self.with_backbone)
+            self.backbone_optimizer = keras.optimizers.Adam()
+            # Its slots are twice the backbone, for VGG16 a gigabyte.
+            if with_backbone:
+                self.backbone_optimizer.build(self.backbone_variables)
+        self.trained = weights.captioner_variables(captioner, with_backbone)
         self.averages = {}
         if configuration.average:
             self.averages = {
                 name: keras.Variable(v.value, trainable=False, name=v.name)
                 for name, v in self.trained.items()
+                if keras.backend.is_float_dtype(v.dtype)
             }
         self._functions = {}
 
@@ -82,7 +85,7 @@ class Trainer:
 
     def evaluated_weights(self):
         """The weights to evaluate and keep: the moving averages where there are any."""
-        return weights.values(self.averages or self.trained)
+        return weights.values({**self.trained, **self.averages})
 
     def with_evaluated_weights(self, function):
         """Call a function while the captioner has its averaged weights."""

@@ -24,7 +24,7 @@ def make_rnn():
 
 
 def make_grid():
-    return GridRegions(stride=2, length=1.0, block=3)
+    return GridRegions(stride=2, block=3)
 
 
 every_layer = pytest.mark.parametrize("make", [make_attention, make_cell, make_rnn, make_grid])
@@ -129,10 +129,6 @@ def attend(*shape):
         (
             lambda: GridRegions(stride=0),
             "GridRegions: `stride` must be at least 1; received 0.",
-        ),
-        (
-            lambda: GridRegions(length=0),
-            "GridRegions: `length` must be above 0, or None; received 0.",
         ),
         (
             lambda: GridRegions(block=-1),

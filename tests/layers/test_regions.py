@@ -1,4 +1,4 @@
-"""`GridRegions`: which cells, scaled how, and the boxes they stand for."""
+"""`GridRegions`: which cells, and the boxes they stand for."""
 
 import backends
 import keras
@@ -58,30 +58,6 @@ def test_boxes_tile_the_image(size):
     np.testing.assert_array_equal(boxes[:-1, :, 3], boxes[1:, :, 0])
     np.testing.assert_array_equal(boxes[0, 0, 0], [0, 0])
     np.testing.assert_array_equal(boxes[-1, -1, 2], [1, 1])
-
-
-@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize(("length", "scale"), [(1, 1e-3), (1, 1), (20, 300)])
-def test_regions_are_scaled_to_the_length(dtype, length, scale):
-    values = scale * activations(4, 3, features=512)
-    regions = GridRegions(length=length, dtype=dtype)(values)
-    (features,) = backends.to_numpy([regions.features])
-    tolerance = length * (1e-5 if dtype == "float32" else 0.01)
-    np.testing.assert_allclose(np.linalg.norm(features, axis=-1), length, 0, tolerance)
-    expected = values / np.linalg.norm(values, axis=-1, keepdims=True) * length
-    np.testing.assert_allclose(features, expected.reshape(2, 12, 512), 0, tolerance)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16"])
-def test_a_region_of_zeros_stays_zero_and_has_finite_gradients(dtype):
-    values = activations(4, 3)
-    values[0, 1, 2] = 0
-    layer = GridRegions(length=1, dtype=dtype)
-    (features,) = backends.to_numpy([layer(values).features])
-    assert (features[0, 5] == 0).all()
-    assert np.isfinite(features).all()
-    (gradient,) = backends.gradients(lambda x: ops.sum(ops.sin(layer(x).features)), [values])
-    assert np.isfinite(gradient).all()
 
 
 def test_maps_may_be_of_any_size_in_a_functional_model():
