@@ -230,7 +230,7 @@ class CaptionBatches:
             | ({} if self._crop == 1 else {"crop": crops[places]})
         )
         if self._crop < 1:
-            images = images.map(_cut_out, tf.data.AUTOTUNE)
+            images = images.map(_cut_out)
         return images.map(_mirror).batch(self._batch_size).map(_as_floats).prefetch(2)
 
     def names(self, index):
