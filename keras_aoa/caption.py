@@ -19,9 +19,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 class Arguments(SearchSettings):
     """Caption photographs with a trained run: one line each, caption and log-probability."""
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run."""
-    images: Annotated[tuple[str, ...], tyro.conf.Positional]
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
     """Image files, or folders of them."""
     pictures: str = ""
     """Folder for pictures that show for each word where the model looked."""

@@ -45,7 +45,7 @@ class ImageCaptioner:
 
     Args:
         run: The run's folder.
-        search_settings: `beam`, `length_penalty` and `stride` as in `SearchSettings`.
+        search_settings: `beam`, `max_words`, `length_penalty`, `stride` as in `SearchSettings`.
 
     Raises:
         UserError: no run there, nothing trained, files that do not belong together, or a setting

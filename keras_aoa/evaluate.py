@@ -14,7 +14,7 @@ from keras_aoa.search_settings import SearchSettings
 class Arguments(SearchSettings):
     """Score a run on a split of its data, or a file of captions against a file of references."""
 
-    run: Annotated[str, tyro.conf.Positional] = ""
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = ""
     """Folder of a run."""
     split: str = ""
     """Split to caption and score; the run's test split by default."""

@@ -67,16 +67,18 @@ def test_a_configuration_sets_the_search_and_changes_replace_its_settings(captio
     )
     configuration = Configuration(beam=4, max_words=7, length_penalty=0.5, test_stride=3)
     Generator.of(captioner, VOCABULARY, configuration)
-    search_settings = SearchSettings(beam=1, length_penalty=0.0)
+    search_settings = SearchSettings(beam=1, max_words=9, length_penalty=0.0)
     Generator.of(captioner, VOCABULARY, configuration, search_settings)
     settings = {"beam": 4, "max_words": 7, "length_penalty": 0.5, "stride": 3}
     assert made == [
         ((captioner, VOCABULARY), settings),
-        ((captioner, VOCABULARY), {**settings, "beam": 1, "length_penalty": 0.0}),
+        ((captioner, VOCABULARY), {**settings, "beam": 1, "max_words": 9, "length_penalty": 0.0}),
     ]
 
 
-@pytest.mark.parametrize(("name", "value"), [("beam", 0), ("beam", -1), ("stride", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("beam", 0), ("beam", -1), ("max_words", 0), ("stride", 0)]
+)
 def test_a_search_out_of_its_range_is_refused(name, value):
     with pytest.raises(UserError, match=f"{name}: expected at least 1, received {value}"):
         SearchSettings(**{name: value})

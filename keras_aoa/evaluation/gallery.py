@@ -20,9 +20,9 @@ WORDS = 4
 class Arguments:
     """Draw captions of a split's images with the words where the model looked most sharply."""
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run."""
-    picture: Annotated[str, tyro.conf.Positional]
+    picture: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE")]
     """PNG file to write."""
     images: tuple[int, ...] = (0, 1, 2)
     """Places of the images in the split."""

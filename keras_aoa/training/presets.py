@@ -26,8 +26,7 @@ FLICKR = {
     "flip": True,
     "crop": 0.6,
     "region_dropout": 0.3,
-    "max_words": 16,
-    "rnn_epochs": 15,
+    "rnn_epochs": 12,
     "learning_rate": 1e-3,
     "decay": "cosine",
     "warmup_steps": 100,
@@ -38,7 +37,7 @@ FLICKR = {
 }
 
 PRESETS = {
-    "scenes": Configuration(**SCENES, name="scenes", scenes_images=3000, joint_epochs=10),
+    "scenes": Configuration(**SCENES, name="scenes", scenes_images=6000, joint_epochs=5),
     "scenes-full": Configuration(**SCENES, name="scenes-full", scenes_images=6000, joint_epochs=14),
     "flickr8k": Configuration(**FLICKR, name="flickr8k", data="data/flickr8k"),
     "flickr30k": Configuration(**FLICKR, name="flickr30k", data="data/flickr30k"),
