@@ -12,19 +12,18 @@ SCENES = {
     "units": 256,
     "embedding_dim": 128,
     "rnn_epochs": 0,
-    "batch_size": 20,
+    "batch_size": 10,
     "learning_rate": 3e-3,
     "backbone_learning_rate": 3e-3,
     "decay": "cosine",
     "warmup_steps": 100,
-    "dropout": 0.1,
+    "dropout": 0.0,
 }
 
 FLICKR = {
     "minimum_count": 4,
     "fit": "stretch",
     "flip": True,
-    "crop": 0.6,
     "region_dropout": 0.3,
     "rnn_epochs": 12,
     "learning_rate": 1e-3,
@@ -37,8 +36,8 @@ FLICKR = {
 }
 
 PRESETS = {
-    "scenes": Configuration(**SCENES, name="scenes", scenes_images=6000, joint_epochs=5),
-    "scenes-full": Configuration(**SCENES, name="scenes-full", scenes_images=6000, joint_epochs=14),
+    "scenes": Configuration(**SCENES, name="scenes", scenes_images=7500, joint_epochs=4),
+    "scenes-full": Configuration(**SCENES, name="scenes-full", scenes_images=15000, joint_epochs=5),
     "flickr8k": Configuration(**FLICKR, name="flickr8k", data="data/flickr8k"),
     "flickr30k": Configuration(**FLICKR, name="flickr30k", data="data/flickr30k"),
     # The paper, section 4.1: words seen 10 times, 512 units, 7x7 regions in training, 14x14 at
