@@ -33,7 +33,7 @@ class Arguments(SearchSettings):
     captioned_only: bool = False
     """Leave out references of images without a caption in the results."""
     output: str = ""
-    """File for their scores; for a run its own folder, or this one."""
+    """File for their scores; for a run, a folder for all that is written, its own by default."""
 
 
 def main(arguments):

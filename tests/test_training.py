@@ -97,13 +97,16 @@ def test_first_stage_keeps_the_backbone_and_the_second_trains_it(trained, settin
     def backbone_of(run):
         return [array for name, array in arrays_of(run).items() if name.startswith("backbone/")]
 
+    def kernels(arrays):
+        # Normalisation's statistics change without a gradient; kernels do not.
+        return [array for array in arrays if array.ndim == 4]
+
     first = training.train(dataclasses.replace(settings, joint_epochs=0, name="first"))
     assert backbone_of(first) == []
     untrained = [np.asarray(v.value) for v in trained.make_captioner().backbone.variables]
-    assert any(
-        not np.array_equal(one, other)
-        for one, other in zip(backbone_of(trained), untrained, strict=True)
-    )
+    pairs = list(zip(kernels(backbone_of(trained)), kernels(untrained), strict=True))
+    assert len(pairs) == 4
+    assert not any(np.array_equal(one, other) for one, other in pairs)
 
 
 def test_run_of_other_settings_is_refused_and_left_as_it_was(copied):
