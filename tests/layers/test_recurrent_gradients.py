@@ -49,13 +49,21 @@ def test_gradients_of_captions_equal_central_differences_of_the_definition(
     backends.assert_gradients(expected_loss, [*inputs, *weights(cell).values()], found)
 
 
-def test_gradients_in_mixed_precision_are_near_those_in_float64():
+@pytest.mark.parametrize(
+    ("variant", "policy"),
+    [
+        ("full", "mixed_float16"),
+        ("full", "mixed_bfloat16"),
+        ("conditional", "mixed_bfloat16"),
+    ],
+)
+def test_gradients_in_mixed_precision_are_near_those_in_float64(variant, policy):
     state, regions = states_and_regions()
     inputs = [caption_words(), state, regions]
     of_targets = normal(IMAGES, CAPTIONS, STEPS, seed=9)
-    exact = caption_gradients(make_cell(), inputs, MASK, None, of_targets)
+    exact = caption_gradients(make_cell(variant), inputs, MASK, None, of_targets)
     inputs = [value.astype("float32") for value in inputs]
-    cell = make_cell("full", "mixed_bfloat16")
+    cell = make_cell(variant, policy)
     found = caption_gradients(cell, inputs, MASK, None, of_targets)
     for values, expected in zip(found, exact, strict=True):
         assert keras.backend.standardize_dtype(values.dtype) == "float32"
