@@ -1,5 +1,5 @@
 # `make train` and `make test` are all that a newcomer needs.
-.PHONY: install train test test-slow lint test-backends
+.PHONY: install train test test-slow lint test-backends oracle
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -40,3 +40,15 @@ test-backends: install .venv-jax/installed .venv-torch/installed
 	.venv-$*/bin/pip install --quiet -r requirements-$*.txt
 	.venv-$*/bin/pip install --quiet --editable .
 	touch .venv-$*/installed
+
+# The golden values that tests compare with, made anew with TensorFlow Addons; the same each time.
+oracle: .venv-oracle/installed
+	.venv-oracle/bin/python tests/oracle.py
+
+# Without this package, which Addons' Keras 2 cannot run.
+.venv-oracle/installed: requirements-oracle.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info; v[:2] == (3, 11) or sys.exit("make oracle: Python 3.11 is needed, found %d.%d; set PYTHON=..." % v[:2])'
+	$(PYTHON) -m venv .venv-oracle
+	.venv-oracle/bin/pip install --quiet --upgrade pip
+	.venv-oracle/bin/pip install --quiet -r requirements-oracle.txt
+	touch .venv-oracle/installed

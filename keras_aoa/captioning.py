@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.images import decode, prepare, read_image, to_original, window
+from keras_aoa.data.images import (
+    decode,
+    from_original,
+    prepare,
+    read_image,
+    to_original,
+    window,
+)
+from keras_aoa.data.proposals import propose
 from keras_aoa.errors import UserError
 from keras_aoa.evaluation.generate import Generated, Generator
 from keras_aoa.run import Run
@@ -45,7 +53,8 @@ class ImageCaptioner:
 
     Args:
         run: The run's folder.
-        search_settings: `beam`, `max_words`, `length_penalty`, `stride` as in `SearchSettings`.
+        search_settings: `beam`, `max_words`, `length_penalty`, `stride` and `regions` as in
+            `SearchSettings`.
 
     Raises:
         UserError: no run there, nothing trained, files that do not belong together, or a setting
@@ -56,6 +65,7 @@ class ImageCaptioner:
         search_settings = SearchSettings(**search_settings)
         run = Run(run)
         self.settings = run.image_settings
+        self.proposal_view = run.proposal_view
         self.captioner = run.load_captioner()
         self.generator = Generator.of(
             self.captioner, run.vocabulary, run.configuration, search_settings
@@ -72,8 +82,8 @@ class ImageCaptioner:
     def captions(self, image):
         """All hypotheses of the search for an image, best first: a list of `Caption`."""
         pixels = read_pixels(image)
-        seen = window(*pixels.shape[:2], self.settings).numpy()
-        found = self.generator.all_beams(prepare(pixels, self.settings)[None])[0]
+        inputs, seen = self._inputs(pixels)
+        found = self.generator.all_beams(inputs)[0]
         return [
             Caption(
                 generated.caption,
@@ -87,6 +97,18 @@ class ImageCaptioner:
             )
             for generated in found
         ]
+
+    def _inputs(self, pixels):
+        """A batch of one image, and what the network that makes its regions sees of it."""
+        inputs = {"images": prepare(pixels, self.settings)[None]}
+        view = self.proposal_view
+        if view is None:
+            return inputs, window(*pixels.shape[:2], self.settings).numpy()
+        seen = window(*pixels.shape[:2], view.settings).numpy()
+        boxes = propose(pixels, view.search)[: self.generator.settings["regions"]]
+        inputs["region_images"] = prepare(pixels, view.settings)[None]
+        inputs["proposals"] = from_original(boxes, seen)[None]
+        return inputs, seen
 
 
 def read_pixels(image):

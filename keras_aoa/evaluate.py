@@ -9,6 +9,25 @@ from keras_aoa.command_line import parse, run
 from keras_aoa.errors import UserError
 from keras_aoa.search_settings import SearchSettings
 
+COUNTS = ("stride", "regions")
+
+
+def numbers(arguments):
+    """Whole numbers from `1,2,5`."""
+    return tuple(int(part) for part in arguments[0].split(","))
+
+
+Numbers = Annotated[
+    tuple[int, ...] | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT[,INT…]",
+        instance_from_str=numbers,
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: ["None" if value is None else ",".join(map(str, value))],
+    ),
+]
+
 
 @dataclass(frozen=True)
 class Arguments(SearchSettings):
@@ -16,6 +35,12 @@ class Arguments(SearchSettings):
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = ""
     """Folder of a run."""
+    stride: Numbers = None
+    """Steps between regions on the activation map, in cells; several give a table and a curve of
+    scores over the number of regions. None: the run's test_stride."""
+    regions: Numbers = None
+    """Most object proposals looked at, the best; several as for stride. None: the run's
+    test_proposals."""
     split: str = ""
     """Split to caption and score; the run's test split by default."""
     data: str = ""
@@ -78,18 +103,24 @@ def evaluate_run(settings):
     found = Run(settings.run)
     from keras_aoa.evaluation.evaluate import EvaluationSettings, evaluate
 
-    evaluate(
-        found,
-        EvaluationSettings(
-            **settings.changes,
-            split=settings.split,
-            data=settings.data,
-            images=settings.images,
-            tokenizer=settings.tokenizer,
-            pictures=settings.pictures,
-            output=settings.output,
-        ),
+    counts = {name: settings.changes[name] for name in COUNTS if name in settings.changes}
+    several = [name for name, values in counts.items() if len(values) > 1]
+    changes = {**settings.changes, **{name: values[0] for name, values in counts.items()}}
+    wanted = EvaluationSettings(
+        **changes,
+        split=settings.split,
+        data=settings.data,
+        images=settings.images,
+        tokenizer=settings.tokenizer,
+        pictures=settings.pictures,
+        output=settings.output,
     )
+    if not several:
+        evaluate(found, wanted)
+        return
+    from keras_aoa.evaluation.region_counts import compare_region_counts
+
+    compare_region_counts(found, wanted, several[0], counts[several[0]])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ With the data set it is enough to evaluate; alone to resume, caption and export.
 
 import functools
 import pathlib
+import shutil
 
 from keras_aoa.errors import UserError
 from keras_aoa.files import replaced_when_whole, write_text
@@ -39,6 +40,9 @@ class Run:
         folder = configuration.folder
         folder.mkdir(parents=True, exist_ok=True)
         vocabulary.save(folder / "vocabulary.json")
+        if configuration.edge_model:
+            with replaced_when_whole(edge_model_file(configuration)) as aside:
+                shutil.copyfile(configuration.edge_model, aside)
         with replaced_when_whole(folder / "backbone.keras") as aside:
             backbone.save(aside)
         write_text(folder / "config.json", configuration.to_json())
@@ -127,12 +131,53 @@ class Run:
         """How images are brought to the network's input."""
         return image_settings(self.configuration)
 
+    @property
+    def proposal_view(self):
+        """How proposals are found and seen, a `ProposalView`; None for other kinds of regions."""
+        kept = self.folder / edge_model_file(self.configuration).name
+        edge_model = str(kept) if self.configuration.edge_model else ""
+        return proposal_view(self.configuration, self.folder.parent, edge_model)
+
+    def load_images(self, split, examples, cache_gb=0.0):
+        """The readable `Images` of a split, and their proposals where they are the regions."""
+        from keras_aoa.data.image_sets import Images
+
+        return Images(split, examples, self.image_settings, cache_gb, self.proposal_view)
+
+
+def edge_model_file(configuration):
+    """Where a run keeps its own copy of the file that finds its proposals' edges."""
+    suffixes = pathlib.Path(configuration.edge_model).suffixes
+    return configuration.folder / "".join(["edge_model", *suffixes])
+
 
 def image_settings(configuration):
     """How images are brought to the network's input."""
     from keras_aoa.data.images import ImageSettings
 
     return ImageSettings(configuration.image_size, configuration.fit)
+
+
+def proposal_view(configuration, folder, edge_model=None):
+    """How proposals are found and seen: a `ProposalView`; None for other kinds of regions.
+
+    Args:
+        configuration: `Configuration`.
+        folder: Of all runs; proposals are kept in its folder `data`.
+        edge_model: In place of the configuration's.
+    """
+    if configuration.regions != "proposals":
+        return None
+    from keras_aoa.data.image_sets import ProposalView
+    from keras_aoa.data.images import ImageSettings
+    from keras_aoa.data.proposals import ProposalSettings
+
+    edge_model = configuration.edge_model if edge_model is None else edge_model
+    return ProposalView(
+        ImageSettings(configuration.proposals_size, configuration.proposals_fit),
+        ProposalSettings(edge_model=edge_model),
+        pathlib.Path(folder) / "data",
+    )
 
 
 def scored_split(configuration, data):

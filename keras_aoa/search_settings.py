@@ -21,15 +21,18 @@ class SearchSettings:
     """Captions are ranked by log-probability over length to this power. None: the run's own."""
     stride: int | None = None
     """Steps between regions on the activation map, in cells. None: the run's test_stride."""
+    regions: int | None = None
+    """Most object proposals looked at, the best. None: the run's test_proposals."""
 
     def __post_init__(self):
-        for name in ("beam", "max_words", "stride"):
+        for name in ("beam", "max_words", "stride", "regions"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name}: expected at least 1, received {value}.")
+            for number in value if isinstance(value, tuple) else (value,):
+                if number is not None and number < 1:
+                    raise UserError(f"{name}: expected at least 1, received {number}.")
 
     @property
     def changes(self):
         """The settings that are given, by name."""
-        names = ("beam", "max_words", "length_penalty", "stride")
+        names = ("beam", "max_words", "length_penalty", "stride", "regions")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

@@ -13,7 +13,17 @@ from keras_aoa.training.presets import PRESETS
 def changed_values():
     """A valid value other than the default for every setting."""
     other = {str: "other", int: 9, float: 0.25, bool: None}
-    chosen = {"fit": "stretch", "variant": "word_region", "decay": "cosine"}
+    chosen = {
+        "fit": "stretch",
+        "variant": "word_region",
+        "decay": "cosine",
+        "regions": "transformer",
+        "border": "replicate",
+        "transformer_filter": "own",
+        "proposals_fit": "stretch",
+        "image_size": 99,
+        "proposals_size": 99,
+    }
     for field in dataclasses.fields(Configuration):
         value = chosen.get(field.name, other[type(field.default)])
         yield field.name, (not field.default) if value is None else value
@@ -55,6 +65,11 @@ def changed_values():
         ({"name": ""}, "name: expected a folder's name, received ''."),
         ({"name": "a/b"}, "name: expected a folder's name, received 'a/b'."),
         ({"name": ".."}, "name: expected a folder's name, received '..'."),
+        ({"proposals_size": 9}, "proposals_size: expected from 16 to 4096 pixels, received 9."),
+        ({"train_proposals": 0}, "train_proposals: expected at least 1"),
+        ({"test_proposals": 2001}, "test_proposals: expected at most 2000, received 2001."),
+        ({"anchor_scale": 0.0}, "anchor_scale: expected more than 0, received 0.0."),
+        ({"regions": "proposals", "crop": 0.5}, "crop: regions 'proposals' need whole images"),
         ({"variant": "conditional", "tied": False}, "tied: variant 'conditional' needs tied"),
     ],
 )
@@ -76,7 +91,7 @@ def test_the_ends_of_ranges_are_allowed():
 
 
 def test_every_setting_comes_back_from_a_runs_file(tmp_path):
-    changed = Configuration(**{**dict(changed_values()), "image_size": 99})
+    changed = Configuration(**dict(changed_values()))
     assert set(changed.differences(Configuration())) == {
         field.name for field in dataclasses.fields(Configuration)
     } - {"name", "output"}
@@ -125,7 +140,7 @@ def test_a_missing_file_is_told(tmp_path):
         Configuration.read(tmp_path / "config.json")
 
 
-@pytest.mark.parametrize("name", ["variant", "fit", "decay"])
+@pytest.mark.parametrize("name", ["variant", "fit", "decay", "regions", "border"])
 def test_a_value_that_is_none_of_the_choices_is_refused(name, tmp_path):
     settings = json.dumps({"format_version": 1, name: "fancy"})
     (tmp_path / "config.json").write_text(settings)
@@ -146,7 +161,7 @@ def test_folder_and_epochs():
 
 
 def test_presets_are_those_of_the_documentation_under_their_own_names():
-    assert set(PRESETS) == {"scenes", "scenes-full", "flickr8k", "flickr30k", "coco"}
+    assert set(PRESETS) == {"scenes", "scenes-full", "study", "flickr8k", "flickr30k", "coco"}
     for name, configuration in PRESETS.items():
         assert configuration.name == name
         assert dataclasses.replace(configuration) == configuration

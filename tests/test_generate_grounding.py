@@ -69,11 +69,29 @@ def test_a_configuration_sets_the_search_and_changes_replace_its_settings(captio
     Generator.of(captioner, VOCABULARY, configuration)
     search_settings = SearchSettings(beam=1, max_words=9, length_penalty=0.0)
     Generator.of(captioner, VOCABULARY, configuration, search_settings)
-    settings = {"beam": 4, "max_words": 7, "length_penalty": 0.5, "stride": 3}
+    settings = {
+        "beam": 4,
+        "max_words": 7,
+        "length_penalty": 0.5,
+        "stride": 3,
+        "regions": configuration.test_proposals,
+    }
     assert made == [
         ((captioner, VOCABULARY), settings),
         ((captioner, VOCABULARY), {**settings, "beam": 1, "max_words": 9, "length_penalty": 0.0}),
     ]
+
+
+def test_a_change_that_means_nothing_for_the_kind_of_regions_is_refused(captioner):
+    for kind, wrong, right in (
+        ("grid", "regions", "stride"),
+        ("transformer", "regions", "stride"),
+        ("proposals", "stride", "regions"),
+    ):
+        with pytest.raises(UserError, match=f"{wrong}: means nothing .*'{kind}'.* set {right}"):
+            Generator.of(
+                captioner, VOCABULARY, Configuration(regions=kind), SearchSettings(**{wrong: 5})
+            )
 
 
 @pytest.mark.parametrize(

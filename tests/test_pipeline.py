@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from keras_aoa.data.examples import Example
+from keras_aoa.data.image_sets import Images, image_batches
 from keras_aoa.data.images import ImageSettings, prepare, read_image
-from keras_aoa.data.pipeline import CaptionBatches, Images, image_batches
+from keras_aoa.data.pipeline import CaptionBatches
 from keras_aoa.data.vocabulary import OOV, PAD, START, STOP, Vocabulary
 from keras_aoa.errors import UserError
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from keras_aoa.data.examples import Example
+from keras_aoa.data.image_sets import Images
 from keras_aoa.data.images import ImageSettings
-from keras_aoa.data.pipeline import CaptionBatches, Images
+from keras_aoa.data.pipeline import CaptionBatches
 from keras_aoa.data.vocabulary import Vocabulary
 
 SIZE, COUNT = 64, 24

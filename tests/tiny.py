@@ -9,8 +9,8 @@ import numpy as np
 from keras import layers
 
 from keras_aoa.layers import GridRegions
-from keras_aoa.models.backbones import ImagePreprocessing
 from keras_aoa.models.captioner import Captioner, make_cell
+from keras_aoa.models.scenes_network import ImagePreprocessing
 
 WORDS, EMBEDDING, UNITS, FEATURES, VECTOR, SIDE, REGIONS = 8, 6, 7, 5, 3, 16, 4
 VARIANTS = ("baseline", "word_region", "word_region_state", "conditional", "full")

@@ -7,13 +7,16 @@ import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import tensorflow as tf
 
 from keras_aoa.data import image_headers
 from keras_aoa.errors import UserError
 
-Fit = Literal["crop", "stretch"]
+Fit = Literal["crop", "stretch", "pad"]
 SMALLEST, LARGEST = 16, 4096
+LONG_SIDE = 1.5  # of a padded input, for a short side of 1: the authors' code cuts there too
+PADDING = (124, 117, 104)  # ImageNet's mean, RGB
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,10 @@ class ImageSettings:
     Args:
         size: Height and width of the input, pixels.
         fit: `crop` keeps the shape of things and sees the central square, its side the image's
-            short side, as the paper does; `stretch` sees the whole image.
+            short side, as the paper does; `stretch` sees the whole image; `pad` sees the whole
+            and keeps the shape of things: the short side becomes `size`, or less where the long
+            one would be more than 1.5 times that, and the rest of a square of 1.5 times `size`
+            is filled up, as the paper does for object proposals.
 
     Raises:
         UserError: A value out of range.
@@ -43,6 +49,11 @@ class ImageSettings:
                 f"image fit: expected {' or '.join(map(repr, get_args(Fit)))}, "
                 f"received {self.fit!r}; the paper's is 'crop'."
             )
+
+    @property
+    def side(self):
+        """Height and width of the network's input, pixels."""
+        return round(LONG_SIDE * self.size) if self.fit == "pad" else self.size
 
 
 def decode(image_bytes):
@@ -109,7 +120,7 @@ def _turn(image, orientation):
 
 
 def prepare(image, settings):
-    """The network's input, `(size, size, 3)` RGB in 0..255, float32, of `image (height, width, 3)`.
+    """The network's input, `(side, side, 3)` RGB in 0..255, float32, of `image (height, width, 3)`.
 
     Values are whole numbers, so that what is cached as uint8 equals what is served. The centre is
     cut out before it is scaled (bilinear, antialiased): no shape of image takes more memory than
@@ -119,17 +130,36 @@ def prepare(image, settings):
         top, left, side = _central_square(tf.shape(image)[0], tf.shape(image)[1])
         image = image[top : top + side, left : left + side]
     size = (settings.size, settings.size)
+    if settings.fit == "pad":
+        size = _scaled(tf.shape(image)[:2], settings)
     image = tf.round(tf.image.resize(image, size, method="bilinear", antialias=True))
-    return tf.ensure_shape(image, (*size, 3))
+    if settings.fit == "pad":
+        empty = settings.side - size
+        image = tf.pad(image - PADDING, [[0, empty[0]], [0, empty[1]], [0, 0]]) + PADDING
+    return tf.ensure_shape(image, (settings.side, settings.side, 3))
 
 
 def window(height, width, settings):
-    """What the network sees of an image: `(4,)` float32, x0, y0, x1, y1 in 0..1 of the original."""
+    """What the network's input is of an image: `(4,)` float32, x0, y0, x1, y1, original 0..1.
+
+    A padded input reaches beyond 1.
+    """
     if settings.fit == "stretch":
         return tf.constant([0.0, 0.0, 1.0, 1.0])
+    if settings.fit == "pad":
+        scaled = tf.cast(_scaled(tf.stack([height, width]), settings), tf.float32)
+        return tf.concat([[0.0, 0.0], settings.side / scaled[::-1]], 0)
     top, left, side = _central_square(height, width)
     corners = tf.cast(tf.stack([left, top, left + side, top + side]), tf.float32)
     return corners / tf.cast(tf.stack([width, height, width, height]), tf.float32)
+
+
+def _scaled(size, settings):
+    """Height and width, int32, of an image of `size` (height, width) before it is padded."""
+    short, long = tf.reduce_min(size), tf.reduce_max(size)
+    scale = tf.minimum(settings.size / short, settings.side / long)
+    scaled = tf.cast(tf.round(scale * tf.cast(size, scale.dtype)), tf.int32)
+    return tf.clip_by_value(scaled, 1, settings.side)
 
 
 def _central_square(height, width):
@@ -145,3 +175,9 @@ def to_original(corners, window):
         window: As of `window`, `(4,)`, or any shape `(..., 4)` that broadcasts against `corners`.
     """
     return window[..., :2] + corners * (window[..., 2:] - window[..., :2])
+
+
+def from_original(boxes, window):
+    """Maps boxes `(r, 4)`, x0, y0, x1, y1, from 0..1 of the upright original to a window's 0..1."""
+    start, extent = np.tile(window[:2], 2), np.tile(window[2:] - window[:2], 2)
+    return ((boxes - start) / extent).astype(np.float32)

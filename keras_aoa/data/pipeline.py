@@ -4,157 +4,21 @@ Every random choice depends on seed, epoch and the example's place alone, and al
 before the first batch. So a run that resumes goes on exactly, and memory changes only the speed.
 """
 
-import functools
-import logging
-import os
 import re
 
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.images import decode, prepare, to_original, window
+from keras_aoa.data.image_sets import VIEWS, as_floats, padded
+from keras_aoa.data.images import to_original
 from keras_aoa.data.tokenizer import tokenize
 from keras_aoa.data.vocabulary import PAD
 from keras_aoa.errors import UserError
-from keras_aoa.progress import progress_bar
 
 _SIDE = re.compile(
     r"\b(?:left|right)(?:y|ies|most|wards?|side|hand(?:ed|er|ers)?)?\b|clockwise|southpaw"
 )
-_READ_TOGETHER = 32  # images
-_NAMED = 5  # files named in a message
 _STRETCH = 0.15  # most of the logarithm of a crop's width over height, halved
-
-log = logging.getLogger(__name__)
-
-
-class Images:
-    """The readable images of a split, as the network takes them.
-
-    Each file is decoded once here: to keep it, or, where all together take more than `cache_gb`,
-    only to know whether it can be read. Make it outside of a `tf.distribute` scope, which would
-    copy the pixels to every device.
-
-    Args:
-        name: The split, for messages.
-        examples: Sequence of `Example`.
-        settings: `ImageSettings`.
-        cache_gb: Most memory for pixels, GB, size * size * 3 bytes an image; 0 keeps none.
-
-    Attributes:
-        examples: As given.
-        readable: Places in `examples` of the images that can be read, `(count,)`.
-        skipped: Paths of the others.
-        windows: What the network sees of each, `(n, 4)` float32, as of `images.window`.
-
-    Raises:
-        UserError: No examples, files missing, or not one image readable.
-    """
-
-    def __init__(self, name, examples, settings, cache_gb=4.0):
-        if tf.distribute.has_strategy():
-            raise ValueError("Images: make it outside of the strategy's scope.")
-        self.name = name
-        self.examples = tuple(examples)
-        self._size = settings.size
-        self._read = _reader(settings)
-        self._paths = np.array([example.path for example in self.examples], dtype=object)
-        self.windows = np.zeros((len(self.examples), 4), np.float32)
-        self._require_files()
-        self._read_all(cache_gb)
-
-    def _require_files(self):
-        if not self.examples:
-            raise UserError(f"{self.name}: expected images, received none; check the data's path.")
-        missing = [path for path in self._paths if not os.path.isfile(path)]
-        if missing:
-            raise UserError(
-                f"{self.name}: {len(missing)} of {len(self.examples)} images are missing: "
-                f"{_some(missing)}; add the files or remove their captions."
-            )
-
-    def _read_all(self, cache_gb):
-        count = len(self.examples)
-        shape = (count, self._size, self._size, 3)
-        gigabytes = np.prod(shape) / 1e9
-        keep = gigabytes <= cache_gb
-        if keep:
-            log.info("%s: %d images take %.2f GB of memory.", self.name, count, gigabytes)
-        elif cache_gb:
-            log.warning(
-                "%s: %d images take %.2f GB, more than the %.2f GB of cache_gb; they are decoded "
-                "anew every epoch.",
-                *(self.name, count, gigabytes, cache_gb),
-            )
-        # A variable can be filled in place: a tensor would take the memory twice.
-        with tf.device("CPU:0"):
-            self._pixels = tf.Variable(tf.zeros(shape, tf.uint8), trainable=False) if keep else None
-        readable = np.zeros(count, bool)
-        batches = (
-            tf.data.Dataset.from_tensor_slices((np.arange(count), self._paths.astype(str)))
-            .map(lambda place, path: (place, *self._read(path)), tf.data.AUTOTUNE)
-            .ignore_errors()
-            .batch(_READ_TOGETHER)
-            .prefetch(tf.data.AUTOTUNE)
-        )
-        purpose = f"{self.name}: reading {gigabytes:.2f} GB" if keep else f"{self.name}: checking"
-        with progress_bar(total=count, desc=purpose, unit="image", delay=3) as progress:
-            for places, pixels, windows in batches:
-                readable[places] = True
-                self.windows[places] = windows
-                if keep:
-                    self._pixels.scatter_update(tf.IndexedSlices(pixels, places))
-                progress.update(len(places))
-        self.readable = np.flatnonzero(readable)
-        self.skipped = list(self._paths[~readable])
-        if not len(self.readable):
-            raise UserError(
-                f"{self.name}: not one of {count} files is a readable image: "
-                f"{_some(self.skipped)}; JPEG, PNG, GIF, BMP and WebP can be read."
-            )
-        if self.skipped:
-            log.warning(
-                "%s: %d of %d images cannot be read and are left out: %s",
-                *(self.name, len(self.skipped), count, _some(self.skipped)),
-            )
-
-    def dataset(self, columns):
-        """One element for each of `columns["index"]`, places in `examples`.
-
-        It holds its row of every column, `images` `(size, size, 3)` uint8 and `window` `(4,)`.
-        """
-        places = columns["index"]
-        columns = columns | {"window": self.windows[places]}
-        if self._pixels is not None:
-            return tf.data.Dataset.from_tensor_slices(columns).map(
-                lambda row: row | {"images": tf.gather(self._pixels, row["index"])}
-            )
-        columns["images"] = self._paths[places].astype(str)
-        return tf.data.Dataset.from_tensor_slices(columns).map(
-            lambda row: row | {"images": self._read(row["images"])[0]}, tf.data.AUTOTUNE
-        )
-
-
-@functools.cache
-def _reader(settings):
-    # Traced once for all splits and epochs: that takes as long as reading hundreds of images.
-    @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
-    def read(path):
-        image = decode(tf.io.read_file(path))
-        height, width = tf.unstack(tf.shape(image)[:2])
-        return tf.cast(prepare(image, settings), tf.uint8), window(height, width, settings)
-
-    return read
-
-
-def image_batches(images, batch_size):
-    """Readable images in their order: `images`, `window` and `index` as of `CaptionBatches`."""
-    return (
-        images.dataset({"index": images.readable.astype(np.int32)})
-        .batch(batch_size)
-        .map(_as_floats)
-        .prefetch(2)
-    )
 
 
 class CaptionBatches:
@@ -168,6 +32,10 @@ class CaptionBatches:
         index: `(n,)` int32, places in `images.examples`.
         window: `(n, 4)` float32, as of `images.window`, of the part that was cut out.
         flipped: `(n,)` boolean; such an image is mirrored, and x of its boxes is 1 - x.
+    and where object proposals are the regions:
+        region_images: `(n, side, side, 3)` float32, what the network sees that pools them.
+        proposals: `(n, regions, 4)` float32, x0, y0, x1, y1 in 0..1 of that input, other ones
+            each epoch; boxes without area where an image has fewer.
     n is `batch_size`, or fewer in the last batch.
 
     Args:
@@ -180,6 +48,7 @@ class CaptionBatches:
         crop: Cut a random part out of each image, of at least this share of its area, and scale
             it to the whole; 1 leaves images whole.
         seed: Of order, choice and mirroring; 0 or more.
+        regions: Most object proposals of an image, a random choice.
 
     Raises:
         UserError: No image has a caption.
@@ -195,8 +64,14 @@ class CaptionBatches:
         flip=False,
         crop=1.0,
         seed=0,
+        regions=50,
     ):
+        if crop < 1 and images.has_proposals:
+            raise UserError(
+                f"crop: object proposals need whole images, received {crop}; set it to 1."
+            )
         self._images, self._batch_size, self._seed = images, batch_size, seed
+        self._regions = regions
         self._crop = crop
         self._captions_per_image = captions_per_image
         tokens = [
@@ -228,14 +103,29 @@ class CaptionBatches:
         images = self._images.dataset(
             {"index": places, "captions": captions[places], "flipped": flipped[places]}
             | ({} if self._crop == 1 else {"crop": crops[places]})
+            | self._proposals(number, places, flipped)
         )
         if self._crop < 1:
             images = images.map(_cut_out)
-        return images.map(_mirror).batch(self._batch_size).map(_as_floats).prefetch(2)
+        return images.map(_mirror).batch(self._batch_size).map(as_floats).prefetch(2)
 
     def names(self, index):
         """Paths of the images of a batch, by its `index`."""
         return [self._images.examples[place].path for place in index]
+
+    def _proposals(self, number, places, flipped):
+        """Columns of the proposals shown in an epoch."""
+        if not self._images.has_proposals:
+            return {}
+        boxes = []
+        for place in places:
+            # Each image's own stream: the choice does not depend on the batches skipped.
+            random = np.random.default_rng((self._seed, number, place))
+            shown = self._images.proposals(
+                place, lambda count, random=random: random.permutation(count)[: self._regions]
+            )
+            boxes.append(mirrored(shown) if flipped[place] else shown)
+        return {"proposals": padded(boxes)}
 
     def _choices(self, number):
         """Order of the places; captions, mirroring and crop of every place."""
@@ -273,19 +163,17 @@ def _cut_out(row):
 
 def _mirror(row):
     # One image at a time: `tf.reverse` of a batch takes ten times as long.
-    images = row["images"]
-    return row | {
-        "images": tf.cond(row["flipped"], lambda: tf.reverse(images, [1]), lambda: images)
-    }
+    def mirror(pixels):
+        return tf.cond(row["flipped"], lambda: tf.reverse(pixels, [1]), lambda: pixels)
+
+    return row | {name: mirror(row[name]) for name in VIEWS if name in row}
 
 
-def _as_floats(batch):
-    return batch | {"images": tf.cast(batch["images"], tf.float32)}
+def mirrored(boxes):
+    """Boxes `(r, 4)`, x0, y0, x1, y1 in 0..1, of the mirrored image."""
+    x0, y0, x1, y1 = boxes.T
+    return np.stack([1 - x1, y0, 1 - x0, y1], axis=1)
 
 
 def _tells_sides(words):
     return _SIDE.search(" ".join(words)) is not None
-
-
-def _some(paths):
-    return ", ".join(paths[:_NAMED]) + (", …" if len(paths) > _NAMED else "")

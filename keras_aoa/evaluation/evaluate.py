@@ -4,8 +4,8 @@ import json
 import pathlib
 from dataclasses import asdict, dataclass
 
+from keras_aoa.data.image_sets import image_batches
 from keras_aoa.data.images import read_image, to_original
-from keras_aoa.data.pipeline import Images, image_batches
 from keras_aoa.errors import UserError
 from keras_aoa.evaluation.generate import Generator, generate
 from keras_aoa.evaluation.grounding import ground
@@ -55,34 +55,12 @@ def evaluate(run, settings, data=None, history=()):
     Raises:
         UserError: no such split, nothing trained, unreadable data.
     """
-    data = data or run.load_data(settings.data, settings.images)
-    scored, note = scored_split(run.configuration, data)
-    split = settings.split or scored
-    if note and split == scored:
-        print(note)
-    examples = data.splits.get(split)
-    if not examples:
-        raise UserError(
-            f"evaluate: expected a split of {data.name}, received {split!r}; "
-            f"there are {', '.join(data.splits)}."
-        )
-    uncaptioned = [str(example.image_id) for example in examples if not example.captions]
-    if uncaptioned:
-        raise UserError(
-            f"evaluate: {len(uncaptioned)} of {len(examples)} images of {split} have no "
-            f"caption to score against: {', '.join(uncaptioned[:3])}; add some, or caption "
-            "them with python -m keras_aoa.caption."
-        )
+    split, examples = open_split(run, settings, data)
     captioner = run.load_captioner()
     generator = Generator.of(captioner, run.vocabulary, run.configuration, settings)
-    images = Images(split, examples, run.image_settings, cache_gb=0)
-    found = generate(
-        generator, image_batches(images, BATCH), len(images.readable), "captions", True
-    )
-    found = dict(sorted(found.items()))
-    ids = {index: examples[index].image_id for index in found}
-    captions = {ids[index]: generated.caption for index, generated in found.items()}
-    references = {ids[index]: examples[index].captions for index in found}
+    images = run.load_images(split, examples)
+    found = caption_split(generator, images, "captions")
+    references, captions = references_of(found, examples)
     folder = output_folder(run, settings)
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder / f"captions_{split}.json", captions)
@@ -101,6 +79,52 @@ def evaluate(run, settings, data=None, history=()):
     draw(folder / PICTURES, found, images, settings.pictures, history)
     report(folder, split, scores, content)
     return content
+
+
+def open_split(run, settings, data=None):
+    """The split to score, and its examples, all with captions.
+
+    Args:
+        run: `Run`.
+        settings: `EvaluationSettings`.
+        data: The data set, if it is read already.
+
+    Raises:
+        UserError: no such split, or images without captions.
+    """
+    data = data or run.load_data(settings.data, settings.images)
+    scored, note = scored_split(run.configuration, data)
+    split = settings.split or scored
+    if note and split == scored:
+        print(note)
+    examples = data.splits.get(split)
+    if not examples:
+        raise UserError(
+            f"evaluate: expected a split of {data.name}, received {split!r}; "
+            f"there are {', '.join(data.splits)}."
+        )
+    uncaptioned = [str(example.image_id) for example in examples if not example.captions]
+    if uncaptioned:
+        raise UserError(
+            f"evaluate: {len(uncaptioned)} of {len(examples)} images of {split} have no "
+            f"caption to score against: {', '.join(uncaptioned[:3])}; add some, or caption "
+            "them with python -m keras_aoa.caption."
+        )
+    return split, examples
+
+
+def caption_split(generator, images, progress):
+    """Captions of all readable images with attention, by place: `{index: Generated}`."""
+    batches = image_batches(images, BATCH, generator.settings.get("regions"))
+    found = generate(generator, batches, len(images.readable), progress, with_attention=True)
+    return dict(sorted(found.items()))
+
+
+def references_of(found, examples):
+    """References and captions of captioned images, by image id."""
+    ids = {index: examples[index].image_id for index in found}
+    references = {ids[index]: examples[index].captions for index in found}
+    return references, {ids[index]: generated.caption for index, generated in found.items()}
 
 
 def output_folder(run, settings):

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_aoa.data.vocabulary import PAD, STOP
+from keras_aoa.errors import UserError
 from keras_aoa.models.search import search
 from keras_aoa.progress import progress_bar
 
@@ -36,48 +37,73 @@ class Generator:
         vocabulary: `Vocabulary`.
         beam, max_words, length_penalty: As in `models.search.search`.
         stride: Steps between regions on the activation map.
+        regions: Most object proposals of an image; for whoever prepares the images.
 
     Attributes:
-        settings: The last four, by name.
+        settings: How it searches, by name; `stride` or `regions`, whichever counts.
     """
 
-    def __init__(self, captioner, vocabulary, beam, max_words, length_penalty, stride):
+    def __init__(
+        self, captioner, vocabulary, beam, max_words, length_penalty, stride=None, regions=None
+    ):
         self.vocabulary = vocabulary
-        self.settings = {
-            "beam": beam,
-            "max_words": max_words,
-            "length_penalty": length_penalty,
-            "stride": stride,
-        }
+        self.settings = {"beam": beam, "max_words": max_words, "length_penalty": length_penalty}
+        pixels = tf.TensorSpec((None, None, None, 3), tf.float32)
+        signature = {"images": pixels}
+        if captioner.region_backbone is None:
+            self.settings["stride"] = stride
+        else:
+            self.settings["regions"] = regions
+            signature["region_images"] = pixels
+            signature["proposals"] = tf.TensorSpec((None, None, 4), tf.float32)
+        self._inputs = tuple(signature)
 
-        def run(images):
-            sight = captioner.look(images, stride=stride)
+        def run(inputs):
+            sight = captioner.look(inputs, stride=stride)
             found = search(captioner, sight, beam, max_words, length_penalty)
             return found, sight.boxes, sight.mask
 
-        signature = tf.TensorSpec((None, None, None, 3), tf.float32)
         self._run = tf.function(run, input_signature=[signature], autograph=False)
 
     @classmethod
     def of(cls, captioner, vocabulary, configuration, search_settings=None):
-        """The search that a `Configuration` asks for, changed by `SearchSettings`."""
+        """The search that a `Configuration` asks for, changed by `SearchSettings`.
+
+        Raises:
+            UserError: a change that means nothing for the configuration's kind of regions.
+        """
         names = ("beam", "max_words", "length_penalty")
         settings = {name: getattr(configuration, name) for name in names}
         settings["stride"] = configuration.test_stride
+        settings["regions"] = configuration.test_proposals
         changes = search_settings.changes if search_settings else {}
+        kind = configuration.regions
+        wrong, right = ("stride", "regions") if kind == "proposals" else ("regions", "stride")
+        if wrong in changes:
+            raise UserError(
+                f"{wrong}: means nothing for regions {kind!r}, received {changes[wrong]}; "
+                f"set {right} instead."
+            )
         return cls(captioner, vocabulary, **{**settings, **changes})
 
-    def __call__(self, images, with_attention=False):
-        """The best caption of each image, `(n, rows, columns, 3)`: a list of `Generated`."""
-        return [beams[0] for beams in self._search(images, 1, with_attention)]
+    def __call__(self, inputs, with_attention=False):
+        """The best caption of each image: a list of `Generated`.
 
-    def all_beams(self, images):
+        Args:
+            inputs: A batch as of `image_batches`, or images alone, `(n, rows, columns, 3)`.
+            with_attention: Whether to keep attention and boxes.
+        """
+        return [beams[0] for beams in self._search(inputs, 1, with_attention)]
+
+    def all_beams(self, inputs):
         """All hypotheses of each image, best first: a list of lists of `Generated`."""
-        return self._search(images, None, with_attention=True)
+        return self._search(inputs, None, with_attention=True)
 
-    def _search(self, images, count, with_attention):
+    def _search(self, inputs, count, with_attention):
         """The best `count` hypotheses of each image, all if None."""
-        found, boxes, mask = self._run(images)
+        if not isinstance(inputs, dict):
+            inputs = {"images": inputs}
+        found, boxes, mask = self._run({name: inputs[name] for name in self._inputs})
         ids, log_probs = found.ids.numpy()[:, :count], found.log_probs.numpy()
         sight = [None] * 3
         if with_attention:
@@ -119,7 +145,7 @@ def generate(generator, batches, total, progress="", with_attention=False):
     with progress_bar(total=total, desc=progress, unit="image", disable=not progress) as bar:
         for batch in batches:
             for index, generated in zip(
-                batch["index"].numpy(), generator(batch["images"], with_attention), strict=True
+                batch["index"].numpy(), generator(batch, with_attention), strict=True
             ):
                 found[int(index)] = generated
             bar.update(len(batch["index"]))

@@ -1,11 +1,11 @@
 """Do captions name what is in the picture, and look at it while they name it?"""
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_aoa.data.grounding import matching_objects, named_phrases, naming_words
+from keras_aoa.evaluation.heat import SMALLEST, signed_areas, signed_coverage
 
 
 @dataclass(frozen=True)
@@ -62,24 +62,22 @@ def ground(captions, examples, to_original):
 
 
 def share_inside(regions, boxes):
-    """Share of each upright region `(r, 4, 2)` covered by boxes `(x0, y0, x1, y1)`: `(r,)`.
+    """Share of each region `(r, 4, 2)` covered by boxes `(x0, y0, x1, y1)`: `(r,)`.
 
-    A region's mass is spread evenly over it. Several boxes (objects that fit the same words)
-    count as their union, by the grid of all their edges.
+    A region's mass is spread evenly over it; one without area has no share. Several boxes
+    (objects that fit the same words) count as their union, by the grid of all their edges.
     """
-    x0, y0 = regions[:, 0, 0], regions[:, 0, 1]
-    x1, y1 = regions[:, 2, 0], regions[:, 2, 1]
     xs = np.unique([edge for box in boxes for edge in (box[0], box[2])])
     ys = np.unique([edge for box in boxes for edge in (box[1], box[3])])
-    covered = np.zeros(len(regions))
-    for left, right in itertools.pairwise(xs):
-        for top, bottom in itertools.pairwise(ys):
-            x, y = (left + right) / 2, (top + bottom) / 2
-            if any(box[0] < x < box[2] and box[1] < y < box[3] for box in boxes):
-                width = np.clip(np.minimum(x1, right) - np.maximum(x0, left), 0, None)
-                height = np.clip(np.minimum(y1, bottom) - np.maximum(y0, top), 0, None)
-                covered += width * height
-    return covered / ((x1 - x0) * (y1 - y0))
+    x, y = (xs[:-1] + xs[1:]) / 2, ((ys[:-1] + ys[1:]) / 2)[:, None]
+    covered = np.any(
+        [(box[0] < x) & (x < box[2]) & (box[1] < y) & (y < box[3]) for box in boxes], axis=0
+    )
+    regions = np.asarray(regions, np.float64)
+    areas = signed_areas(regions)
+    inside = np.where(covered, signed_coverage(regions, ys, xs), 0).sum(axis=(1, 2))
+    has_area = np.abs(areas) > SMALLEST
+    return np.where(has_area, inside / np.where(has_area, areas, 1), 0.0)
 
 
 def mean(numbers):

@@ -21,40 +21,46 @@ def heat_map(weights, corners, height, width):
     weights = np.asarray(weights, np.float64)
     corners = np.asarray(corners, np.float64) * (width, height)
     heat = np.zeros((*weights.shape[:-1], height, width))
-    for region, area in enumerate(_signed_areas(corners)):
+    for region, area in enumerate(signed_areas(corners)):
         if abs(area) < SMALLEST:
             continue
         points = corners[region]
         left, top = np.clip(np.floor(points.min(axis=0)), 0, (width, height)).astype(int)
         right, bottom = np.clip(np.ceil(points.max(axis=0)), 0, (width, height)).astype(int)
-        share = _signed_coverage(points - (left, top), bottom - top, right - left) / area
+        rows, columns = np.arange(top, bottom + 1), np.arange(left, right + 1)
+        share = signed_coverage(points, rows, columns) / area
         heat[..., top:bottom, left:right] += weights[..., region, None, None] * share
     return heat
 
 
-def _signed_areas(corners):
-    """Shoelace formula, `(r,)`: positive if clockwise with y pointing down."""
+def signed_areas(corners):
+    """Shoelace formula for polygons `(…, 4, 2)`: `(…,)`, positive if clockwise, y downwards."""
     x, y = corners[..., 0], corners[..., 1]
-    next_x, next_y = np.roll(x, -1, axis=1), np.roll(y, -1, axis=1)
-    return (x * next_y - next_x * y).sum(axis=1) / 2
+    next_x, next_y = np.roll(x, -1, axis=-1), np.roll(y, -1, axis=-1)
+    return (x * next_y - next_x * y).sum(axis=-1) / 2
 
 
-def _signed_coverage(points, rows, columns):
-    """Area of each pixel inside a polygon `(4, 2)`, with the sign of the polygon's area.
+def signed_coverage(points, ys, xs):
+    """Area of polygons inside each cell of a grid, with the sign of the polygon's own area.
 
-    Within a row of pixels an edge runs from x = `near` to `far` while it rises by `rise`. What
+    Within a row of cells an edge runs from x = `near` to `far` while it rises by `rise`. What
     lies left of X and right of the edge is `rise` times the mean of max(X - x, 0), a quadratic
     between the two ends; over the polygon's edges these areas add up to what lies inside.
+
+    Args:
+        points: Corners of polygons, `(…, 4, 2)`.
+        ys, xs: Borders of the grid's rows and columns, ascending.
+
+    Returns:
+        `(…, len(ys) - 1, len(xs) - 1)`.
     """
-    x, y = points[:, 0, None], points[:, 1, None]
-    next_x, next_y = np.roll(x, -1, axis=0), np.roll(y, -1, axis=0)
-    row = np.arange(rows)
-    first, last = np.clip(y, row, row + 1), np.clip(next_y, row, row + 1)
+    x, y = points[..., 0, None], points[..., 1, None]
+    next_x, next_y = np.roll(x, -1, axis=-2), np.roll(y, -1, axis=-2)
+    first, last = np.clip(y, ys[:-1], ys[1:]), np.clip(next_y, ys[:-1], ys[1:])
     level = np.abs(next_y - y) < SMALLEST
     slope = np.where(level, 0, next_x - x) / np.where(level, 1, next_y - y)
     ends = np.stack([x + (first - y) * slope, x + (last - y) * slope])
     near, far = ends.min(axis=0)[..., None], ends.max(axis=0)[..., None]
-    bounds = np.arange(columns + 1)
-    within = np.clip(bounds - near, 0, far - near) ** 2 / (2 * np.maximum(far - near, SMALLEST))
-    right_of_edge = (first - last)[..., None] * (within + np.maximum(bounds - far, 0))
-    return np.diff(right_of_edge.sum(axis=0), axis=1)
+    within = np.clip(xs - near, 0, far - near) ** 2 / (2 * np.maximum(far - near, SMALLEST))
+    right_of_edge = (first - last)[..., None] * (within + np.maximum(xs - far, 0))
+    return np.diff(right_of_edge.sum(axis=-3), axis=-1)

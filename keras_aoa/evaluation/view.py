@@ -28,8 +28,11 @@ class View:
     def __init__(self, image, window, scale):
         small = resize(image, scale)
         self.height, self.width = small.shape[:2]
+        # A padded input reaches beyond the image.
+        within = np.clip(window, 0, 1)
         self.window = window_pixels(window, small)
-        self._seen = seen_pixels(window, small)
+        self._window, self._within = np.asarray(window), within
+        self._seen = seen_pixels(within, small)
         grey = small.mean(axis=2, keepdims=True)
         self.photograph = (PALE * grey + (1 - PALE) * 255).astype(np.uint8).repeat(3, axis=2)
         self.photograph[self._seen] = small[self._seen]
@@ -48,6 +51,10 @@ class View:
         """
         import cv2
 
+        from keras_aoa.data.images import to_original
+
+        start, end = self._within[:2], self._within[2:]
+        boxes = (to_original(np.asarray(boxes), self._window) - start) / (end - start)
         lamp_lit = (1 - GLOW) * self.photograph[self._seen] + GLOW * np.array(LAMP)
         rows, columns = lamp_lit.shape[:2]
         panels = []

@@ -1,7 +1,20 @@
 """Layers for any Keras 3 project, on any of its backends; they import keras alone."""
 
 from keras_aoa.layers.attention import AreaAttention
+from keras_aoa.layers.proposals import ProposalRegions
 from keras_aoa.layers.recurrent import AttentionGRUCell, AttentionRNN
-from keras_aoa.layers.regions import GridRegions, Regions
+from keras_aoa.layers.regions import GridRegions, MeanRegion, Regions
+from keras_aoa.layers.resampling import AffineResampling
+from keras_aoa.layers.transformer import TransformerRegions
 
-__all__ = ["AreaAttention", "AttentionGRUCell", "AttentionRNN", "GridRegions", "Regions"]
+__all__ = [
+    "AffineResampling",
+    "AreaAttention",
+    "AttentionGRUCell",
+    "AttentionRNN",
+    "GridRegions",
+    "MeanRegion",
+    "ProposalRegions",
+    "Regions",
+    "TransformerRegions",
+]

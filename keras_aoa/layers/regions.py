@@ -48,21 +48,17 @@ class GridRegions(keras.layers.Layer):
 
     def __init__(self, stride=1, block=1, **kwargs):
         super().__init__(**kwargs)
-        require_positive("stride", stride)
-        require_positive("block", block)
+        require_positive("GridRegions", "stride", stride)
+        require_positive("GridRegions", "block", block)
         self.stride = stride
         self.block = block
 
     def build(self, activations_shape):
-        if len(activations_shape) != 4:
-            raise ValueError(
-                "GridRegions: `activations` must be (batch, rows, columns, features); received "
-                f"shape {tuple(activations_shape)}."
-            )
+        require_map("GridRegions", activations_shape)
         self.built = True
 
     def call(self, activations, stride=None):
-        stride = self._stride(stride)
+        stride = stride_of(self, stride)
         rows, columns = ops.shape(activations)[1:3]
         kept = activations[:, ::stride, ::stride]
         images, kept_rows, kept_columns, features = ops.shape(kept)
@@ -76,7 +72,7 @@ class GridRegions(keras.layers.Layer):
         )
 
     def compute_output_spec(self, activations, stride=None):
-        stride = self._stride(stride)
+        stride = stride_of(self, stride)
         images, rows, columns, features = activations.shape
         count = None
         if rows is not None and columns is not None:
@@ -87,12 +83,6 @@ class GridRegions(keras.layers.Layer):
             mask=keras.KerasTensor((images, count), dtype="bool"),
         )
 
-    def _stride(self, stride):
-        if stride is None:
-            return self.stride
-        require_positive("stride", stride)
-        return stride
-
     def get_config(self):
         return {
             **super().get_config(),
@@ -101,10 +91,76 @@ class GridRegions(keras.layers.Layer):
         }
 
 
-def require_positive(name, value):
+@keras.saving.register_keras_serializable(package="keras_aoa")
+class MeanRegion(keras.layers.Layer):
+    """One region, the mean of a map: attention with equal weights, to compare others with.
+
+    Args:
+        stride: Takes the mean over cells 0, s, 2s … alone.
+
+    Call arguments:
+        activations: `(n, rows, columns, f)`.
+        stride: In place of the layer's own, for this call.
+
+    Returns:
+        `Regions` of one region; its box is the whole.
+
+    Raises:
+        ValueError: a stride below 1, or a map of another rank.
+    """
+
+    def __init__(self, stride=1, **kwargs):
+        super().__init__(**kwargs)
+        require_positive("MeanRegion", "stride", stride)
+        self.stride = stride
+
+    def build(self, activations_shape):
+        require_map("MeanRegion", activations_shape)
+        self.built = True
+
+    def call(self, activations, stride=None):
+        stride = stride_of(self, stride)
+        features = ops.mean(activations[:, ::stride, ::stride], axis=(1, 2))[:, None]
+        images = ops.shape(features)[0]
+        return Regions(
+            features=features,
+            boxes=ops.broadcast_to(cell_boxes(1, 1)[None], (images, 1, 4, 2)),
+            mask=ops.ones((images, 1), dtype="bool"),
+        )
+
+    def compute_output_spec(self, activations, stride=None):
+        images, features = activations.shape[0], activations.shape[-1]
+        return Regions(
+            features=keras.KerasTensor((images, 1, features), dtype=self.compute_dtype),
+            boxes=keras.KerasTensor((images, 1, 4, 2), dtype="float32"),
+            mask=keras.KerasTensor((images, 1), dtype="bool"),
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "stride": self.stride}
+
+
+def stride_of(layer, stride):
+    """The stride of a call, or the layer's own."""
+    if stride is None:
+        return layer.stride
+    require_positive(type(layer).__name__, "stride", stride)
+    return stride
+
+
+def require_positive(who, name, value):
     """Raise ValueError unless `value` is 1 or more."""
     if value < 1:
-        raise ValueError(f"GridRegions: `{name}` must be at least 1; received {value}.")
+        raise ValueError(f"{who}: `{name}` must be at least 1; received {value}.")
+
+
+def require_map(who, shape):
+    """Raise ValueError unless `shape` has the four axes of an activation map."""
+    if len(shape) != 4:
+        raise ValueError(
+            f"{who}: `activations` must be (batch, rows, columns, features); received shape "
+            f"{tuple(shape)}."
+        )
 
 
 def cell_boxes(rows, columns, stride=1, block=1):

@@ -10,11 +10,14 @@ import pathlib
 from dataclasses import dataclass
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from keras_aoa.errors import UserError
+from keras_aoa.models.backbone_parts import is_block_filter
+from keras_aoa.models.scenes_network import ImagePreprocessing, scenes_backbone
 from keras_aoa.suggestions import closest
 
+PRETRAINED_SCENES = "scenes-pretrained"
 PREPROCESSINGS = ("caffe", "tf", "torch", "unit", "raw")
 
 # Preprocessing that each family of keras.applications was trained with; the others have it inside.
@@ -38,7 +41,8 @@ class BackboneSettings:
     `name` is `scenes` (a small one, trained from scratch), a network of keras.applications such
     as `VGG16`, or the path of a `.keras` file. `preprocessing` is for files alone. An empty
     `map_layer` is the last layer with an activation map (VGG16: conv5_3); an empty
-    `vector_layer` is the mean of the map (VGG16: fc7).
+    `vector_layer` is the mean of the map (VGG16: fc7). `before_map` hands on what the map's
+    layer takes (VGG16: conv5_2) in place of what it gives.
     """
 
     name: str
@@ -47,57 +51,7 @@ class BackboneSettings:
     map_layer: str = ""
     vector_layer: str = ""
     weights: str = "imagenet"
-
-
-@keras.saving.register_keras_serializable(package="keras_aoa")
-class ImagePreprocessing(layers.Layer):
-    """RGB pixels, 0..255, as a network was trained to see them.
-
-    Args:
-        mode: `caffe` (BGR minus the ImageNet mean), `tf` (-1..1), `torch` (0..1, then ImageNet
-            mean and deviation), `unit` (0..1) or `raw` (unchanged).
-    """
-
-    def __init__(self, mode, **kwargs):
-        super().__init__(**kwargs)
-        self.mode = mode
-
-    def call(self, pixels):
-        pixels = ops.convert_to_tensor(pixels)
-        if self.mode == "raw":
-            return pixels
-        if self.mode == "unit":
-            return pixels / 255.0
-        return keras.applications.imagenet_utils.preprocess_input(
-            pixels, data_format="channels_last", mode=self.mode
-        )
-
-    def compute_output_shape(self, pixels_shape):
-        return pixels_shape
-
-    def get_config(self):
-        return {**super().get_config(), "mode": self.mode}
-
-
-@keras.saving.register_keras_serializable(package="keras_aoa")
-class Coordinates(layers.Layer):
-    """Appends to each cell of a map its place, x and y in -1..1.
-
-    Source: Liu et al., "An intriguing failing of convolutional neural networks and the CoordConv
-    solution", NeurIPS 2018, arXiv:1807.03247.
-    """
-
-    def call(self, activations):
-        images, rows, columns = ops.shape(activations)[:3]
-        y, x = ops.meshgrid(self._places(rows), self._places(columns), indexing="ij")
-        places = ops.broadcast_to(ops.stack([x, y], axis=-1), (images, rows, columns, 2))
-        return ops.concatenate([activations, ops.cast(places, activations.dtype)], axis=-1)
-
-    def compute_output_shape(self, activations_shape):
-        return (*activations_shape[:-1], activations_shape[-1] + 2)
-
-    def _places(self, count):
-        return (2 * ops.arange(count, dtype="float32") + 1) / ops.cast(count, "float32") - 1
+    before_map: bool = False
 
 
 def make_backbone(settings):
@@ -107,6 +61,10 @@ def make_backbone(settings):
         UserError: an unknown name, a missing or unfit file, weights that cannot be fetched.
     """
     if settings.name == "scenes":
+        if settings.before_map:
+            raise UserError(
+                "transformer_filter: the map of 'scenes' is no convolution's; set it to 'own'."
+            )
         return scenes_backbone()
     if settings.name.endswith(".keras") or os.sep in settings.name:
         return _from_file(settings)
@@ -124,44 +82,13 @@ def load_backbone(path):
         ) from error
 
 
-def scenes_backbone(channels=(32, 64, 128, 192)):
-    """A small network for drawn scenes, trained from scratch: 96 pixels to 12x12 regions.
-
-    Its last layer is told where it is, since left and right are said of things further apart
-    than a region sees; that is 47 pixels, a big object. Batch normalisation, since with group
-    normalisation no shapes were learnt in four epochs.
-    """
-    pixels = keras.Input((None, None, 3), name="pixels")
-    x = ImagePreprocessing("tf")(pixels)
-    for index, width in enumerate(channels):
-        strides = 2 if index < 3 else 1
-        padding = "same"
-        if index == 2:
-            # Of an even map "same" pads the far sides alone, which would move what a region sees
-            # by 0.5 + 1 + 2 pixels off its cell over three layers; this way it is half a pixel.
-            x, padding = layers.ZeroPadding2D(((1, 0), (1, 0)))(x), "valid"
-        if strides == 1:
-            x = Coordinates()(x)
-        x = layers.Conv2D(
-            width,
-            3,
-            strides=strides,
-            dilation_rate=1 if strides == 2 else 2,
-            padding=padding,
-            use_bias=False,
-            kernel_initializer="he_normal",
-        )(x)
-        x = layers.BatchNormalization(momentum=0.9)(x)
-        x = layers.Activation("relu")(x)
-    vector = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(pixels, {"map": x, "vector": vector}, name="scenes")
-
-
 def is_pretrained(name, weights):
     """Whether the backbone of a name and `weights` setting brings weights to start from.
 
     A `.keras` file counts as pretrained.
     """
+    if name == PRETRAINED_SCENES:
+        return True
     return name != "scenes" and (name.endswith(".keras") or weights.lower() not in ("none", ""))
 
 
@@ -211,7 +138,8 @@ def _from_applications(settings):
             f"backbone: {name} with weights {weights!r} could not be made "
             f"({_first_line(error)}); for a machine without network give a weights file."
         ) from error
-    return _with_outputs(network, _application_mode(name), map_layer, vector_layer)
+    mode = _application_mode(name)
+    return _with_outputs(network, mode, map_layer, vector_layer, settings.before_map)
 
 
 def _application_mode(name):
@@ -244,26 +172,39 @@ def _from_file(settings):
         settings.preprocessing,
         settings.map_layer,
         settings.vector_layer or "mean",
+        settings.before_map,
     )
 
 
-def _with_outputs(network, mode, map_layer, vector_layer):
+def _with_outputs(network, mode, map_layer, vector_layer, before_map):
     """One model from pixels to the named layers of a network, its preprocessing included."""
     if not isinstance(network, keras.Model) or len(getattr(network, "inputs", None) or ()) != 1:
         raise UserError(
             f"backbone: expected a functional or sequential Keras model of one input, received "
             f"{type(network).__name__} {network.name!r}; wrap it in keras.Model(pixels, maps)."
         )
-    outputs = [_output(network, map_layer, 4) if map_layer else _last_map(network)]
-    if vector_layer != "mean":
-        outputs.append(_output(network, vector_layer, 2))
+    made = _output(network, map_layer, 4) if map_layer else _last_map(network)
+    taken = _input_of_convolution(network, made) if before_map else made
+    vector = made if vector_layer == "mean" else _output(network, vector_layer, 2)
     pixels = keras.Input(network.input_shape[1:], name="pixels")
-    features = keras.Model(network.input, outputs, name=network.name)(
+    activations, vector = keras.Model(network.input, [taken, vector], name=network.name)(
         ImagePreprocessing(mode)(pixels)
     )
-    features = features if isinstance(features, list | tuple) else [features]
-    vector = features[1] if len(features) > 1 else layers.GlobalAveragePooling2D()(features[0])
-    return keras.Model(pixels, {"map": features[0], "vector": vector}, name="backbone")
+    if vector_layer == "mean":
+        vector = layers.GlobalAveragePooling2D()(vector)
+    return keras.Model(pixels, {"map": activations, "vector": vector}, name="backbone")
+
+
+def _input_of_convolution(network, made):
+    """What the 3x3 convolution takes that gives the map `made`."""
+    layer = next(layer for layer in network.layers if layer.output is made)
+    if not is_block_filter(layer):
+        raise UserError(
+            f"transformer_filter: the map's layer {layer.name} of {network.name} is no 3x3 "
+            "convolution with a stride of 1; name one as map_layer, or set transformer_filter to "
+            "'own'."
+        )
+    return layer.input
 
 
 def _last_map(network):

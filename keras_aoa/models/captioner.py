@@ -37,7 +37,8 @@ class Captioner(keras.Model):
 
     Args:
         backbone: Model from pixels to `{"map", "vector"}` (see `backbones.py`).
-        regions: Layer from activation maps to `Regions`, with the call argument `stride`.
+        regions: Layer from activation maps to `Regions`, with the call argument `stride`; or with
+            a `region_backbone`, from maps and boxes.
         cell: `AttentionGRUCell`.
         dropout: Rate on input words, on states as the attention sees them and on the image
             vector.
@@ -49,11 +50,14 @@ class Captioner(keras.Model):
         feature_length: Length that each region's features and the image vector are scaled to;
             0 leaves them as the backbone made them, as the paper's equations do.
         seed: Of dropout.
+        region_backbone: A network of its own for the regions' maps, from pixels to a map, where
+            object proposals are the regions.
 
     Call arguments:
         inputs: A dictionary: `images (n, rows, columns, 3)`, RGB 0..255; `captions (n, c, t + 1)`,
-            ids from START on, padded with PAD. In place of images, `features` that the backbone
-            made of them before, `{"map", "vector"}`.
+            ids from START on, padded with PAD; with a `region_backbone` its own
+            `region_images (n, side, side, 3)` and `proposals (n, r, 4)` in 0..1 of these. In
+            place of images, `features` that `see` made of them before.
 
     Returns:
         log p of each caption's next word, `(n, c, t)`; 0 at padding. `fit` minimises its
@@ -71,6 +75,7 @@ class Captioner(keras.Model):
         image_first=False,
         feature_length=0.0,
         seed=0,
+        region_backbone=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -83,6 +88,7 @@ class Captioner(keras.Model):
         self.image_first = image_first
         self.feature_length = feature_length
         self.seed = seed
+        self.region_backbone = region_backbone
         width = cell.attention.embedding_dim if image_first else cell.units
         self.image_projection = keras.layers.Dense(width, use_bias=False, name="image_projection")
         self.seeds = keras.random.SeedGenerator(seed)
@@ -92,24 +98,51 @@ class Captioner(keras.Model):
         """The attention layer, which holds the word embeddings."""
         return self.cell.attention
 
+    @property
+    def backbone_trainable_variables(self):
+        """Weights of the networks that see images."""
+        own = self.backbone.trainable_variables
+        return own + (self.region_backbone.trainable_variables if self.region_backbone else [])
+
     def build(self, inputs_shape=None):
         if self.built:
             return
         vector_shape = self.backbone.output["vector"].shape
         self.image_projection.build(vector_shape)
+        if not self.regions.built and self.region_backbone is None:
+            self.regions.build(self.backbone.output["map"].shape)
         if not self.cell.built:  # it is, when the captioner is loaded from a file
             self.cell.build((None, self.attention.embedding_dim))
         self.built = True
 
-    def look(self, images, training=False, stride=None):
-        """See images: their regions, and the state before the first word: `Sight`."""
+    def look(self, inputs, training=False, stride=None):
+        """See images: their regions, and the state before the first word: `Sight`.
+
+        Args:
+            inputs: As of a call without captions, or images alone.
+            training: Whether to drop out, and to learn statistics.
+            stride: Steps between regions on the map, in place of the layer's own.
+        """
+        return self.look_at_features(self.see(inputs, training), training, stride)
+
+    def see(self, inputs, training=False):
+        """What the networks make of images: `{"map", "vector"}`, and the proposals as given."""
+        if not isinstance(inputs, dict):
+            inputs = {"images": inputs}
         # A pretrained network keeps its statistics: batches of captioning are small.
-        features = self.backbone(images, training=training and self.from_scratch)
-        return self.look_at_features(features, training, stride)
+        training = training and self.from_scratch
+        features = self.backbone(inputs["images"], training=training)
+        if self.region_backbone is None:
+            return features
+        activations = self.region_backbone(inputs["region_images"], training=training)
+        return {**features, "map": activations, "proposals": inputs["proposals"]}
 
     def look_at_features(self, features, training=False, stride=None):
-        """`look`, for activation maps and image vectors that the backbone made before."""
-        regions = self.regions(features["map"], stride=stride)
+        """`look`, for what `see` made before."""
+        if self.region_backbone is None:
+            regions = self.regions(features["map"], stride=stride)
+        else:
+            regions = self.regions(features["map"], features["proposals"])
         seen = ops.cast(regions.features, "float32")
         vector = ops.cast(features["vector"], "float32")
         if self.feature_length:
@@ -133,10 +166,8 @@ class Captioner(keras.Model):
 
     def call(self, inputs, training=False):
         captions = ops.cast(inputs["captions"], "int32")
-        if "features" in inputs:
-            sight = self.look_at_features(inputs["features"], training)
-        else:
-            sight = self.look(inputs["images"], training)
+        features = inputs["features"] if "features" in inputs else self.see(inputs, training)
+        sight = self.look_at_features(features, training)
         return self.caption_log_probs(sight, captions, training)
 
     def caption_log_probs(self, sight, captions, training=False):
@@ -195,13 +226,14 @@ class Captioner(keras.Model):
             "image_first": self.image_first,
             "feature_length": self.feature_length,
             "seed": self.seed,
+            "region_backbone": keras.saving.serialize_keras_object(self.region_backbone),
         }
 
     @classmethod
     def from_config(cls, config):
         parts = {
             name: keras.saving.deserialize_keras_object(config[name])
-            for name in ("backbone", "regions", "cell")
+            for name in ("backbone", "regions", "cell", "region_backbone")
         }
         return cls(**{**config, **parts})
 

@@ -48,12 +48,17 @@ def named_variables(prefix, variables):
 
 def captioner_variables(captioner, with_backbone):
     """The captioner's weights by name; those of a backbone that is never trained are left out."""
-    backbone = {id(v) for v in captioner.backbone.variables}
-    seeds = {id(captioner.seeds.state)}
-    own = [v for v in captioner.variables if id(v) not in backbone | seeds]
-    named = named_variables("captioner", own)
+    parts = {
+        "cell": captioner.cell,
+        "image_projection": captioner.image_projection,
+        "regions": captioner.regions,
+    }
     if with_backbone:
-        named |= named_variables("backbone", captioner.backbone.variables)
+        parts |= {"backbone": captioner.backbone, "region_backbone": captioner.region_backbone}
+    named = {}
+    for name, part in parts.items():
+        if part is not None:
+            named |= named_variables(name, part.variables)
     return named
 
 

@@ -59,7 +59,8 @@ class Configuration:
     """Memory for decoded images of a split, in GB; a larger one is read from disk each epoch."""
 
     backbone: str = "VGG16"
-    """'scenes' (small, trained from scratch), a network of keras.applications, or a .keras file."""
+    """'scenes' (small, trained from scratch), 'scenes-pretrained' (the same, pretrained on other
+    scenes), a network of keras.applications, or a .keras file."""
     preprocessing: str = ""
     """What a .keras backbone expects: caffe, tf, torch, unit (0..1) or raw (0..255)."""
     map_layer: str = ""
@@ -68,10 +69,32 @@ class Configuration:
     """Layer with the image vector; 'mean' is the mean of the map. fc7 for VGG16 by default."""
     backbone_weights: str = "imagenet"
     """'imagenet', 'none' or a weights file, for a network of keras.applications."""
+    regions: Literal["grid", "transformer", "proposals", "mean"] = "grid"
+    """What attention chooses from: cells of the activation map, boxes that a network aims, object
+    proposals, or the map's mean alone, as attention with equal weights."""
     stride: int = 2
-    """Steps between regions on the activation map in training, in cells."""
+    """Steps between regions on the activation map in training, in cells (not for proposals)."""
     test_stride: int = 1
     """The same in evaluation and captioning."""
+    anchor_scale: float = 2.0
+    """How much larger than 3x3 cells a transformer's boxes are at first."""
+    rotation: bool = True
+    """Whether a transformer's boxes may rotate and shear."""
+    border: Literal["zero", "replicate"] = "zero"
+    """What a transformer's boxes find outside the map (the authors' code replicates)."""
+    transformer_filter: Literal["backbone", "own"] = "backbone"
+    """The 3x3 filter on a transformer's boxes: the convolution that makes the backbone's map
+    (VGG16: conv5_3), or one of its own that starts with the middle alone."""
+    train_proposals: int = 50
+    """Object proposals of an image in training, a random choice."""
+    test_proposals: int = 1000
+    """The same in evaluation and captioning, the best; up to 2000."""
+    proposals_size: int = 300
+    """Short side of the image that proposals are pooled from, in pixels."""
+    proposals_fit: Literal["pad", "stretch"] = "pad"
+    """Fill the image up to a square of 1.5 times its short side, or stretch it to a square."""
+    edge_model: str = ""
+    """Structured-forest file for the edges of proposals; from image gradients without one."""
     feature_length: float = 4.0
     """Length that each region's features and the image vector are scaled to; 0 leaves them as the
     network made them (the paper's equations; the authors' code scales to 1)."""
@@ -86,6 +109,8 @@ class Configuration:
     image_first: bool = False
     """Image vector as first input of a zero state (the authors' code), not as the first state."""
 
+    start_from: str = ""
+    """Folder of a run whose weights to start from."""
     rnn_epochs: int = 20
     """Epochs of stage 1: the backbone stays as it is."""
     joint_epochs: int = 0
@@ -126,20 +151,25 @@ class Configuration:
             "max_words": 1, "cache_gigabytes": 0, "stride": 1, "test_stride": 1,
             "units": 1, "embedding_dim": 1, "rnn_epochs": 0, "joint_epochs": 0, "batch_size": 1,
             "warmup_steps": 0, "minutes": 0, "beam": 1, "validate_every": 1, "seed": 0,
-            "feature_length": 0,
+            "feature_length": 0, "train_proposals": 1, "test_proposals": 1,
         }  # fmt: skip
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise UserError(
                     f"{name}: expected at least {least}, received {getattr(self, name)}."
                 )
-        if not 16 <= self.image_size <= 4096:
+        for name in ("image_size", "proposals_size"):
+            if not 16 <= getattr(self, name) <= 4096:
+                raise UserError(
+                    f"{name}: expected from 16 to 4096 pixels, received {getattr(self, name)}."
+                )
+        if self.test_proposals > 2000:
             raise UserError(
-                f"image_size: expected from 16 to 4096 pixels, received {self.image_size}."
+                f"test_proposals: expected at most 2000, received {self.test_proposals}."
             )
         if not 0.05 <= self.crop <= 1:
             raise UserError(f"crop: expected a share from 0.05 to 1, received {self.crop}.")
-        for name in ("learning_rate", "backbone_learning_rate", "clip_norm"):
+        for name in ("learning_rate", "backbone_learning_rate", "clip_norm", "anchor_scale"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: expected more than 0, received {getattr(self, name)}.")
         for name in ("dropout", "region_dropout", "average"):
@@ -157,6 +187,8 @@ class Configuration:
             raise UserError("rnn_epochs, joint_epochs: both are 0; set one of them to 1 or more.")
         if self.name in ("", "..") or pathlib.Path(self.name).name != self.name:
             raise UserError(f"name: expected a folder's name, received {self.name!r}.")
+        if self.regions == "proposals" and self.crop < 1:
+            raise UserError("crop: regions 'proposals' need whole images; set it to 1.")
         if self.variant == "conditional" and not self.tied:
             raise UserError("tied: variant 'conditional' needs tied embeddings, received False.")
 

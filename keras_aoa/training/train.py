@@ -6,18 +6,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.pipeline import CaptionBatches, Images, image_batches
+from keras_aoa.data.image_sets import Images, image_batches
+from keras_aoa.data.pipeline import CaptionBatches
 from keras_aoa.data.vocabulary import Vocabulary
 from keras_aoa.errors import UserError
 from keras_aoa.evaluation.evaluate import EvaluationSettings, evaluate
 from keras_aoa.evaluation.generate import Generator, generate
 from keras_aoa.evaluation.metrics import cider
 from keras_aoa.models import weights
-from keras_aoa.models.backbones import BackboneSettings, make_backbone
+from keras_aoa.models.backbones import PRETRAINED_SCENES, make_backbone
+from keras_aoa.models.build import backbone_settings, make_captioner
 from keras_aoa.progress import progress_bar
-from keras_aoa.run import Run, image_settings, read_data
+from keras_aoa.run import Run, image_settings, proposal_view, read_data
 from keras_aoa.training.logs import TensorBoard
+from keras_aoa.training.pretraining import PretrainingSettings, pretrained_backbone
 from keras_aoa.training.trainer import Trainer, check_loss
+from keras_aoa.training.warm_start import WarmStart
 
 
 def train(configuration):
@@ -44,10 +48,13 @@ def train(configuration):
         configuration.flip,
         configuration.crop,
         configuration.seed,
+        configuration.train_proposals,
     )
     # Whether the backbone was just made or loaded, the captioner starts from the same weights.
     keras.utils.set_random_seed(configuration.seed)
     captioner = run.make_captioner()
+    if configuration.start_from and not run.last_file.exists():
+        print(WarmStart(configuration.start_from).load(captioner))
     trainer = Trainer(captioner, configuration, batches.batches_per_epoch)
     generator = Generator.of(captioner, run.vocabulary, configuration)
     progress = restore(run, trainer)
@@ -97,25 +104,32 @@ def prepare_run(configuration):
         return run, data, *load_images(configuration, data)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: expected a folder's name, found a file; choose another --name.")
+    start = WarmStart(configuration.start_from) if configuration.start_from else None
     data = read_data(configuration, folder.parent)
-    images = load_images(configuration, data)
     captions = [text for example in data.splits["train"] for text in example.captions]
     vocabulary = Vocabulary.from_captions(captions, configuration.minimum_count)
+    if start:
+        start.check_vocabulary(vocabulary)
     keras.utils.set_random_seed(configuration.seed)
-    backbone = make_backbone(
-        BackboneSettings(
-            configuration.backbone,
-            configuration.image_size,
-            configuration.preprocessing,
-            configuration.map_layer,
-            configuration.vector_layer,
-            configuration.backbone_weights,
-        )
-    )
+    backbone = start_backbone(configuration)
+    captioner = make_captioner(configuration, backbone, len(vocabulary))
+    if start:
+        start.load(captioner)
+    del captioner
+    images = load_images(configuration, data)
     run = Run.create(configuration, vocabulary, backbone)
     counts = {split: len(examples) for split, examples in data.splits.items()}
     print(f"{folder}: {data.name}, images {counts}, vocabulary of {len(vocabulary)} words.")
     return run, data, *images
+
+
+def start_backbone(configuration):
+    """The network that a configuration asks for, pretrained first if it is that of the scenes."""
+    if configuration.backbone == PRETRAINED_SCENES:
+        seed = PretrainingSettings.scenes_seed + configuration.scenes_seed
+        settings = PretrainingSettings(configuration.image_size, seed)
+        return pretrained_backbone(configuration.folder.parent / "data", settings)
+    return make_backbone(backbone_settings(configuration))
 
 
 def load_images(configuration, data):
@@ -125,6 +139,7 @@ def load_images(configuration, data):
         UserError: there is no such split, or nothing readable in it.
     """
     settings = image_settings(configuration)
+    view = proposal_view(configuration, configuration.folder.parent)
     splits = "train", configuration.selecting_split
     for split in splits:
         if not data.splits.get(split):
@@ -133,7 +148,7 @@ def load_images(configuration, data):
                 "select_images to hold out training images, or select_split to one of these."
             )
     return [
-        Images(split, data.splits[split], settings, configuration.cache_gigabytes)
+        Images(split, data.splits[split], settings, configuration.cache_gigabytes, view)
         for split in splits
     ]
 
@@ -161,7 +176,7 @@ def caption_images(generator, images):
     """Captions of a split's readable images, with attention: `{index: Generated}`."""
     return generate(
         generator,
-        image_batches(images, 32),
+        image_batches(images, 32, generator.settings.get("regions")),
         len(images.readable),
         f"captions of {images.name}",
         with_attention=True,

@@ -26,8 +26,8 @@ class Trainer:
         self.steps_per_epoch = steps_per_epoch
         self.strategy = tf.distribute.get_strategy()
         self.steps = 0
-        backbone = {id(v) for v in captioner.backbone.trainable_variables}
-        self.backbone_variables = captioner.backbone.trainable_variables
+        self.backbone_variables = captioner.backbone_trainable_variables
+        backbone = {id(v) for v in self.backbone_variables}
         self.own_variables = [v for v in captioner.trainable_variables if id(v) not in backbone]
         with_backbone = configuration.joint_epochs > 0
         with self.strategy.scope():
@@ -109,9 +109,9 @@ class Trainer:
 
     def _replica_step(self, batch, words, factor, joint):
         captioner = self.captioner
-        inputs = {"captions": batch["captions"], "images": batch["images"]}
+        inputs = batch
         if not joint:
-            inputs["features"] = captioner.backbone(inputs.pop("images"), training=False)
+            inputs = {"captions": batch["captions"], "features": captioner.see(batch)}
         with tf.GradientTape() as tape:
             loss = caption_loss(captioner(inputs, training=True), batch["captions"], words)
         variables = self.own_variables + (self.backbone_variables if joint else [])

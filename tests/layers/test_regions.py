@@ -1,4 +1,4 @@
-"""`GridRegions`: which cells, and the boxes they stand for."""
+"""`GridRegions`: which cells, and the boxes they stand for. `MeanRegion`."""
 
 import backends
 import keras
@@ -7,7 +7,7 @@ import pytest
 from cases import normal
 from keras import ops
 
-from keras_aoa.layers import GridRegions
+from keras_aoa.layers import GridRegions, MeanRegion
 
 maps = pytest.mark.parametrize("size", [(6, 6), (4, 7), (1, 1)])
 strides = pytest.mark.parametrize("stride", [1, 2, 3])
@@ -86,3 +86,44 @@ def test_symbolic_shapes_are_those_of_the_values():
         for part, value in zip(symbolic, values, strict=True):
             assert tuple(part.shape) == tuple(value.shape)
             assert part.dtype == keras.backend.standardize_dtype(value.dtype)
+
+
+@maps
+@strides
+def test_the_mean_region_is_the_mean_of_the_grids_and_covers_the_whole(size, stride):
+    values = normal(2, *size, 5)
+    cells = [
+        (row, column) for row, column in np.ndindex(size) if row % stride + column % stride == 0
+    ]
+    expected = [[sum(image[cell] for cell in cells) / len(cells)] for image in values]
+    for regions in (
+        MeanRegion(stride, dtype="float64")(values),
+        MeanRegion(dtype="float64")(values, stride=stride),
+    ):
+        features, boxes, mask = (ops.convert_to_numpy(part) for part in regions)
+        np.testing.assert_allclose(features, expected, 1e-12)
+        np.testing.assert_array_equal(boxes, [[[(0, 0), (1, 0), (1, 1), (0, 1)]]] * 2)
+        assert boxes.dtype == "float32"
+        np.testing.assert_array_equal(mask, [[True], [True]])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.004), ("float16", 0.0005)])
+@pytest.mark.parametrize("policy", ["{}", "mixed_{}"])
+def test_the_mean_regions_sum_does_not_overflow_or_lose_bits(dtype, tolerance, policy):
+    values = 1000 + 10 * activations(20, 20)
+    features = MeanRegion(dtype=policy.format(dtype))(values).features
+    assert keras.backend.standardize_dtype(features.dtype) == dtype
+    (found,) = backends.to_numpy([ops.cast(features, "float32")])
+    np.testing.assert_allclose(found[:, 0], values.mean(axis=(1, 2), dtype="float64"), tolerance)
+
+
+def test_the_mean_region_takes_maps_of_any_size_in_a_functional_model():
+    inputs = keras.Input((None, None, 5))
+    symbolic = MeanRegion(2)(inputs)
+    assert [tuple(part.shape) for part in symbolic] == [(None, 1, 5), (None, 1, 4, 2), (None, 1)]
+    model = keras.Model(inputs, list(symbolic))
+    for size in ((6, 6), (5, 8)):
+        values = activations(*size)
+        features, boxes, mask = model.predict(values, verbose=0)
+        np.testing.assert_allclose(features[:, 0], values[:, ::2, ::2].mean(axis=(1, 2)), 0, 1e-6)
+        assert boxes.shape == (2, 1, 4, 2) and mask.all()

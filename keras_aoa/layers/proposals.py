@@ -1,0 +1,154 @@
+"""Areas given as boxes, as object proposals are: each is the maximum of a map over its box.
+
+Source: Pedersoli et al., arXiv:1612.01033, section 3.3, "object proposals". Axis letters: n image,
+r region, f feature.
+"""
+
+import keras
+from keras import ops
+
+from keras_aoa.layers.regions import Regions
+
+UNKNOWN_LEVELS = 8  # of a map whose size is not known when a graph is made: up to 256 cells
+
+
+@keras.saving.register_keras_serializable(package="keras_aoa")
+class ProposalRegions(keras.layers.Layer):
+    """Regions given as boxes, such as object proposals, max-pooled from a map to one descriptor.
+
+    A box takes the rows and the columns whose centres it covers, or where there are none the one
+    under its own centre; a box outside the map has the nearest.
+    Any number of boxes, of any size, costs four look-ups each: a table has the maxima over blocks
+    of 1, 2, 4 … cells. A map whose size is not known when a graph is made may have 256 cells on a
+    side.
+
+    Call arguments:
+        activations: `(n, rows, columns, f)`.
+        proposals: `(n, r, 4)`, x0, y0, x1, y1 in 0..1 of the map; a box without area is padding.
+            An image with nothing but padding has one region, the whole.
+
+    Returns:
+        `Regions`; features of padding are 0.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    Source: section 3.3, "object proposals".
+    """
+
+    def __init__(self, **kwargs):
+        # Boxes in bfloat16 would be off by a cell.
+        super().__init__(autocast=False, **kwargs)
+
+    def build(self, activations_shape, proposals_shape):
+        if len(activations_shape) != 4 or len(proposals_shape) != 3 or proposals_shape[-1] != 4:
+            raise ValueError(
+                "ProposalRegions: `activations` must be (batch, rows, columns, features) and "
+                f"`proposals` (batch, regions, 4); received shapes {tuple(activations_shape)} and "
+                f"{tuple(proposals_shape)}."
+            )
+        self.built = True
+
+    def call(self, activations, proposals):
+        activations = ops.cast(activations, self.compute_dtype)
+        proposals = ops.cast(ops.convert_to_tensor(proposals), "float32")
+        proposals, mask = _with_whole(proposals)
+        x0, y0, x1, y1 = (proposals[..., side] for side in range(4))
+        pooled = maximum_over_boxes(activations, ops.where(mask[..., None], proposals, 0.0))
+        corners = ops.stack([x0, y0, x1, y0, x1, y1, x0, y1], axis=-1)
+        return Regions(
+            features=ops.where(mask[..., None], pooled, ops.zeros_like(pooled)),
+            boxes=ops.reshape(corners, (*ops.shape(proposals)[:2], 4, 2)),
+            mask=mask,
+        )
+
+    def compute_output_spec(self, activations, proposals):
+        images, count = proposals.shape[:2]
+        return Regions(
+            features=keras.KerasTensor(
+                (images, count, activations.shape[-1]), dtype=self.compute_dtype
+            ),
+            boxes=keras.KerasTensor((images, count, 4, 2), dtype="float32"),
+            mask=keras.KerasTensor((images, count), dtype="bool"),
+        )
+
+
+def _with_whole(proposals):
+    """Boxes and mask; where an image has no box, its first is the whole image."""
+    mask = ops.logical_and(
+        proposals[..., 2] > proposals[..., 0], proposals[..., 3] > proposals[..., 1]
+    )
+    first = ops.arange(ops.shape(proposals)[1]) == 0
+    none = ops.logical_and(ops.logical_not(ops.any(mask, axis=1, keepdims=True)), first)
+    whole = ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0], dtype=proposals.dtype)
+    return ops.where(none[..., None], whole, proposals), ops.logical_or(mask, none)
+
+
+def maximum_over_boxes(activations, boxes):
+    """Maximum of each feature over the cells whose centres a box covers, at least one cell.
+
+    Args:
+        activations: `(n, rows, columns, f)`.
+        boxes: `(n, r, 4)`, x0, y0, x1, y1 in 0..1 of the map; what lies outside is cut off.
+
+    Returns:
+        `(n, r, f)`.
+    """
+    images, rows, columns, features = ops.shape(activations)
+    by_rows = _block_maxima(activations, axis=1)
+    tables = [_block_maxima(table, axis=2) for table in by_rows]
+    row_levels, column_levels = len(tables), len(tables[0])
+    cells = ops.stack([table for line in tables for table in line], axis=1)
+    cells = ops.reshape(cells, (-1, features))
+    top, bottom, row_level = _covered(boxes[..., 1], boxes[..., 3], rows, row_levels)
+    left, right, column_level = _covered(boxes[..., 0], boxes[..., 2], columns, column_levels)
+    image = ops.arange(images, dtype="int32")[:, None]
+    table = (image * row_levels + row_level) * column_levels + column_level
+    pooled = None
+    for y in (top, bottom):
+        for x in (left, right):
+            found = ops.take(cells, (table * rows + y) * columns + x, axis=0)
+            pooled = found if pooled is None else ops.maximum(pooled, found)
+    return pooled
+
+
+def _block_maxima(values, axis):
+    """Maxima over 1, 2, 4 … cells from each cell on; where a block would end outside, anything."""
+    size = values.shape[axis]
+    levels = UNKNOWN_LEVELS if size is None else size.bit_length()
+    tables = [values]
+    for level in range(levels - 1):
+        shift = 2**level
+        near, far, rest = (
+            (slice(None),) * axis + (part,)
+            for part in (slice(None, -shift), slice(shift, None), slice(-shift, None))
+        )
+        last = tables[-1]
+        tables.append(ops.concatenate([ops.maximum(last[near], last[far]), last[rest]], axis=axis))
+    return tables
+
+
+def _covered(start, end, count, levels):
+    """Cells whose centres lie from `start` to `end`, in 0..1: two blocks' first cells, and level.
+
+    The two blocks of 2 ** level cells overlap and together are just these cells.
+    """
+    size = ops.cast(count, start.dtype)
+    first = ops.cast(ops.ceil(ops.clip(start, 0.0, 1.0) * size - 0.5), "int32")
+    stop = ops.cast(ops.ceil(ops.clip(end, 0.0, 1.0) * size - 0.5), "int32")
+    middle = ops.cast(ops.floor(ops.clip((start + end) / 2, 0.0, 1.0) * size), "int32")
+    middle = ops.minimum(middle, count - 1)
+    empty = stop <= first
+    first = ops.where(empty, middle, first)
+    stop = ops.where(empty, middle + 1, stop)
+    level = ops.zeros_like(first)
+    for power in range(1, levels):
+        level = level + ops.cast(stop - first >= 2**power, "int32")
+    return first, stop - _power_of_two(level, levels), level
+
+
+def _power_of_two(level, levels):
+    power = ops.ones_like(level)
+    for step in range(1, levels):
+        power = ops.where(level >= step, 2**step, power)
+    return power

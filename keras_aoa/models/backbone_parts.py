@@ -1,0 +1,62 @@
+"""Parts of a backbone that some kinds of region need for themselves."""
+
+import keras
+from keras import layers
+
+from keras_aoa.errors import UserError
+from keras_aoa.models.scenes_network import ImagePreprocessing
+
+
+def map_filter(backbone):
+    """The 3x3 convolution that follows the map of a backbone made with `before_map`.
+
+    Returns:
+        The layer, with its kernel, bias and activation.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    network = _network(backbone)
+    activations = network.outputs[0] if network is not backbone else backbone.output["map"]
+    found = [
+        layer for layer in network.layers if is_block_filter(layer) and layer.input is activations
+    ]
+    if len(found) != 1:
+        raise UserError(
+            f"transformer_filter: expected one 3x3 convolution after the map of {network.name}, "
+            f"found {len(found)}; set transformer_filter to 'own'."
+        )
+    return found[0]
+
+
+def convolutional_part(backbone):
+    """A copy of what makes the map, with its weights: from pixels of any size to the map alone."""
+    network = _network(backbone)
+    if network is backbone:
+        activations = keras.Model(backbone.input, backbone.output["map"])
+    else:
+        activations = keras.Model(network.input, network.outputs[0])
+    copy = keras.models.clone_model(activations, input_tensors=keras.Input((None, None, 3)))
+    copy.set_weights(activations.get_weights())
+    if network is backbone:
+        return copy
+    pixels = keras.Input((None, None, 3), name="pixels")
+    mode = next(layer.mode for layer in backbone.layers if isinstance(layer, ImagePreprocessing))
+    return keras.Model(pixels, copy(ImagePreprocessing(mode)(pixels)), name="region_backbone")
+
+
+def _network(backbone):
+    """The network inside a backbone, or the backbone where there is none."""
+    inside = (layer for layer in backbone.layers if isinstance(layer, keras.Model))
+    return next(inside, backbone)
+
+
+def is_block_filter(layer):
+    """Whether a layer is a plain 3x3 convolution that keeps the map's size."""
+    return (
+        type(layer) is layers.Conv2D
+        and layer.kernel_size == (3, 3)
+        and layer.strides == layer.dilation_rate == (1, 1)
+        and layer.padding == "same"
+        and layer.groups == 1
+    )

@@ -1,0 +1,123 @@
+"""A small network pretrained on drawn scenes, to stand where photographs have ImageNet's.
+
+It learns which words an image's captions have, on scenes of a seed that no captioner sees.
+"""
+
+import hashlib
+import json
+import pathlib
+from dataclasses import asdict, dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_aoa.data import scenes
+from keras_aoa.data.image_sets import Images
+from keras_aoa.data.images import ImageSettings
+from keras_aoa.data.tokenizer import tokenize
+from keras_aoa.data.vocabulary import Vocabulary
+from keras_aoa.files import replaced_when_whole
+from keras_aoa.models.backbones import load_backbone
+from keras_aoa.models.scenes_network import scenes_backbone
+
+SEED_OFFSET = 1000  # from the captioner's scenes to those of its backbone
+FORMAT_VERSION = 1  # to be raised whenever the same settings would give another network
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """How the network is trained: drawn images and their seed, epochs, images a step, rate."""
+
+    image_size: int = 96
+    scenes_seed: int = SEED_OFFSET
+    images: int = 7500
+    epochs: int = 4
+    batch_size: int = 20
+    learning_rate: float = 3e-3
+    seed: int = 0
+
+
+def pretrained_file(folder, settings):
+    """The file of a network, which is trained first if it is not there.
+
+    Args:
+        folder: Where drawn scenes and networks are kept.
+        settings: `PretrainingSettings`.
+
+    Returns:
+        Its path, a `.keras` file that brings its own preprocessing.
+    """
+    described = json.dumps({"format": FORMAT_VERSION, **asdict(settings)}, sort_keys=True)
+    digest = hashlib.sha256(described.encode()).hexdigest()[:12]
+    path = pathlib.Path(folder) / f"scenes-backbone-{digest}.keras"
+    if not path.exists():
+        print(
+            f"{path}: pretraining a network on {settings.images} drawn scenes, "
+            f"{settings.epochs} epochs, once."
+        )
+        backbone = pretrain(folder, settings)
+        with replaced_when_whole(path) as aside:
+            backbone.save(aside)
+    return path
+
+
+def pretrained_backbone(folder, settings):
+    """The network itself, as `pretrained_file`."""
+    return load_backbone(pretrained_file(folder, settings))
+
+
+def pretrain(folder, settings):
+    """Train a backbone to tell which words an image's captions have.
+
+    Each cell of its map scores each word; an image's score is their soft maximum, so that a word
+    is learnt where it can be seen.
+    """
+    drawn = scenes.ScenesSettings(settings.scenes_seed, settings.images, size=settings.image_size)
+    data = scenes.prepare(folder, drawn)
+    captions = [text for example in data.splits["train"] for text in example.captions]
+    vocabulary = Vocabulary.from_captions(captions, minimum_count=10)
+    keras.utils.set_random_seed(settings.seed)
+    backbone = scenes_backbone()
+    scores = keras.layers.Conv2D(len(vocabulary), 1)(backbone.output["map"])
+    scores = keras.layers.Lambda(_soft_maximum)(scores)
+    model = keras.Model(backbone.input, scores)
+    batches = {
+        split: word_batches(data.splits[split], vocabulary, settings, split == "train")
+        for split in ("train", "val")
+    }
+    steps = settings.epochs * len(batches["train"])
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps, warmup_target=settings.learning_rate, warmup_steps=50
+    )
+    model.compile(
+        keras.optimizers.Adam(rate),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+        metrics=[keras.metrics.AUC(curve="PR", from_logits=True, name="precision_recall_area")],
+    )
+    model.fit(batches["train"], validation_data=batches["val"], epochs=settings.epochs, verbose=2)
+    return backbone
+
+
+def word_batches(examples, vocabulary, settings, shuffle):
+    """Batches of pixels and of whether each word stands in one of the image's captions."""
+    images = Images("pretraining", examples, ImageSettings(settings.image_size, "stretch"))
+    words = np.zeros((len(examples), len(vocabulary)), np.float32)
+    for row, example in zip(words, examples, strict=True):
+        for caption in example.captions:
+            row[vocabulary.encode_words(tokenize(caption), 100)] = 1
+    columns = {"index": images.readable.astype(np.int32), "words": words[images.readable]}
+    batches = images.dataset(columns)
+    if shuffle:
+        batches = batches.shuffle(len(examples), seed=settings.seed)
+    return (
+        batches.batch(settings.batch_size)
+        .map(lambda batch: (tf.cast(batch["images"], tf.float32), batch["words"]))
+        .prefetch(2)
+    )
+
+
+def _soft_maximum(scores):
+    cells = ops.cast(ops.shape(scores)[1] * ops.shape(scores)[2], scores.dtype)
+    return ops.logsumexp(scores, axis=(1, 2)) - ops.log(cells)

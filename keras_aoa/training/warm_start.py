@@ -1,0 +1,96 @@
+"""A captioner that starts from the weights of another run; nothing is skipped silently."""
+
+from keras_aoa.errors import UserError
+from keras_aoa.run import Run
+
+
+class WarmStart:
+    """The trained captioner of another run, to start from.
+
+    Args:
+        folder: The run's folder.
+
+    Raises:
+        UserError: no run there, or nothing trained.
+    """
+
+    def __init__(self, folder):
+        self.run = Run(folder)
+        self.source = self.run.load_captioner()
+
+    def check_vocabulary(self, vocabulary):
+        """Refuse another vocabulary, whose ids mean other words."""
+        theirs = self.run.vocabulary
+        if theirs.digest != vocabulary.digest:
+            raise self._refusal(
+                f"has another vocabulary ({len(theirs)} words, these data {len(vocabulary)})",
+                "train on its data with its minimum_count",
+            )
+
+    def load_backbone(self, backbone):
+        """Set a backbone's weights to those of the run, trained or not."""
+        self._load_in_order("backbone", backbone, self.source.backbone)
+
+    def load(self, captioner):
+        """Set all weights that both have, the backbone's included.
+
+        Returns:
+            A line that tells what was loaded, what is new and what was not needed.
+
+        Raises:
+            UserError: weights of the same name have other shapes.
+        """
+        loaded, new, unused = [], [], []
+        self.load_backbone(captioner.backbone)
+        loaded.append("backbone")
+        for name in ("cell", "image_projection"):
+            self._load_by_name(name, captioner, loaded, new, unused)
+        for name in ("regions", "region_backbone"):
+            own, theirs = getattr(captioner, name), getattr(self.source, name)
+            has, had = (bool(part and part.variables) for part in (own, theirs))
+            if has and had and type(own) is type(theirs):
+                self._load_in_order(name, own, theirs)
+                loaded.append(name)
+            elif has:
+                copied = " (a copy of the backbone)" if name == "region_backbone" else ""
+                new.append(f"{name}{copied}")
+            elif had:
+                unused.append(name)
+        return (
+            f"Starting from {self.run.folder}: loaded {', '.join(loaded)}; "
+            f"new {', '.join(new) or 'nothing'}; not needed {', '.join(unused) or 'nothing'}."
+        )
+
+    def _load_by_name(self, name, captioner, loaded, new, unused):
+        own, theirs = (
+            {variable.name: variable for variable in getattr(part, name).variables}
+            for part in (captioner, self.source)
+        )
+        for variable in own.keys() & theirs.keys():
+            self._require_shape(f"{name}'s {variable}", own[variable], theirs[variable])
+        for variable in own.keys() & theirs.keys():
+            own[variable].assign(theirs[variable])
+        loaded.append(f"{name} ({len(own.keys() & theirs.keys())} arrays)")
+        new += [f"{name}'s {variable}" for variable in own if variable not in theirs]
+        unused += [f"{name}'s {variable}" for variable in theirs if variable not in own]
+
+    def _load_in_order(self, name, own, theirs):
+        if len(own.variables) != len(theirs.variables):
+            raise self._refusal(
+                f"has another {name} ({len(theirs.variables)} arrays, here {len(own.variables)})",
+                "choose the settings of that run",
+            )
+        for variable, their in zip(own.variables, theirs.variables, strict=True):
+            self._require_shape(f"{name}'s {variable.name}", variable, their)
+        for variable, their in zip(own.variables, theirs.variables, strict=True):
+            variable.assign(their)
+
+    def _require_shape(self, name, own, theirs):
+        if tuple(own.shape) != tuple(theirs.shape):
+            raise self._refusal(
+                f"has {name} of shape {tuple(theirs.shape)}, here {tuple(own.shape)}",
+                "choose the settings of that run",
+            )
+
+    def _refusal(self, problem, remedy):
+        return UserError(f"start_from: {self.run.folder} {problem}; {remedy}.")
