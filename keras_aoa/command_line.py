@@ -13,28 +13,12 @@ from keras_aoa.suggestions import closest
 def parse(settings_class, program, arguments, default=None):
     """Read command-line arguments into a dataclass; its field docstrings are the help.
 
-    Args:
-        settings_class: A dataclass.
-        program: Name of the command.
-        arguments: List of strings.
-        default: An instance whose values are the defaults; the class's own if None.
+    As `parse_known`, but nothing may be left over.
 
     Raises:
-        UserError: an unknown argument (with the nearest known one), a value of a wrong type.
+        UserError: also an unknown argument (with the nearest known one).
     """
-    import tyro
-
-    options = {} if default is None else {"default": default}
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            settings, unknown = tyro.cli(
-                settings_class, prog=program, args=arguments, return_unknown_args=True, **options
-            )
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise UserError(f"{program}: {_first_sentence(said.getvalue())}") from None
+    settings, unknown = parse_known(settings_class, program, arguments, default)
     if unknown:
         known = [name.replace("_", "-") for name in settings_class.__dataclass_fields__]
         name = unknown[0].lstrip("-").split("=")[0]
@@ -44,6 +28,36 @@ def parse(settings_class, program, arguments, default=None):
             f"{program}: unknown setting {unknown[0]!r}. {closest(name.replace('_', '-'), known)}"
         )
     return settings
+
+
+def parse_known(settings_class, program, arguments, default=None):
+    """Read what a dataclass knows of command-line arguments.
+
+    Args:
+        settings_class: A dataclass.
+        program: Name of the command.
+        arguments: List of strings.
+        default: An instance whose values are the defaults; the class's own if None.
+
+    Returns:
+        The instance, and the arguments left over.
+
+    Raises:
+        UserError: a value of a wrong type.
+    """
+    import tyro
+
+    options = {} if default is None else {"default": default}
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                settings_class, prog=program, args=arguments, return_unknown_args=True, **options
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise UserError(f"{program}: {_first_sentence(said.getvalue())}") from None
 
 
 def run(main, arguments=None, interrupted=""):

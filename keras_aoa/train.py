@@ -9,21 +9,34 @@ from keras_aoa.training.presets import PRESETS
 
 def main(arguments):
     """Train with a preset or a `config.json` (`--config`), changed by the other settings."""
-    name, rest = take_config(arguments)
-    if {"-h", "--help"} & set(rest):
-        print(
-            "Train a captioner, evaluate it, draw what it looks at.\n"
-            f"--config NAME   preset to start from: {', '.join(PRESETS)}; or a config.json. "
-            "(default: scenes)\n"
-        )
-    configuration = parse(Configuration, "train.py", rest, preset(name))
+    configuration = parse_configuration(
+        "train.py", arguments, "Train a captioner, evaluate it, draw what it looks at."
+    )
     from keras_aoa.training.train import train
 
     train(configuration)
 
 
-def take_config(arguments):
-    """Split `--config NAME` off a list of arguments: the name and the rest."""
+def parse_configuration(program, arguments, purpose):
+    """The `Configuration` that a command's arguments ask for, the same for all commands.
+
+    Args:
+        program: Name of the command.
+        arguments: List of strings.
+        purpose: What the command does, for its help.
+    """
+    name, rest = take_config(arguments)
+    if {"-h", "--help"} & set(rest):
+        print(
+            f"{purpose}\n"
+            f"--config NAME   preset to start from: {', '.join(PRESETS)}; or a config.json. "
+            "(default: scenes)\n"
+        )
+    return parse(Configuration, program, rest, preset(name))
+
+
+def take_config(arguments, default="scenes"):
+    """Split `--config NAME` off a list of arguments: the name, or the default, and the rest."""
     for index, argument in enumerate(arguments):
         if argument.startswith("--config="):
             return argument.partition("=")[2], arguments[:index] + arguments[index + 1 :]
@@ -33,7 +46,7 @@ def take_config(arguments):
                     f"--config: expected one of {', '.join(PRESETS)}, received nothing."
                 )
             return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
-    return "scenes", arguments
+    return default, arguments
 
 
 def preset(name):

@@ -18,7 +18,7 @@ from keras_aoa.errors import UserError
 MOST_BOXES = 10000
 
 # Chosen for recall on drawn scenes and on photographs alike, both scaled to 256 * 256 pixels:
-# blur of 1 finds no more and takes twice as long, blur of 2.5 loses the objects of photographs.
+# blur of 1 finds no more and takes half as long again, blur of 2.5 loses objects of photographs.
 # Against thinned gradients, Canny reaches more objects with 1000 boxes, as many with fewer.
 _BLUR = 2.0
 # Canny's upper threshold is this percentile of the slopes, within bounds, and its lower one a
@@ -26,13 +26,13 @@ _BLUR = 2.0
 _STEEP_PERCENTILE, _LEAST_STEEP, _MOST_STEEP = 95, 40, 150
 
 # Every image is scaled to this many pixels: 96 * 96 ones give too few steps of a window, large
-# ones take seconds and find no more. Of strips, the long side sets the scale; tiny images keep
-# edges steep enough for Canny's thresholds.
-_PIXELS, _LONGEST, _SHORTEST, _LARGEST_SCALE = 256 * 256, 1024, 32, 4
-_SMALLEST_BOX = 0.005  # of the image's area; half of it costs a third more time and finds no more
-# Against the defaults, alpha 0.65 and beta 0.75, recall at IoU 0.5 is higher by 0.01 to 0.13 with
-# 10 to 1000 boxes, in half the time. At IoU 0.7 it is as high up to 50 boxes on photographs and
-# higher on scenes, and lower by 0.03 to 0.09 with 1000: a caption's regions need not fit closely.
+# ones take longer and find no more. Of strips, the long side sets the scale.
+_PIXELS, _LONGEST, _SHORTEST = 256 * 256, 1024, 32
+_SMALLEST_BOX = 0.005  # of the image's area; half of it costs a fifth more time and finds no more
+# Against the defaults, alpha 0.65 and beta 0.75, recall at IoU 0.5 is higher by up to 0.13 with 10
+# to 1000 boxes, in little more than half the time. At IoU 0.7 it is as high up to 50 boxes on
+# photographs and higher on scenes, and lower by 0.03 to 0.09 with 1000: a caption's regions need
+# not fit closely.
 _SEARCH = {"alpha": 0.6, "beta": 0.65}
 # Canny's edges are 0 or 1, so that bits of texture, shorter than this many pixels, join a
 # neighbour or go: fewer groups are faster and rank closed contours higher. A forest's soft edges
@@ -61,15 +61,13 @@ def edge_boxes(image, model=""):
 
     Returns:
         `(k, 4)` float64, x0, y0, x1, y1 in 0..1, best first, k of `MOST_BOXES` at most; the whole
-        image where nothing is found, in a strip more than 32 times as long as wide, and where a
-        side has fewer than 8 pixels.
+        image where nothing is found, and in a strip more than 32 times as long as wide.
     """
     import cv2
 
     whole = np.array([[0.0, 0.0, 1.0, 1.0]])
     height, width = image.shape[:2]
-    scale = (_PIXELS / (height * width)) ** 0.5
-    scale = min(scale, _LONGEST / max(height, width), _LARGEST_SCALE)
+    scale = min((_PIXELS / (height * width)) ** 0.5, _LONGEST / max(height, width))
     size = (round(width * scale), round(height * scale))
     if min(size) < _SHORTEST:
         return whole

@@ -30,7 +30,8 @@ STUDY = {
     "backbone": "scenes-pretrained",
     "scenes_images": 4000,
     "rnn_epochs": 4,
-    "backbone_learning_rate": 3e-4,
+    "backbone_learning_rate": 1e-3,
+    "validate_every": 2,
 }
 
 FLICKR = {

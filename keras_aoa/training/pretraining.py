@@ -38,6 +38,11 @@ class PretrainingSettings:
     learning_rate: float = 3e-3
     seed: int = 0
 
+    @classmethod
+    def of(cls, configuration):
+        """Those of the network that a `Configuration` needs: never its own scenes."""
+        return cls(configuration.image_size, SEED_OFFSET + configuration.scenes_seed)
+
 
 def pretrained_file(folder, settings):
     """The file of a network, which is trained first if it is not there.

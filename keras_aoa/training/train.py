@@ -126,9 +126,8 @@ def prepare_run(configuration):
 def start_backbone(configuration):
     """The network that a configuration asks for, pretrained first if it is that of the scenes."""
     if configuration.backbone == PRETRAINED_SCENES:
-        seed = PretrainingSettings.scenes_seed + configuration.scenes_seed
-        settings = PretrainingSettings(configuration.image_size, seed)
-        return pretrained_backbone(configuration.folder.parent / "data", settings)
+        folder = configuration.folder.parent / "data"
+        return pretrained_backbone(folder, PretrainingSettings.of(configuration))
     return make_backbone(backbone_settings(configuration))
 
 

@@ -41,6 +41,11 @@ def gradients(function, arrays, variables=()):
     return [ops.convert_to_numpy(gradient) for gradient in differentiate(stateless, values)]
 
 
+def compiled(function):
+    """`function` as one program on JAX, which else compiles every operation for every shape."""
+    return importlib.import_module("jax").jit(function) if BACKEND == "jax" else function
+
+
 def assert_gradients(function, arguments, gradients):
     """Gradients times random directions equal `function`'s central differences, each argument."""
     assert len(arguments) == len(gradients)
@@ -71,7 +76,7 @@ def _tensorflow(function, values):
 def _jax(function, values):
     import jax
 
-    return jax.grad(function, argnums=tuple(range(len(values))))(*values)
+    return compiled(jax.grad(function, argnums=tuple(range(len(values)))))(*values)
 
 
 def _torch(function, values):

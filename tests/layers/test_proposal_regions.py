@@ -6,6 +6,7 @@ import backends
 import keras
 import numpy as np
 import pytest
+from backends import compiled
 from cases import normal
 from keras import ops
 
@@ -75,7 +76,7 @@ def check(regions, expected, tolerance=0):
 def test_a_box_has_the_maximum_of_each_feature_over_its_cells(size):
     activations, proposals = normal(2, *size, 3), random_proposals()
     check(
-        ProposalRegions(dtype="float64")(activations, proposals),
+        compiled(ProposalRegions(dtype="float64"))(activations, proposals),
         definition(activations, proposals),
     )
 
@@ -84,7 +85,7 @@ def test_boxes_that_share_an_edge_share_no_cell():
     activations = normal(1, 1, 4, 1)
     edges = [0, 0.125, 0.375, 0.625, 1]  # between the ends, on centres
     proposals = np.array([[[a, 0, b, 1] for a, b in itertools.pairwise(edges)]])
-    found = backends.to_numpy(ProposalRegions(dtype="float64")(activations, proposals))[0]
+    found = backends.to_numpy(compiled(ProposalRegions(dtype="float64"))(activations, proposals))[0]
     first, second, third, fourth = activations[0, 0, :, 0]
     np.testing.assert_array_equal(found[0, :, 0], [first, first, second, max(third, fourth)])
 
@@ -96,7 +97,7 @@ def test_an_image_without_a_proposal_is_one_region():
     proposals[2] = [PADDING, [0.5, 0.5, 0.2, 0.9], [np.nan] * 4]
     proposals[3, 0] = [0.5, 0.1, 0.8, 0.2]
     layer = ProposalRegions(dtype="float64")
-    features, boxes, mask = backends.to_numpy(layer(activations, proposals))
+    features, boxes, mask = backends.to_numpy(compiled(layer)(activations, proposals))
     np.testing.assert_array_equal(mask, [[1, 0, 0], [0, 0, 1], [1, 0, 0], [1, 0, 0]])
     for n in (0, 2):
         np.testing.assert_array_equal(features[n, 0], activations[n].max(axis=(0, 1)))
@@ -109,7 +110,9 @@ def test_the_brightest_cell_is_seen_by_the_boxes_over_it_alone():
     activations = np.zeros((1, 6, 8, 1), "float32")
     activations[0, 4, 1] = 9
     boxes = [[0, 0.5, 0.25, 1], [1 / 8, 4 / 6, 2 / 8, 5 / 6], [0.25, 0, 1, 1], [0, 0, 1, 4 / 6]]
-    found = backends.to_numpy(ProposalRegions()(activations, np.array([boxes], "float32")))[0]
+    found = backends.to_numpy(
+        compiled(ProposalRegions())(activations, np.array([boxes], "float32"))
+    )[0]
     np.testing.assert_array_equal(found[0, :, 0], [9, 9, 0, 0])
 
 
@@ -162,7 +165,7 @@ def test_gradients_go_to_the_maximum_alone_and_none_comes_from_padding(beside):
 
 def test_thousands_of_boxes_are_no_others_than_few():
     activations, proposals = normal(2, 19, 25, 4, dtype="float32"), random_proposals(2, 2000)
-    check(ProposalRegions()(activations, proposals), definition(activations, proposals))
+    check(compiled(ProposalRegions())(activations, proposals), definition(activations, proposals))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +174,7 @@ def test_thousands_of_boxes_are_no_others_than_few():
 def test_half_precision_keeps_boxes_in_float32(dtype, policy):
     activations = ops.convert_to_numpy(ops.cast(ops.cast(normal(2, 9, 60, 3), dtype), "float32"))
     proposals = random_proposals()
-    regions = ProposalRegions(dtype=policy.format(dtype))(activations, proposals)
+    regions = compiled(ProposalRegions(dtype=policy.format(dtype)))(activations, proposals)
     dtypes = [keras.backend.standardize_dtype(part.dtype) for part in regions]
     assert dtypes == [dtype, "float32", "bool"]
     regions = [ops.cast(part, "float32") for part in regions]

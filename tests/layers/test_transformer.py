@@ -4,6 +4,7 @@ import backends
 import keras
 import numpy as np
 import pytest
+from backends import compiled
 from cases import normal, randomize
 from keras import ops
 from test_resampling import NUMPY, borders, moved_points, numpy_of, sampled
@@ -88,8 +89,8 @@ def test_boxes_that_stay_give_the_grid_of_the_filters_convolution(size, stride, 
     convolution.set_weights(FILTER)
     layer = make(dtype=dtype, stride=stride, anchor_scale=1, features=4, activation="relu")
     layer.set_filter(convolution.kernel, convolution.bias)
-    expected = GridRegions(stride, block=3, dtype=dtype)(convolution(activations))
-    found = layer(activations)
+    expected = compiled(GridRegions(stride, 3, dtype=dtype))(compiled(convolution)(activations))
+    found = compiled(layer)(activations)
     assert 0.1 < np.mean(numpy_of(found.features) > 0) < 0.9
     assert found.features.dtype == expected.features.dtype
     features = numpy_of(found.features)
@@ -111,14 +112,12 @@ def test_a_filter_without_bias_has_zeros():
 )
 def test_at_its_start_it_is_the_grid_of_its_map(border, size, stride, anchor_scale):
     activations = normal(2, *size, 5)
-    expected = numpy_of(GridRegions(stride, dtype="float64")(activations).features)
-    for rotation in (True, False):
-        options = {"anchor_scale": anchor_scale, "border": border, "rotation": rotation}
-        for regions in (
-            make(stride=stride, **options)(activations),
-            make(**options)(activations, stride=stride),
-        ):
-            np.testing.assert_allclose(numpy_of(regions.features), expected, 0, 1e-13)
+    expected = numpy_of(compiled(GridRegions(stride, dtype="float64"))(activations).features)
+    options = {"anchor_scale": anchor_scale, "border": border}
+    layer, other = make(stride=stride, **options), make(rotation=False, **options)
+    for call in (layer, lambda values: other(values, stride=stride)):
+        features = numpy_of(compiled(call)(activations).features)
+        np.testing.assert_allclose(features, expected, 0, 1e-13)
 
 
 @borders
@@ -130,7 +129,7 @@ def test_a_bias_of_whole_cells_slices_the_padded_map(border, shift):
     padded = np.pad(activations, [(0, 0), (60, 60), (60, 60), (0, 0)], NUMPY[border])
     top, left = 60 + shift[1], 60 + shift[0]
     expected = padded[:, top : top + 5 : 2, left : left + 7 : 2].reshape(2, -1, 5)
-    np.testing.assert_array_equal(numpy_of(layer(activations).features), expected)
+    np.testing.assert_array_equal(numpy_of(compiled(layer)(activations).features), expected)
 
 
 @pytest.mark.parametrize(
@@ -143,22 +142,22 @@ def test_regions_are_those_of_the_definition(border, rotation, stride):
         stride=stride, border=border, rotation=rotation, features=4, localization_width=6
     )
     named = named_weights(layer)
-    found = numpy_of(layer.transforms(activations))
+    found = numpy_of(compiled(layer.transforms)(activations))
     expected = expected_transforms(named, activations, stride, rotation)
     assert expected[:, :, :, 0, 0].std() > 0.05
     np.testing.assert_allclose(found, expected, 0, 1e-12)
-    features = numpy_of(layer(activations).features)
+    features = numpy_of(compiled(layer)(activations).features)
     expected = expected_features(named, activations, stride, border, rotation)
     np.testing.assert_allclose(features, expected, 0, 1e-12)
 
 
 def test_without_rotation_boxes_are_upright_whatever_the_weights():
     layer = make_random(rotation=False)
-    transforms = numpy_of(layer.transforms(normal(2, 5, 4, 5)))
+    transforms = numpy_of(compiled(layer.transforms)(normal(2, 5, 4, 5)))
     np.testing.assert_array_equal(transforms[..., 0, 1], 0)
     np.testing.assert_array_equal(transforms[..., 1, 0], 0)
     assert (transforms[..., [0, 0, 1, 1], [0, 2, 1, 2]].std(axis=(0, 1, 2)) > 0.05).all()
-    boxes = numpy_of(layer(normal(2, 5, 4, 5)).boxes)
+    boxes = numpy_of(compiled(layer)(normal(2, 5, 4, 5)).boxes)
     np.testing.assert_array_equal(boxes[:, :, 0, 1], boxes[:, :, 1, 1])
     np.testing.assert_array_equal(boxes[:, :, 1, 0], boxes[:, :, 2, 0])
 
@@ -230,22 +229,22 @@ def test_boxes_are_the_blocks_turned_scaled_and_moved(matrix, corners):
     for row, column in np.ndindex(3, 4):
         centre = np.array([2 * column + 0.5, 2 * row + 0.5])
         expected.append((centre + shift + corners) / [7, 5])
-    boxes = numpy_of(layer(normal(2, 5, 7, 5)).boxes)
+    boxes = numpy_of(compiled(layer)(normal(2, 5, 7, 5)).boxes)
     np.testing.assert_allclose(boxes, [expected, expected], 0, 1e-6)
 
 
 def test_boxes_are_around_the_points_that_are_sampled():
     layer, activations = make_random(stride=2), normal(2, 5, 7, 5)
-    transforms = layer.transforms(activations)
+    transforms = compiled(layer.transforms)(activations)
     points = moved_points(numpy_of(transforms), 2, 3).reshape(2, 12, 9, 2)
     flat = ops.reshape(transforms, (2, 12, 2, 3))
     offsets, centres = block_offsets(3, "float64"), anchor_centres(5, 7, 2, "float64")
-    np.testing.assert_allclose(numpy_of(transformed(offsets, centres, flat)), points, 0, 1e-12)
-    corners = numpy_of(layer(activations).boxes) * [7, 5] - 0.5
+    sampled_at = numpy_of(compiled(transformed)(offsets, centres, flat))
+    np.testing.assert_allclose(sampled_at, points, 0, 1e-12)
+    corners = numpy_of(compiled(layer)(activations).boxes) * [7, 5] - 0.5
     np.testing.assert_allclose(corners.mean(axis=2), points[:, :, 4], 0, 1e-5)
-    np.testing.assert_allclose(
-        corners, (points[:, :, [0, 2, 8, 6]] - points[:, :, 4:5]) * 1.5 + points[:, :, 4:5], 0, 1e-5
-    )
+    arms = points[:, :, [0, 2, 8, 6]] - points[:, :, 4:5]  # to cells' centres, not to their ends
+    np.testing.assert_allclose(corners, points[:, :, 4:5] + 1.5 * arms, 0, 1e-5)
 
 
 @pytest.mark.parametrize("rotation", [True, False])
@@ -257,7 +256,7 @@ def test_a_box_aimed_at_a_bright_square_covers_and_sees_just_that(rotation):
     shift = np.array([3 - 6, 5 - 1])  # from the cell in row 1, column 6 to the square's middle
     rows = ([1, 0, shift[0]], [0, 1, shift[1]]) if rotation else ([1, shift[0]], [1, shift[1]])
     aim(layer, *rows)
-    regions = layer(activations)
+    regions = compiled(layer)(activations)
     box = numpy_of(regions.boxes)[0, 1 * 9 + 6] * [9, 8]
     np.testing.assert_allclose(box, [(2, 4), (5, 4), (5, 7), (2, 7)], 0, 1e-5)
     features = numpy_of(regions.features)[0, :, 0]
@@ -277,12 +276,9 @@ def test_half_precision_keeps_boxes_in_float32(dtype, policy):
     exact, layer = (make(2, kind) for kind in ("float32", policy.format(dtype)))
     for each in (exact, layer):
         aim(each, [1.2345, 0.1357, -0.4321], [0.2468, 0.8765, 0.1234])
-    expected, found = exact(activations), layer(activations)
-    assert [keras.backend.standardize_dtype(part.dtype) for part in found] == [
-        dtype,
-        "float32",
-        "bool",
-    ]
+    expected, found = exact(activations), compiled(layer)(activations)
+    dtypes = [keras.backend.standardize_dtype(part.dtype) for part in found]
+    assert dtypes == [dtype, "float32", "bool"]
     np.testing.assert_allclose(numpy_of(found.boxes), numpy_of(expected.boxes), 0, 1e-7)
     features = numpy_of(ops.cast(found.features, "float32"))
     tolerance = {"bfloat16": 0.02, "float16": 0.002}[dtype]
@@ -299,5 +295,5 @@ def test_maps_may_be_of_any_size_in_a_functional_model():
     for size in ((6, 6), (5, 8)):
         values = normal(2, *size, 5, dtype="float32")
         found = model.predict(values, verbose=0)
-        for part, other in zip(found, layer(values), strict=True):
+        for part, other in zip(found, compiled(layer)(values), strict=True):
             np.testing.assert_allclose(part, numpy_of(other), 0, 1e-5)

@@ -1,0 +1,120 @@
+"""Time to caption an image with each kind of region: VGG16 of random weights, 49 regions, greedy.
+
+Vocabulary of 6325 words, widths 512, captions of 16 words. The kinds take turns, so that what else
+the machine does falls on all.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_aoa.command_line import parse, run
+
+KINDS = ("grid", "transformer", "proposals")
+WORDS, LENGTH, REGIONS = 6325, 16, 49
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Time an image with grid, transformer and proposals, split into its parts."""
+
+    images: int = 20
+    """Images timed, one at a time; the figures are medians."""
+    photograph: str = ""
+    """Image file; a drawn scene of 480 x 480 pixels by default."""
+    json: bool = False
+    """Print json."""
+
+
+def main(arguments):
+    """Measure and print."""
+    settings = parse(Arguments, "benchmarks.regions", arguments)
+    image = read(settings.photograph)
+    parts = measure(image, settings.images)
+    totals = {kind: sum(parts[kind].values()) for kind in KINDS}
+    ratios = {kind: totals[kind] / totals["grid"] for kind in KINDS}
+    if settings.json:
+        print(json.dumps({"milliseconds": parts, "ratio_to_grid": ratios}))
+        return
+    for kind in KINDS:
+        split = ", ".join(f"{name} {value:.1f}" for name, value in parts[kind].items())
+        print(f"{kind:12} {totals[kind]:7.1f} ms an image, {ratios[kind]:.2f} x grid ({split})")
+
+
+def read(photograph):
+    """Pixels of the file, or of a drawn scene."""
+    if photograph:
+        from keras_aoa.captioning import read_pixels
+
+        return read_pixels(photograph)
+    from keras_aoa.data.scenes.layout import draw_scene
+
+    return draw_scene(480, np.random.default_rng(0))[1]
+
+
+def measure(image, count):
+    """Median milliseconds of each part of captioning an image, by kind of region."""
+    import tensorflow as tf
+
+    from keras_aoa.data.images import ImageSettings, from_original, prepare, window
+    from keras_aoa.data.proposals import ProposalSettings, propose
+
+    inputs = {"images": prepare(image, ImageSettings(224))[None]}
+    padded = ImageSettings(300, "pad")
+    seen = window(*image.shape[:2], padded).numpy()
+    search = ProposalSettings()
+
+    def boxes():
+        return from_original(propose(image, search)[:REGIONS], seen)
+
+    with_boxes = inputs | {
+        "region_images": prepare(image, padded)[None],
+        "proposals": tf.constant(boxes()[None]),
+    }
+    functions = {}
+    for kind in KINDS:
+        look, speak = captioner_functions(kind)
+        given = with_boxes if kind == "proposals" else inputs
+        sight = look(given)
+        functions[kind] = {
+            **({"boxes": boxes} if kind == "proposals" else {}),
+            "networks": lambda look=look, given=given: look(given),
+            "search": lambda speak=speak, sight=sight: speak(sight),
+        }
+    times = {kind: {name: [] for name in parts} for kind, parts in functions.items()}
+    for turn in range(count + 2):
+        for kind, parts in functions.items():
+            for name, function in parts.items():
+                started = time.perf_counter()
+                function()
+                if turn >= 2:
+                    times[kind][name].append(1000 * (time.perf_counter() - started))
+    return {
+        kind: {name: float(np.median(values)) for name, values in parts.items()}
+        for kind, parts in times.items()
+    }
+
+
+def captioner_functions(kind):
+    """Compiled: from images to what the captioner sees, and from there to a caption."""
+    import tensorflow as tf
+
+    from keras_aoa.models.backbones import make_backbone
+    from keras_aoa.models.build import backbone_settings, make_captioner
+    from keras_aoa.models.search import search
+    from keras_aoa.training.configuration import Configuration
+
+    configuration = Configuration(backbone="VGG16", backbone_weights="none", regions=kind)
+    backbone = make_backbone(backbone_settings(configuration))
+    captioner = make_captioner(configuration, backbone, WORDS)
+    look = tf.function(lambda inputs: captioner.look(inputs), autograph=False)
+    speak = tf.function(
+        lambda sight: search(captioner, sight, beam=1, max_words=LENGTH), autograph=False
+    )
+    return look, speak
+
+
+if __name__ == "__main__":
+    run(main)

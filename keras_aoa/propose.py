@@ -1,0 +1,37 @@
+"""`python -m keras_aoa.propose`: find object proposals ahead of a training that needs them."""
+
+from dataclasses import replace
+
+from keras_aoa.command_line import run
+from keras_aoa.train import parse_configuration
+
+PURPOSE = (
+    "Find the object proposals of all images of a data set and keep them in OUTPUT/data. Takes "
+    "train.py's settings; data, images, edge_model and output count."
+)
+
+
+def main(arguments):
+    """Find what is missing, split by split."""
+    configuration = parse_configuration("keras_aoa.propose", arguments, PURPOSE)
+    from keras_aoa.run import proposal_view, read_data
+
+    view = proposal_view(
+        replace(configuration, regions="proposals", crop=1.0), configuration.output
+    )
+    data = read_data(configuration, configuration.output)
+    from keras_aoa.data.proposals import ProposalCache
+    from keras_aoa.data.readers.files import first_three
+
+    cache = ProposalCache(view.folder, view.search)
+    for split, examples in data.splits.items():
+        paths = [example.path for example in examples]
+        unread = cache.extract(paths, f"{split}: proposals")
+        print(f"{split}: {len(paths) - len(unread)} of {len(paths)} images have their proposals.")
+        if unread:
+            print(f"{split}: not readable as images: {first_three(unread)}.")
+    print(f"They are in {cache.folder}.")
+
+
+if __name__ == "__main__":
+    run(main, interrupted="The same command goes on where it was.")
