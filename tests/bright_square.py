@@ -12,12 +12,11 @@ from keras_aoa.data import edges
 from keras_aoa.data.images import read_image
 from keras_aoa.data.vocabulary import Vocabulary
 from keras_aoa.models import weights
-from keras_aoa.models.build import make_captioner
 from keras_aoa.run import Run
 from keras_aoa.training.configuration import Configuration
 
-CELL = 8  # pixels
-ASPECTS = {"wide": (90, 160), "tall": (150, 64), "square": (96, 96), "panorama": (64, 256)}
+CELL, CELLS = 8, 24  # pixels of a cell, cells of a map
+ASPECTS = {"wide": (90, 160), "tall": (150, 64), "square": (96, 96), "panorama": (64, 144)}
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,8 @@ def settings(folder, **changes):
         **{
             "name": "run",
             "output": str(folder),
-            "image_size": 96,
-            "proposals_size": 96,
+            "image_size": CELL * CELLS,
+            "proposals_size": CELL * CELLS,
             "stride": 1,
             "units": 7,
             "embedding_dim": 6,

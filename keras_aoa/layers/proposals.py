@@ -54,7 +54,7 @@ class ProposalRegions(keras.layers.Layer):
         proposals = ops.cast(ops.convert_to_tensor(proposals), "float32")
         proposals, mask = _with_whole(proposals)
         x0, y0, x1, y1 = (proposals[..., side] for side in range(4))
-        pooled = maximum_over_boxes(activations, proposals)
+        pooled = maximum_over_boxes(activations, ops.where(mask[..., None], proposals, 0.0))
         corners = ops.stack([x0, y0, x1, y0, x1, y1, x0, y1], axis=-1)
         return Regions(
             features=ops.where(mask[..., None], pooled, ops.zeros_like(pooled)),

@@ -110,7 +110,7 @@ class Trainer:
     def _replica_step(self, batch, words, factor, joint):
         captioner = self.captioner
         inputs = batch
-        if not joint:
+        if not joint and "features" not in batch:
             inputs = {"captions": batch["captions"], "features": captioner.see(batch)}
         with tf.GradientTape() as tape:
             loss = caption_loss(captioner(inputs, training=True), batch["captions"], words)

@@ -1,0 +1,54 @@
+"""What benchmarks share: medians of turns, the machine's matrix rate, figures of a new process."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+RATE_SIZE = 2048
+
+
+def median_seconds(function, turns, warm_up=2):
+    """Median time of a call, after some that do not count."""
+    times = []
+    for turn in range(turns + warm_up):
+        started = time.perf_counter()
+        function()
+        if turn >= warm_up:
+            times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def matrix_rate(dtype="float32", turns=10):
+    """Floating-point operations a second of the machine's products of large square matrices."""
+    import tensorflow as tf
+
+    left, right = (
+        tf.cast(tf.random.normal((RATE_SIZE, RATE_SIZE), seed=seed), dtype) for seed in (1, 2)
+    )
+    product = tf.function(lambda: tf.reduce_sum(tf.cast(left @ right, "float32")))
+    return 2 * RATE_SIZE**3 / median_seconds(lambda: product().numpy(), turns)
+
+
+def in_new_process(module, function, **arguments):
+    """What `module.function(**arguments)` returns in a process of its own, with its peak memory.
+
+    Returns:
+        A dictionary, json's types; `peak_gigabytes` is added.
+    """
+    code = (
+        "import importlib, json, resource, sys\n"
+        "module, function, arguments = json.loads(sys.argv[1])\n"
+        "found = getattr(importlib.import_module(module), function)(**arguments)\n"
+        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6\n"
+        "print(json.dumps({**found, 'peak_gigabytes': peak}))\n"
+    )
+    call = json.dumps([module, function, arguments])
+    ended = subprocess.run(
+        [sys.executable, "-c", code, call], capture_output=True, text=True, check=False
+    )
+    if ended.returncode:
+        return {"failed": ended.stderr.strip().splitlines()[-1] if ended.stderr else "killed"}
+    return json.loads(ended.stdout.strip().splitlines()[-1])
