@@ -40,7 +40,7 @@ class Run:
         folder = configuration.folder
         folder.mkdir(parents=True, exist_ok=True)
         vocabulary.save(folder / "vocabulary.json")
-        if configuration.edge_model:
+        if configuration.regions == "proposals" and configuration.edge_model:
             with replaced_when_whole(edge_model_file(configuration)) as aside:
                 shutil.copyfile(configuration.edge_model, aside)
         with replaced_when_whole(folder / "backbone.keras") as aside:

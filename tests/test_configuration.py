@@ -11,7 +11,7 @@ from keras_aoa.training.presets import PRESETS
 
 
 def changed_values():
-    """A valid value other than the default for every setting."""
+    """A valid value other than the default for every setting but `crop`, which others exclude."""
     other = {str: "other", int: 9, float: 0.25, bool: None}
     chosen = {
         "fit": "stretch",
@@ -23,6 +23,8 @@ def changed_values():
         "proposals_fit": "stretch",
         "image_size": 99,
         "proposals_size": 99,
+        "feature_cache": "bfloat16",
+        "crop": 1.0,
     }
     for field in dataclasses.fields(Configuration):
         value = chosen.get(field.name, other[type(field.default)])
@@ -70,6 +72,7 @@ def changed_values():
         ({"test_proposals": 2001}, "test_proposals: expected at most 2000, received 2001."),
         ({"anchor_scale": 0.0}, "anchor_scale: expected more than 0, received 0.0."),
         ({"regions": "proposals", "crop": 0.5}, "crop: regions 'proposals' need whole images"),
+        ({"feature_cache": "float16", "crop": 0.5}, "crop: a feature cache holds whole images"),
         ({"variant": "conditional", "tied": False}, "tied: variant 'conditional' needs tied"),
     ],
 )
@@ -94,8 +97,8 @@ def test_every_setting_comes_back_from_a_runs_file(tmp_path):
     changed = Configuration(**dict(changed_values()))
     assert set(changed.differences(Configuration())) == {
         field.name for field in dataclasses.fields(Configuration)
-    } - {"name", "output"}
-    for configuration in (changed, *PRESETS.values()):
+    } - {"name", "output", "crop"}
+    for configuration in (changed, Configuration(crop=0.25), *PRESETS.values()):
         (tmp_path / "config.json").write_text(configuration.to_json())
         assert Configuration.read(tmp_path / "config.json") == configuration
 

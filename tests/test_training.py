@@ -69,7 +69,7 @@ def test_same_seed_gives_the_same_run_and_another_does_not(trained, settings):
     for name, array in arrays_of(trained).items():
         np.testing.assert_array_equal(arrays_of(again)[name], array, err_msg=name)
     other = training.train(dataclasses.replace(settings, seed=1, joint_epochs=0, name="other"))
-    words = "captioner/000/word_kernel"
+    words = "cell/000/word_kernel"
     assert not np.array_equal(arrays_of(other)[words], arrays_of(trained)[words])
 
 

@@ -87,6 +87,10 @@ class Images:
         """Whether object proposals were found."""
         return self._boxes is not None
 
+    def proposal_count(self, place):
+        """How many object proposals the image at a place has."""
+        return len(self._boxes[place])
+
     def proposals(self, place, chosen):
         """Boxes of the image at a place, in 0..1 of what its regions' network sees.
 
@@ -181,6 +185,10 @@ class Images:
             lambda row, path: row | self._read(path)[0], tf.data.AUTOTUNE
         )
 
+    def batches(self, columns, batch_size):
+        """Batches of `dataset`'s elements, mirrored where `flipped` says so, pixels as floats."""
+        return batched(self.dataset(columns), batch_size)
+
 
 @functools.cache
 def _reader(views):
@@ -208,19 +216,37 @@ def image_batches(images, batch_size, regions=None):
         columns["proposals"] = padded(
             [images.proposals(place, lambda count: slice(regions)) for place in images.readable]
         )
-    return images.dataset(columns).batch(batch_size).map(as_floats).prefetch(2)
+    return images.batches(columns, batch_size)
 
 
-def padded(boxes):
-    """Lists of boxes as one array `(n, r, 4)`, filled up with boxes without area."""
-    filled = np.zeros((len(boxes), max(map(len, boxes)), 4), np.float32)
+def padded(boxes, most=0):
+    """Lists of boxes as one array `(n, r, 4)`, filled up with boxes without area.
+
+    r is the length of the longest, or `most` if that is more.
+    """
+    filled = np.zeros((len(boxes), max([most, *map(len, boxes)]), 4), np.float32)
     for row, own in zip(filled, boxes, strict=True):
         row[: len(own)] = own
     return filled
 
 
-def as_floats(batch):
-    """A batch with the pixels of its images as float32."""
+def batched(rows, batch_size):
+    """Batches of rows of `Images.dataset`, mirrored where `flipped` says so, as floats."""
+    return rows.map(_mirror).batch(batch_size).map(_as_floats).prefetch(2)
+
+
+def _mirror(row):
+    if "flipped" not in row:
+        return row
+
+    # One image at a time: `tf.reverse` of a batch takes ten times as long.
+    def mirror(pixels):
+        return tf.cond(row["flipped"], lambda: tf.reverse(pixels, [1]), lambda: pixels)
+
+    return row | {name: mirror(row[name]) for name in VIEWS if name in row}
+
+
+def _as_floats(batch):
     pixels = {name: tf.cast(batch[name], tf.float32) for name in VIEWS if name in batch}
     return batch | pixels
 

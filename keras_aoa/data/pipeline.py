@@ -9,7 +9,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.image_sets import VIEWS, as_floats, padded
+from keras_aoa.data.image_sets import batched, padded
 from keras_aoa.data.images import to_original
 from keras_aoa.data.tokenizer import tokenize
 from keras_aoa.data.vocabulary import PAD
@@ -91,10 +91,11 @@ class CaptionBatches:
                 row[: len(ids)] = ids
         # One length for all batches: the unrolled recurrence is compiled once.
         self._ids = self._ids[:, :, (self._ids != PAD).any(axis=(0, 1))]
-        self._may_flip = np.array(
-            [flip and not any(map(_tells_sides, captions)) for captions in tokens]
-        )
+        self._may_flip = flip & np.array([not any(map(_tells_sides, words)) for words in tokens])
         self.batches_per_epoch = -(-len(self._usable) // batch_size)
+        self._most_shown = 0
+        if images.has_proposals:
+            self._most_shown = min(regions, max(map(images.proposal_count, self._usable)))
 
     def epoch(self, number, skip_batches=0):
         """The batches of epoch `number`; the first `skip_batches` are not even decoded."""
@@ -107,7 +108,16 @@ class CaptionBatches:
         )
         if self._crop < 1:
             images = images.map(_cut_out)
-        return images.map(_mirror).batch(self._batch_size).map(as_floats).prefetch(2)
+        return batched(images, self._batch_size)
+
+    @property
+    def mirrored_places(self):
+        """Places in `images.examples` of the images that some epochs show mirrored."""
+        return self._usable[self._may_flip[self._usable]]
+
+    def show(self, images):
+        """Take the images from elsewhere: the same ones, as a network saw them before."""
+        self._images = images
 
     def names(self, index):
         """Paths of the images of a batch, by its `index`."""
@@ -125,7 +135,8 @@ class CaptionBatches:
                 place, lambda count, random=random: random.permutation(count)[: self._regions]
             )
             boxes.append(mirrored(shown) if flipped[place] else shown)
-        return {"proposals": padded(boxes)}
+        # One width for all batches, whichever are skipped.
+        return {"proposals": padded(boxes, self._most_shown)}
 
     def _choices(self, number):
         """Order of the places; captions, mirroring and crop of every place."""
@@ -159,14 +170,6 @@ def _cut_out(row):
         "images": tf.cast(tf.round(cut), tf.uint8),
         "window": tf.reshape(corners, (4,)),
     }
-
-
-def _mirror(row):
-    # One image at a time: `tf.reverse` of a batch takes ten times as long.
-    def mirror(pixels):
-        return tf.cond(row["flipped"], lambda: tf.reverse(pixels, [1]), lambda: pixels)
-
-    return row | {name: mirror(row[name]) for name in VIEWS if name in row}
 
 
 def mirrored(boxes):

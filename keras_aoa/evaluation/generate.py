@@ -49,21 +49,28 @@ class Generator:
         self.vocabulary = vocabulary
         self.settings = {"beam": beam, "max_words": max_words, "length_penalty": length_penalty}
         pixels = tf.TensorSpec((None, None, None, 3), tf.float32)
-        signature = {"images": pixels}
+        images = {"images": pixels}
+        shapes = {name: (None, *part.shape[1:]) for name, part in captioner.backbone.output.items()}
+        shapes["map"] = (None, None, None, shapes["map"][-1])
+        features = {"features": {name: tf.TensorSpec(shape) for name, shape in shapes.items()}}
         if captioner.region_backbone is None:
             self.settings["stride"] = stride
         else:
             self.settings["regions"] = regions
-            signature["region_images"] = pixels
-            signature["proposals"] = tf.TensorSpec((None, None, 4), tf.float32)
-        self._inputs = tuple(signature)
+            boxes = {"proposals": tf.TensorSpec((None, None, 4), tf.float32)}
+            images |= {"region_images": pixels, **boxes}
+            features |= boxes
 
         def run(inputs):
             sight = captioner.look(inputs, stride=stride)
             found = search(captioner, sight, beam, max_words, length_penalty)
             return found, sight.boxes, sight.mask
 
-        self._run = tf.function(run, input_signature=[signature], autograph=False)
+        self._inputs = {"images": images, "features": features}
+        self._runs = {
+            given: tf.function(run, input_signature=[signature], autograph=False)
+            for given, signature in self._inputs.items()
+        }
 
     @classmethod
     def of(cls, captioner, vocabulary, configuration, search_settings=None):
@@ -90,7 +97,8 @@ class Generator:
         """The best caption of each image: a list of `Generated`.
 
         Args:
-            inputs: A batch as of `image_batches`, or images alone, `(n, rows, columns, 3)`.
+            inputs: A batch as of `image_batches`, of images or of features, or images alone,
+                `(n, rows, columns, 3)`.
             with_attention: Whether to keep attention and boxes.
         """
         return [beams[0] for beams in self._search(inputs, 1, with_attention)]
@@ -103,7 +111,9 @@ class Generator:
         """The best `count` hypotheses of each image, all if None."""
         if not isinstance(inputs, dict):
             inputs = {"images": inputs}
-        found, boxes, mask = self._run({name: inputs[name] for name in self._inputs})
+        given = "features" if "features" in inputs else "images"
+        needed = {name: inputs[name] for name in self._inputs[given]}
+        found, boxes, mask = self._runs[given](needed)
         ids, log_probs = found.ids.numpy()[:, :count], found.log_probs.numpy()
         sight = [None] * 3
         if with_attention:

@@ -123,26 +123,27 @@ class Captioner(keras.Model):
             training: Whether to drop out, and to learn statistics.
             stride: Steps between regions on the map, in place of the layer's own.
         """
-        return self.look_at_features(self.see(inputs, training), training, stride)
-
-    def see(self, inputs, training=False):
-        """What the networks make of images: `{"map", "vector"}`, and the proposals as given."""
         if not isinstance(inputs, dict):
             inputs = {"images": inputs}
+        features = inputs["features"] if "features" in inputs else self.see(inputs, training)
+        return self.look_at_features(features, inputs.get("proposals"), training, stride)
+
+    def see(self, inputs, training=False):
+        """What the networks make of images, before any region: `{"map", "vector"}`."""
         # A pretrained network keeps its statistics: batches of captioning are small.
         training = training and self.from_scratch
         features = self.backbone(inputs["images"], training=training)
         if self.region_backbone is None:
             return features
         activations = self.region_backbone(inputs["region_images"], training=training)
-        return {**features, "map": activations, "proposals": inputs["proposals"]}
+        return {"map": activations, "vector": features["vector"]}
 
-    def look_at_features(self, features, training=False, stride=None):
+    def look_at_features(self, features, proposals=None, training=False, stride=None):
         """`look`, for what `see` made before."""
         if self.region_backbone is None:
             regions = self.regions(features["map"], stride=stride)
         else:
-            regions = self.regions(features["map"], features["proposals"])
+            regions = self.regions(features["map"], proposals)
         seen = ops.cast(regions.features, "float32")
         vector = ops.cast(features["vector"], "float32")
         if self.feature_length:
@@ -166,8 +167,7 @@ class Captioner(keras.Model):
 
     def call(self, inputs, training=False):
         captions = ops.cast(inputs["captions"], "int32")
-        features = inputs["features"] if "features" in inputs else self.see(inputs, training)
-        sight = self.look_at_features(features, training)
+        sight = self.look(inputs, training)
         return self.caption_log_probs(sight, captions, training)
 
     def caption_log_probs(self, sight, captions, training=False):

@@ -1,5 +1,6 @@
 """A whole training: data, run folder, epochs, the best checkpoint, the scores at the end."""
 
+import functools
 import time
 
 import keras
@@ -18,6 +19,7 @@ from keras_aoa.models.backbones import PRETRAINED_SCENES, make_backbone
 from keras_aoa.models.build import backbone_settings, make_captioner
 from keras_aoa.progress import progress_bar
 from keras_aoa.run import Run, image_settings, proposal_view, read_data
+from keras_aoa.training.frozen import frozen_features
 from keras_aoa.training.logs import TensorBoard
 from keras_aoa.training.pretraining import PretrainingSettings, pretrained_backbone
 from keras_aoa.training.trainer import Trainer, check_loss
@@ -59,14 +61,23 @@ def train(configuration):
     generator = Generator.of(captioner, run.vocabulary, configuration)
     progress = restore(run, trainer)
     board = TensorBoard(run.folder / "tensorboard")
+    pixels = training_images, select_images
+    if configuration.feature_cache != "none" and progress["epochs"] < configuration.rnn_epochs:
+        mirrored = batches.mirrored_places
+        batches.show(frozen_features(configuration, captioner, training_images, mirrored))
+        select_images = frozen_features(configuration, captioner, select_images)
     for epoch in range(progress["epochs"], configuration.epochs):
         if progress["stopped"]:
             break
         joint = epoch >= configuration.rnn_epochs
+        if joint:
+            batches.show(pixels[0])
+            select_images = pixels[1]
         facts = {"epoch": epoch + 1, "loss": train_epoch(trainer, batches, epoch, joint, board)}
         last = epoch + 1 == configuration.epochs or time_is_up(configuration, started)
         if last or (epoch + 1) % configuration.validate_every == 0:
-            found = trainer.with_evaluated_weights(lambda: caption_images(generator, select_images))
+            validate = functools.partial(caption_images, generator, select_images)
+            found = trainer.with_evaluated_weights(validate)
             facts["CIDEr"] = validation_cider(select_images, found)
             board.validation(trainer.steps, facts["CIDEr"], select_images, found)
             if facts["CIDEr"] > progress["best"]:
@@ -76,7 +87,7 @@ def train(configuration):
         progress["epochs"], progress["stopped"] = epoch + 1, last
         save(run, trainer, progress)
         print(describe(facts, configuration, started))
-    del training_images, batches
+    del training_images, batches, pixels
     evaluate(run, EvaluationSettings(), data=data, history=progress["history"])
     return run
 
@@ -101,9 +112,10 @@ def prepare_run(configuration):
             )
         print(f"Going on with {folder}.")
         data = run.load_data()
-        return run, data, *load_images(configuration, data)
+        return run, data, *load_images(configuration, data, run.proposal_view)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: expected a folder's name, found a file; choose another --name.")
+    view = proposal_view(configuration, folder.parent)
     start = WarmStart(configuration.start_from) if configuration.start_from else None
     data = read_data(configuration, folder.parent)
     captions = [text for example in data.splits["train"] for text in example.captions]
@@ -116,7 +128,7 @@ def prepare_run(configuration):
     if start:
         start.load(captioner)
     del captioner
-    images = load_images(configuration, data)
+    images = load_images(configuration, data, view)
     run = Run.create(configuration, vocabulary, backbone)
     counts = {split: len(examples) for split, examples in data.splits.items()}
     print(f"{folder}: {data.name}, images {counts}, vocabulary of {len(vocabulary)} words.")
@@ -131,14 +143,18 @@ def start_backbone(configuration):
     return make_backbone(backbone_settings(configuration))
 
 
-def load_images(configuration, data):
+def load_images(configuration, data, view):
     """The readable `Images` of training and of the split that selects the checkpoint.
+
+    Args:
+        configuration: `Configuration`.
+        data: `CaptionData`.
+        view: `ProposalView`, where object proposals are the regions.
 
     Raises:
         UserError: there is no such split, or nothing readable in it.
     """
     settings = image_settings(configuration)
-    view = proposal_view(configuration, configuration.folder.parent)
     splits = "train", configuration.selecting_split
     for split in splits:
         if not data.splits.get(split):

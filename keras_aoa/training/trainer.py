@@ -111,7 +111,8 @@ class Trainer:
         captioner = self.captioner
         inputs = batch
         if not joint and "features" not in batch:
-            inputs = {"captions": batch["captions"], "features": captioner.see(batch)}
+            # Outside of the tape: nothing of the network is kept for a gradient.
+            inputs = {**batch, "features": captioner.see(batch)}
         with tf.GradientTape() as tape:
             loss = caption_loss(captioner(inputs, training=True), batch["captions"], words)
         variables = self.own_variables + (self.backbone_variables if joint else [])

@@ -1,0 +1,155 @@
+"""Features that a frozen network made of images, kept in files, in place of the images."""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from keras_aoa.data.image_sets import batched
+from keras_aoa.files import replaced_when_whole
+from keras_aoa.progress import progress_bar
+
+SHARD = 256  # images of a file
+DTYPES = ("float16", "bfloat16")
+
+
+class FeatureFiles:
+    """Features of the images of a split, as files of `SHARD` images each.
+
+    A file's name tells which images it holds, by path, size and time of change, and the folder's
+    by what network and preprocessing: others get files of their own.
+
+    Args:
+        folder: Where the folder `features-<digest>` is made.
+        described: What the features depend on besides the image, json's types.
+        dtype: `float16` or `bfloat16`, as they are kept.
+    """
+
+    def __init__(self, folder, described, dtype):
+        text = json.dumps({**described, "dtype": dtype}, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        self.folder = pathlib.Path(folder) / f"features-{digest}"
+        self.dtype = tf.as_dtype(dtype)
+
+    def extract(self, images, places, mirrored, network):
+        """Compute the files that are missing; stopped, it goes on where it was.
+
+        Args:
+            images: `Images`.
+            places: Of the images wanted, in `images.examples`.
+            mirrored: Whether to mirror them first.
+            network: From a batch of `images` to a dictionary of tensors `(n, …)`.
+
+        Returns:
+            Arrays by name, each `{place: array}`, read from the files when they are looked at.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        found = {}
+        what = f"{images.name}: features" + (" of mirrored images" if mirrored else "")
+        with progress_bar(total=len(places), desc=what, unit="image", delay=3) as bar:
+            for start in range(0, len(places), SHARD):
+                shard = places[start : start + SHARD]
+                paths = self._files(images, shard, mirrored)
+                if paths is None:
+                    self._write(images, shard, mirrored, network)
+                    paths = self._files(images, shard, mirrored)
+                for name, path in paths.items():
+                    array = np.load(path, mmap_mode="r", allow_pickle=False)
+                    rows = {place: (array, row) for row, place in enumerate(shard)}
+                    found.setdefault(name, {}).update(rows)
+                bar.update(len(shard))
+        return found
+
+    def _files(self, images, places, mirrored):
+        """A shard's files by feature; None where they are not all there."""
+        stem = self._stem(images, places, mirrored)
+        index = self.folder / f"{stem}.json"
+        if not index.exists():
+            return None
+        names = json.loads(index.read_text(encoding="utf-8"))
+        paths = {name: self.folder / f"{stem}-{name}.npy" for name in names}
+        return paths if all(path.exists() for path in paths.values()) else None
+
+    def _stem(self, images, places, mirrored):
+        described = [str(mirrored)]
+        for place in places:
+            path = os.path.abspath(images.examples[place].path)
+            status = os.stat(path)
+            described.append(f"{path}\0{status.st_size}\0{status.st_mtime_ns}")
+        text = "\n".join(described).encode("utf-8", "surrogateescape")
+        return hashlib.sha256(text).hexdigest()[:32]
+
+    def _write(self, images, places, mirrored, network):
+        made = {}
+        columns = {
+            "index": np.asarray(places, np.int32),
+            "flipped": np.full(len(places), mirrored),
+        }
+        for batch in images.batches(columns, 32):
+            for name, values in network(batch).items():
+                kept = tf.bitcast(tf.cast(values, self.dtype), tf.uint16).numpy()
+                made.setdefault(name, []).append(kept)
+        stem = self._stem(images, places, mirrored)
+        for name, parts in made.items():
+            with replaced_when_whole(self.folder / f"{stem}-{name}.npy") as aside:
+                np.save(aside, np.concatenate(parts), allow_pickle=False)
+        # Last: it says that the others are whole.
+        with replaced_when_whole(self.folder / f"{stem}.json") as aside:
+            aside.write_text(json.dumps(sorted(made)), encoding="utf-8")
+
+
+class ImageFeatures:
+    """A split's images as a frozen network saw them; it stands where `Images` do.
+
+    Args:
+        images: `Images`.
+        files: `FeatureFiles`.
+        network: From a batch of images to a dictionary of tensors `(n, …)`.
+        mirrored: Places of the images that are also wanted mirrored.
+    """
+
+    def __init__(self, images, files, network, mirrored=()):
+        self._images = images
+        self._dtype = files.dtype
+        self._features = [
+            files.extract(images, images.readable, False, network),
+            files.extract(images, np.asarray(mirrored, int), True, network),
+        ]
+        self._names = tuple(self._features[0])
+
+    def __getattr__(self, name):
+        return getattr(self._images, name)
+
+    def batches(self, columns, batch_size):
+        """As of `Images.batches`, with `features` for pixels."""
+        return batched(self.dataset(columns), batch_size)
+
+    def dataset(self, columns):
+        """One element for each of `columns["index"]`: its row of all columns, and `features`."""
+        columns = columns | {"window": self.windows[columns["index"]]}
+        rows = tf.data.Dataset.from_tensor_slices(columns)
+        return rows.map(self._with_features, tf.data.AUTOTUNE, deterministic=True)
+
+    def _with_features(self, row):
+        flipped = row.get("flipped", False)
+        values = tf.numpy_function(
+            self._read, (row["index"], flipped), [tf.uint16] * len(self._names), stateful=False
+        )
+        features = {}
+        for name, value in zip(self._names, values, strict=True):
+            array, _ = self._features[0][name][int(self.readable[0])]
+            value = tf.ensure_shape(value, array.shape[1:])
+            features[name] = tf.cast(tf.bitcast(value, self._dtype), tf.float32)
+        return row | {"features": features}
+
+    def _read(self, place, mirrored):
+        of_image = functools.partial(self._row, int(place), int(mirrored))
+        return [of_image(name) for name in self._names]
+
+    def _row(self, place, mirrored, name):
+        array, row = self._features[mirrored][name][place]
+        return np.ascontiguousarray(array[row])

@@ -1,0 +1,54 @@
+"""Stage 1 on features that the frozen network made once, in place of images."""
+
+import hashlib
+import json
+import pathlib
+import re
+from dataclasses import asdict
+
+import numpy as np
+import tensorflow as tf
+
+from keras_aoa.data.features import FeatureFiles, ImageFeatures
+from keras_aoa.run import image_settings, proposal_view
+
+
+def frozen_features(configuration, captioner, images, mirrored=()):
+    """A split's images as the captioner's networks see them, computed where they are missing.
+
+    Args:
+        configuration: `Configuration`; `feature_cache` is not `none`.
+        captioner: `Captioner`, whose networks are not trained as long as this is used.
+        images: `Images`.
+        mirrored: Places of the images that are also wanted mirrored.
+
+    Returns:
+        `ImageFeatures`.
+    """
+    folder = configuration.folder.parent
+    view = proposal_view(configuration, folder)
+    described = {
+        "networks": [
+            fingerprint(network)
+            for network in (captioner.backbone, captioner.region_backbone)
+            if network is not None
+        ],
+        "images": asdict(image_settings(configuration)),
+        "region_images": asdict(view.settings) if view else None,
+    }
+    files = FeatureFiles(pathlib.Path(folder) / "data", described, configuration.feature_cache)
+    see = tf.function(captioner.see, autograph=False, reduce_retracing=True)
+
+    def network(batch):
+        return see({name: batch[name] for name in ("images", "region_images") if name in batch})
+
+    return ImageFeatures(images, files, network, mirrored)
+
+
+def fingerprint(network):
+    """What tells a network from others: its weights and layers, less Keras's running numbers."""
+    layers = re.sub(r"_\d+", "", json.dumps(network.get_config(), sort_keys=True, default=str))
+    digest = hashlib.sha256(layers.encode())
+    for weight in network.get_weights():
+        digest.update(np.ascontiguousarray(weight))
+    return digest.hexdigest()
