@@ -6,6 +6,8 @@ import pathlib
 
 import pytest
 
+ODD = ("turned-*.jpg", "cmyk-*.jpg", "grey-*.png", "line-*.png", "empty-*.png")
+
 
 @pytest.fixture(scope="session")
 def shared():
@@ -77,3 +79,54 @@ def trained(squares_settings, tmp_path_factory):
         patch.setattr(evaluate, "score", functools.partial(metrics.score, meteor=False))
         folder = str(tmp_path_factory.mktemp("runs"))
         return train(dataclasses.replace(squares_settings, output=folder))
+
+
+@pytest.fixture(scope="session")
+def odd_squares(squares, tmp_path_factory):
+    """The squares, with images of odd kinds in the training and the test split."""
+    import shutil
+
+    import cv2
+    import numpy as np
+    from PIL import Image
+    from test_images import exif, insert
+
+    folder = tmp_path_factory.mktemp("odd") / "squares"
+    shutil.copytree(squares, folder)
+    picture = cv2.imread(str(squares / "03.png"))
+    lines = []
+    for split in ("train", "test"):
+        jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+        (folder / f"turned-{split}.jpg").write_bytes(insert(jpeg, exif(6)))
+        Image.fromarray(picture).convert("CMYK").save(folder / f"cmyk-{split}.jpg")
+        Image.fromarray(picture).convert("L").save(folder / f"grey-{split}.png")
+        cv2.imwrite(str(folder / f"line-{split}.png"), np.full((1, 200, 3), 90, np.uint8))
+        cv2.imwrite(str(folder / f"empty-{split}.png"), np.full((40, 60, 3), 200, np.uint8))
+        for name in ODD:
+            lines.append(f"{name.replace('*', split)},a square,{split}")
+    with open(folder / "captions.csv", "a") as file:
+        file.write("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_proposals(squares_settings, odd_squares, tmp_path_factory):
+    """A finished run on object proposals, both stages; tests that change it take a copy."""
+    from keras_aoa.evaluation import evaluate, metrics
+    from keras_aoa.training.train import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "score", functools.partial(metrics.score, meteor=False))
+        folder = str(tmp_path_factory.mktemp("runs"))
+        changes = {"data": str(odd_squares), "output": folder, "joint_epochs": 1}
+        return train(
+            dataclasses.replace(
+                squares_settings,
+                **changes,
+                regions="proposals",
+                train_proposals=3,
+                test_proposals=5,
+                proposals_size=40,
+                flip=True,
+            )
+        )

@@ -24,7 +24,14 @@ def call(*arguments):
 
 @pytest.mark.parametrize(
     "command",
-    [["train.py"], ["evaluate.py"], ["-m", "keras_aoa.caption"], ["-m", "keras_aoa.train"]],
+    [
+        ["train.py"],
+        ["evaluate.py"],
+        ["-m", "keras_aoa.caption"],
+        ["-m", "keras_aoa.train"],
+        ["-m", "keras_aoa.propose"],
+        ["-m", "keras_aoa.pretrain"],
+    ],
 )
 def test_help_names_settings_and_does_not_import_tensorflow(command):
     code = (

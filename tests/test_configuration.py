@@ -24,6 +24,7 @@ def changed_values():
         "image_size": 99,
         "proposals_size": 99,
         "feature_cache": "bfloat16",
+        "precision": "bfloat16",
         "crop": 1.0,
     }
     for field in dataclasses.fields(Configuration):

@@ -151,6 +151,57 @@ def test_shares_are_of_each_region_even_of_those_that_reach_outside():
     np.testing.assert_allclose(share_inside(regions, [(0, 0, 0.5, 0.5)]), [1.0, 0.25])
 
 
+def sampled_share(region, boxes, finer=400):
+    """Share of a convex region's sample points that lie in a box."""
+    low, high = region.min(axis=0), region.max(axis=0)
+    steps = (np.arange(finer) + 0.5) / finer
+    x, y = np.meshgrid(*(low[:, None] + (high - low)[:, None] * steps))
+    inside = np.ones(x.shape, bool)
+    for (x0, y0), (x1, y1) in zip(region, np.roll(region, -1, axis=0), strict=True):
+        inside &= (x1 - x0) * (y - y0) >= (y1 - y0) * (x - x0)
+    covered = np.any([(b[0] < x) & (x < b[2]) & (b[1] < y) & (y < b[3]) for b in boxes], axis=0)
+    return (inside & covered).sum() / inside.sum()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shares_of_turned_and_sheared_regions_are_those_of_sample_points(seed):
+    random = np.random.default_rng(seed)
+    square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2
+    regions, boxes = [], np.sort(random.random((3, 2, 2)), axis=1).reshape(3, 4)
+    while len(regions) < 8:
+        matrix = random.normal(scale=0.5, size=(2, 2))
+        if np.linalg.det(matrix) > 0.03:
+            regions.append(square @ matrix.T + random.uniform(0.2, 0.8, 2))
+    regions = np.array(regions)
+    expected = [sampled_share(region, boxes) for region in regions]
+    assert 0.05 < np.mean(expected) < 0.95
+    np.testing.assert_allclose(share_inside(regions, boxes), expected, atol=4e-3)
+    # The other way round, as a mirroring transform leaves them.
+    np.testing.assert_allclose(share_inside(regions[:, ::-1], boxes), expected, atol=4e-3)
+
+
+def test_a_region_turned_by_an_eighth_loses_its_corners():
+    diamond = np.array([[[0.5, 0.0], [1.0, 0.5], [0.5, 1.0], [0.0, 0.5]]])
+    found = [
+        share_inside(diamond, boxes)[0]
+        for boxes in ([(0, 0, 1, 1)], [(0, 0, 0.5, 0.5)], [(0.25, 0.25, 0.75, 0.75)])
+    ]
+    # Corners of a quarter as long: four triangles of 1/16 beside the square inside.
+    np.testing.assert_allclose(found, [1, 0.25, 0.5], atol=1e-12)
+
+
+def test_regions_without_area_have_no_share_and_do_not_disturb_others():
+    regions = np.array([
+        [[0.2, 0.2]] * 4,
+        [[0.1, 0.2], [0.6, 0.2], [0.6, 0.2], [0.1, 0.2]],
+        [[0.1, 0.1], [0.4, 0.4], [0.4, 0.4], [0.1, 0.1]],
+        CELL[0],
+        [[0.0, 0.0], [0.5, 0.5], [0.0, 0.5], [0.0, 0.0]],
+    ])  # fmt: skip
+    found = share_inside(regions, [(0, 0, 0.25, 0.5)])
+    np.testing.assert_allclose(found, [0, 0, 0, 0.5, 0.75], atol=1e-12)
+
+
 def thing(noun, adjective, box):
     return NamedObject(frozenset([noun]), frozenset([adjective]), box)
 

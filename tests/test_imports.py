@@ -71,6 +71,8 @@ def test_importing_the_layers_loads_no_other_part_of_the_package():
         "keras_aoa.train",
         "keras_aoa.evaluate",
         "keras_aoa.caption",
+        "keras_aoa.propose",
+        "keras_aoa.pretrain",
         "keras_aoa.data.readers",
         "keras_aoa.data.vocabulary",
         "keras_aoa.training.configuration",

@@ -6,17 +6,14 @@ import re
 import keras
 import numpy as np
 import pytest
-from bright_square import settings
+from warm_sources import PARTS, configured, make_source, network
 
 from keras_aoa.errors import UserError
-from keras_aoa.models import weights
 from keras_aoa.models.backbones import make_backbone
 from keras_aoa.models.build import backbone_settings
 from keras_aoa.run import Run
 from keras_aoa.training import train as training
 from keras_aoa.training.warm_start import WarmStart
-
-PARTS = ("backbone", "cell", "image_projection", "regions", "region_backbone")
 
 
 @pytest.fixture(scope="module")
@@ -26,61 +23,6 @@ def vocabulary(squares):
 
     train = read(squares).splits["train"]
     return Vocabulary.from_captions([text for example in train for text in example.captions], 1)
-
-
-def network(folder):
-    """A file of a network with two convolutions, whose last can be a transformer's filter."""
-    keras.utils.set_random_seed(3)
-    pixels = keras.Input((None, None, 3))
-    first = keras.layers.Conv2D(6, 5, strides=8, padding="same", activation="relu")(pixels)
-    second = keras.layers.Conv2D(5, 3, padding="same", activation="relu", name="second")(first)
-    keras.Model(pixels, second).save(folder / "network.keras")
-    return str(folder / "network.keras")
-
-
-def configured(folder, squares, **changes):
-    return settings(
-        folder,
-        **{
-            "data": str(squares),
-            "minimum_count": 1,
-            "image_size": 32,
-            "proposals_size": 32,
-            "fit": "stretch",
-            "proposals_fit": "stretch",
-            "backbone": str(folder / "network.keras"),
-            "preprocessing": "tf",
-            "transformer_filter": "backbone",
-            "batch_size": 5,
-            "captions_per_image": 2,
-            "rnn_epochs": 2,
-            **changes,
-        },
-    )
-
-
-def scatter(captioner, seed=8):
-    """Random weights everywhere, so that whatever was not loaded shows."""
-    random = np.random.default_rng(seed)
-    for part in PARTS:
-        for variable in getattr(getattr(captioner, part), "variables", ()):
-            value = np.asarray(variable.value)
-            variable.assign(value + random.normal(scale=0.1, size=value.shape))
-
-
-def make_source(configuration, vocabulary, tuned=False):
-    """A run whose trained weights are random ones; `tuned` has a trained backbone, too."""
-    keras.utils.set_random_seed(5)
-    run = Run.create(configuration, vocabulary, make_backbone(backbone_settings(configuration)))
-    captioner = run.make_captioner()
-    own = [np.asarray(v.value) for v in captioner.backbone.variables]
-    scatter(captioner)
-    if not tuned:
-        for variable, value in zip(captioner.backbone.variables, own, strict=True):
-            variable.assign(value)
-    found = weights.captioner_variables(captioner, with_backbone=tuned)
-    weights.save_arrays(run.best_file, weights.values(found), run.facts)
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +160,7 @@ def other_network(folder):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"minimum_count": 5}, r"has another vocabulary \(\d+ words, these data \d+\); train on"),
+        ({"minimum_count": 8}, r"has another vocabulary \(\d+ words, these data \d+\); train on"),
         ({"units": 8}, r"has (cell|image_projection)'s \w+ of shape \(.*\), here \(.*\); choose"),
         ({"embedding_dim": 5}, r"has cell's \w+ of shape \(.*\), here \(.*\); choose"),
         (other_network, r"has another backbone \(4 arrays, here 2\); choose"),

@@ -155,7 +155,7 @@ class AreaAttention(keras.layers.Layer):
             ops.swapaxes(keys, 1, 2),
             self.compute_dtype,
         )
-        factors = factorise(scores, self._word_mask(), region_mask)
+        factors = factorise(scores, self._word_mask(), region_mask, self.compute_dtype)
         return ImageMemory(regions, region_mask, factors)
 
     def word_scores(self, states):

@@ -27,7 +27,8 @@ class PairFactors(NamedTuple):
     """What the joint distribution needs of an image's word-region scores.
 
     `scores` and `exponentials` are `(n, w, r)`, `row_max` is `(n, w)`, `column_max` `(n, r)`;
-    `scores = row_max + column_max + log(exponentials)`.
+    `scores = row_max + column_max + log(exponentials)`. The exponentials are there for products
+    alone, and in these products' dtype.
     """
 
     scores: Tensor
@@ -39,7 +40,7 @@ class PairFactors(NamedTuple):
 class RegionMarginal(NamedTuple):
     """`log_normaliser (n, c)`, `probs (n, c, r)`, and the terms that made them.
 
-    `word_weights (n, c, w)` are exp(a + row_max), shifted by their maximum;
+    `word_weights (n, c, w)` are exp(a + row_max), shifted by their maximum, in the products' dtype;
     `sums (n, c, r)` are their products with the exponentials, before the floor.
     """
 
@@ -49,7 +50,7 @@ class RegionMarginal(NamedTuple):
     sums: Tensor
 
 
-def factorise(scores, word_mask=None, region_mask=None):
+def factorise(scores, word_mask=None, region_mask=None, compute_dtype=None):
     """Split word-region scores into row maxima, column maxima and exponentials.
 
     The double shift keeps exact a region that all words dislike and the state likes; a shift
@@ -59,6 +60,7 @@ def factorise(scores, word_mask=None, region_mask=None):
         scores: `(n, w, r)`.
         word_mask: Booleans, `(w,)`; false for a word that is never predicted.
         region_mask: Booleans, `(n, r)`; false marks padding.
+        compute_dtype: Dtype of products with the exponentials; that of the scores by default.
 
     Returns:
         `PairFactors`.
@@ -71,6 +73,7 @@ def factorise(scores, word_mask=None, region_mask=None):
         shifted = ops.where(word_mask[None, :, None], shifted, MASKED_SCORE)
     column_max = ops.stop_gradient(ops.max(shifted, axis=1))
     exponentials = ops.exp(shifted - column_max[:, None, :])
+    exponentials = ops.cast(exponentials, compute_dtype or scores.dtype)
     return PairFactors(scores, exponentials, row_max, column_max)
 
 
@@ -97,7 +100,7 @@ def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
     return RegionMarginal(
         log_normaliser=(word_max + log_total)[:, :, 0],
         probs=probs,
-        word_weights=word_weights,
+        word_weights=ops.cast(word_weights, factors.exponentials.dtype),
         sums=sums,
     )
 

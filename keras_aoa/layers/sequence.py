@@ -168,7 +168,8 @@ def backward_scores(marginal, d_normaliser, d_attended, regions, by_region, word
     d_probs = d_probs - ops.sum(probs * d_probs, axis=2, keepdims=True) + d_normaliser[..., None]
     d_regions = probs * d_probs
     d_sums = ops.where(sums > SMALLEST_SUM, d_regions / ops.maximum(sums, SMALLEST_SUM), 0.0)
-    d_words = marginal.word_weights * batched_product(d_sums, by_region, compute_dtype)
+    d_words = batched_product(d_sums, by_region, compute_dtype)
+    d_words = d_words * ops.cast(marginal.word_weights, d_words.dtype)
     return {
         "regions": d_regions,
         "sums": d_sums,

@@ -42,6 +42,7 @@ def make_captioner(configuration, backbone, vocabulary_size):
             configuration.embedding_dim,
             configuration.variant,
             configuration.tied,
+            dtype_policy(configuration),
         ),
         dropout=configuration.dropout,
         region_dropout=configuration.region_dropout,
@@ -68,6 +69,7 @@ def make_regions(configuration, backbone):
         "anchor_scale": configuration.anchor_scale,
         "rotation": configuration.rotation,
         "border": configuration.border,
+        "dtype": dtype_policy(configuration),
     }
     if not uses_backbone_filter(configuration):
         return TransformerRegions(**options)
@@ -78,6 +80,11 @@ def make_regions(configuration, backbone):
     regions.build(backbone.output["map"].shape)
     regions.set_filter(convolution.kernel, convolution.bias)
     return regions
+
+
+def dtype_policy(configuration):
+    """Of what decodes: its products may be in 16 bits; weights, states and sums are in 32."""
+    return "mixed_bfloat16" if configuration.precision == "bfloat16" else "float32"
 
 
 def uses_backbone_filter(configuration):

@@ -238,12 +238,19 @@ class Captioner(keras.Model):
         return cls(**{**config, **parts})
 
 
-def make_cell(units, region_dim, vocabulary_size, embedding_dim, variant="full", tied=True):
+def make_cell(
+    units, region_dim, vocabulary_size, embedding_dim, variant="full", tied=True, dtype=None
+):
     """The paper's cell for a vocabulary whose PAD and START are never predicted."""
     attention = AreaAttention(
-        vocabulary_size, embedding_dim, variant, never_predicted=(PAD, START), tied=tied
+        vocabulary_size,
+        embedding_dim,
+        variant,
+        never_predicted=(PAD, START),
+        tied=tied,
+        dtype=dtype,
     )
-    return AttentionGRUCell(units, region_dim, attention)
+    return AttentionGRUCell(units, region_dim, attention, dtype=dtype)
 
 
 def word_count(captions):

@@ -112,6 +112,8 @@ class Configuration:
     image_first: bool = False
     """Image vector as first input of a zero state (the authors' code), not as the first state."""
 
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the decoder's matrix products; weights, states and sums stay in float32."""
     start_from: str = ""
     """Folder of a run whose weights to start from."""
     rnn_epochs: int = 20

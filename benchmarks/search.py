@@ -1,0 +1,59 @@
+"""Captions a second of greedy and beam search on features: 49 regions, 6325 words, 16 words each.
+
+Random weights hardly ever say STOP, so that every caption has its full length.
+"""
+
+import json
+from dataclasses import dataclass
+
+from benchmarks.decoder import Size, make_captioner, random_batch
+from benchmarks.measure import median_seconds
+from keras_aoa.command_line import parse, run
+
+LENGTH = 16
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Time the search, the networks left out."""
+
+    images: tuple[int, ...] = (1, 8, 64)
+    """Images of a batch."""
+    beams: tuple[int, ...] = (1, 3, 5, 10)
+    """Hypotheses kept; 1 is greedy."""
+    turns: int = 5
+    """Searches timed; the figures are medians."""
+    json: bool = False
+    """Print json lines."""
+
+
+def main(arguments):
+    """Measure and print."""
+    settings = parse(Arguments, "benchmarks.search", arguments)
+    import tensorflow as tf
+
+    from keras_aoa.models.search import search
+
+    captioner = make_captioner(Size().words)
+    for beam in settings.beams:
+
+        def find(features, beam=beam):
+            sight = captioner.look_at_features(features)
+            return search(captioner, sight, beam, LENGTH).ids
+
+        compiled = tf.function(find, autograph=False, reduce_retracing=True)
+        for images in settings.images:
+            features = random_batch(Size(images=images))["features"]
+            seconds = median_seconds(lambda: compiled(features).numpy(), settings.turns)  # noqa: B023
+            row = {"images": images, "beam": beam, "captions_a_second": images / seconds}
+            print(
+                json.dumps(row)
+                if settings.json
+                else f"beam {beam:2}, {images:2} images: {1000 * seconds:6.0f} ms, "
+                f"{images / seconds:6.1f} captions/s",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    run(main)
