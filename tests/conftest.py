@@ -1,7 +1,6 @@
 """Fixtures that several test files use; TensorFlow is imported only where one is used."""
 
 import dataclasses
-import functools
 import pathlib
 
 import pytest
@@ -72,11 +71,11 @@ def squares_settings(squares):
 @pytest.fixture(scope="session")
 def trained(squares_settings, tmp_path_factory):
     """A finished run on the squares; tests that change it take a copy."""
-    from keras_aoa.evaluation import evaluate, metrics
+    from keras_aoa.evaluation import evaluate
     from keras_aoa.training.train import train
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "score", functools.partial(metrics.score, meteor=False))
+        patch.setattr(evaluate, "start_meteor", lambda: False)
         folder = str(tmp_path_factory.mktemp("runs"))
         return train(dataclasses.replace(squares_settings, output=folder))
 
@@ -112,11 +111,11 @@ def odd_squares(squares, tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained_proposals(squares_settings, odd_squares, tmp_path_factory):
     """A finished run on object proposals, both stages; tests that change it take a copy."""
-    from keras_aoa.evaluation import evaluate, metrics
+    from keras_aoa.evaluation import evaluate
     from keras_aoa.training.train import train
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "score", functools.partial(metrics.score, meteor=False))
+        patch.setattr(evaluate, "start_meteor", lambda: False)
         folder = str(tmp_path_factory.mktemp("runs"))
         changes = {"data": str(odd_squares), "output": folder, "joint_epochs": 1}
         return train(

@@ -1,7 +1,6 @@
 """Features kept in files: they are the network's, and a training on them is the same training."""
 
 import dataclasses
-import functools
 import os
 
 import keras
@@ -16,7 +15,6 @@ from keras_aoa.data.images import ImageSettings
 from keras_aoa.data.pipeline import CaptionBatches
 from keras_aoa.data.vocabulary import Vocabulary
 from keras_aoa.evaluation import evaluate as evaluation
-from keras_aoa.evaluation import metrics
 from keras_aoa.training import train as training
 from keras_aoa.training.frozen import fingerprint
 
@@ -156,7 +154,7 @@ def test_a_fingerprint_tells_weights_and_layers_but_not_names():
 def test_a_training_on_features_is_the_training_on_images(
     squares_settings, tmp_path, monkeypatch, regions
 ):
-    monkeypatch.setattr(evaluation, "score", functools.partial(metrics.score, meteor=False))
+    monkeypatch.setattr(evaluation, "start_meteor", lambda: False)
     settings = dataclasses.replace(
         squares_settings,
         output=str(tmp_path),

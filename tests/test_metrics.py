@@ -176,6 +176,23 @@ def test_java_tokens_are_those_of_pycocoevalcap(held_out):
 
 
 @pytest.mark.usefixtures("java")
+def test_a_process_of_meteor_started_before_measures_the_same_again_and_again():
+    started = start_meteor()
+    assert isinstance(started, MeteorProcess)
+    expected = score(REFERENCES, CAPTIONS, "python").metrics
+    for _ in range(2):
+        assert score(REFERENCES, CAPTIONS, "python", started).metrics == expected
+    process = started.meteor_p
+    del started
+    assert process.poll() is not None
+
+
+@pytest.mark.usefixtures("no_java")
+def test_where_meteor_does_not_start_the_score_tells():
+    assert start_meteor() is True
+
+
+@pytest.mark.usefixtures("java")
 def test_java_and_python_agree_on_real_captions(held_out, capfd):
     references, captions = held_out
     captions = {**captions, next(iter(captions)): ""}

@@ -1,6 +1,5 @@
 """Scores over the number of regions, from one trained run: the sweep, its table and its curve."""
 
-import functools
 import json
 import shutil
 
@@ -11,7 +10,7 @@ import pytest
 from keras_aoa import evaluate as command
 from keras_aoa.errors import UserError
 from keras_aoa.evaluation import evaluate as evaluation
-from keras_aoa.evaluation import metrics, region_counts
+from keras_aoa.evaluation import region_counts
 from keras_aoa.run import Run
 
 
@@ -19,7 +18,7 @@ from keras_aoa.run import Run
 def without_meteor(monkeypatch):
     """METEOR starts a Java process of 7 s for each evaluation; `test_metrics.py` has it."""
     for module in (evaluation, region_counts):
-        monkeypatch.setattr(module, "score", functools.partial(metrics.score, meteor=False))
+        monkeypatch.setattr(module, "start_meteor", lambda: False)
 
 
 def copied(run, tmp_path):

@@ -1,7 +1,6 @@
 """A whole training on a handful of drawn squares: files, seeds, stages, resuming, bad input."""
 
 import dataclasses
-import functools
 import json
 import shutil
 
@@ -11,7 +10,6 @@ import pytest
 
 from keras_aoa.errors import UserError
 from keras_aoa.evaluation import evaluate as evaluation
-from keras_aoa.evaluation import metrics
 from keras_aoa.models import weights
 from keras_aoa.run import Run, scored_split
 from keras_aoa.training import train as training
@@ -20,7 +18,7 @@ from keras_aoa.training import train as training
 @pytest.fixture(autouse=True)
 def without_meteor(monkeypatch):
     """METEOR starts a Java process of 7 s for each evaluation; `test_metrics.py` has it."""
-    monkeypatch.setattr(evaluation, "score", functools.partial(metrics.score, meteor=False))
+    monkeypatch.setattr(evaluation, "start_meteor", lambda: False)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from keras_aoa.data.images import read_image, to_original
 from keras_aoa.errors import UserError
 from keras_aoa.evaluation.generate import Generator, generate
 from keras_aoa.evaluation.grounding import ground
-from keras_aoa.evaluation.metrics import score
+from keras_aoa.evaluation.metrics import score, start_meteor
 from keras_aoa.evaluation.pictures import attention_picture, contact_sheet, curves_picture
 from keras_aoa.evaluation.results import format_scores, score_content, write_results
 from keras_aoa.files import write_text
@@ -59,12 +59,13 @@ def evaluate(run, settings, data=None, history=()):
     captioner = run.load_captioner()
     generator = Generator.of(captioner, run.vocabulary, run.configuration, settings)
     images = run.load_images(split, examples)
+    meteor = start_meteor()
     found = caption_split(generator, images, "captions")
     references, captions = references_of(found, examples)
     folder = output_folder(run, settings)
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder / f"captions_{split}.json", captions)
-    scores = score(references, captions, settings.tokenizer)
+    scores = score(references, captions, settings.tokenizer, meteor)
     content = {
         **score_content(scores),
         "data": settings.data or run.configuration.data,

@@ -52,7 +52,7 @@ def score(
     references: Mapping[Id, Sequence[str]],
     captions: Mapping[Id, str],
     tokenizer: str = "auto",
-    meteor: bool = True,
+    meteor: "bool | MeteorProcess" = True,
 ) -> Scores:
     """All metrics of one caption an image.
 
@@ -60,8 +60,8 @@ def score(
         references: Each image's human captions.
         captions: A caption of each of those images.
         tokenizer: `ptb` needs Java; `python`; `auto` takes the first that works.
-        meteor: Whether to measure METEOR, which needs Java and 7 s. Without Java it is left out
-            and stands in `missing`.
+        meteor: Whether to measure METEOR, which needs Java and 7 s to start, or a `MeteorProcess`
+            that was started before. Without Java it is left out and stands in `missing`.
 
     Raises:
         UserError: as `check_ids`; an image's references have no word; no such tokenizer; `ptb`
@@ -84,7 +84,7 @@ def score(
 
     found = {}
     with ThreadPoolExecutor(max_workers=1) as pool:  # METEOR is another process: it costs no time
-        waiting = pool.submit(_meteor, *words) if meteor and not missing else None
+        waiting = pool.submit(_meteor, *words, meteor) if meteor and not missing else None
         overall, each = Bleu(4).compute_score(*words, verbose=0)
         found.update(zip(METRICS[:4], zip(overall, each, strict=True), strict=True))
         found["ROUGE_L"] = Rouge().compute_score(*words)
@@ -219,8 +219,14 @@ def _ptb_tokens(texts):
     ]
 
 
-class _Meteor(Meteor):
-    """pycocoevalcap's, whose own `__del__` waits for ever after an error."""
+class MeteorProcess(Meteor):
+    """METEOR's Java process, which reads its tables for some seconds before it can answer.
+
+    It ends with this object: pycocoevalcap's own `__del__` waits for ever after an error.
+
+    Raises:
+        OSError: there is no Java that starts.
+    """
 
     def __del__(self):
         if process := getattr(self, "meteor_p", None):
@@ -228,9 +234,17 @@ class _Meteor(Meteor):
             process.communicate()
 
 
-def _meteor(truths, answers):
+def start_meteor() -> MeteorProcess | bool:
+    """Start METEOR ahead of `score`; where there is no Java, `score` is to tell."""
     try:
-        scorer = _Meteor()
+        return MeteorProcess()
+    except OSError:
+        return True
+
+
+def _meteor(truths, answers, started):
+    try:
+        scorer = started if isinstance(started, MeteorProcess) else MeteorProcess()
     except OSError as error:
         raise _no_java(error) from None
     try:

@@ -14,7 +14,7 @@ from keras_aoa.evaluation.evaluate import (
     references_of,
 )
 from keras_aoa.evaluation.generate import Generator
-from keras_aoa.evaluation.metrics import score
+from keras_aoa.evaluation.metrics import score, start_meteor
 from keras_aoa.files import replaced_when_whole, write_text
 
 COLUMNS = ("Bleu_4", "METEOR", "CIDEr")
@@ -48,13 +48,14 @@ def compare_region_counts(run, settings, name, values, data=None):
         for value in values
     ]
     images = run.load_images(split, examples, run.configuration.cache_gigabytes)
+    meteor = start_meteor()
     rows = []
     for value, generator in zip(values, generators, strict=True):
         started = time.perf_counter()
         found = caption_split(generator, images, f"{name} {value}")
         seconds = (time.perf_counter() - started) / len(found)
         references, captions = references_of(found, examples)
-        scores = score(references, captions, settings.tokenizer).metrics
+        scores = score(references, captions, settings.tokenizer, meteor).metrics
         row = {name: value, "count": float(np.mean([each.mask.sum() for each in found.values()]))}
         row |= {metric: scores[metric] for metric in COLUMNS if metric in scores}
         row |= grounding_content(found, examples, images)

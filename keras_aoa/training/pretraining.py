@@ -101,7 +101,13 @@ def pretrain(folder, settings):
         keras.losses.BinaryCrossentropy(from_logits=True),
         metrics=[keras.metrics.AUC(curve="PR", from_logits=True, name="precision_recall_area")],
     )
-    model.fit(batches["train"], validation_data=batches["val"], epochs=settings.epochs, verbose=2, shuffle=False)
+    model.fit(
+        batches["train"],
+        validation_data=batches["val"],
+        epochs=settings.epochs,
+        verbose=2,
+        shuffle=False,
+    )
     return backbone
 
 
