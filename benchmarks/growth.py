@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 from benchmarks.decoder import Size, measured
 from keras_aoa.command_line import parse, run
+from keras_aoa.errors import UserError
+from keras_aoa.suggestions import closest
 
 AXES = {
     "words": (1000, 3000, 10000, 30000, 50000),
@@ -33,6 +35,9 @@ class Arguments:
 def main(arguments):
     """Measure and print."""
     settings = parse(Arguments, "benchmarks.growth", arguments)
+    for axis in settings.axes:
+        if axis not in AXES:
+            raise UserError(f"axes: unknown axis {axis!r}. {closest(axis, AXES)}")
     for axis in settings.axes:
         first = None
         for value in AXES[axis]:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import threading
 
 
 @contextlib.contextmanager
@@ -13,7 +14,9 @@ def replaced_when_whole(path):
         OSError: the file cannot be written; nothing is left behind, the old file stays.
     """
     path = pathlib.Path(path)
-    aside = path.with_name(f"{path.stem}.part{path.suffix}")
+    # Another process, or another thread, may write the same file.
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    aside = path.with_name(f"{path.stem}.{writer}.part{path.suffix}")
     try:
         yield aside
         os.replace(aside, path)

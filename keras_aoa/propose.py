@@ -7,7 +7,7 @@ from keras_aoa.train import parse_configuration
 
 PURPOSE = (
     "Find the object proposals of all images of a data set and keep them in OUTPUT/data. Takes "
-    "train.py's settings; data, images, edge_model and output count."
+    "train.py's settings, of which those of the data, edge_model and output count."
 )
 
 

@@ -11,6 +11,8 @@ from keras_aoa.suggestions import closest
 from keras_aoa.train import preset, take_config
 from keras_aoa.training.configuration import Configuration
 
+SET_BY_ROWS = ("regions", "seed", "start_from")
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -27,8 +29,9 @@ class Arguments:
     """Runs of a row, with seeds 0, 1 …"""
     tuning_epochs: int = 2
     """Epochs in which the CNN is trained too, after the others; 0 leaves that half out."""
-    tuning_rate: float = 1e-3
-    """Adam's rate in these epochs."""
+    tuning_rate: float = 0.0
+    """Adam's rate for all but the CNN in these epochs; 0 is learning_rate. The CNN's is
+    backbone_learning_rate."""
     jobs: int = 1
     """Trainings at a time."""
 
@@ -38,6 +41,9 @@ def main(arguments):
     settings, rest = parse_known(Arguments, "keras_aoa.reproduce", arguments)
     name, rest = take_config(rest, default="study")
     base = parse(Configuration, "keras_aoa.reproduce", rest, preset(name))
+    for own in SET_BY_ROWS:
+        if getattr(base, own) != getattr(preset(name), own):
+            raise UserError(f"{own}: the table's rows set it; leave it out.")
     from keras_aoa.reproduction.table2 import ROWS, Table2Settings, table2
 
     rows = tuple(settings.rows.split(","))

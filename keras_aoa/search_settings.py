@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from keras_aoa.errors import UserError
 
+MOST_PROPOSALS = 2000  # of an image that are kept
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
@@ -30,6 +32,10 @@ class SearchSettings:
             for number in value if isinstance(value, tuple) else (value,):
                 if number is not None and number < 1:
                     raise UserError(f"{name}: expected at least 1, received {number}.")
+                if name == "regions" and number is not None and number > MOST_PROPOSALS:
+                    raise UserError(
+                        f"regions: expected at most {MOST_PROPOSALS}, received {number}."
+                    )
 
     @property
     def changes(self):

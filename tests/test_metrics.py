@@ -8,7 +8,14 @@ import pytest
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from keras_aoa.errors import UserError
-from keras_aoa.evaluation.metrics import METRICS, _ptb_tokens, cider, score
+from keras_aoa.evaluation.metrics import (
+    METRICS,
+    MeteorProcess,
+    _ptb_tokens,
+    cider,
+    score,
+    start_meteor,
+)
 from keras_aoa.evaluation.results import (
     format_scores,
     read_references,

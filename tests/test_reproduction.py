@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
 from keras_aoa import reproduce
 from keras_aoa.errors import UserError
 from keras_aoa.reproduction import runs
+from keras_aoa.reproduction import table2 as preparation
 from keras_aoa.reproduction.table2 import ROWS, Table2Settings, chain, markdown, spread, table2
 from keras_aoa.training.configuration import Configuration
 from keras_aoa.training.presets import PRESETS
@@ -22,12 +24,15 @@ def trained_runs(monkeypatch):
         made.append(configuration.name)
         configuration.folder.mkdir(parents=True, exist_ok=True)
         (configuration.folder / "config.json").write_text(configuration.to_json())
-        scores = {"Bleu_4": 0.1, "METEOR": None, "CIDEr": 0.5 + 0.1 * configuration.seed}
+        search = {"beam": configuration.beam, "stride": configuration.test_stride}
+        scores = {"split": "test", "search": search}
+        scores |= {"Bleu_4": 0.1, "METEOR": None, "CIDEr": 0.5 + 0.1 * configuration.seed}
         if configuration.variant != "baseline":
             scores["grounding"] = {"attention": 0.25}
         (configuration.folder / "scores.json").write_text(json.dumps(scores))
 
     monkeypatch.setattr(runs, "train", train)
+    monkeypatch.setattr(preparation, "prepare", lambda base, settings: None)
     return made
 
 
@@ -39,16 +44,18 @@ def test_a_chain_tunes_the_network_from_where_it_was_left():
     )
     assert tuned.start_from == str(frozen.folder) and tuned.name == "study-transformer-2-tuned"
     assert (tuned.rnn_epochs, tuned.joint_epochs) == (0, 3)
-    assert tuned.learning_rate == tuned.backbone_learning_rate == 0.5
+    assert (tuned.learning_rate, tuned.backbone_learning_rate) == (0.5, base.backbone_learning_rate)
     assert tuned.regions == "transformer"
     assert chain(base, "baseline", 0, Table2Settings(tuning_epochs=0))[0].variant == "baseline"
 
 
 def test_rows_differ_in_nothing_but_what_attention_chooses_from():
-    base = PRESETS["study"]
-    for row in ROWS:
-        (frozen,) = chain(base, row, 0, Table2Settings(tuning_epochs=0))
-        assert set(base.differences(frozen)) <= {"regions", "variant"}
+    for name in ("study", "coco"):
+        base = PRESETS[name]
+        for row in ROWS:
+            (frozen,) = chain(base, row, 0, Table2Settings(tuning_epochs=0))
+            assert set(base.differences(frozen)) <= {"regions", "variant", "joint_epochs"}
+            assert frozen.joint_epochs == 0
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -70,6 +77,51 @@ def test_every_run_is_trained_once_a_chain_in_its_order(tmp_path, trained_runs, 
     assert trained_runs == []
     table2(dataclasses.replace(base, units=99), Table2Settings(rows=("grid",), seeds=1))
     assert trained_runs == ["study-grid-0", "study-grid-0-tuned"]
+
+
+def test_scores_of_another_evaluation_are_not_taken_for_the_runs_own(tmp_path, trained_runs):
+    configuration = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    runs.train(configuration)
+    own = runs.scores_of(configuration)
+    assert own["CIDEr"] == 0.5
+    file = configuration.folder / "scores.json"
+    for other in ({"split": "val"}, {"search": {**own["search"], "beam": 7}}, {"search": {}}):
+        file.write_text(json.dumps({**own, **other}))
+        assert runs.scores_of(configuration) is None
+    (configuration.folder / "scores_test.json").write_text(json.dumps(own))
+    assert runs.scores_of(configuration) == own
+
+
+def test_a_tuned_run_older_than_the_one_it_started_from_is_refused(tmp_path, trained_runs):
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    settings = Table2Settings(rows=("grid",), seeds=1)
+    table2(base, settings)
+    for name, time in (("study-grid-0", 9), ("study-grid-0-tuned", 5)):
+        (tmp_path / name / "best.npz").touch()
+        os.utime(tmp_path / name / "best.npz", (time, time))
+    with pytest.raises(UserError, match="study-grid-0-tuned: is older than the run it started"):
+        table2(base, settings)
+
+
+def test_a_failure_or_an_interrupt_begins_no_other_training(tmp_path, monkeypatch):
+    begun = []
+
+    def train(configuration):
+        begun.append(configuration.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "train", train)
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path), backbone="scenes")
+    with pytest.raises(KeyboardInterrupt):
+        table2(base, Table2Settings(rows=("baseline", "grid", "mean"), seeds=3))
+    assert len(begun) <= 2
+
+
+def test_a_base_that_only_tunes_is_refused():
+    with pytest.raises(
+        UserError, match=r"rnn_epochs: the table's first half .*scenes has no epoch"
+    ):
+        table2(PRESETS["scenes"], Table2Settings())
 
 
 def test_the_table_has_means_spreads_and_the_papers_figures(tmp_path, trained_runs):
@@ -98,7 +150,7 @@ def test_a_table_of_one_stage_has_no_second_half():
 
 def test_a_training_that_fails_is_told_with_its_last_line_and_log(tmp_path):
     configuration = Configuration(name="no", data=str(tmp_path / "absent"), output=str(tmp_path))
-    with pytest.raises(UserError, match=r"no: the training failed: data: .*absent.*no\.log"):
+    with pytest.raises(UserError, match=r"no: train failed: data: .*absent.*no\.log"):
         runs.train(configuration)
 
 
@@ -109,6 +161,8 @@ def test_a_training_that_fails_is_told_with_its_last_line_and_log(tmp_path):
         (["table2", "--seeds", "0"], "seeds: expected at least 1, received 0."),
         (["table2", "--jobs", "0"], "jobs: expected at least 1, received 0."),
         (["table2", "--config", "stduy"], "--config: unknown preset 'stduy'. Did you mean study"),
+        (["table2", "--seed", "3"], "seed: the table's rows set it; leave it out."),
+        (["table2", "--regions", "transformer"], "regions: the table's rows set it"),
         (["table2", "--unit", "3"], "unknown setting '--unit'. Did you mean units"),
         (["table9"], "invalid choice 'table9'"),
     ],

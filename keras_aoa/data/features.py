@@ -10,10 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_aoa.data.image_sets import batched
+from keras_aoa.errors import UserError
 from keras_aoa.files import replaced_when_whole
 from keras_aoa.progress import progress_bar
 
+FORMAT_VERSION = 1  # to be raised whenever the same images would give other features
 SHARD = 256  # images of a file
+OPEN_FILES = 128  # each holds a file descriptor, of which there are commonly 1,024
 DTYPES = ("float16", "bfloat16")
 
 
@@ -30,7 +33,8 @@ class FeatureFiles:
     """
 
     def __init__(self, folder, described, dtype):
-        text = json.dumps({**described, "dtype": dtype}, sort_keys=True)
+        described = {"format": FORMAT_VERSION, **described, "dtype": dtype}
+        text = json.dumps(described, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         self.folder = pathlib.Path(folder) / f"features-{digest}"
         self.dtype = tf.as_dtype(dtype)
@@ -45,7 +49,10 @@ class FeatureFiles:
             network: From a batch of `images` to a dictionary of tensors `(n, …)`.
 
         Returns:
-            Arrays by name, each `{place: array}`, read from the files when they are looked at.
+            By name where each image's array is: `{place: (file, row)}`.
+
+        Raises:
+            UserError: a number is too large for float16.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         found = {}
@@ -58,21 +65,22 @@ class FeatureFiles:
                     self._write(images, shard, mirrored, network)
                     paths = self._files(images, shard, mirrored)
                 for name, path in paths.items():
-                    array = np.load(path, mmap_mode="r", allow_pickle=False)
-                    rows = {place: (array, row) for row, place in enumerate(shard)}
+                    rows = {place: (path, row) for row, place in enumerate(shard)}
                     found.setdefault(name, {}).update(rows)
                 bar.update(len(shard))
         return found
 
     def _files(self, images, places, mirrored):
-        """A shard's files by feature; None where they are not all there."""
+        """A shard's files by feature; None where they are not all there and whole."""
         stem = self._stem(images, places, mirrored)
-        index = self.folder / f"{stem}.json"
-        if not index.exists():
+        try:
+            names = json.loads((self.folder / f"{stem}.json").read_text(encoding="utf-8"))
+            paths = {name: self.folder / f"{stem}-{name}.npy" for name in names}
+            arrays = [np.load(path, "r", allow_pickle=False) for path in paths.values()]
+        except (OSError, ValueError, EOFError):
             return None
-        names = json.loads(index.read_text(encoding="utf-8"))
-        paths = {name: self.folder / f"{stem}-{name}.npy" for name in names}
-        return paths if all(path.exists() for path in paths.values()) else None
+        whole = all(len(array) == len(places) and array.dtype == np.uint16 for array in arrays)
+        return paths if whole else None
 
     def _stem(self, images, places, mirrored):
         described = [str(mirrored)]
@@ -91,7 +99,13 @@ class FeatureFiles:
         }
         for batch in images.batches(columns, 32):
             for name, values in network(batch).items():
-                kept = tf.bitcast(tf.cast(values, self.dtype), tf.uint16).numpy()
+                kept = tf.cast(values, self.dtype)
+                if not tf.reduce_all(tf.math.is_finite(tf.cast(kept, tf.float32))):
+                    raise UserError(
+                        f"feature_cache: {name} of {images.name} holds numbers too large for "
+                        f"{self.dtype.name}; set it to bfloat16 or none."
+                    )
+                kept = tf.bitcast(kept, tf.uint16).numpy()
                 made.setdefault(name, []).append(kept)
         stem = self._stem(images, places, mirrored)
         for name, parts in made.items():
@@ -120,9 +134,14 @@ class ImageFeatures:
             files.extract(images, np.asarray(mirrored, int), True, network),
         ]
         self._names = tuple(self._features[0])
-
-    def __getattr__(self, name):
-        return getattr(self._images, name)
+        self.name, self.examples = images.name, images.examples
+        self.readable, self.skipped = images.readable, images.skipped
+        self.windows, self.has_proposals = images.windows, images.has_proposals
+        self.proposal_count, self.proposals = images.proposal_count, images.proposals
+        self._shapes = {
+            name: _opened(self._features[0][name][int(self.readable[0])][0]).shape[1:]
+            for name in self._names
+        }
 
     def batches(self, columns, batch_size):
         """As of `Images.batches`, with `features` for pixels."""
@@ -141,8 +160,7 @@ class ImageFeatures:
         )
         features = {}
         for name, value in zip(self._names, values, strict=True):
-            array, _ = self._features[0][name][int(self.readable[0])]
-            value = tf.ensure_shape(value, array.shape[1:])
+            value = tf.ensure_shape(value, self._shapes[name])
             features[name] = tf.cast(tf.bitcast(value, self._dtype), tf.float32)
         return row | {"features": features}
 
@@ -151,5 +169,10 @@ class ImageFeatures:
         return [of_image(name) for name in self._names]
 
     def _row(self, place, mirrored, name):
-        array, row = self._features[mirrored][name][place]
-        return np.ascontiguousarray(array[row])
+        path, row = self._features[mirrored][name][place]
+        return np.ascontiguousarray(_opened(path)[row])
+
+
+@functools.lru_cache(OPEN_FILES)
+def _opened(path):
+    return np.load(path, "r", allow_pickle=False)

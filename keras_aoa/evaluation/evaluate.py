@@ -17,6 +17,7 @@ from keras_aoa.run import scored_split
 from keras_aoa.search_settings import SearchSettings
 
 BATCH = 32  # images; a matter of memory alone
+REGIONS = 6400  # of a batch of images with many proposals
 PICTURES = "pictures"
 
 
@@ -116,7 +117,9 @@ def open_split(run, settings, data=None):
 
 def caption_split(generator, images, progress):
     """Captions of all readable images with attention, by place: `{index: Generated}`."""
-    batches = image_batches(images, BATCH, generator.settings.get("regions"))
+    regions = generator.settings.get("regions")
+    together = min(BATCH, max(1, REGIONS // regions)) if regions else BATCH
+    batches = image_batches(images, together, regions)
     found = generate(generator, batches, len(images.readable), progress, with_attention=True)
     return dict(sorted(found.items()))
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_aoa.data.images import ImageSettings
 from keras_aoa.data.vocabulary import PAD, STOP
 from keras_aoa.errors import UserError
 from keras_aoa.models.search import search
@@ -38,13 +39,22 @@ class Generator:
         beam, max_words, length_penalty: As in `models.search.search`.
         stride: Steps between regions on the activation map.
         regions: Most object proposals of an image; for whoever prepares the images.
+        region_side: Side of the images that proposals are pooled from, pixels, where it is known.
 
     Attributes:
         settings: How it searches, by name; `stride` or `regions`, whichever counts.
     """
 
     def __init__(
-        self, captioner, vocabulary, beam, max_words, length_penalty, stride=None, regions=None
+        self,
+        captioner,
+        vocabulary,
+        beam,
+        max_words,
+        length_penalty,
+        stride=None,
+        regions=None,
+        region_side=None,
     ):
         self.vocabulary = vocabulary
         self.settings = {"beam": beam, "max_words": max_words, "length_penalty": length_penalty}
@@ -58,7 +68,11 @@ class Generator:
         else:
             self.settings["regions"] = regions
             boxes = {"proposals": tf.TensorSpec((None, None, 4), tf.float32)}
-            images |= {"region_images": pixels, **boxes}
+            # Of a known size the tables of maxima are fewer.
+            shape = (None, region_side, region_side, 3)
+            images |= {"region_images": tf.TensorSpec(shape), **boxes}
+            shape = captioner.region_backbone.compute_output_shape(shape)
+            features["features"]["map"] = tf.TensorSpec(shape)
             features |= boxes
 
         def run(inputs):
@@ -91,6 +105,9 @@ class Generator:
                 f"{wrong}: means nothing for regions {kind!r}, received {changes[wrong]}; "
                 f"set {right} instead."
             )
+        if kind == "proposals":
+            view = ImageSettings(configuration.proposals_size, configuration.proposals_fit)
+            settings["region_side"] = view.side
         return cls(captioner, vocabulary, **{**settings, **changes})
 
     def __call__(self, inputs, with_attention=False):

@@ -5,7 +5,6 @@ import pathlib
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 from keras_aoa.errors import UserError
@@ -25,6 +24,7 @@ class Runs:
     def __init__(self, total, jobs=1):
         self._jobs = jobs
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._bar = progress_bar(total=total, unit="run")
 
     def scores(self, chains):
@@ -34,56 +34,120 @@ class Runs:
             chains: Lists of `Configuration`.
 
         Returns:
-            What `scores.json` holds of every run, by name.
+            What was measured at the end of each training, by the run's name.
 
         Raises:
-            UserError: a training failed; the others that were under way are finished.
+            UserError: a training failed; no other one begins.
         """
-        with ThreadPoolExecutor(self._jobs) as pool, self._bar:
-            futures = [pool.submit(self._chain, chain) for chain in chains]
-            found = {}
-            for future in futures:
-                try:
-                    found |= future.result()
-                except UserError:
-                    for other in futures:
-                        other.cancel()
-                    raise
-        return found
+        pool = ThreadPoolExecutor(self._jobs)
+        try:
+            with self._bar:
+                found = {}
+                for scores in [pool.submit(self._chain, chain) for chain in chains]:
+                    found |= scores.result()
+                return found
+        finally:
+            # Interrupted or failed: runs under way have been interrupted too, or end first.
+            self._stopped.set()
+            pool.shutdown(cancel_futures=True)
 
     def _chain(self, chain):
-        return {configuration.name: self._scores(configuration) for configuration in chain}
+        found, before = {}, None
+        for configuration in chain:
+            if self._stopped.is_set():
+                break
+            try:
+                found[configuration.name] = self._scores(configuration, before)
+            except BaseException:
+                self._stopped.set()
+                raise
+            before = configuration
+        return found
 
-    def _scores(self, configuration):
-        file = configuration.folder / "scores.json"
-        if not (is_same(configuration) and file.exists()):
+    def _scores(self, configuration, before):
+        if not is_trained(configuration):
             train(configuration)
-        scores = json.loads(file.read_text(encoding="utf-8"))
+        elif before and newer(before, configuration):
+            raise UserError(
+                f"{configuration.folder}: is older than the run it started from, {before.folder}; "
+                "remove it to train it again."
+            )
+        scores = scores_of(configuration)
+        if scores is None:
+            call("evaluate", [str(configuration.folder)], configuration)
+            scores = scores_of(configuration)
+        if scores is None:
+            raise UserError(
+                f"{configuration.folder}: has no scores of its own test split and search; remove "
+                "it to train it again."
+            )
         with self._lock:
             self._bar.update()
             self._bar.set_postfix_str(f"{configuration.name}: CIDEr {100 * scores['CIDEr']:.1f}")
         return scores
 
 
-def is_same(configuration):
-    """Whether the run's folder holds a run of these settings."""
+def is_trained(configuration):
+    """Whether the run's folder holds a finished run of these settings."""
     file = configuration.folder / "config.json"
-    return file.exists() and not Configuration.read(file).differences(configuration)
+    trained = file.exists() and (configuration.folder / "scores.json").exists()
+    return trained and not Configuration.read(file).differences(configuration)
+
+
+def newer(first, second):
+    """Whether the weights of the first run are newer than those of the second."""
+    files = [configuration.folder / "best.npz" for configuration in (first, second)]
+    if not all(file.exists() for file in files):
+        return False
+    return files[0].stat().st_mtime > files[1].stat().st_mtime
+
+
+def scores_of(configuration):
+    """Scores of a run's own split and search; None where other evaluations replaced them."""
+    for file in sorted(configuration.folder.glob("scores*.json")):
+        scores = json.loads(file.read_text(encoding="utf-8"))
+        search = scores.get("search", {})
+        own = {
+            **vars(configuration),
+            "stride": configuration.test_stride,
+            "regions": configuration.test_proposals,
+        }
+        same = all(own[name] == value for name, value in search.items())
+        if search and same and scores.get("split") in (configuration.test_split, "test"):
+            return scores
+    return None
 
 
 def train(configuration):
-    """Train in a process of its own, which gives all its memory back; its words go to a log."""
+    """Train in a process of its own, which gives all its memory back."""
+    call("train", ["--config", str(settings_file(configuration))], configuration)
+
+
+def settings_file(configuration):
+    """The configuration as a file that commands read."""
     output = pathlib.Path(configuration.output)
     output.mkdir(parents=True, exist_ok=True)
-    settings, log = (output / f"{configuration.name}{suffix}" for suffix in (".json", ".log"))
-    write_text(settings, configuration.to_json())
-    command = [sys.executable, "-m", "keras_aoa.train", "--config", str(settings)]
-    started = time.time()
+    file = output / f"{configuration.name}.json"
+    write_text(file, configuration.to_json())
+    return file
+
+
+def call(module, arguments, configuration):
+    """Run a command of this package; what it says goes to OUTPUT/NAME.log.
+
+    Raises:
+        UserError: it failed, with its last line.
+    """
+    log = pathlib.Path(configuration.output) / f"{configuration.name}.log"
     with open(log, "ab") as file:
-        ended = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
+        ended = subprocess.run(
+            [sys.executable, "-m", f"keras_aoa.{module}", *arguments],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
     if ended.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise UserError(f"{configuration.name}: the training failed: {lines[-1]} (see {log})")
-    write_text(
-        configuration.folder / "minutes.json", json.dumps({"minutes": (time.time() - started) / 60})
-    )
+        reason = f"stopped by signal {-ended.returncode}" if ended.returncode < 0 else lines[-1:]
+        reason = reason if isinstance(reason, str) else "".join(reason) or "it said nothing"
+        raise UserError(f"{configuration.name}: {module} failed: {reason} (see {log})")

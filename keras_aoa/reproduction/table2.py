@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from keras_aoa.errors import UserError
 from keras_aoa.files import write_text
-from keras_aoa.reproduction.runs import Runs
+from keras_aoa.reproduction.runs import Runs, call, is_trained, settings_file
 from keras_aoa.training.configuration import Configuration
 
 
@@ -33,12 +34,15 @@ MEASURES = (("Bleu_4",), ("METEOR",), ("CIDEr",), ("grounding", "attention"))
 
 @dataclass(frozen=True)
 class Table2Settings:
-    """Which runs: rows of `ROWS`, seeds 0, 1 …, epochs of fine-tuning (0 for none), at a time."""
+    """Which runs: rows of `ROWS`, seeds 0, 1 …, epochs of fine-tuning (0 for none), at a time.
+
+    `tuning_rate` is the decoder's while the CNN is tuned; 0 keeps the base's.
+    """
 
     rows: tuple[str, ...] = tuple(ROWS)
     seeds: int = 3
     tuning_epochs: int = 2
-    tuning_rate: float = 1e-3
+    tuning_rate: float = 0.0
     jobs: int = 1
 
 
@@ -51,13 +55,22 @@ def table2(base: Configuration, settings: Table2Settings) -> str:
 
     Returns:
         The table, Markdown.
+
+    Raises:
+        UserError: a base without epochs for the first half; a training that failed.
     """
+    if not base.rnn_epochs:
+        raise UserError(
+            f"rnn_epochs: the table's first half leaves the CNN as it is; {base.name} has no epoch "
+            "of that, set it to 1 or more."
+        )
     chains = {
         (row, seed): chain(base, row, seed, settings)
         for row in settings.rows
         for seed in range(settings.seeds)
     }
     total = sum(map(len, chains.values()))
+    prepare(base, settings)
     scores = Runs(total, settings.jobs).scores(list(chains.values()))
     results = [
         {
@@ -79,10 +92,23 @@ def table2(base: Configuration, settings: Table2Settings) -> str:
     return text
 
 
+def prepare(base, settings):
+    """Make once what several trainings would make at the same time."""
+    first = [chain(base, row, 0, settings)[0] for row in settings.rows]
+    if all(is_trained(configuration) for configuration in first):
+        return
+    base = replace(base, name=f"{base.name}-preparation")
+    file = str(settings_file(base))
+    if base.backbone == "scenes-pretrained":
+        call("pretrain", ["--config", file], base)
+    if "proposals" in settings.rows:
+        call("propose", ["--config", file], base)
+
+
 def chain(base, row, seed, settings):
     """The configurations of a row and seed: the CNN as it is, then tuned from there."""
     name = f"{base.name}-{row}-{seed}"
-    frozen = replace(base, name=name, seed=seed, **ROWS[row].settings)
+    frozen = replace(base, name=name, seed=seed, joint_epochs=0, **ROWS[row].settings)
     if not settings.tuning_epochs:
         return [frozen]
     tuned = replace(
@@ -91,8 +117,8 @@ def chain(base, row, seed, settings):
         start_from=str(frozen.folder),
         rnn_epochs=0,
         joint_epochs=settings.tuning_epochs,
-        learning_rate=settings.tuning_rate,
-        backbone_learning_rate=settings.tuning_rate,
+        learning_rate=settings.tuning_rate or base.learning_rate,
+        feature_cache="none",
     )
     return [frozen, tuned]
 

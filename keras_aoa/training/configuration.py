@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from keras_aoa.errors import UserError
+from keras_aoa.search_settings import MOST_PROPOSALS
 from keras_aoa.suggestions import closest
 
 FORMAT_VERSION = 1
@@ -59,7 +60,7 @@ class Configuration:
     """Memory for decoded images of a split, in GB; a larger one is read from disk each epoch."""
     feature_cache: Literal["none", "float16", "bfloat16"] = "none"
     """Keep what the network makes of each image in OUTPUT/data while it is not trained: the map,
-    in 2 bytes a number (VGG16: 0.2 MB an image, twice that with flip)."""
+    in 2 bytes a number (VGG16: 0.2 MB an image, 0.8 for proposals; twice that with flip)."""
 
     backbone: str = "VGG16"
     """'scenes' (small, trained from scratch), 'scenes-pretrained' (the same, pretrained on other
@@ -168,9 +169,10 @@ class Configuration:
                 raise UserError(
                     f"{name}: expected from 16 to 4096 pixels, received {getattr(self, name)}."
                 )
-        if self.test_proposals > 2000:
+        if self.test_proposals > MOST_PROPOSALS:
             raise UserError(
-                f"test_proposals: expected at most 2000, received {self.test_proposals}."
+                f"test_proposals: expected at most {MOST_PROPOSALS}, received "
+                f"{self.test_proposals}."
             )
         if not 0.05 <= self.crop <= 1:
             raise UserError(f"crop: expected a share from 0.05 to 1, received {self.crop}.")
@@ -194,6 +196,11 @@ class Configuration:
             raise UserError(f"name: expected a folder's name, received {self.name!r}.")
         if self.regions == "proposals" and self.crop < 1:
             raise UserError("crop: regions 'proposals' need whole images; set it to 1.")
+        if self.feature_cache != "none" and not self.rnn_epochs:
+            raise UserError(
+                "feature_cache: with rnn_epochs of 0 the network is always trained; set it to "
+                "'none'."
+            )
         if self.feature_cache != "none" and self.crop < 1:
             raise UserError(
                 "crop: a feature cache holds whole images; set it to 1 or feature_cache to 'none'."

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pathlib
 import re
 from dataclasses import asdict
 
@@ -10,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_aoa.data.features import FeatureFiles, ImageFeatures
-from keras_aoa.run import image_settings, proposal_view
+from keras_aoa.models.build import uses_backbone_filter
 
 
-def frozen_features(configuration, captioner, images, mirrored=()):
+def frozen_features(run, captioner, images, mirrored=()):
     """A split's images as the captioner's networks see them, computed where they are missing.
 
     Args:
-        configuration: `Configuration`; `feature_cache` is not `none`.
+        run: `Run` whose configuration's `feature_cache` is not `none`.
         captioner: `Captioner`, whose networks are not trained as long as this is used.
         images: `Images`.
         mirrored: Places of the images that are also wanted mirrored.
@@ -25,18 +24,23 @@ def frozen_features(configuration, captioner, images, mirrored=()):
     Returns:
         `ImageFeatures`.
     """
-    folder = configuration.folder.parent
-    view = proposal_view(configuration, folder)
+    configuration, view = run.configuration, run.proposal_view
     described = {
+        # Weights alone do not tell which of its layers hand on the features.
+        "layers": [
+            configuration.map_layer,
+            configuration.vector_layer,
+            uses_backbone_filter(configuration),
+        ],
         "networks": [
             fingerprint(network)
             for network in (captioner.backbone, captioner.region_backbone)
             if network is not None
         ],
-        "images": asdict(image_settings(configuration)),
+        "images": asdict(run.image_settings),
         "region_images": asdict(view.settings) if view else None,
     }
-    files = FeatureFiles(pathlib.Path(folder) / "data", described, configuration.feature_cache)
+    files = FeatureFiles(run.folder.parent / "data", described, configuration.feature_cache)
     see = tf.function(captioner.see, autograph=False, reduce_retracing=True)
 
     def network(batch):

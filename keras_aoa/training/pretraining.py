@@ -79,6 +79,7 @@ def pretrain(folder, settings):
     Each cell of its map scores each word; an image's score is their soft maximum, so that a word
     is learnt where it can be seen.
     """
+    tf.config.experimental.enable_op_determinism()
     drawn = scenes.ScenesSettings(settings.scenes_seed, settings.images, size=settings.image_size)
     data = scenes.prepare(folder, drawn)
     captions = [text for example in data.splits["train"] for text in example.captions]

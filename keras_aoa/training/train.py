@@ -7,12 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.image_sets import Images, image_batches
+from keras_aoa.data.image_sets import Images
 from keras_aoa.data.pipeline import CaptionBatches
 from keras_aoa.data.vocabulary import Vocabulary
 from keras_aoa.errors import UserError
-from keras_aoa.evaluation.evaluate import EvaluationSettings, evaluate
-from keras_aoa.evaluation.generate import Generator, generate
+from keras_aoa.evaluation.evaluate import EvaluationSettings, caption_split, evaluate
+from keras_aoa.evaluation.generate import Generator
 from keras_aoa.evaluation.metrics import cider
 from keras_aoa.models import weights
 from keras_aoa.models.backbones import PRETRAINED_SCENES, make_backbone
@@ -64,8 +64,8 @@ def train(configuration):
     pixels = training_images, select_images
     if configuration.feature_cache != "none" and progress["epochs"] < configuration.rnn_epochs:
         mirrored = batches.mirrored_places
-        batches.show(frozen_features(configuration, captioner, training_images, mirrored))
-        select_images = frozen_features(configuration, captioner, select_images)
+        batches.show(frozen_features(run, captioner, training_images, mirrored))
+        select_images = frozen_features(run, captioner, select_images)
     for epoch in range(progress["epochs"], configuration.epochs):
         if progress["stopped"]:
             break
@@ -76,7 +76,9 @@ def train(configuration):
         facts = {"epoch": epoch + 1, "loss": train_epoch(trainer, batches, epoch, joint, board)}
         last = epoch + 1 == configuration.epochs or time_is_up(configuration, started)
         if last or (epoch + 1) % configuration.validate_every == 0:
-            validate = functools.partial(caption_images, generator, select_images)
+            validate = functools.partial(
+                caption_split, generator, select_images, f"captions of {select_images.name}"
+            )
             found = trainer.with_evaluated_weights(validate)
             facts["CIDEr"] = validation_cider(select_images, found)
             board.validation(trainer.steps, facts["CIDEr"], select_images, found)
@@ -117,6 +119,8 @@ def prepare_run(configuration):
         raise UserError(f"{folder}: expected a folder's name, found a file; choose another --name.")
     view = proposal_view(configuration, folder.parent)
     start = WarmStart(configuration.start_from) if configuration.start_from else None
+    if start:
+        start.check_settings(configuration)
     data = read_data(configuration, folder.parent)
     captions = [text for example in data.splits["train"] for text in example.captions]
     vocabulary = Vocabulary.from_captions(captions, configuration.minimum_count)
@@ -127,6 +131,7 @@ def prepare_run(configuration):
     captioner = make_captioner(configuration, backbone, len(vocabulary))
     if start:
         start.load(captioner)
+    # Loaded for the backbone, which the run keeps, and to refuse what does not fit.
     del captioner
     images = load_images(configuration, data, view)
     run = Run.create(configuration, vocabulary, backbone)
@@ -185,17 +190,6 @@ def train_epoch(trainer, batches, epoch, joint, board):
             bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", refresh=False)
             board.step(trainer.steps, loss, trainer.rate_factor())
     return float(np.mean(losses))
-
-
-def caption_images(generator, images):
-    """Captions of a split's readable images, with attention: `{index: Generated}`."""
-    return generate(
-        generator,
-        image_batches(images, 32, generator.settings.get("regions")),
-        len(images.readable),
-        f"captions of {images.name}",
-        with_attention=True,
-    )
 
 
 def validation_cider(images, found):

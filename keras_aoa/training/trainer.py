@@ -37,7 +37,9 @@ class Trainer:
             # Its slots are twice the backbone, for VGG16 a gigabyte.
             if with_backbone:
                 self.backbone_optimizer.build(self.backbone_variables)
-        self.trained = weights.captioner_variables(captioner, with_backbone)
+        # A second network that came trained from another run is in no other file of this one.
+        came_trained = bool(configuration.start_from) and captioner.region_backbone is not None
+        self.trained = weights.captioner_variables(captioner, with_backbone or came_trained)
         self.averages = {}
         if configuration.average:
             self.averages = {

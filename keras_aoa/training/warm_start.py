@@ -3,6 +3,17 @@
 from keras_aoa.errors import UserError
 from keras_aoa.run import Run
 
+# Settings that no array's shape tells of.
+MEANING = (
+    "backbone",
+    "preprocessing",
+    "map_layer",
+    "vector_layer",
+    "feature_length",
+    "image_first",
+    "tied",
+)
+
 
 class WarmStart:
     """The trained captioner of another run, to start from.
@@ -17,6 +28,16 @@ class WarmStart:
     def __init__(self, folder):
         self.run = Run(folder)
         self.source = self.run.load_captioner()
+
+    def check_settings(self, configuration):
+        """Refuse settings that give the same weights another meaning."""
+        theirs = self.run.configuration
+        for name in MEANING:
+            own, their = getattr(configuration, name), getattr(theirs, name)
+            if own != their:
+                raise self._refusal(
+                    f"has {name} {their!r}, here {own!r}", f"set {name} to {their!r}"
+                )
 
     def check_vocabulary(self, vocabulary):
         """Refuse another vocabulary, whose ids mean other words."""
