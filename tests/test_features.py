@@ -14,9 +14,10 @@ from keras_aoa.data.image_sets import Images, image_batches
 from keras_aoa.data.images import ImageSettings
 from keras_aoa.data.pipeline import CaptionBatches
 from keras_aoa.data.vocabulary import Vocabulary
+from keras_aoa.errors import UserError
 from keras_aoa.evaluation import evaluate as evaluation
 from keras_aoa.training import train as training
-from keras_aoa.training.frozen import fingerprint
+from keras_aoa.training.frozen import fingerprint, frozen_features
 
 SIDE, COUNT = 16, 9
 
@@ -135,6 +136,54 @@ def test_stopped_in_the_middle_it_goes_on_there(images, tmp_path, monkeypatch):
     assert network.calls == 1
     for pixels, made in zip(image_batches(images, 8), image_batches(features, 8), strict=True):
         np.testing.assert_allclose(made["features"]["map"], Network()(pixels)["map"], rtol=2**-11)
+
+
+def test_layers_of_one_network_have_files_of_their_own(squares_settings, squares, tmp_path):
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((None, None, 3))
+    first = keras.layers.Conv2D(4, 3, strides=8, padding="same", name="conv_1")(pixels)
+    second = keras.layers.Conv2D(4, 3, padding="same", name="conv_2")(first)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(second)
+    keras.Model(pixels, [second, pooled]).save(tmp_path / "two.keras")
+    settings = dataclasses.replace(
+        squares_settings,
+        output=str(tmp_path),
+        backbone=str(tmp_path / "two.keras"),
+        preprocessing="tf",
+        vector_layer="pooled",
+        feature_cache="float16",
+    )
+    folders = set()
+    for layer in ("conv_1", "conv_2"):
+        run, _, images, _ = training.prepare_run(
+            dataclasses.replace(settings, map_layer=layer, name=layer)
+        )
+        captioner = run.make_captioner()
+        features = frozen_features(run, captioner, images)
+        for pixels, made in zip(image_batches(images, 4), image_batches(features, 4), strict=True):
+            expected = captioner.see(pixels)["map"]
+            np.testing.assert_allclose(made["features"]["map"], expected, 1e-3, 1e-3)
+        folders = set((tmp_path / "data").glob("features-*"))
+    assert len(folders) == 2
+
+
+def test_numbers_too_large_for_float16_are_refused_by_name(images, tmp_path):
+    with pytest.raises(UserError, match="map of train holds numbers too large for float16; set it"):
+        ImageFeatures(images, files(tmp_path / "kept"), Network(1e4))
+    ImageFeatures(images, files(tmp_path / "kept", "bfloat16"), Network(1e4))
+
+
+def test_a_damaged_file_is_computed_again_and_few_are_open(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_aoa.data.features.SHARD", 2)
+    ImageFeatures(images, files(tmp_path / "kept"), Network())
+    damaged = sorted((tmp_path / "kept").rglob("*-map.npy"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    network = Network()
+    features = ImageFeatures(images, files(tmp_path / "kept"), network)
+    assert network.calls == 1
+    opened = len(os.listdir("/proc/self/fd"))
+    list(image_batches(features, 3))
+    assert len(os.listdir("/proc/self/fd")) <= opened + 8
 
 
 def test_a_fingerprint_tells_weights_and_layers_but_not_names():

@@ -164,9 +164,11 @@ def other_network(folder):
         ({"units": 8}, r"has (cell|image_projection)'s \w+ of shape \(.*\), here \(.*\); choose"),
         ({"embedding_dim": 5}, r"has cell's \w+ of shape \(.*\), here \(.*\); choose"),
         (other_network, r"has another backbone \(4 arrays, here 2\); choose"),
+        ({"feature_length": 2.5}, r"has feature_length .*, here 2\.5; set feature_length to"),
+        ({"image_first": True}, "has image_first False, here True; set image_first to False"),
         ({"start_from": "nowhere"}, "nowhere: expected the folder of a run, found no config.json"),
     ],
-    ids=["vocabulary", "units", "embedding", "backbone", "missing"],
+    ids=["vocabulary", "units", "embedding", "backbone", "length", "first", "missing"],
 )
 def test_a_run_that_does_not_fit_is_refused_in_a_line_and_nothing_is_made(
     folder, source, squares, tmp_path, changes, said
@@ -207,7 +209,7 @@ def epochs(monkeypatch):
 
     epoch.interrupted = 0
     monkeypatch.setattr(training, "train_epoch", epoch)
-    monkeypatch.setattr(training, "caption_images", lambda *_: {})
+    monkeypatch.setattr(training, "captions_for_validation", lambda *_: {})
     monkeypatch.setattr(training, "validation_cider", lambda *_: float(len(seen)))
     monkeypatch.setattr(training.TensorBoard, "validation", lambda *_: None)
     monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
@@ -248,6 +250,19 @@ def test_a_run_interrupted_in_its_first_epoch_starts_from_the_source_again(
     assert capsys.readouterr().out.count("Starting from") == 2
     np.testing.assert_array_equal(seen[0][1], seen[1][1])
     np.testing.assert_array_equal(seen[0][1], source.load_captioner().attention.words)
+
+
+def test_a_second_network_that_came_trained_is_kept_by_the_run(
+    folder, squares, vocabulary, tmp_path, epochs
+):
+    tuned = configured(folder, squares, name="two", regions="proposals")
+    theirs = make_source(tuned, vocabulary, tuned=True)
+    own = {"backbone": theirs.configuration.backbone, "start_from": str(theirs.folder)}
+    run = training.train(configured(tmp_path, squares, regions="proposals", **own))
+    found, expected = run.load_captioner(), theirs.load_captioner()
+    assert_equal(found.region_backbone, expected.region_backbone)
+    assert_equal(found.backbone, expected.backbone)
+    assert not np.array_equal(arrays(found.backbone)[0], arrays(found.region_backbone)[0])
 
 
 def test_without_start_from_a_run_has_other_weights(folder, source, squares, tmp_path, epochs):

@@ -115,12 +115,12 @@ def open_split(run, settings, data=None):
     return split, examples
 
 
-def caption_split(generator, images, progress):
-    """Captions of all readable images with attention, by place: `{index: Generated}`."""
+def caption_split(generator, images, progress, with_attention=True):
+    """Captions of all readable images by place, `{index: Generated}`; attention as `generate`."""
     regions = generator.settings.get("regions")
     together = min(BATCH, max(1, REGIONS // regions)) if regions else BATCH
     batches = image_batches(images, together, regions)
-    found = generate(generator, batches, len(images.readable), progress, with_attention=True)
+    found = generate(generator, batches, len(images.readable), progress, with_attention)
     return dict(sorted(found.items()))
 
 

@@ -166,13 +166,16 @@ def generate(generator, batches, total, progress="", with_attention=False):
         batches: Of `{"images", "index"}`.
         total: Number of images, for the progress bar.
         progress: What the bar says; no bar if empty.
-        with_attention: Whether to keep attention and boxes.
+        with_attention: Whether to keep attention and boxes; a number keeps those of so many
+            images from the first on, at least.
     """
     found = {}
     with progress_bar(total=total, desc=progress, unit="image", disable=not progress) as bar:
         for batch in batches:
+            all_or_none = isinstance(with_attention, bool)
+            keep = with_attention if all_or_none else len(found) < with_attention
             for index, generated in zip(
-                batch["index"].numpy(), generator(batch, with_attention), strict=True
+                batch["index"].numpy(), generator(batch, keep), strict=True
             ):
                 found[int(index)] = generated
             bar.update(len(batch["index"]))

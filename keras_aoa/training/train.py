@@ -1,6 +1,5 @@
 """A whole training: data, run folder, epochs, the best checkpoint, the scores at the end."""
 
-import functools
 import time
 
 import keras
@@ -20,7 +19,7 @@ from keras_aoa.models.build import backbone_settings, make_captioner
 from keras_aoa.progress import progress_bar
 from keras_aoa.run import Run, image_settings, proposal_view, read_data
 from keras_aoa.training.frozen import frozen_features
-from keras_aoa.training.logs import TensorBoard
+from keras_aoa.training.logs import SAMPLES, TensorBoard
 from keras_aoa.training.pretraining import PretrainingSettings, pretrained_backbone
 from keras_aoa.training.trainer import Trainer, check_loss
 from keras_aoa.training.warm_start import WarmStart
@@ -76,10 +75,7 @@ def train(configuration):
         facts = {"epoch": epoch + 1, "loss": train_epoch(trainer, batches, epoch, joint, board)}
         last = epoch + 1 == configuration.epochs or time_is_up(configuration, started)
         if last or (epoch + 1) % configuration.validate_every == 0:
-            validate = functools.partial(
-                caption_split, generator, select_images, f"captions of {select_images.name}"
-            )
-            found = trainer.with_evaluated_weights(validate)
+            found = captions_for_validation(trainer, generator, select_images)
             facts["CIDEr"] = validation_cider(select_images, found)
             board.validation(trainer.steps, facts["CIDEr"], select_images, found)
             if facts["CIDEr"] > progress["best"]:
@@ -89,7 +85,7 @@ def train(configuration):
         progress["epochs"], progress["stopped"] = epoch + 1, last
         save(run, trainer, progress)
         print(describe(facts, configuration, started))
-    del training_images, batches, pixels
+    del training_images, select_images, batches, pixels
     evaluate(run, EvaluationSettings(), data=data, history=progress["history"])
     return run
 
@@ -190,6 +186,14 @@ def train_epoch(trainer, batches, epoch, joint, board):
             bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", refresh=False)
             board.step(trainer.steps, loss, trainer.rate_factor())
     return float(np.mean(losses))
+
+
+def captions_for_validation(trainer, generator, images):
+    """Captions by the weights that would be kept; attention for the logs' pictures alone."""
+    purpose = f"captions of {images.name}"
+    return trainer.with_evaluated_weights(
+        lambda: caption_split(generator, images, purpose, SAMPLES)
+    )
 
 
 def validation_cider(images, found):

@@ -5,13 +5,11 @@ from keras_aoa.run import Run
 
 # Settings that no array's shape tells of.
 MEANING = (
-    "backbone",
     "preprocessing",
     "map_layer",
     "vector_layer",
     "feature_length",
     "image_first",
-    "tied",
 )
 
 
