@@ -77,7 +77,7 @@ def share_inside(regions, boxes):
     areas = signed_areas(regions)
     inside = np.where(covered, signed_coverage(regions, ys, xs), 0).sum(axis=(1, 2))
     has_area = np.abs(areas) > SMALLEST
-    return np.where(has_area, inside / np.where(has_area, areas, 1), 0.0)
+    return np.where(has_area, np.abs(inside / np.where(has_area, areas, 1)), 0.0)
 
 
 def mean(numbers):
