@@ -17,7 +17,7 @@ train: install
 	.venv/bin/python train.py
 
 test: install
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: install
 	.venv/bin/python -m pytest -m slow

@@ -210,7 +210,7 @@ def test_a_training_on_features_is_the_training_on_images(
         regions=regions,
         proposals_size=48,
         test_proposals=20,
-        rnn_epochs=2,
+        rnn_epochs=1,
         joint_epochs=1,
         validate_every=1,
         flip=True,

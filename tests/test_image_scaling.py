@@ -81,7 +81,7 @@ def test_corners_map_alike_as_arrays_and_as_tensors_with_a_window_for_each_image
     [
         ({"size": 0}, "image size: expected a whole number of pixels from 16 to 4096, received 0"),
         ({"size": 224.0}, r"received 224\.0"),
-        ({"fit": "pad"}, "image fit: expected 'crop' or 'stretch', received 'pad'"),
+        ({"fit": "fill"}, "expected 'crop' or 'stretch' or 'pad', received 'fill'"),
     ],
 )
 def test_impossible_settings_are_refused(arguments, message):
