@@ -5,10 +5,9 @@ written as in equation 4, and the machine's own rate of matrix products. The FLO
 that the leanest form needs: three times the forward pass.
 """
 
-import json
 from dataclasses import asdict, dataclass
 
-from benchmarks.measure import in_new_process, matrix_rate, median_seconds
+from benchmarks.measure import in_new_process, matrix_rate, median_seconds, show
 from keras_aoa.command_line import parse, run
 
 WIDTH = 512
@@ -57,7 +56,7 @@ def main(arguments):
                 forms.append(("float32", "naive"))
             for dtype, form in forms:
                 row = measured(size, dtype, form, settings.turns)
-                print(json.dumps(row) if settings.json else line(row), flush=True)
+                show(row, line(row), settings.json)
 
 
 def measured(size, dtype="float32", form="factorised", turns=5):

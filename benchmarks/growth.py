@@ -4,10 +4,10 @@
 line" is the time over what it would be if it grew in proportion from the axis's first value.
 """
 
-import json
 from dataclasses import dataclass, replace
 
 from benchmarks.decoder import Size, measured
+from benchmarks.measure import show
 from keras_aoa.command_line import parse, run
 from keras_aoa.errors import UserError
 from keras_aoa.suggestions import closest
@@ -43,18 +43,16 @@ def main(arguments):
         for value in AXES[axis]:
             row = measured(replace(Size(), **{axis: value}), turns=settings.turns)
             if "failed" in row:
-                print(json.dumps(row) if settings.json else f"{axis} {value}: {row['failed']}")
+                show(row, f"{axis} {value}: {row['failed']}", settings.json)
                 continue
             first = first or row
             line = first["seconds"] * value / first[axis]
             row |= {"axis": axis, "share_of_line": row["seconds"] / line}
-            print(
-                json.dumps(row)
-                if settings.json
-                else f"{axis:8} {value:6}: {1000 * row['seconds']:7.0f} ms, "
-                f"{row['share_of_line']:.2f} of the line, {row['peak_gigabytes']:.2f} GB",
-                flush=True,
+            text = (
+                f"{axis:8} {value:6}: {1000 * row['seconds']:7.0f} ms, "
+                f"{row['share_of_line']:.2f} of the line, {row['peak_gigabytes']:.2f} GB"
             )
+            show(row, text, settings.json)
 
 
 if __name__ == "__main__":

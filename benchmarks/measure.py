@@ -32,6 +32,11 @@ def matrix_rate(dtype="float32", turns=10):
     return 2 * RATE_SIZE**3 / median_seconds(lambda: product().numpy(), turns)
 
 
+def show(row, text, as_json):
+    """Print a row as text, or as a line of json."""
+    print(json.dumps(row) if as_json else text, flush=True)
+
+
 def in_new_process(module, function, **arguments):
     """What `module.function(**arguments)` returns in a process of its own, with its peak memory.
 

@@ -3,11 +3,10 @@
 Random weights hardly ever say STOP, so that every caption has its full length.
 """
 
-import json
 from dataclasses import dataclass
 
 from benchmarks.decoder import Size, make_captioner, random_batch
-from benchmarks.measure import median_seconds
+from benchmarks.measure import median_seconds, show
 from keras_aoa.command_line import parse, run
 
 LENGTH = 16
@@ -46,13 +45,11 @@ def main(arguments):
             features = random_batch(Size(images=images))["features"]
             seconds = median_seconds(lambda: compiled(features).numpy(), settings.turns)  # noqa: B023
             row = {"images": images, "beam": beam, "captions_a_second": images / seconds}
-            print(
-                json.dumps(row)
-                if settings.json
-                else f"beam {beam:2}, {images:2} images: {1000 * seconds:6.0f} ms, "
-                f"{images / seconds:6.1f} captions/s",
-                flush=True,
+            text = (
+                f"beam {beam:2}, {images:2} images: {1000 * seconds:6.0f} ms, "
+                f"{images / seconds:6.1f} captions/s"
             )
+            show(row, text, settings.json)
 
 
 if __name__ == "__main__":

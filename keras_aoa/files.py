@@ -1,6 +1,8 @@
 """Files written whole: readers see the old one or the new one, never a half."""
 
 import contextlib
+import hashlib
+import json
 import os
 import pathlib
 import threading
@@ -22,6 +24,19 @@ def replaced_when_whole(path):
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def settings_digest(described):
+    """Short SHA-256 that tells settings, json's types, from others: for a cache's name."""
+    text = json.dumps(described, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def identity(path):
+    """Text that tells a file from others, and from what it was before it was exchanged."""
+    path = os.path.abspath(path)
+    status = os.stat(path)
+    return f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
 
 
 def write_text(path, text):

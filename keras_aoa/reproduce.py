@@ -40,9 +40,10 @@ def main(arguments):
     """Train, and print."""
     settings, rest = parse_known(Arguments, "keras_aoa.reproduce", arguments)
     name, rest = take_config(rest, default="study")
-    base = parse(Configuration, "keras_aoa.reproduce", rest, preset(name))
+    given = preset(name)
+    base = parse(Configuration, "keras_aoa.reproduce", rest, given)
     for own in SET_BY_ROWS:
-        if getattr(base, own) != getattr(preset(name), own):
+        if getattr(base, own) != getattr(given, own):
             raise UserError(f"{own}: the table's rows set it; leave it out.")
     from keras_aoa.reproduction.table2 import ROWS, Table2Settings, table2
 

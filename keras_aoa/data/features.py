@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import os
 import pathlib
 
 import numpy as np
@@ -11,13 +10,12 @@ import tensorflow as tf
 
 from keras_aoa.data.image_sets import batched
 from keras_aoa.errors import UserError
-from keras_aoa.files import replaced_when_whole
+from keras_aoa.files import identity, replaced_when_whole, settings_digest
 from keras_aoa.progress import progress_bar
 
 FORMAT_VERSION = 1  # to be raised whenever the same images would give other features
 SHARD = 256  # images of a file
 OPEN_FILES = 128  # each holds a file descriptor, of which there are commonly 1,024
-DTYPES = ("float16", "bfloat16")
 
 
 class FeatureFiles:
@@ -34,9 +32,7 @@ class FeatureFiles:
 
     def __init__(self, folder, described, dtype):
         described = {"format": FORMAT_VERSION, **described, "dtype": dtype}
-        text = json.dumps(described, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        self.folder = pathlib.Path(folder) / f"features-{digest}"
+        self.folder = pathlib.Path(folder) / f"features-{settings_digest(described)}"
         self.dtype = tf.as_dtype(dtype)
 
     def extract(self, images, places, mirrored, network):
@@ -83,12 +79,8 @@ class FeatureFiles:
         return paths if whole else None
 
     def _stem(self, images, places, mirrored):
-        described = [str(mirrored)]
-        for place in places:
-            path = os.path.abspath(images.examples[place].path)
-            status = os.stat(path)
-            described.append(f"{path}\0{status.st_size}\0{status.st_mtime_ns}")
-        text = "\n".join(described).encode("utf-8", "surrogateescape")
+        paths = [images.examples[place].path for place in places]
+        text = "\n".join([str(mirrored), *map(identity, paths)]).encode("utf-8", "surrogateescape")
         return hashlib.sha256(text).hexdigest()[:32]
 
     def _write(self, images, places, mirrored, network):

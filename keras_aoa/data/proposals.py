@@ -6,7 +6,6 @@ They are EdgeBoxes, as of `keras_aoa.data.edges`.
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import pathlib
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,9 @@ import numpy as np
 
 from keras_aoa.data import edges
 from keras_aoa.errors import UserError
-from keras_aoa.files import replaced_when_whole
+from keras_aoa.files import identity, replaced_when_whole, settings_digest
 from keras_aoa.progress import progress_bar
+from keras_aoa.search_settings import MOST_PROPOSALS
 
 FORMAT_VERSION = 1  # to be raised whenever the same image and settings would give other boxes
 ONE = 65535  # what 1.0 is in fixed point
@@ -37,14 +37,14 @@ class ProposalSettings:
         UserError: A count out of range, or no such file.
     """
 
-    count: int = 2000
+    count: int = MOST_PROPOSALS
     edge_model: str = ""
 
     def __post_init__(self):
         if type(self.count) is not int or not 1 <= self.count <= edges.MOST_BOXES:
             raise UserError(
                 f"proposals: expected a count of boxes from 1 to {edges.MOST_BOXES}, received "
-                f"{self.count!r}; the default is 2000."
+                f"{self.count!r}; the default is {MOST_PROPOSALS}."
             )
         if self.edge_model:
             edges.check_forest(self.edge_model)
@@ -102,8 +102,7 @@ class ProposalCache:
         described = {"format": FORMAT_VERSION, **dataclasses.asdict(settings)}
         if settings.edge_model:
             described["edge_model"] = edges.forest_digest(settings.edge_model)
-        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12]
-        self.folder = pathlib.Path(folder) / f"proposals-{digest}"
+        self.folder = pathlib.Path(folder) / f"proposals-{settings_digest(described)}"
         self._settings = settings
 
     def extract(self, paths, purpose="proposals", workers=None):
@@ -183,10 +182,8 @@ class ProposalCache:
         return boxes
 
     def _file(self, path):
-        path = os.path.abspath(path)
-        status = os.stat(path)
-        described = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
-        digest = hashlib.sha256(described.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        described = identity(path).encode("utf-8", "surrogateescape")
+        digest = hashlib.sha256(described).hexdigest()[:32]
         return self.folder / digest[:2] / f"{digest}.npy"
 
     def _load(self, file):

@@ -7,7 +7,7 @@ r region, f feature.
 import keras
 from keras import ops
 
-from keras_aoa.layers.regions import Regions
+from keras_aoa.layers.regions import Regions, regions_spec
 
 UNKNOWN_LEVELS = 8  # of a map whose size is not known when a graph is made: up to 256 cells
 
@@ -64,13 +64,7 @@ class ProposalRegions(keras.layers.Layer):
 
     def compute_output_spec(self, activations, proposals):
         images, count = proposals.shape[:2]
-        return Regions(
-            features=keras.KerasTensor(
-                (images, count, activations.shape[-1]), dtype=self.compute_dtype
-            ),
-            boxes=keras.KerasTensor((images, count, 4, 2), dtype="float32"),
-            mask=keras.KerasTensor((images, count), dtype="bool"),
-        )
+        return regions_spec(self, images, count, activations.shape[-1])
 
 
 def _with_whole(proposals):

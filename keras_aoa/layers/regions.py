@@ -9,7 +9,11 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_aoa.layers.resampling import anchor_centres
+
 Tensor = Any
+
+CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))  # clockwise from the top left
 
 
 class Regions(NamedTuple):
@@ -73,15 +77,8 @@ class GridRegions(keras.layers.Layer):
 
     def compute_output_spec(self, activations, stride=None):
         stride = stride_of(self, stride)
-        images, rows, columns, features = activations.shape
-        count = None
-        if rows is not None and columns is not None:
-            count = -(-rows // stride) * -(-columns // stride)
-        return Regions(
-            features=keras.KerasTensor((images, count, features), dtype=self.compute_dtype),
-            boxes=keras.KerasTensor((images, count, 4, 2), dtype="float32"),
-            mask=keras.KerasTensor((images, count), dtype="bool"),
-        )
+        images, features = activations.shape[0], activations.shape[-1]
+        return regions_spec(self, images, kept_cells(activations, stride), features)
 
     def get_config(self):
         return {
@@ -129,15 +126,27 @@ class MeanRegion(keras.layers.Layer):
         )
 
     def compute_output_spec(self, activations, stride=None):
-        images, features = activations.shape[0], activations.shape[-1]
-        return Regions(
-            features=keras.KerasTensor((images, 1, features), dtype=self.compute_dtype),
-            boxes=keras.KerasTensor((images, 1, 4, 2), dtype="float32"),
-            mask=keras.KerasTensor((images, 1), dtype="bool"),
-        )
+        return regions_spec(self, activations.shape[0], 1, activations.shape[-1])
 
     def get_config(self):
         return {**super().get_config(), "stride": self.stride}
+
+
+def regions_spec(layer, images, count, features):
+    """Symbolic `Regions` of a layer, sizes None where they are not known."""
+    return Regions(
+        features=keras.KerasTensor((images, count, features), dtype=layer.compute_dtype),
+        boxes=keras.KerasTensor((images, count, 4, 2), dtype="float32"),
+        mask=keras.KerasTensor((images, count), dtype="bool"),
+    )
+
+
+def kept_cells(activations, stride):
+    """How many cells of a symbolic map a stride keeps; None where that is not known."""
+    rows, columns = activations.shape[1:3]
+    if rows is None or columns is None:
+        return None
+    return -(-rows // stride) * -(-columns // stride)
 
 
 def stride_of(layer, stride):
@@ -165,15 +174,7 @@ def require_map(who, shape):
 
 def cell_boxes(rows, columns, stride=1, block=1):
     """Corners of the grid's cells, `(r, 4, 2)`, in 0..1; a block may reach outside."""
-    top, left = ops.meshgrid(
-        ops.cast(ops.arange(0, rows, stride), "float32"),
-        ops.cast(ops.arange(0, columns, stride), "float32"),
-        indexing="ij",
-    )
-    centre = ops.stack([ops.reshape(left, (-1,)), ops.reshape(top, (-1,))], axis=-1) + 0.5
-    half = block / 2
-    corners = ops.convert_to_tensor(
-        [[-half, -half], [half, -half], [half, half], [-half, half]], dtype="float32"
-    )
+    centres = anchor_centres(rows, columns, stride) + 0.5
+    corners = ops.convert_to_tensor(CORNERS, dtype="float32") * (block / 2)
     size = ops.cast(ops.stack([columns, rows]), "float32")
-    return (centre[:, None, :] + corners) / size
+    return (centres[:, None, :] + corners) / size

@@ -17,7 +17,7 @@ def resample(activations, points, border="zero"):
     """Bilinear interpolation of maps at points.
 
     Written as a product with the points' weights on all cells, which has the gradients by itself
-    and was faster than gathering four cells for maps of a few hundred cells.
+    and costs about what gathering four cells does on maps of a few hundred cells.
 
     Args:
         activations: `(n, rows, columns, f)`.

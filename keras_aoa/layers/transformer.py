@@ -8,7 +8,14 @@ import keras
 from keras import ops
 
 from keras_aoa.layers.products import wide_dtype
-from keras_aoa.layers.regions import Regions, require_positive, stride_of
+from keras_aoa.layers.regions import (
+    CORNERS,
+    Regions,
+    kept_cells,
+    regions_spec,
+    require_positive,
+    stride_of,
+)
 from keras_aoa.layers.resampling import (
     AffineResampling,
     anchor_centres,
@@ -18,7 +25,6 @@ from keras_aoa.layers.resampling import (
 from keras_aoa.layers.scaling import of_length
 
 BLOCK = 3  # cells on a side of an anchor box, and of the filter
-CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
 
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
@@ -153,16 +159,8 @@ class TransformerRegions(keras.layers.Layer):
 
     def compute_output_spec(self, activations, stride=None):
         stride = stride_of(self, stride)
-        images, rows, columns, channels = activations.shape
-        count = None
-        if rows is not None and columns is not None:
-            count = -(-rows // stride) * -(-columns // stride)
-        features = self.features or channels
-        return Regions(
-            features=keras.KerasTensor((images, count, features), dtype=self.compute_dtype),
-            boxes=keras.KerasTensor((images, count, 4, 2), dtype="float32"),
-            mask=keras.KerasTensor((images, count), dtype="bool"),
-        )
+        features = self.features or activations.shape[-1]
+        return regions_spec(self, activations.shape[0], kept_cells(activations, stride), features)
 
     def _boxes(self, transforms, size, stride):
         """Corners of the moved anchor boxes in 0..1 of the map, `(n, r, 4, 2)`."""

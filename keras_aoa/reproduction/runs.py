@@ -148,6 +148,7 @@ def call(module, arguments, configuration):
         )
     if ended.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        reason = f"stopped by signal {-ended.returncode}" if ended.returncode < 0 else lines[-1:]
-        reason = reason if isinstance(reason, str) else "".join(reason) or "it said nothing"
+        reason = lines[-1] if lines else "it said nothing"
+        if ended.returncode < 0:
+            reason = f"stopped by signal {-ended.returncode}"
         raise UserError(f"{configuration.name}: {module} failed: {reason} (see {log})")

@@ -94,12 +94,14 @@ def table2(base: Configuration, settings: Table2Settings) -> str:
 
 def prepare(base, settings):
     """Make once what several trainings would make at the same time."""
+    from keras_aoa.models.backbones import PRETRAINED_SCENES
+
     first = [chain(base, row, 0, settings)[0] for row in settings.rows]
     if all(is_trained(configuration) for configuration in first):
         return
     base = replace(base, name=f"{base.name}-preparation")
     file = str(settings_file(base))
-    if base.backbone == "scenes-pretrained":
+    if base.backbone == PRETRAINED_SCENES:
         call("pretrain", ["--config", file], base)
     if "proposals" in settings.rows:
         call("propose", ["--config", file], base)

@@ -3,8 +3,6 @@
 It learns which words an image's captions have, on scenes of a seed that no captioner sees.
 """
 
-import hashlib
-import json
 import pathlib
 from dataclasses import asdict, dataclass
 
@@ -14,11 +12,11 @@ import tensorflow as tf
 from keras import ops
 
 from keras_aoa.data import scenes
-from keras_aoa.data.image_sets import Images
+from keras_aoa.data.image_sets import Images, batched
 from keras_aoa.data.images import ImageSettings
 from keras_aoa.data.tokenizer import tokenize
 from keras_aoa.data.vocabulary import Vocabulary
-from keras_aoa.files import replaced_when_whole
+from keras_aoa.files import replaced_when_whole, settings_digest
 from keras_aoa.models.backbones import load_backbone
 from keras_aoa.models.scenes_network import scenes_backbone
 
@@ -54,8 +52,7 @@ def pretrained_file(folder, settings):
     Returns:
         Its path, a `.keras` file that brings its own preprocessing.
     """
-    described = json.dumps({"format": FORMAT_VERSION, **asdict(settings)}, sort_keys=True)
-    digest = hashlib.sha256(described.encode()).hexdigest()[:12]
+    digest = settings_digest({"format": FORMAT_VERSION, **asdict(settings)})
     path = pathlib.Path(folder) / f"scenes-backbone-{digest}.keras"
     if not path.exists():
         print(
@@ -120,14 +117,11 @@ def word_batches(examples, vocabulary, settings, shuffle):
         for caption in example.captions:
             row[vocabulary.encode_words(tokenize(caption), 100)] = 1
     columns = {"index": images.readable.astype(np.int32), "words": words[images.readable]}
-    batches = images.dataset(columns)
+    rows = images.dataset(columns)
     if shuffle:
-        batches = batches.shuffle(len(examples), seed=settings.seed)
-    return (
-        batches.batch(settings.batch_size)
-        .map(lambda batch: (tf.cast(batch["images"], tf.float32), batch["words"]))
-        .prefetch(2)
-    )
+        rows = rows.shuffle(len(examples), seed=settings.seed)
+    batches = batched(rows, settings.batch_size)
+    return batches.map(lambda batch: (batch["images"], batch["words"]))
 
 
 def _soft_maximum(scores):

@@ -46,10 +46,6 @@ class WarmStart:
                 "train on its data with its minimum_count",
             )
 
-    def load_backbone(self, backbone):
-        """Set a backbone's weights to those of the run, trained or not."""
-        self._load_in_order("backbone", backbone, self.source.backbone)
-
     def load(self, captioner):
         """Set all weights that both have, the backbone's included.
 
@@ -59,9 +55,8 @@ class WarmStart:
         Raises:
             UserError: weights of the same name have other shapes.
         """
-        loaded, new, unused = [], [], []
-        self.load_backbone(captioner.backbone)
-        loaded.append("backbone")
+        loaded, new, unused = ["backbone"], [], []
+        self._load_in_order("backbone", captioner.backbone, self.source.backbone)
         for name in ("cell", "image_projection"):
             self._load_by_name(name, captioner, loaded, new, unused)
         for name in ("regions", "region_backbone"):

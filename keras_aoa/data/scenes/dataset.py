@@ -1,6 +1,5 @@
 """The drawn data set as files: PNG pictures and one json file with all that is told of them."""
 
-import hashlib
 import json
 import pathlib
 import random
@@ -9,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from keras_aoa.data.examples import CaptionData, Example, NamedObject, Phrase
 from keras_aoa.errors import UserError
+from keras_aoa.files import settings_digest
 from keras_aoa.progress import progress_bar
 
 FORMAT_VERSION = 1  # to be raised whenever the same settings would draw or tell something else
@@ -50,8 +50,7 @@ class ScenesSettings:
 
 def prepare(cache_folder: str | pathlib.Path, settings: ScenesSettings) -> CaptionData:
     """Reads the data set from its folder inside `cache_folder`, which it draws if need be."""
-    described = json.dumps({"format": FORMAT_VERSION, **asdict(settings)}, sort_keys=True)
-    digest = hashlib.sha256(described.encode()).hexdigest()[:12]
+    digest = settings_digest({"format": FORMAT_VERSION, **asdict(settings)})
     folder = pathlib.Path(cache_folder) / f"scenes-{digest}"
     if not folder.exists():
         try:
