@@ -1,11 +1,14 @@
 """Files written whole: readers see the old one or the new one, never a half."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import pathlib
 import threading
+
+from keras_aoa.errors import UserError
 
 
 @contextlib.contextmanager
@@ -24,6 +27,37 @@ def replaced_when_whole(path):
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder):
+    """Remove what processes that were killed had written aside."""
+    for file in pathlib.Path(folder).glob("*.part*"):
+        file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_one(folder, needed=True):
+    """Hold a folder for this process alone; nothing stays when it ends in whatever way.
+
+    Args:
+        folder: It.
+        needed: Whether to.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    if not needed:
+        yield
+        return
+    with open(pathlib.Path(folder) / "lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{folder}: another training is writing to it; wait for that one, or choose "
+                "another --name."
+            ) from None
+        yield
 
 
 def settings_digest(described):

@@ -60,7 +60,7 @@ def preset(name):
 
 def command():
     """The whole command line."""
-    run(main, interrupted="The same command goes on from the end of the last whole epoch.")
+    run(main, interrupted="The same command goes on from the last checkpoint.")
 
 
 if __name__ == "__main__":

@@ -75,11 +75,11 @@ def test_run_stopped_in_each_stage_equals_one_never_stopped(trained, settings, m
     whole_epoch = training.train_epoch
     epochs = []
 
-    def interrupted(trainer, batches, epoch, *rest):
-        epochs.append(epoch)
+    def interrupted(trainer, process, batches, progress, *rest):
+        epochs.append(progress.epochs)
         if epochs in ([0], [0, 0, 1], [0, 0, 1, 1, 2]):
             raise KeyboardInterrupt
-        return whole_epoch(trainer, batches, epoch, *rest)
+        return whole_epoch(trainer, process, batches, progress, *rest)
 
     monkeypatch.setattr(training, "train_epoch", interrupted)
     for _ in range(3):

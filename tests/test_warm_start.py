@@ -199,9 +199,9 @@ def epochs(monkeypatch):
     """Trainings whose epochs add 1 to the first word's vector; a list of what they started with."""
     seen = []
 
-    def epoch(trainer, batches, number, *_):
+    def epoch(trainer, process, batches, progress, *_):
         words = trainer.captioner.attention.words
-        seen.append((number, np.asarray(words.value).copy()))
+        seen.append((progress.epochs, np.asarray(words.value).copy()))
         if len(seen) == epoch.interrupted:
             raise KeyboardInterrupt
         words.assign_add(np.ones(words.shape))

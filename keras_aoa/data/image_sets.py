@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_aoa.data.images import ImageSettings, decode, from_original, prepare, window
 from keras_aoa.data.proposals import ProposalCache, ProposalSettings, boxes_as_floats
+from keras_aoa.data.replicas import ALONE
 from keras_aoa.errors import UserError
 from keras_aoa.progress import progress_bar
 
@@ -203,20 +204,23 @@ def _reader(views):
     return read
 
 
-def image_batches(images, batch_size, regions=None):
+def image_batches(images, batch_size, regions=None, replicas=ALONE):
     """Readable images in their order, in the same batches as `CaptionBatches` without captions.
 
     Args:
         images: `Images`.
-        batch_size: Images of a batch.
+        batch_size: Images of a batch, of one replica.
         regions: Most object proposals of an image, the best; needed where there are proposals.
+        replicas: `Replicas` that are fed here; an image that fills a part up comes twice.
     """
-    columns = {"index": images.readable.astype(np.int32)}
+    readable = images.readable.astype(np.int32)
+    places, _, size = replicas.parts(readable, batch_size * replicas.total)
+    columns = {"index": places}
     if images.has_proposals:
         columns["proposals"] = padded(
-            [images.proposals(place, lambda count: slice(regions)) for place in images.readable]
+            [images.proposals(place, lambda count: slice(regions)) for place in places]
         )
-    return images.batches(columns, batch_size)
+    return images.batches(columns, size)
 
 
 def padded(boxes, most=0):

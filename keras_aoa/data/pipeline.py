@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_aoa.data.image_sets import batched, padded
 from keras_aoa.data.images import to_original
+from keras_aoa.data.replicas import ALONE
 from keras_aoa.data.tokenizer import tokenize
 from keras_aoa.data.vocabulary import PAD
 from keras_aoa.errors import UserError
@@ -97,18 +98,24 @@ class CaptionBatches:
         if images.has_proposals:
             self._most_shown = min(regions, max(map(images.proposal_count, self._usable)))
 
-    def epoch(self, number, skip_batches=0):
-        """The batches of epoch `number`; the first `skip_batches` are not even decoded."""
+    def epoch(self, number, skip_batches=0, replicas=ALONE):
+        """The batches of epoch `number`; the first `skip_batches` are not even decoded.
+
+        Each batch is cut into as many as `replicas` are fed here, one after the other. Images that
+        only fill a part up have rows of PAD for captions.
+        """
         order, captions, flipped, crops = self._choices(number)
-        places = order[skip_batches * self._batch_size :].astype(np.int32)
+        order = order[skip_batches * self._batch_size :].astype(np.int32)
+        places, real, size = replicas.parts(order, self._batch_size)
+        shown = np.where(real[:, None, None], captions[places], PAD)
         images = self._images.dataset(
-            {"index": places, "captions": captions[places], "flipped": flipped[places]}
+            {"index": places, "captions": shown, "flipped": flipped[places]}
             | ({} if self._crop == 1 else {"crop": crops[places]})
             | self._proposals(number, places, flipped)
         )
         if self._crop < 1:
             images = images.map(_cut_out)
-        return batched(images, self._batch_size)
+        return batched(images, size)
 
     @property
     def mirrored_places(self):

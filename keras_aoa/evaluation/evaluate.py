@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from keras_aoa.data.image_sets import image_batches
 from keras_aoa.data.images import read_image, to_original
+from keras_aoa.distribution import Process
 from keras_aoa.errors import UserError
 from keras_aoa.evaluation.generate import Generator, generate
 from keras_aoa.evaluation.grounding import ground
@@ -38,7 +39,7 @@ class EvaluationSettings(SearchSettings):
     output: str = ""
 
 
-def evaluate(run, settings, data=None, history=()):
+def evaluate(run, settings, data=None, history=(), process=None):
     """Caption a split with a run's best weights and score it.
 
     Writes `scores.json` (the last evaluation), `scores_SPLIT.json`, `captions_SPLIT.json` and
@@ -49,19 +50,24 @@ def evaluate(run, settings, data=None, history=()):
         settings: `EvaluationSettings`.
         data: The data set, if it is read already.
         history: Facts of each epoch of the training, for the curves.
+        process: `Process`, where others share the work.
 
     Returns:
-        What `scores.json` holds.
+        What `scores.json` holds; None where that is the chief's to write.
 
     Raises:
         UserError: no such split, nothing trained, unreadable data.
     """
     split, examples = open_split(run, settings, data)
-    captioner = run.load_captioner()
-    generator = Generator.of(captioner, run.vocabulary, run.configuration, settings)
-    images = run.load_images(split, examples)
-    meteor = start_meteor()
+    process = process or Process()
+    with process.strategy.scope():
+        captioner = run.load_captioner()
+        generator = Generator.of(captioner, run.vocabulary, run.configuration, settings)
+    images = process.chief_first(lambda: run.load_images(split, examples))
+    meteor = start_meteor() if process.chief else None
     found = caption_split(generator, images, "captions")
+    if not process.chief:
+        return None
     references, captions = references_of(found, examples)
     folder = output_folder(run, settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,10 +129,10 @@ def caption_split(generator, images, progress, with_attention=True):
 
 
 def batches_for(generator, images):
-    """Batches of all readable images, as many together as a search's memory allows."""
+    """Batches of all readable images for this process, as large as a search's memory allows."""
     regions = generator.settings.get("regions")
     together = min(BATCH, max(1, REGIONS // regions)) if regions else BATCH
-    return image_batches(images, together, regions)
+    return image_batches(images, together, regions, generator.process.replicas)
 
 
 def references_of(found, examples):

@@ -1,5 +1,7 @@
 """Captions of many images: search over batches, ids to words."""
 
+import io
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +10,7 @@ import tensorflow as tf
 
 from keras_aoa.data.images import ImageSettings
 from keras_aoa.data.vocabulary import PAD, STOP
+from keras_aoa.distribution import Process
 from keras_aoa.models.search import search
 from keras_aoa.progress import progress_bar
 from keras_aoa.search_settings import SearchSettings
@@ -80,11 +83,17 @@ class Generator:
             found = search(captioner, sight, beam, max_words, length_penalty)
             return found, sight.boxes, sight.mask
 
+        self.process = Process()
         self._inputs = {"images": images, "features": features}
-        self._runs = {
-            given: tf.function(run, input_signature=[signature], autograph=False)
-            for given, signature in self._inputs.items()
-        }
+        self._runs = {given: self._compiled(run, spec) for given, spec in self._inputs.items()}
+
+    def _compiled(self, run, spec):
+        if self.process.replicas.count == 1:
+            return tf.function(run, input_signature=[spec], autograph=False)
+        strategy = self.process.strategy
+        return tf.function(
+            lambda inputs: strategy.run(run, (inputs,)), reduce_retracing=True, autograph=False
+        )
 
     @classmethod
     def of(cls, captioner, vocabulary, configuration, search_settings=None):
@@ -119,7 +128,16 @@ class Generator:
             inputs = {"images": inputs}
         given = "features" if "features" in inputs else "images"
         needed = {name: inputs[name] for name in self._inputs[given]}
-        found, boxes, mask = self._runs[given](needed)
+        results = self._runs[given](needed)
+        return [
+            beams
+            for part in zip(*map(self.process.local, tf.nest.flatten(results)), strict=True)
+            for beams in self._beams(
+                *tf.nest.pack_sequence_as(results, part), count, with_attention
+            )
+        ]
+
+    def _beams(self, found, boxes, mask, count, with_attention):
         ids, log_probs = found.ids.numpy()[:, :count], found.log_probs.numpy()
         sight = [None] * 3
         if with_attention:
@@ -148,24 +166,51 @@ class Generator:
 
 
 def generate(generator, batches, total, progress="", with_attention=False):
-    """Caption all images of a data set of batches: `{index: Generated}`.
+    """Caption all images of a data set of batches: `{index: Generated}`, of all processes.
 
     Args:
         generator: `Generator`.
-        batches: Of `{"images", "index"}`.
+        batches: Of `{"images", "index"}`, as of `image_batches` for this process's replicas.
         total: Number of images, for the progress bar.
         progress: What the bar says; no bar if empty.
         with_attention: Whether to keep attention and boxes; a number keeps those of so many
             images from the first on, at least.
     """
-    found = {}
+    process, found = generator.process, {}
     with progress_bar(total=total, desc=progress, unit="image", disable=not progress) as bar:
-        for batch in batches:
+        for batch in process.feed(batches):
             all_or_none = isinstance(with_attention, bool)
             keep = with_attention if all_or_none else len(found) < with_attention
-            for index, generated in zip(
-                batch["index"].numpy(), generator(batch, keep), strict=True
-            ):
-                found[int(index)] = generated
-            bar.update(len(batch["index"]))
+            index = np.concatenate([part.numpy() for part in process.local(batch["index"])])
+            found |= zip(map(int, index), generator(batch, keep), strict=True)
+            bar.update(min(total, len(found) * process.workers) - bar.n)
+    together = {}
+    for part in process.gather(as_bytes(found)) if process.workers > 1 else ():
+        together |= from_bytes(part)
+    return together or found
+
+
+def as_bytes(found):
+    """Captions of images, `{index: Generated}`, for another process."""
+    arrays, texts = {}, {}
+    for index, generated in found.items():
+        facts = dict(vars(generated))
+        for name in ("attention", "boxes", "mask"):
+            array = facts.pop(name)
+            if array is not None:
+                arrays[f"{index}/{name}"] = array
+        texts[index] = facts
+    file = io.BytesIO()
+    np.savez(file, texts=np.array(json.dumps(texts)), **arrays)
+    return file.getvalue()
+
+
+def from_bytes(content):
+    """Captions that `as_bytes` wrote."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = dict(archive)
+    found = {}
+    for index, facts in json.loads(str(arrays.pop("texts"))).items():
+        seen = {name: arrays.get(f"{index}/{name}") for name in ("attention", "boxes", "mask")}
+        found[int(index)] = Generated(**{**facts, "words": tuple(facts["words"])}, **seen)
     return found

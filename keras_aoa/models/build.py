@@ -1,5 +1,7 @@
 """From settings to a captioner, the same way for training, evaluation and export."""
 
+import keras
+
 from keras_aoa.layers import GridRegions, MeanRegion, ProposalRegions, TransformerRegions
 from keras_aoa.models.backbone_parts import convolutional_part, map_filter
 from keras_aoa.models.backbones import BackboneSettings, is_pretrained
@@ -84,7 +86,7 @@ def make_regions(configuration, backbone):
 
 def dtype_policy(configuration):
     """Of what decodes: its products may be in 16 bits; weights, states and sums are in 32."""
-    return "mixed_bfloat16" if configuration.precision == "bfloat16" else "float32"
+    return "mixed_bfloat16" if configuration.precision == "bfloat16" else keras.config.floatx()
 
 
 def uses_backbone_filter(configuration):

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_aoa.data.vocabulary import PAD, START
 from keras_aoa.layers import AreaAttention, AttentionGRUCell, SoftAttention
+from keras_aoa.layers.products import wide_dtype
 from keras_aoa.layers.scaling import of_length
 
 Tensor = Any
@@ -145,8 +146,9 @@ class Captioner(keras.Model):
             regions = self.regions(features["map"], stride=stride)
         else:
             regions = self.regions(features["map"], proposals)
-        seen = ops.cast(regions.features, "float32")
-        vector = ops.cast(features["vector"], "float32")
+        wide = wide_dtype(self.cell.compute_dtype)
+        seen = ops.cast(regions.features, wide)
+        vector = ops.cast(features["vector"], wide)
         if self.feature_length:
             seen = of_length(seen, self.feature_length)
             vector = of_length(vector, self.feature_length)
@@ -156,7 +158,7 @@ class Captioner(keras.Model):
         if training and self.dropout:
             vector = keras.random.dropout(vector, self.dropout, seed=self.seeds)
         memory = self.attention.remember(seen, regions.mask)
-        image = ops.cast(self.image_projection(vector), "float32")[:, None]
+        image = ops.cast(self.image_projection(vector), wide)[:, None]
         if self.image_first:
             nothing = ops.zeros((ops.shape(image)[0], 1, self.cell.units))
             start = self.cell.start(nothing, memory)
@@ -266,7 +268,7 @@ def caption_loss(log_probs, captions, words=None):
             captions in distributed training.
     """
     words = word_count(captions) if words is None else words
-    return -ops.sum(log_probs) / ops.maximum(words, 1.0)
+    return -ops.sum(log_probs) / ops.cast(ops.maximum(words, 1.0), log_probs.dtype)
 
 
 def repeat_captions(states, count):

@@ -12,12 +12,17 @@ from keras_aoa.errors import UserError
 from keras_aoa.files import replaced_when_whole
 
 
-def save_arrays(path, arrays, facts):
-    """Write arrays and a json of facts about them aside, then rename: never half a file."""
-    with replaced_when_whole(path) as aside, open(aside, "wb") as file:
-        np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
+def save_arrays(path, arrays, facts, before_replacing=lambda: None):
+    """Write arrays and a json of facts about them aside, then rename: never half a file.
+
+    `before_replacing` is called when the new file is whole and the old one still there.
+    """
+    with replaced_when_whole(path) as aside:
+        with open(aside, "wb") as file:
+            np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        before_replacing()
 
 
 def load_arrays(path):

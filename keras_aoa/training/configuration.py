@@ -12,6 +12,9 @@ from keras_aoa.suggestions import closest
 
 FORMAT_VERSION = 1
 
+# Settings that a run may go on with another value of.
+ANY_TIME = ("name", "output", "checkpoint_steps", "distribution")
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -148,6 +151,11 @@ class Configuration:
     """Seed of weights, data order, mirroring and dropout."""
     minutes: float = 0.0
     """Training stops at the first epoch that ends after so many minutes; 0 is no limit."""
+    checkpoint_steps: int = 1000
+    """Steps between checkpoints within an epoch; there is one at the end of each too."""
+    distribution: Literal["auto", "one", "mirrored", "workers"] = "auto"
+    """Devices that train: 'one'; 'mirrored', all GPUs of this machine; 'workers', the processes
+    that TF_CONFIG names; 'auto', workers where it is set, else all GPUs, else the CPU."""
 
     beam: int = 3
     """Hypotheses kept for an image in search; 1 is greedy."""
@@ -162,7 +170,7 @@ class Configuration:
             "max_words": 1, "cache_gigabytes": 0, "stride": 1, "test_stride": 1,
             "units": 1, "embedding_dim": 1, "rnn_epochs": 0, "joint_epochs": 0, "batch_size": 1,
             "warmup_steps": 0, "minutes": 0, "beam": 1, "validate_every": 1, "seed": 0,
-            "feature_length": 0, "train_proposals": 1, "test_proposals": 1,
+            "feature_length": 0, "checkpoint_steps": 1, "train_proposals": 1, "test_proposals": 1,
         }  # fmt: skip
         for name, least in at_least.items():
             if getattr(self, name) < least:
@@ -234,11 +242,11 @@ class Configuration:
         return self.rnn_epochs + self.joint_epochs
 
     def differences(self, other):
-        """Names of the settings in which two configurations differ, without name and output."""
+        """Names of the settings in which two configurations differ, but for `ANY_TIME`."""
         return [
             field.name
             for field in dataclasses.fields(self)
-            if field.name not in ("name", "output")
+            if field.name not in ANY_TIME
             and getattr(self, field.name) != getattr(other, field.name)
         ]
 

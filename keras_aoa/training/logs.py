@@ -15,10 +15,15 @@ class TensorBoard:
 
     Args:
         folder: Where the event files go.
+        written: Whether this process writes any.
     """
 
-    def __init__(self, folder):
-        self._writer = tf.summary.create_file_writer(str(folder))
+    def __init__(self, folder, written=True):
+        self._writer = (
+            tf.summary.create_file_writer(str(folder))
+            if written
+            else tf.summary.create_noop_writer()
+        )
 
     def step(self, step, loss, rate_factor):
         """Record the loss, nats a word, and the share of the learning rates in use."""

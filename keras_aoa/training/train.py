@@ -9,19 +9,23 @@ import tensorflow as tf
 from keras_aoa.data.image_sets import Images
 from keras_aoa.data.pipeline import CaptionBatches
 from keras_aoa.data.vocabulary import Vocabulary
+from keras_aoa.distribution import Process, make_strategy
 from keras_aoa.errors import UserError
 from keras_aoa.evaluation.evaluate import EvaluationSettings, caption_split, evaluate
 from keras_aoa.evaluation.generate import Generator
 from keras_aoa.evaluation.metrics import cider
+from keras_aoa.files import only_one, remove_leftovers
 from keras_aoa.models import weights
 from keras_aoa.models.backbones import PRETRAINED_SCENES, make_backbone
 from keras_aoa.models.build import backbone_settings, make_captioner
-from keras_aoa.progress import progress_bar
+from keras_aoa.progress import progress_bar, say
 from keras_aoa.run import Run, image_settings, proposal_view, read_data
+from keras_aoa.training.checkpoints import Checkpoints
 from keras_aoa.training.frozen import frozen_features
 from keras_aoa.training.logs import SAMPLES, TensorBoard
 from keras_aoa.training.pretraining import PretrainingSettings, pretrained_backbone
-from keras_aoa.training.trainer import Trainer, check_loss
+from keras_aoa.training.stopping import StopRequest, check_loss, told_in_a_line
+from keras_aoa.training.trainer import Trainer
 from keras_aoa.training.warm_start import WarmStart
 
 
@@ -35,11 +39,55 @@ def train(configuration):
         The `Run`, with its best weights, scores and pictures in its folder.
 
     Raises:
-        UserError: bad data or settings; the run's folder holds a run of other settings.
+        UserError: bad data or settings; the run's folder holds a run of other settings; what
+            stopped the training.
     """
     started = time.monotonic()
-    tf.config.experimental.enable_op_determinism()
-    run, data, training_images, select_images = prepare_run(configuration)
+    process = start_process(configuration)
+    run, data, *images = process.chief_first(lambda: prepare_run(configuration, process.chief))
+    checkpoints = Checkpoints(run, process.chief)
+    with (
+        told_in_a_line(configuration, checkpoints, process.workers),
+        only_one(run.folder, process.chief),
+    ):
+        if process.chief:
+            remove_leftovers(run.folder)
+        history = train_run(configuration, process, run, images, checkpoints, started)
+        del images
+        evaluate(run, EvaluationSettings(), data=data, history=history, process=process)
+    return run
+
+
+def start_process(configuration):
+    """The devices that train, before TensorFlow runs anything.
+
+    Raises:
+        UserError: more replicas than images in a batch.
+    """
+    process = Process(make_strategy(configuration.distribution))
+    # Collective operations wait for each other forever where operations are put in order.
+    if process.workers == 1:
+        tf.config.experimental.enable_op_determinism()
+    if process.replicas.total > configuration.batch_size:
+        raise UserError(
+            f"batch_size: expected at least one image for each of {process.replicas.total} "
+            f"replicas, received {configuration.batch_size}."
+        )
+    return process
+
+
+def train_run(configuration, process, run, images, checkpoints, started):
+    """All epochs that are missing; returns the facts of each epoch.
+
+    Args:
+        configuration: `Configuration`.
+        process: `Process`.
+        run: `Run`.
+        images: `Images` of training and of selection.
+        checkpoints: `Checkpoints`.
+        started: When the command began, of `time.monotonic`.
+    """
+    training_images, select_images = images
     batches = CaptionBatches(
         training_images,
         run.vocabulary,
@@ -53,48 +101,62 @@ def train(configuration):
     )
     # Whether the backbone was just made or loaded, the captioner starts from the same weights.
     keras.utils.set_random_seed(configuration.seed)
-    captioner = run.make_captioner()
+    with process.strategy.scope():
+        captioner = run.make_captioner()
     if configuration.start_from and not run.last_file.exists():
-        print(WarmStart(configuration.start_from).load(captioner))
-    trainer = Trainer(captioner, configuration, batches.batches_per_epoch)
-    generator = Generator.of(captioner, run.vocabulary, configuration)
-    progress = restore(run, trainer)
-    board = TensorBoard(run.folder / "tensorboard")
-    pixels = training_images, select_images
-    if configuration.feature_cache != "none" and progress["epochs"] < configuration.rnn_epochs:
+        say(WarmStart(configuration.start_from).load(captioner))
+    with process.strategy.scope():
+        trainer = Trainer(captioner, configuration, batches.batches_per_epoch)
+        generator = Generator.of(captioner, run.vocabulary, configuration)
+    progress = checkpoints.restore(trainer)
+    process.wait()  # until all have read it, and it may be replaced
+    if checkpoints.step:
+        say(f"Going on after step {checkpoints.step}, in epoch {progress.epochs + 1}.")
+    started -= progress.seconds
+    board = TensorBoard(run.folder / "tensorboard", process.chief)
+    if configuration.feature_cache != "none" and progress.epochs < configuration.rnn_epochs:
         mirrored = batches.mirrored_places
-        batches.show(frozen_features(run, captioner, training_images, mirrored))
-        select_images = frozen_features(run, captioner, select_images)
-    for epoch in range(progress["epochs"], configuration.epochs):
-        if progress["stopped"]:
+        training_features, select_images = process.chief_first(
+            lambda: (
+                frozen_features(run, captioner, training_images, mirrored),
+                frozen_features(run, captioner, select_images),
+            )
+        )
+        batches.show(training_features)
+    for epoch in range(progress.epochs, configuration.epochs):
+        if progress.stopped:
             break
         joint = epoch >= configuration.rnn_epochs
         if joint:
-            batches.show(pixels[0])
-            select_images = pixels[1]
-        facts = {"epoch": epoch + 1, "loss": train_epoch(trainer, batches, epoch, joint, board)}
-        last = epoch + 1 == configuration.epochs or time_is_up(configuration, started)
+            batches.show(training_images)
+            select_images = images[1]
+        loss = train_epoch(trainer, process, batches, progress, joint, board, checkpoints)
+        facts = {"epoch": epoch + 1, "loss": loss}
+        progress.seconds = time.monotonic() - started
+        time_is_up = configuration.minutes and progress.seconds > 60 * configuration.minutes
+        last = epoch + 1 == configuration.epochs or bool(time_is_up)
         if last or (epoch + 1) % configuration.validate_every == 0:
             found = captions_for_validation(trainer, generator, select_images)
             facts["CIDEr"] = validation_cider(select_images, found)
             board.validation(trainer.steps, facts["CIDEr"], select_images, found)
-            if facts["CIDEr"] > progress["best"]:
-                progress["best"] = facts["CIDEr"]
-                weights.save_arrays(run.best_file, trainer.evaluated_weights(), run.facts)
-        progress["history"].append(facts)
-        progress["epochs"], progress["stopped"] = epoch + 1, last
-        save(run, trainer, progress)
-        print(describe(facts, configuration, started))
-    del training_images, select_images, batches, pixels
-    evaluate(run, EvaluationSettings(), data=data, history=progress["history"])
-    return run
+            if facts["CIDEr"] > progress.best:
+                progress.best = facts["CIDEr"]
+                arrays = trainer.evaluated_weights()
+                if process.chief:
+                    weights.save_arrays(run.best_file, arrays, run.facts)
+        progress.history.append(facts)
+        progress.epochs, progress.stopped = epoch + 1, last
+        checkpoints.save(trainer, progress)
+        say(describe(facts, configuration, started))
+    return progress.history
 
 
-def prepare_run(configuration):
+def prepare_run(configuration, chief=True):
     """Make the run's folder, or open the one that is there; nothing is made of bad input.
 
     Args:
         configuration: `Configuration`.
+        chief: Whether this process makes it; the others open it when it is there.
 
     Returns:
         The `Run`, its data, and the readable `Images` of training and of selection.
@@ -108,9 +170,14 @@ def prepare_run(configuration):
                 f"{folder}: holds a run of other settings ({', '.join(different)}); "
                 "choose another --name, or remove the folder to start anew."
             )
-        print(f"Going on with {folder}.")
+        say(f"The run is in {folder}.")
         data = run.load_data()
         return run, data, *load_images(configuration, data, run.proposal_view)
+    if not chief:
+        raise UserError(
+            f"{folder}: expected the run that worker 0 made, found none; set output to a folder on "
+            "a disk that all workers share."
+        )
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: expected a folder's name, found a file; choose another --name.")
     view = proposal_view(configuration, folder.parent)
@@ -132,7 +199,7 @@ def prepare_run(configuration):
     images = load_images(configuration, data, view)
     run = Run.create(configuration, vocabulary, backbone)
     counts = {split: len(examples) for split, examples in data.splits.items()}
-    print(f"{folder}: {data.name}, images {counts}, vocabulary of {len(vocabulary)} words.")
+    say(f"{folder}: {data.name}, images {counts}, vocabulary of {len(vocabulary)} words.")
     return run, data, *images
 
 
@@ -169,23 +236,42 @@ def load_images(configuration, data, view):
     ]
 
 
-def train_epoch(trainer, batches, epoch, joint, board):
-    """One pass over the training images; returns the mean loss in nats a word."""
-    losses = []
+def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
+    """What is left of a pass over the training images; returns its mean loss in nats a word.
+
+    Raises:
+        KeyboardInterrupt: asked to stop, after the step under way was saved.
+    """
+    every, total = trainer.configuration.checkpoint_steps, batches.batches_per_epoch
+    parts = batches.epoch(progress.epochs, progress.steps, process.replicas)
     stage = "both" if joint else "RNN"
-    with progress_bar(
-        batches.epoch(epoch),
-        total=batches.batches_per_epoch,
-        desc=f"epoch {epoch + 1} ({stage})",
-        unit="step",
-    ) as bar:
+    with (
+        StopRequest() as stop,
+        progress_bar(
+            process.feed(parts),
+            total=total,
+            initial=progress.steps,
+            desc=f"epoch {progress.epochs + 1} ({stage})",
+            unit="step",
+        ) as bar,
+    ):
         for batch in bar:
-            loss = float(trainer.step(batch, joint))
-            check_loss(loss, trainer.steps, batches.names(batch["index"].numpy()))
-            losses.append(loss)
-            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", refresh=False)
+            loss, stopped = trainer.step(batch, joint, stop.asked)
+            index = np.concatenate([part.numpy() for part in process.local(batch["index"])])
+            names = batches.names(dict.fromkeys(index.tolist()))
+            check_loss(loss, trainer.steps, names, checkpoints.last_good())
+            progress.steps += 1
+            progress.loss_sum += loss
+            bar.set_postfix(loss=f"{progress.loss_sum / progress.steps:.3f}", refresh=False)
             board.step(trainer.steps, loss, trainer.rate_factor())
-    return float(np.mean(losses))
+            if stopped or (trainer.steps % every == 0 and progress.steps < total):
+                checkpoints.save(trainer, progress)
+            if stopped:
+                say(f"Saved after step {trainer.steps}.")
+                raise KeyboardInterrupt
+    loss = progress.loss_sum / progress.steps
+    progress.steps, progress.loss_sum = 0, 0.0
+    return loss
 
 
 def captions_for_validation(trainer, generator, images):
@@ -200,27 +286,6 @@ def validation_cider(images, found):
     """CIDEr of generated captions."""
     references = {index: images.examples[index].captions for index in found}
     return cider(references, {index: generated.caption for index, generated in found.items()})
-
-
-def save(run, trainer, progress):
-    """Write all that the next epoch depends on."""
-    facts = {**run.facts, "steps": trainer.steps, "progress": progress}
-    weights.save_arrays(run.last_file, trainer.state(), facts)
-
-
-def restore(run, trainer):
-    """Go on from the last checkpoint, if there is one; returns the progress made."""
-    if not run.last_file.exists():
-        return {"epochs": 0, "stopped": False, "best": -1.0, "history": []}
-    arrays, facts = weights.load_arrays(run.last_file)
-    run.check(facts, run.last_file)
-    trainer.restore(arrays, facts["steps"], run.last_file)
-    return facts["progress"]
-
-
-def time_is_up(configuration, started):
-    """Whether the run has used its minutes."""
-    return configuration.minutes and time.monotonic() - started > 60 * configuration.minutes
 
 
 def describe(facts, configuration, started):

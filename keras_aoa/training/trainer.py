@@ -3,25 +3,40 @@
 import math
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from keras_aoa.errors import UserError
 from keras_aoa.models import weights
 from keras_aoa.models.captioner import caption_loss, word_count
 from keras_aoa.models.sampling import sampled_inputs
+
+REPLICA_SEED = 7919  # between the seeds of two replicas' noise
+
+
+class OfSums:
+    """An optimizer's base, where all replicas have the sum of gradients already, to clip it."""
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        # Keras would add them up here, after its own clipping of each replica's part.
+        return grads_and_vars
+
+
+class Adam(OfSums, keras.optimizers.Adam):
+    """Adam on gradients that are added up."""
 
 
 class Trainer:
     """Adam on a captioner's weights, the backbone's with a rate of their own.
 
+    Make it, and the captioner, in the scope of the strategy that trains.
+
     Args:
         captioner: Built `Captioner`.
         configuration: `Configuration`.
         steps_per_epoch: Batches in an epoch, for the course of the rates.
+        optimizer: Class of both optimizers, `OfSums`.
     """
 
-    def __init__(self, captioner, configuration, steps_per_epoch):
+    def __init__(self, captioner, configuration, steps_per_epoch, optimizer=Adam):
         self.captioner = captioner
         self.configuration = configuration
         self.steps_per_epoch = steps_per_epoch
@@ -31,13 +46,13 @@ class Trainer:
         backbone = {id(v) for v in self.backbone_variables}
         self.own_variables = [v for v in captioner.trainable_variables if id(v) not in backbone]
         with_backbone = configuration.joint_epochs > 0
-        with self.strategy.scope():
-            self.optimizer = keras.optimizers.Adam()
-            self.optimizer.build(self.own_variables)
-            self.backbone_optimizer = keras.optimizers.Adam()
-            # Its slots are twice the backbone, for VGG16 a gigabyte.
-            if with_backbone:
-                self.backbone_optimizer.build(self.backbone_variables)
+        self.optimizer, self.backbone_optimizer = optimizer(), optimizer()
+        self.optimizer.build(self.own_variables)
+        # Its slots are twice the backbone, for VGG16 a gigabyte.
+        if with_backbone:
+            self.backbone_optimizer.build(self.backbone_variables)
+        if captioner.from_scratch and self.strategy.num_replicas_in_sync > 1:
+            synchronize_normalization(captioner)
         # A second network that came trained from another run is in no other file of this one.
         came_trained = bool(configuration.start_from) and captioner.region_backbone is not None
         self.trained = weights.captioner_variables(captioner, with_backbone or came_trained)
@@ -50,20 +65,28 @@ class Trainer:
             }
         self._functions = {}
 
-    def step(self, batch, joint):
-        """Train on one batch, the backbone too if `joint`; returns the loss, nats a word."""
+    def step(self, batch, joint, stop=False):
+        """Train on one batch, the backbone too if `joint`.
+
+        Args:
+            batch: As of `CaptionBatches`, or of each replica its part.
+            joint: Whether it is stage 2.
+            stop: Whether this process is asked to stop.
+
+        Returns:
+            The loss, nats a word, and whether any process is asked to stop.
+        """
         if joint not in self._functions:
             self._functions[joint] = tf.function(
                 lambda *arguments: self._distributed_step(*arguments, joint),
                 reduce_retracing=True,
                 autograph=False,
             )
-        factor = tf.constant(self.rate_factor(), tf.float32)
         average = min(self.configuration.average, (1 + self.steps) / (10 + self.steps))
-        average, sampled = (tf.constant(x, tf.float32) for x in (average, self.sampled_share()))
-        loss = self._functions[joint](batch, factor, average, sampled)
+        numbers = self.rate_factor(), average, self.sampled_share(), float(stop)
+        loss, stops = self._functions[joint](batch, tf.constant(numbers, tf.float32))
         self.steps += 1
-        return loss
+        return float(loss), bool(stops)
 
     def rate_factor(self):
         """Share of the learning rates that this step uses."""
@@ -107,17 +130,29 @@ class Trainer:
         finally:
             weights.assign(self.trained, own, "averages")
 
-    def _distributed_step(self, batch, factor, average, sampled, joint):
-        counts = self.strategy.run(word_count, (batch["captions"],))
-        words = self.strategy.reduce("SUM", counts, axis=None)
-        losses = self.strategy.run(self._replica_step, (batch, words, factor, sampled, joint))
+    def _distributed_step(self, batch, numbers, joint):
+        factor, average, sampled, stop = tf.unstack(numbers)
+        # Both in one sum, since each is a round through all machines.
+        counts = self.strategy.run(
+            lambda own: tf.stack([word_count(own["captions"]), stop]), (batch,)
+        )
+        words, stops = tf.unstack(self.strategy.reduce("SUM", counts, axis=None))
+        settings = self.configuration
+        self.optimizer.learning_rate.assign(settings.learning_rate * factor)
+        self.backbone_optimizer.learning_rate.assign(settings.backbone_learning_rate * factor)
+        losses = self.strategy.run(self._replica_step, (batch, words, sampled, joint))
         for name, value in self.averages.items():
             current = self.trained[name].value
-            value.assign(average * value + (1 - average) * tf.convert_to_tensor(current))
-        return self.strategy.reduce("SUM", losses, axis=None)
+            share = tf.cast(average, value.dtype)
+            value.assign(share * value + (1 - share) * tf.convert_to_tensor(current))
+        return self.strategy.reduce("SUM", losses, axis=None), stops > 0
 
-    def _replica_step(self, batch, words, factor, sampled, joint):
-        captioner = self.captioner
+    def _replica_step(self, batch, words, sampled, joint):
+        captioner, context = self.captioner, tf.distribute.get_replica_context()
+        replica = context.replica_id_in_sync_group * REPLICA_SEED
+        several = context.num_replicas_in_sync > 1
+        if several:  # each its own noise, from one state that is kept
+            captioner.seeds.state.assign_add(tf.stack([replica, 0]))
         inputs = batch
         # Outside of the tape: nothing of these is kept for a gradient.
         if not joint and "features" not in batch:
@@ -130,21 +165,19 @@ class Trainer:
             loss = caption_loss(captioner(inputs, training=True), batch["captions"], words)
         variables = self.own_variables + (self.backbone_variables if joint else [])
         gradients = tape.gradient(loss, [v.value for v in variables])
-        gradients, _ = tf.clip_by_global_norm(gradients, self.configuration.clip_norm)
-        self._apply(
-            self.optimizer, gradients[: len(self.own_variables)], self.own_variables,
-            self.configuration.learning_rate * factor,
-        )  # fmt: skip
+        # The gradient of the whole batch is what is clipped, however it is spread.
+        gradients, _ = tf.clip_by_global_norm(
+            sum_over_replicas(gradients), self.configuration.clip_norm
+        )
+        own = len(self.own_variables)
+        self.optimizer.apply_gradients(zip(gradients[:own], self.own_variables, strict=True))
         if joint:
-            self._apply(
-                self.backbone_optimizer, gradients[len(self.own_variables) :],
-                self.backbone_variables, self.configuration.backbone_learning_rate * factor,
-            )  # fmt: skip
+            self.backbone_optimizer.apply_gradients(
+                zip(gradients[own:], self.backbone_variables, strict=True)
+            )
+        if several:
+            captioner.seeds.state.assign_sub(tf.stack([replica, 0]))
         return loss
-
-    def _apply(self, optimizer, gradients, variables, rate):
-        optimizer.learning_rate.assign(rate)
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
     def _state_variables(self):
         averages = {f"average/{name}": value for name, value in self.averages.items()}
@@ -157,14 +190,24 @@ class Trainer:
         }
 
 
-def check_loss(loss, step, batch_names):
-    """Stop on a loss that is not finite.
+def synchronize_normalization(captioner):
+    """Let normalisation layers that learn have the statistics of the whole batch."""
+    for network in (captioner.backbone, captioner.region_backbone):
+        for layer in all_layers(network) if network is not None else ():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
 
-    Raises:
-        UserError: with the step and the batch's images.
-    """
-    if not np.isfinite(loss):
-        raise UserError(
-            f"train: the loss became {loss} at step {step}, images {', '.join(batch_names)}; "
-            "lower learning_rate or clip_norm, the last checkpoint is kept."
-        )
+
+def all_layers(model):
+    """Layers of a model and of the models in it."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from all_layers(layer)
+
+
+def sum_over_replicas(gradients):
+    """Gradients of all replicas together, in a replica; None where there is none."""
+    known = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+    sums = iter(tf.distribute.get_replica_context().all_reduce("SUM", known))
+    return [None if g is None else next(sums) for g in gradients]

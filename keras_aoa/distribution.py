@@ -1,0 +1,147 @@
+"""Replicas on one machine or several: which there are, what each is fed, what they find together.
+
+A process feeds the replicas of its own devices. Every process runs the same program, and only the
+chief, worker 0 of TF_CONFIG, writes and speaks.
+"""
+
+import json
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from keras_aoa import progress
+from keras_aoa.data.replicas import Replicas
+from keras_aoa.errors import UserError
+
+
+def make_strategy(kind="auto"):
+    """The strategy of a kind; call it before TensorFlow runs anything.
+
+    Args:
+        kind: `one` device; `mirrored`, all GPUs of this machine, or its logical CPUs where there
+            is none; `workers`, the processes that TF_CONFIG names; `auto`, workers where TF_CONFIG
+            is set, mirrored where there are several GPUs, else one.
+
+    Returns:
+        `tf.distribute.Strategy`.
+
+    Raises:
+        UserError: TF_CONFIG is missing or wrong.
+    """
+    if kind == "auto":
+        several = len(tf.config.list_logical_devices("GPU")) > 1 if not workers_named() else False
+        kind = "workers" if workers_named() else "mirrored" if several else "one"
+    if kind == "workers":
+        check_cluster()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        progress.silence(not Process(strategy).chief)
+        return strategy
+    if kind == "mirrored":
+        gpus = tf.config.list_logical_devices("GPU")
+        devices = gpus or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.get_strategy()
+
+
+def workers_named():
+    """Whether TF_CONFIG names workers."""
+    return bool(os.environ.get("TF_CONFIG", "").strip())
+
+
+def check_cluster():
+    """Refuse a TF_CONFIG that TensorFlow would wait for, or fail on.
+
+    Raises:
+        UserError: not json, no workers, or a task that is none of them.
+    """
+    text = os.environ.get("TF_CONFIG", "")
+    example = (
+        '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
+        '"task": {"type": "worker", "index": 0}}'
+    )
+    try:
+        cluster = json.loads(text)
+        workers, task = cluster["cluster"]["worker"], cluster["task"]
+        known = set(cluster["cluster"]) == {"worker"} and isinstance(workers, list)
+        if not known or task["type"] != "worker" or not 0 <= task["index"] < len(workers):
+            raise ValueError
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"TF_CONFIG: expected {example}, received {text or 'nothing'}; set it for each worker."
+        ) from None
+
+
+class Process:
+    """This process among those of a strategy.
+
+    Args:
+        strategy: `tf.distribute.Strategy`; the current one by default.
+
+    Attributes:
+        replicas: `Replicas` that it feeds.
+        workers: Number of processes.
+        chief: Whether this is the one that writes.
+    """
+
+    def __init__(self, strategy=None):
+        self.strategy = strategy or tf.distribute.get_strategy()
+        resolver = self.strategy.cluster_resolver
+        several = isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        task = resolver.task_id if several else 0
+        total = self.strategy.num_replicas_in_sync
+        self.workers = len(resolver.cluster_spec().job_tasks("worker")) if several else 1
+        count = total // self.workers
+        self.replicas = Replicas(total, task * count, count)
+        self.chief = task == 0
+
+    def feed(self, dataset):
+        """Batches of a data set of replicas' parts, as `strategy.run` takes them."""
+        count = self.replicas.count
+        if count == 1:
+            yield from dataset
+            return
+        parts = iter(dataset)
+        for first in parts:
+            together = [first, *(next(parts) for _ in range(count - 1))]
+            yield self._each(lambda place, together=together: together[place])
+
+    def local(self, value):
+        """The parts of a value that this process's replicas hold: a list."""
+        return self.strategy.experimental_local_results(value)
+
+    def chief_first(self, function):
+        """Call a function in the chief and, when it is done there, in the others."""
+        if self.chief:
+            result = function()
+            self.wait()
+            return result
+        self.wait()
+        return function()
+
+    def wait(self):
+        """Wait until all processes are here."""
+        if self.workers > 1:
+            self.gather(b".")
+
+    def gather(self, content):
+        """Bytes of all processes: a list, in their order."""
+        if self.workers == 1:
+            return [content]
+        own = np.frombuffer(content, np.uint8)
+
+        def part(values):
+            # What a process says is with its first replica; the others say nothing.
+            return self._each(lambda place: tf.constant(values if place == 0 else values[:0]))
+
+        sizes = self.strategy.gather(part(np.array([len(own)], np.int64)), axis=0).numpy()
+        everything = self.strategy.gather(part(own), axis=0).numpy()
+        parts = np.split(everything, np.cumsum(sizes)[:-1])
+        return [each.tobytes() for each in parts]
+
+    def _each(self, value_of):
+        """A value for each of this process's replicas, of its place among them."""
+        first = self.replicas.first
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: value_of(context.replica_id_in_sync_group - first)
+        )

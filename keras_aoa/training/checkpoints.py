@@ -1,0 +1,115 @@
+"""A training's last state, and the one before it, in the run's folder."""
+
+import contextlib
+import logging
+import os
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from keras_aoa.errors import UserError
+from keras_aoa.models import weights
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """How far a training has come.
+
+    `epochs` are whole ones, `steps` those of the epoch under way and `loss_sum` the sum of their
+    losses; `best` is the best CIDEr so far, `history` holds facts of each epoch, `seconds` is the
+    time spent, and `stopped` says that no epoch is to follow.
+    """
+
+    epochs: int = 0
+    steps: int = 0
+    loss_sum: float = 0.0
+    best: float = -1.0
+    stopped: bool = False
+    seconds: float = 0.0
+    history: list = field(default_factory=list)
+
+
+class Checkpoints:
+    """Saves and restores all that the next step depends on.
+
+    A file is written aside and replaces the last one when it is whole; the last one is kept too,
+    in case the newest is damaged later.
+
+    Args:
+        run: `Run`.
+        chief: Whether this process writes.
+
+    Attributes:
+        step: After which step the last checkpoint was made; 0 without one.
+    """
+
+    def __init__(self, run, chief=True):
+        self._run, self._chief = run, chief
+        self._previous = run.last_file.with_name("previous.npz")
+        self.step = 0
+
+    def save(self, trainer, progress):
+        """Write a checkpoint; all processes call it.
+
+        Raises:
+            UserError: weights are no finite numbers; the last checkpoint stays.
+        """
+        arrays = trainer.state()
+        broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+        if broken:
+            raise UserError(
+                f"train: weights became infinite or NaN before step {trainer.steps + 1} "
+                f"({broken[0]}); lower learning_rate or clip_norm. {self.last_good()}"
+            )
+        if self._chief:
+            facts = {**self._run.facts, "steps": trainer.steps, "progress": asdict(progress)}
+            weights.save_arrays(self._run.last_file, arrays, facts, self._keep_previous)
+        self.step = trainer.steps
+
+    def last_good(self):
+        """A sentence that says where the training can go on from."""
+        if not self.step:
+            return "There is no checkpoint yet."
+        return f"The last checkpoint is kept: {self._run.last_file}, after step {self.step}."
+
+    def restore(self, trainer):
+        """Go on from the newest whole checkpoint: the `Progress` made; at the start if none is.
+
+        Raises:
+            UserError: there are checkpoints and all are damaged, or they are of another model.
+        """
+        for file in (self._run.last_file, self._previous):
+            if not file.exists():
+                continue
+            try:
+                arrays, facts = weights.load_arrays(file)
+            except UserError as damage:
+                if file == self._previous or not self._previous.exists():
+                    raise
+                log.warning("%s Going on from %s, the one before.", damage, self._previous)
+                continue
+            self._run.check(facts, file)
+            trainer.restore(arrays, facts["steps"], file)
+            self.step = trainer.steps
+            return self._with_best(Progress(**facts["progress"]))
+        return Progress()
+
+    def _with_best(self, progress):
+        if progress.best > -1:
+            try:
+                weights.load_arrays(self._run.best_file)
+            except UserError as damage:
+                log.warning("%s The best of the epochs to come will be kept.", damage)
+                progress.best = -1.0
+        return progress
+
+    def _keep_previous(self):
+        # A second name for the last file: at every moment there is a whole one.
+        aside = self._previous.with_name("previous.part.npz")
+        with contextlib.suppress(FileNotFoundError):
+            aside.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            os.link(self._run.last_file, aside)
+            os.replace(aside, self._previous)

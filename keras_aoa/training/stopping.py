@@ -1,0 +1,113 @@
+"""How a training ends before its time: asked to, or by what it cannot help."""
+
+import contextlib
+import errno
+import signal
+import threading
+
+import numpy as np
+import tensorflow as tf
+
+from keras_aoa.errors import UserError
+
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class StopRequest:
+    """Whether Ctrl-C or SIGTERM asked to stop; a second one is not waited for.
+
+    Attributes:
+        asked: Whether it did.
+    """
+
+    def __init__(self):
+        self.asked = False
+        self._handlers = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _ask(self, *_):
+        self.asked = True
+        self.__exit__()
+
+
+def check_loss(loss, step, batch_names, last_good):
+    """Stop on a loss that is not finite.
+
+    Args:
+        loss: Of a step.
+        step: Its number.
+        batch_names: Of the images seen here.
+        last_good: A sentence about the last checkpoint.
+
+    Raises:
+        UserError: with the step and the batch's images.
+    """
+    if not np.isfinite(loss):
+        raise UserError(
+            f"train: the loss became {loss} at step {step}, images {', '.join(batch_names)}; "
+            f"lower learning_rate or clip_norm. {last_good}"
+        )
+
+
+@contextlib.contextmanager
+def told_in_a_line(configuration, checkpoints, workers):
+    """Tell what stopped a training, what to change, and where it can go on.
+
+    Args:
+        configuration: `Configuration`.
+        checkpoints: `Checkpoints`.
+        workers: Number of processes.
+
+    Raises:
+        UserError: memory or disk are full, or another worker is lost.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        if "No space left" in error.message:
+            raise UserError(f"train: the disk is full; free some. {go_on(checkpoints)}") from None
+        raise out_of_memory(configuration, error.message, checkpoints) from None
+    except MemoryError as error:
+        raise out_of_memory(configuration, str(error), checkpoints) from None
+    except LOST as error:
+        if workers == 1:
+            raise
+        raise UserError(
+            f"train: another of the {workers} workers ended or cannot be reached "
+            f"({error.message.splitlines()[0][:120]}); start all again. {go_on(checkpoints)}"
+        ) from None
+    except OSError as error:
+        if error.errno in FULL:
+            raise UserError(
+                f"{error.filename or configuration.folder}: {error.strerror}; free some space. "
+                f"{go_on(checkpoints)}"
+            ) from None
+        raise
+
+
+def out_of_memory(configuration, message, checkpoints):
+    """What to lower when memory is exhausted."""
+    settings = ["batch_size", "captions_per_image", "max_words", "image_size"]
+    if configuration.regions == "proposals":
+        settings = ["batch_size", "train_proposals", "proposals_size", "captions_per_image"]
+    values = ", ".join(f"{name} ({getattr(configuration, name)})" for name in settings)
+    reason = message.splitlines()[0][:160] if message else "no more could be had"
+    return UserError(f"train: out of memory ({reason}); lower {values}. {go_on(checkpoints)}")
+
+
+def go_on(checkpoints):
+    """A sentence that says where the same command goes on."""
+    if not checkpoints.step:
+        return "The same command starts anew."
+    return f"The same command goes on after step {checkpoints.step}."
