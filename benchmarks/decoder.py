@@ -152,7 +152,7 @@ def make_step(words, dtype="float32", form="factorised"):
     from keras_aoa.training.trainer import Trainer
 
     trainer = Trainer(captioner, settings, steps_per_epoch=1000)
-    return lambda batch: trainer.step(batch, joint=False).numpy()
+    return lambda batch: trainer.step(batch, joint=False)
 
 
 def make_captioner(words, dtype="float32"):

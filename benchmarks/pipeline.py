@@ -113,7 +113,7 @@ def measure(settings, folder):
 def train(trainer, batches):
     """An epoch of stage 1."""
     for batch in batches:
-        trainer.step(batch, joint=False).numpy()
+        trainer.step(batch, joint=False)
 
 
 def compiled(function):

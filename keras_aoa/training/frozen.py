@@ -41,7 +41,8 @@ def frozen_features(run, captioner, images, mirrored=()):
         "region_images": asdict(view.settings) if view else None,
     }
     files = FeatureFiles(run.folder.parent / "data", described, configuration.feature_cache)
-    see = tf.function(captioner.see, autograph=False, reduce_retracing=True)
+    # One for each shape of batches: which files there are already must not change the others.
+    see = tf.function(captioner.see, autograph=False)
 
     def network(batch):
         return see({name: batch[name] for name in ("images", "region_images") if name in batch})

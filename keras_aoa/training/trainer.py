@@ -77,10 +77,10 @@ class Trainer:
             The loss, nats a word, and whether any process is asked to stop.
         """
         if joint not in self._functions:
+            # One for each shape: one that fits several would round differently, and which of them
+            # there is depends on the batches before, also those before a run was resumed.
             self._functions[joint] = tf.function(
-                lambda *arguments: self._distributed_step(*arguments, joint),
-                reduce_retracing=True,
-                autograph=False,
+                lambda *arguments: self._distributed_step(*arguments, joint), autograph=False
             )
         average = min(self.configuration.average, (1 + self.steps) / (10 + self.steps))
         numbers = self.rate_factor(), average, self.sampled_share(), float(stop)

@@ -1,0 +1,301 @@
+"""Trainings that stop at any moment and in any way go on exactly, or say why not."""
+
+import dataclasses
+import errno
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks import kill_and_resume as killing
+from keras_aoa.errors import UserError
+from keras_aoa.evaluation import evaluate as evaluation
+from keras_aoa.files import only_one
+from keras_aoa.models import weights
+from keras_aoa.run import Run
+from keras_aoa.training import train as training
+from keras_aoa.training.checkpoints import Progress
+from keras_aoa.training.stopping import StopRequest
+from keras_aoa.training.trainer import Trainer
+
+
+@pytest.fixture(autouse=True)
+def without_evaluation(monkeypatch):
+    """What follows a training is tested elsewhere."""
+    monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
+    monkeypatch.setattr(evaluation, "start_meteor", lambda: False)
+
+
+@pytest.fixture
+def settings(squares_settings, tmp_path):
+    """Five steps of stage 1 and five of stage 2, a checkpoint after every second."""
+    return dataclasses.replace(
+        squares_settings,
+        output=str(tmp_path),
+        batch_size=2,
+        rnn_epochs=1,
+        joint_epochs=1,
+        checkpoint_steps=2,
+        flip=True,
+        crop=0.7,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(squares_settings, tmp_path_factory):
+    """The run of these settings that nothing stopped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "evaluate", lambda *_, **__: None)
+        own = settings.__wrapped__(squares_settings, tmp_path_factory.mktemp("whole"))
+        return training.train(dataclasses.replace(own, checkpoint_steps=1000))
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Calls a function instead of the step of a number, or after it; once."""
+
+    def plan(number, function, after=False):
+        step = Trainer.step
+
+        def planned(trainer, *arguments):
+            if trainer.steps + 1 != number:
+                return step(trainer, *arguments)
+            monkeypatch.setattr(Trainer, "step", step)
+            result = step(trainer, *arguments) if after else None
+            answer = function()
+            return result if after else answer
+
+        monkeypatch.setattr(Trainer, "step", planned)
+
+    return plan
+
+
+def interrupt():
+    """Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def assert_same_run(run, other):
+    for file in ("last_file", "best_file"):
+        arrays, facts = weights.load_arrays(getattr(run, file))
+        others, other_facts = weights.load_arrays(getattr(other, file))
+        assert arrays.keys() == others.keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, others[name], err_msg=name)
+        facts, other_facts = (dict(each.get("progress", {})) for each in (facts, other_facts))
+        facts.pop("seconds", None), other_facts.pop("seconds", None)
+        assert facts == other_facts
+
+
+# --- exactly as if it had never stopped -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [3, 8])
+def test_interrupt_saves_at_once_and_the_same_command_goes_on(
+    settings, finished, at_step, capsys, step
+):
+    at_step(step, interrupt, after=True)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(settings)
+    # The step under way when asked ends, and tells all workers.
+    assert f"Saved after step {step + 1}." in capsys.readouterr().out
+    resumed = training.train(settings)
+    assert f"Going on after step {step + 1}, in epoch {1 if step < 5 else 2}." in (
+        capsys.readouterr().out
+    )
+    assert_same_run(resumed, finished)
+
+
+def test_stopped_between_checkpoints_the_steps_since_are_done_again(settings, finished, at_step):
+    def lost():
+        raise ZeroDivisionError
+
+    at_step(8, lost)
+    with pytest.raises(ZeroDivisionError):
+        training.train(settings)
+    _, facts = weights.load_arrays(Run(settings.folder).last_file)
+    assert facts["steps"] == 6
+    assert facts["progress"]["steps"] == 1
+    assert_same_run(training.train(settings), finished)
+
+
+def test_killed_at_random_and_while_writing_ends_with_the_same_weights(tmp_path):
+    killing.draw(tmp_path / "squares")
+    outcomes = killing.kill_and_resume(tmp_path, 2, seed=1)
+    assert [outcome.identical for outcome in outcomes] == [True, True]
+    assert sum(outcome.kills for outcome in outcomes) >= 2
+    assert max(outcome.steps_lost for outcome in outcomes) <= killing.EVERY
+
+
+def test_damaged_checkpoint_gives_way_to_the_one_before(settings, finished, at_step, caplog):
+    def lost():
+        raise ZeroDivisionError
+
+    at_step(8, lost)
+    with pytest.raises(ZeroDivisionError):
+        training.train(settings)
+    last = settings.folder / "last.npz"
+    last.write_bytes(last.read_bytes()[:-200])
+    best = settings.folder / "best.npz"
+    best.write_bytes(best.read_bytes()[:100])
+    resumed = training.train(settings)
+    assert re.search(r"last\.npz: .* damaged .* Going on from .*previous\.npz", caplog.text)
+    assert re.search(r"best\.npz: .* damaged .* best of the epochs to come", caplog.text)
+    arrays, whole = (weights.load_arrays(run.last_file)[0] for run in (resumed, finished))
+    for name, array in whole.items():
+        np.testing.assert_array_equal(arrays[name], array, err_msg=name)
+
+
+def test_damaged_checkpoints_are_told_and_left(settings, at_step):
+    def lost():
+        raise ZeroDivisionError
+
+    at_step(8, lost)
+    with pytest.raises(ZeroDivisionError):
+        training.train(settings)
+    for name in ("last.npz", "previous.npz"):
+        (settings.folder / name).write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"previous\.npz: expected saved weights.*damaged"):
+        training.train(settings)
+    assert (settings.folder / "last.npz").read_bytes() == b"PK"
+
+
+def test_progress_of_runs_before_there_were_steps_is_read():
+    assert Progress(epochs=2, stopped=False, best=0.5, history=[]).steps == 0
+
+
+def test_leftovers_of_a_killed_process_are_removed(settings, at_step):
+    at_step(3, interrupt, after=True)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(settings)
+    left = settings.folder / "last.123-456.part.npz"
+    left.write_bytes(b"half")
+    at_step(6, interrupt, after=True)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(settings)
+    assert not left.exists()
+
+
+# --- asked to stop --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_request_is_noted_and_the_second_acts(number):
+    taken = []
+    before = signal.signal(number, lambda *_: taken.append(number))
+    try:
+        with StopRequest() as stop:
+            assert not stop.asked
+            os.kill(os.getpid(), number)
+            assert stop.asked
+            assert taken == []
+            os.kill(os.getpid(), number)
+            assert taken == [number]
+        with StopRequest():
+            pass
+        os.kill(os.getpid(), number)
+        assert taken == [number] * 2
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_thread_trains_without_handlers():
+    seen = []
+
+    def ask():
+        with StopRequest() as stop:
+            seen.append(stop.asked)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert seen == [False]
+
+
+# --- hard days ------------------------------------------------------------------------------------
+
+
+def test_loss_that_is_no_number_names_images_and_the_last_checkpoint(settings, at_step):
+    at_step(4, lambda: (float("nan"), False))
+    with pytest.raises(
+        UserError,
+        match=r"loss became nan at step 3, images .*\.png; lower learning_rate or clip_norm\. "
+        r"The last checkpoint is kept: .*last\.npz, after step 2\.",
+    ):
+        training.train(settings)
+
+
+def test_weights_that_are_no_numbers_never_replace_a_checkpoint(settings, monkeypatch):
+    step = Trainer.step
+
+    def spoilt(trainer, *arguments):
+        result = step(trainer, *arguments)
+        if trainer.steps == 4:
+            trainer.own_variables[0].assign(trainer.own_variables[0] * np.nan)
+        return result
+
+    monkeypatch.setattr(Trainer, "step", spoilt)
+    with pytest.raises(UserError, match=r"weights became infinite or NaN before step 5 \(cell/"):
+        training.train(settings)
+    arrays, facts = weights.load_arrays(settings.folder / "last.npz")
+    assert facts["steps"] == 2
+    assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+def test_out_of_memory_says_what_to_lower_and_where_it_goes_on(settings, at_step):
+    at_step(4, lambda: tf.zeros((2**44,)))
+    with pytest.raises(
+        UserError,
+        match=r"out of memory \(.*\); lower batch_size \(2\), captions_per_image \(2\), .* "
+        r"The same command goes on after step 2\.",
+    ):
+        training.train(settings)
+
+
+def test_full_disk_keeps_the_last_checkpoint_and_says_so(settings, finished, at_step):
+    """A limit on file size stands for a full disk: writing fails half-way in the same manner."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = finished.last_file.stat().st_size // 2
+    at_step(3, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1])), after=True)
+    try:
+        with pytest.raises(
+            UserError,
+            match=rf"{os.strerror(errno.EFBIG)}; free some space\. "
+            r"The same command goes on after step 2\.",
+        ):
+            training.train(settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert weights.load_arrays(settings.folder / "last.npz")[1]["steps"] == 2
+    assert not list(settings.folder.glob("*.part*"))
+    assert_same_run(training.train(settings), finished)
+
+
+def test_folder_that_may_not_be_written_is_a_line(tmp_path, squares):
+    if os.geteuid():
+        pytest.skip("needs root, to become a user who may not write")
+    arguments = [sys.executable, "-m", "keras_aoa.train", "--output", "/proc/runs"]
+    ended = subprocess.run(
+        [*arguments, "--data", str(squares), "--minimum-count", "1", "--backbone", "scenes"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "/proc/runs" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(settings, at_step):
+    at_step(3, interrupt, after=True)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(settings)
+    with only_one(settings.folder), pytest.raises(UserError, match="another training is writing"):
+        training.train(settings)
