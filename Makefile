@@ -41,6 +41,8 @@ test-backends: install .venv-jax/installed .venv-torch/installed
 	.venv-$*/bin/pip install --quiet --editable .
 	touch .venv-$*/installed
 
+# Apache Beam for `python -m keras_aoa.caption --runner`, by the rule above: .venv-beam/installed
+
 # The newest version in MODEL on http://localhost:8501/v1/models/captioner:predict
 MODEL ?= exported
 serve: .venv-serve/installed

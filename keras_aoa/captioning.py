@@ -21,6 +21,11 @@ from keras_aoa.errors import UserError
 from keras_aoa.evaluation.generate import Generated, Generator
 from keras_aoa.search_settings import SearchSettings
 
+NO_PICTURE = (
+    "expected a JPEG, PNG, GIF, BMP or WebP picture, received a damaged file or another format; "
+    "convert it."
+)
+
 
 @dataclass(frozen=True)
 class Caption:
@@ -126,10 +131,7 @@ def read_pixels(image):
             return decode(image).numpy()
     except (tf.errors.InvalidArgumentError, tf.errors.PermissionDeniedError):
         name = "the bytes" if isinstance(image, bytes) else image
-        raise UserError(
-            f"{name}: expected a JPEG, PNG, GIF, BMP or WebP picture, received a damaged file or "
-            "another format; convert it."
-        ) from None
+        raise UserError(f"{name}: {NO_PICTURE}") from None
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
         raise UserError(

@@ -12,8 +12,12 @@ from keras_aoa.errors import UserError
 
 
 @contextlib.contextmanager
-def replaced_when_whole(path):
-    """A file's name to write to, beside `path`, which it replaces when all went well.
+def replaced_when_whole(path, folder=None):
+    """A file's name to write to, which replaces `path` when all went well.
+
+    Args:
+        path: The file.
+        folder: Where it lies until then, on the same disk; beside `path` if None.
 
     Raises:
         OSError: the file cannot be written; nothing is left behind, the old file stays.
@@ -21,7 +25,7 @@ def replaced_when_whole(path):
     path = pathlib.Path(path)
     # Another process, or another thread, may write the same file.
     writer = f"{os.getpid()}-{threading.get_ident()}"
-    aside = path.with_name(f"{path.stem}.{writer}.part{path.suffix}")
+    aside = pathlib.Path(folder or path.parent) / f"{path.stem}.{writer}.part{path.suffix}"
     try:
         yield aside
         os.replace(aside, path)

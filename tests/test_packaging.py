@@ -9,10 +9,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 def test_requirements_and_pyproject_name_the_same_bounds():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    named = {line for name, lines in extras.items() if name != "all" for line in lines}
-    listed = (ROOT / "requirements.txt").read_text().splitlines()
-    required = {line for line in listed if line and not line.startswith("#")}
-    assert required == named | set(project["dependencies"])
+    beam, whole = set(extras.pop("beam")), set(extras.pop("all"))
+    assert whole == {f"keras-aoa[{','.join(extras)}]"}
+    named = {line for lines in extras.values() for line in lines}
+    assert required("requirements.txt") == named | set(project["dependencies"])
+    assert beam < required("requirements-beam.txt") < beam | named
+
+
+def required(name):
+    """Lines of a file that are no comments."""
+    lines = (ROOT / name).read_text().splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
 
 
 def test_files_that_are_no_python_are_in_the_wheel():

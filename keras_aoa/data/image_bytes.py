@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_aoa.data.images import decode
+from keras_aoa.data.images import decode, prepare, window
 
 
 def read_batch(image_bytes, view, shapes, max_pixels):
@@ -34,3 +34,31 @@ def read_batch(image_bytes, view, shapes, max_pixels):
 
     valid = in_place(tf.ones_like(places)) > 0
     return {name: in_place(values) for name, values in found.items()}, valid
+
+
+class NetworkViews:
+    """What the networks are given of an upright image: a `view` for `read_batch`.
+
+    Args:
+        image_settings: `ImageSettings` of the network's input.
+        proposal_settings: Those of the images that proposals are pooled from; None for other
+            kinds of regions.
+
+    Attributes:
+        shapes: Of what it makes, by name: `images`, with proposals `region_images`, and `window`,
+            what the network that makes the regions sees of the image.
+    """
+
+    def __init__(self, image_settings, proposal_settings=None):
+        self._settings = {"images": image_settings}
+        if proposal_settings is not None:
+            self._settings["region_images"] = proposal_settings
+        self._seen = proposal_settings or image_settings
+        sides = {name: settings.side for name, settings in self._settings.items()}
+        self.shapes = {**{name: (side, side, 3) for name, side in sides.items()}, "window": (4,)}
+
+    def __call__(self, pixels):
+        """Dictionary of float32 of `pixels (height, width, 3)`, uint8."""
+        views = {name: prepare(pixels, settings) for name, settings in self._settings.items()}
+        height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
+        return {**views, "window": window(height, width, self._seen)}

@@ -127,7 +127,7 @@ class ProposalCache:
         pool = ThreadPoolExecutor(workers or os.cpu_count())
         try:
             with (
-                _one_core_a_thread(),
+                one_core_a_thread(),
                 progress_bar(total=len(todo), desc=purpose, unit="image", delay=3) as bar,
             ):
                 for path, boxes in zip(todo, pool.map(self._find, todo), strict=True):
@@ -203,7 +203,8 @@ class ProposalCache:
 
 
 @contextlib.contextmanager
-def _one_core_a_thread():
+def one_core_a_thread():
+    """While it lasts, OpenCV takes one core in each thread that calls it."""
     import cv2
 
     before = cv2.getNumThreads()

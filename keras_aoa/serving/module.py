@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from keras_aoa.data.image_bytes import read_batch
-from keras_aoa.data.images import from_original, prepare, to_original, window
+from keras_aoa.data.image_bytes import NetworkViews, read_batch
+from keras_aoa.data.images import from_original, to_original
 from keras_aoa.data.vocabulary import PAD, STOP
 from keras_aoa.models.forced import follow
 from keras_aoa.models.search import search
@@ -71,8 +71,7 @@ class ServedCaptioner:
         self.module.weights = [weight.value for weight in captioner.weights]
         self._captioner = captioner
         self._words = vocabulary.words
-        self._image_settings = image_settings
-        self._proposal_settings = proposal_settings
+        self._views = NetworkViews(image_settings, proposal_settings)
         self._search = dict(search_settings)
         self._stride = self._search.pop("stride", None)
         self._most_proposals = self._search.pop("regions", None)
@@ -97,9 +96,8 @@ class ServedCaptioner:
         return self._caption(*self._read(image_bytes), proposals)
 
     def _caption_pixels(self, pixels, proposals=None):
-        shapes = self._shapes()
-        spec = {name: tf.TensorSpec(shape) for name, shape in shapes.items()}
-        views = tf.map_fn(self._view, pixels, fn_output_signature=spec)
+        spec = {name: tf.TensorSpec(shape) for name, shape in self._views.shapes.items()}
+        views = tf.map_fn(self._views, pixels, fn_output_signature=spec)
         return self._caption(views, tf.fill([tf.shape(pixels)[0]], True), proposals)
 
     def _caption(self, views, valid, proposals):
@@ -143,26 +141,7 @@ class ServedCaptioner:
         return {name: answer[:count] for name, answer in answers.items()}
 
     def _read(self, image_bytes):
-        return read_batch(image_bytes, self._view, self._shapes(), self._max_pixels)
-
-    def _view(self, pixels):
-        """What the networks are given of upright pixels `(height, width, 3)`."""
-        height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
-        seen = self._proposal_settings or self._image_settings
-        view = {
-            "images": prepare(pixels, self._image_settings),
-            "window": window(height, width, seen),
-        }
-        if self._proposal_settings is not None:
-            view["region_images"] = prepare(pixels, self._proposal_settings)
-        return view
-
-    def _shapes(self):
-        sides = {"images": self._image_settings}
-        if self._proposal_settings is not None:
-            sides["region_images"] = self._proposal_settings
-        shapes = {name: (settings.side, settings.side, 3) for name, settings in sides.items()}
-        return {**shapes, "window": (4,)}
+        return read_batch(image_bytes, self._views, self._views.shapes, self._max_pixels)
 
     def _look(self, views, valid, proposals):
         """`Sight`, boxes in the original, and validity, of one image at least."""

@@ -1,0 +1,77 @@
+"""Images a second of a collection's shards, against one image at a time, with a trained run.
+
+The two take turns, so that what else the machine does falls on both.
+"""
+
+import json
+import pathlib
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from keras_aoa.caption import image_files
+from keras_aoa.command_line import parse, run
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Caption the same images in a shard and one by one."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of a run."""
+    images: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Folder of images."""
+    count: int = 64
+    """Images of a turn."""
+    turns: int = 5
+    """Turns, each with other images; figures are medians."""
+    batch_size: int = 32
+    """Images of a shard that the network sees at once."""
+    json: bool = False
+    """Print json."""
+
+
+def main(arguments):
+    """Measure and print."""
+    settings = parse(Arguments, "benchmarks.collection", arguments)
+    files = image_files([settings.images])
+    from keras_aoa.captioning import ImageCaptioner
+    from keras_aoa.collection.captioner import ShardCaptioner
+    from keras_aoa.collection.folder import OutputFolder
+    from keras_aoa.collection.shards import Shard
+
+    single = ImageCaptioner(settings.run)
+    many = ShardCaptioner(single, settings.batch_size)
+    rates = []
+    with tempfile.TemporaryDirectory() as temporary:
+        temporary = pathlib.Path(temporary)
+        folder = OutputFolder(temporary / "captions", {"run": settings.run})
+        for turn in range(settings.turns + 1):
+            some = [files[(turn * settings.count + n) % len(files)] for n in range(settings.count)]
+            shard = Shard(str(temporary / f"{turn}.txt"))
+            pathlib.Path(shard.path).write_text("".join(f"{file}\n" for file in some))
+            times = [time.perf_counter()]
+            many.caption(shard, folder)
+            times.append(time.perf_counter())
+            for file in some:
+                single.caption(file)
+            times.append(time.perf_counter())
+            rates.append(settings.count / np.diff(times))
+    rates = np.array(rates[1:])  # graphs are made in the first turn
+    many, single = np.median(rates, axis=0)
+    ratio = np.median(rates[:, 0] / rates[:, 1])
+    if settings.json:
+        print(json.dumps({"shards": many, "one_by_one": single, "ratio": ratio}))
+        return
+    print(
+        f"images a second: {many:.1f} in batches of {settings.batch_size}, {single:.1f} one by "
+        f"one; {ratio:.2f} times as many, medians of {settings.turns} turns of {settings.count}."
+    )
+
+
+if __name__ == "__main__":
+    run(main)

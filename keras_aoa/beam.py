@@ -1,0 +1,106 @@
+"""Captions of shards in an Apache Beam pipeline; needs the extra `beam`.
+
+    import apache_beam as beam
+    from keras_aoa.beam import CaptionShards
+
+    with beam.Pipeline() as pipeline:
+        pipeline | beam.Create(paths) | CaptionShards("runs/mine", "captions")
+
+Workers see the run, the shards and the output folder under the same paths.
+"""
+
+import logging
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import create_runner
+from apache_beam.utils.shared import Shared
+
+from keras_aoa.collection.shards import Shard, ShardError
+from keras_aoa.collection.work import load_captioner, open_folder, report
+from keras_aoa.errors import UserError
+from keras_aoa.search_settings import SearchSettings
+from keras_aoa.suggestions import closest
+
+log = logging.getLogger(__name__)
+
+
+class CaptionShards(beam.PTransform):
+    """Paths of shards to what was counted in each; captions go to the output folder.
+
+    A shard that is finished there is not captioned again. Counts are dictionaries of `shard`, its
+    path, and `images`, `unreadable`, `left_out`, or `error` where it could not be read.
+
+    Args:
+        run: The run's folder, or several with commas between.
+        output: Folder of the captions.
+        search_settings: `SearchSettings`.
+        batch_size: Images that the network sees at once.
+
+    Raises:
+        UserError: when a worker starts, as of `caption_shards`.
+    """
+
+    def __init__(self, run, output, search_settings=None, batch_size=32):
+        super().__init__()
+        self._work = (run, output, search_settings or SearchSettings(), batch_size)
+
+    def expand(self, paths):
+        # A shard may take an hour: spread them, whatever they were made from.
+        return paths | beam.Reshuffle() | beam.ParDo(_CaptionShard(*self._work))
+
+
+class _CaptionShard(beam.DoFn):
+    def __init__(self, run, output, search_settings, batch_size):
+        self._run, self._output = run, output
+        self._search_settings, self._batch_size = search_settings, batch_size
+        self._shared = Shared()
+
+    def setup(self):
+        self._folder = open_folder(self._run, self._output, self._search_settings)
+        # One network a process, whatever threads it has.
+        self._captioner = self._shared.acquire(self._load)
+
+    def _load(self):
+        return load_captioner(self._run, self._search_settings, self._batch_size)
+
+    def process(self, path):
+        shard = Shard(path)
+        counts = self._folder.record(shard)
+        if counts is None:
+            try:
+                counts = self._captioner.caption(shard, self._folder)
+            except ShardError as mistake:
+                log.error("%s", mistake)
+                counts = {"error": str(mistake)}
+        yield {**counts, "shard": path}
+
+
+def caption_in_pipeline(run, shards, output, search_settings, batch_size, runner, options):
+    """As `caption_shards`, by a Beam runner's workers.
+
+    Args:
+        run, shards, output, search_settings, batch_size: As of `caption_shards`.
+        runner: Its name, as `DirectRunner`.
+        options: Beam's, as `name=value` or `name`.
+
+    Raises:
+        UserError: as of `caption_shards`; a runner or an option that Beam does not know.
+    """
+    try:
+        runner = create_runner(runner)
+    except (ValueError, ImportError) as mistake:
+        raise UserError(f"runner: {' '.join(str(mistake).split())}") from None
+    known = PipelineOptions([]).get_all_options()
+    for option in options:
+        name = option.lstrip("-").split("=")[0]
+        if name not in known:
+            raise UserError(f"runner options: unknown option {option!r}. {closest(name, known)}")
+    pipeline_options = PipelineOptions([f"--{option.lstrip('-')}" for option in options])
+    folder = open_folder(run, output, search_settings)
+    todo = [shard for shard in shards if folder.record(shard) is None]
+    if todo:
+        with beam.Pipeline(runner, pipeline_options) as pipeline:
+            paths = pipeline | beam.Create([shard.path for shard in todo])
+            _ = paths | CaptionShards(run, output, search_settings, batch_size)
+    report(folder, shards, len(shards) - len(todo))

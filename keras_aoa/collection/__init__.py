@@ -1,0 +1,1 @@
+"""Captions for collections of images too large for one sitting, shard by shard."""
