@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import time
 
 import pytest
 
@@ -60,7 +61,14 @@ def test_a_warm_transformer_starts_from_the_grids_run_of_its_seed():
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_a_run_that_others_start_from_is_trained_once(tmp_path, trained_runs, jobs):
+def test_a_run_that_others_start_from_is_trained_once(tmp_path, trained_runs, monkeypatch, jobs):
+    train = runs.train
+
+    def slow_train(configuration):
+        time.sleep(0.02)  # so that another chain asks for the same run meanwhile
+        train(configuration)
+
+    monkeypatch.setattr(runs, "train", slow_train)
     base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
     rows = ("transformer", "grid", "sampled")
     settings = TableSettings(rows=rows, seeds=2, jobs=jobs, warm_start=True)
@@ -130,9 +138,9 @@ def test_a_tuned_run_older_than_the_one_it_started_from_is_refused(tmp_path, tra
     base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
     settings = TableSettings(rows=("grid",), seeds=1)
     make_table("table2", base, settings)
-    for name, time in (("study-grid-0", 9), ("study-grid-0-tuned", 5)):
+    for name, moment in (("study-grid-0", 9), ("study-grid-0-tuned", 5)):
         (tmp_path / name / "best.npz").touch()
-        os.utime(tmp_path / name / "best.npz", (time, time))
+        os.utime(tmp_path / name / "best.npz", (moment, moment))
     with pytest.raises(UserError, match="study-grid-0-tuned: is older than the run it started"):
         make_table("table2", base, settings)
 
