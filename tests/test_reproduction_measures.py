@@ -138,9 +138,15 @@ def test_figure_5_compares_the_three_areas(tmp_path, trained_runs, monkeypatch):
     text = figures.figure5(base, TableSettings(seeds=3, tuning_epochs=0))
     grid, *others = (str(tmp_path / f"study-{area}-0") for area in figures.AREAS)
     options = ["--with", ",".join(others), "--output", str(tmp_path / "figure5")]
-    assert asked == [[grid, "--report", *options, "--pictures", "0"]]
-    assert text == f"{tmp_path / 'figure5/report.html'}\n"
-    assert len(trained_runs) == 3
+    assert asked == [[grid, "--report", *options]]
+    page = tmp_path / "figure5/report.html"
+    assert text == f"{page}\n" and len(trained_runs) == 3
+    page.parent.mkdir()
+    page.touch()
+    settings = TableSettings(seeds=3, tuning_epochs=0)
+    assert figures.figure5(base, settings) == text and len(asked) == 1
+    os.utime(tmp_path / "study-proposals-0/best.npz", (3e9, 3e9))
+    assert figures.figure5(base, settings) == text and len(asked) == 2
 
 
 @pytest.fixture
