@@ -35,7 +35,7 @@ class EnsembleRun(Run):
 
     def __init__(self, folders):
         super().__init__(folders[0])
-        self.members = [Run(folder) for folder in folders]
+        self._members = [Run(folder) for folder in folders]
         paths = [member.folder.resolve() for member in self.members]
         if len(set(paths)) < len(paths):
             raise UserError(
@@ -56,6 +56,11 @@ class EnsembleRun(Run):
                         f"{member.folder}: has {setting} {own!r}, but {self.folder} {first!r}; an "
                         "ensemble's members look at the same regions of the same images."
                     )
+
+    @property
+    def members(self):
+        """The runs that speak together."""
+        return self._members
 
     @property
     def results_folder(self):

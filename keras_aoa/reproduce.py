@@ -1,6 +1,6 @@
 """`python -m keras_aoa.reproduce table1`: the paper's tables and figures from runs trained here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import tyro
@@ -10,7 +10,9 @@ from keras_aoa.errors import UserError
 from keras_aoa.suggestions import closest
 from keras_aoa.train import preset, take_config
 from keras_aoa.training.configuration import Configuration
+from keras_aoa.training.presets import PAPER
 
+TUNING_EPOCHS = 2
 SET_BY_ROWS = ("regions", "variant", "scheduled_sampling", "seed", "start_from")
 
 
@@ -33,11 +35,15 @@ class Arguments:
     """Rows of a table; all by default."""
     seeds: int = 3
     """Runs of a row, with seeds 0, 1 …"""
-    tuning_epochs: int = 2
-    """Epochs in which the CNN is trained too, after the others; 0 leaves that half out."""
+    tuning_epochs: int | None = None
+    """Epochs in which the CNN is trained too, after the others; 0 leaves that half out. None: the
+    preset's joint_epochs, or 2 where it has none."""
     tuning_rate: float = 0.0
     """Adam's rate for all but the CNN in these epochs; 0 is learning_rate. The CNN's is
     backbone_learning_rate."""
+    warm_start: bool | None = None
+    """Transformers start from the grid's run of their seed. None: where the preset is the paper's,
+    coco and flickr30k."""
     jobs: int = 1
     """Trainings at a time."""
 
@@ -51,8 +57,12 @@ def main(arguments):
     for own in SET_BY_ROWS:
         if getattr(base, own) != getattr(given, own):
             raise UserError(f"{own}: the table's rows set it; leave it out.")
-    for number, least in (("seeds", 1), ("tuning_epochs", 0), ("jobs", 1)):
-        if getattr(settings, number) < least:
+    if settings.tuning_epochs is None:
+        settings = replace(settings, tuning_epochs=base.joint_epochs or TUNING_EPOCHS)
+    if settings.warm_start is None:
+        settings = replace(settings, warm_start=name in PAPER)
+    for number, least in (("seeds", 1), ("tuning_epochs", 0), ("tuning_rate", 0), ("jobs", 1)):
+        if not getattr(settings, number) >= least:
             raise UserError(
                 f"{number}: expected at least {least}, received {getattr(settings, number)}."
             )
@@ -69,7 +79,12 @@ def main(arguments):
     from keras_aoa.reproduction.tables import TableSettings
 
     wanted = TableSettings(
-        rows, settings.seeds, settings.tuning_epochs, settings.tuning_rate, settings.jobs
+        rows,
+        settings.seeds,
+        settings.tuning_epochs,
+        settings.tuning_rate,
+        settings.jobs,
+        settings.warm_start,
     )
     for part in PARTS if settings.what == "all" else (settings.what,):
         print(f"## {part}\n\n{reproduce(part, base, wanted)}", flush=True)

@@ -49,6 +49,11 @@ class Run:
         return cls(folder)
 
     @property
+    def members(self):
+        """The runs that speak: itself."""
+        return [self]
+
+    @property
     def results_folder(self):
         """Where evaluations are written."""
         return self.folder

@@ -129,3 +129,29 @@ def trained_proposals(squares_settings, odd_squares, tmp_path_factory):
                 flip=True,
             )
         )
+
+
+@pytest.fixture
+def trained_runs(monkeypatch):
+    """Trainings replaced by their files: configuration and scores; a list of their names."""
+    import json
+
+    from keras_aoa.reproduction import runs, tables
+
+    made = []
+
+    def train(configuration):
+        made.append(configuration.name)
+        configuration.folder.mkdir(parents=True, exist_ok=True)
+        (configuration.folder / "config.json").write_text(configuration.to_json())
+        search = {"beam": configuration.beam, "stride": configuration.test_stride}
+        scores = {"split": configuration.test_split, "search": search}
+        scores |= {"Bleu_4": 0.1, "METEOR": None, "CIDEr": 0.5 + 0.1 * configuration.seed}
+        if configuration.variant != "baseline":
+            scores["grounding"] = {"attention": 0.25}
+        (configuration.folder / "best.npz").touch()
+        (configuration.folder / "scores.json").write_text(json.dumps(scores))
+
+    monkeypatch.setattr(runs, "train", train)
+    monkeypatch.setattr(tables, "prepare", lambda base, chains: None)
+    return made

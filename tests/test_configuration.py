@@ -164,6 +164,22 @@ def test_folder_and_epochs():
     assert configuration.epochs == 5
 
 
+@pytest.mark.parametrize("name", ["coco", "flickr30k"])
+def test_presets_of_the_papers_data_carry_its_settings(name):
+    """Sections 3.3 and 4.1; Flickr30k with "the same hyper-parameters and architecture" (4.2)."""
+    configuration = PRESETS[name]
+    expected = {
+        "backbone": "VGG16", "backbone_weights": "imagenet", "image_size": 224, "map_layer": "",
+        "vector_layer": "", "minimum_count": 10, "captions_per_image": 5, "units": 512,
+        "embedding_dim": 512, "tied": True, "variant": "full", "stride": 2, "test_stride": 1,
+        "train_proposals": 50, "test_proposals": 1000, "proposals_size": 300,
+        "proposals_fit": "pad", "anchor_scale": 2.0, "transformer_filter": "backbone",
+        "image_first": False, "restval": False, "select_split": "val", "test_split": "test",
+    }  # fmt: skip
+    assert {setting: getattr(configuration, setting) for setting in expected} == expected
+    assert configuration.rnn_epochs and configuration.joint_epochs, "two stages"
+
+
 def test_presets_are_those_of_the_documentation_under_their_own_names():
     assert set(PRESETS) == {"scenes", "scenes-full", "study", "flickr8k", "flickr30k", "coco"}
     for name, configuration in PRESETS.items():

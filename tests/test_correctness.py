@@ -149,6 +149,22 @@ def test_a_words_attention_is_that_of_its_state_or_of_the_next_by_convention():
     assert set(COLUMNS) < set(found)
 
 
+def test_the_best_word_of_a_phrase_counts_for_it_by_each_measure():
+    box, other = (0, 0, 0.25, 1), (0.25, 0, 0.5, 1)
+    found = tallied([Mention(1, (box,), 2)])
+    assert found["model_phrase"]["region"] == pytest.approx(0.7)
+    assert found["model_phrase"]["pointing"] == 1.0
+    assert found["model"]["region"] == pytest.approx(0.2) and found["model"]["pointing"] == 0.0
+    # A state after the phrase, which predicts another word, does not count, nor one before it.
+    assert tallied([Mention(2, (other,), 2)])["model_phrase"]["region"] == pytest.approx(0.3)
+    alone = tallied([Mention(1, (box,))], [Mention(2, (other,))])
+    assert alone["model_phrase"] == alone["model"]
+    # In the second caption the regions are exchanged: 0.1, 0.7, 0.1, 0.1 and 0.1, 0.2, 0.3, 0.4.
+    found = tallied([Mention(1, (box,), 2), Mention(2, (other,))], [Mention(1, (other,), 2)])
+    assert found["model_phrase"]["region"] == pytest.approx((0.7 + 0.05 + 0.7) / 3)
+    assert found["model_after_word"]["region"] == pytest.approx((0.25 + 0.85 + 0.25) / 3)
+
+
 def test_means_are_over_words_of_all_captions():
     ball = Mention(0, ((0, 0, 0.25, 1),))
     found = tallied([ball], [ball, Mention(1, ((0, 0, 0.25, 1),))])

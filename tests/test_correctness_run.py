@@ -121,9 +121,17 @@ def test_given_captions_follow_their_phrases_where_there_are_any():
     captions = {place: [("ball", "ball"), ["a", "ball"]] for place in range(3)}
     twice = [Mention(0, (box,)), Mention(1, (box,))]
     assert mentions_of(examples, captions) == {
-        0: [twice, [Mention(1, (other,))]],
+        0: [twice, [Mention(1, (other,), 2)]],
         1: [twice, [Mention(1, (box,))]],
     }
+
+
+def test_a_phrase_is_a_noun_of_all_its_words_with_its_adjectives():
+    words = ["a", "big", "hot", "dog", "near", "a", "dog"]
+    thing = NamedObject(frozenset({"hot dog", "dog"}), frozenset({"big"}), (0, 0, 1, 1))
+    naming = naming_words([Example(0, "0.png", (), objects=(thing,))])
+    found = named_mentions(words, [thing], *naming)
+    assert [(mention.index, mention.length) for mention in found] == [(3, 3), (6, 1)]
 
 
 @pytest.fixture(scope="module")

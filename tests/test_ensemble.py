@@ -8,9 +8,11 @@ import pytest
 import tensorflow as tf
 import tiny
 
+from keras_aoa import evaluate
 from keras_aoa.captioning import ImageCaptioner
 from keras_aoa.ensemble_run import open_run
 from keras_aoa.errors import UserError
+from keras_aoa.evaluation import report
 from keras_aoa.models.ensemble import Ensemble
 from keras_aoa.models.search import search
 from keras_aoa.search_settings import SearchSettings
@@ -107,6 +109,22 @@ def test_an_evaluation_is_written_beside_the_runs(runs):
     run = open_run(",".join(map(str, runs)))
     assert run.results_folder == runs[0].parent / "ensemble-one+two"
     assert open_run(runs[0]).results_folder == runs[0]
+
+
+def test_a_report_of_runs_together_tells_them_from_a_member_alone(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "start_meteor", lambda: False)
+    output = ["--output", str(tmp_path / "out")]
+    names = ",".join(map(str, runs))
+    evaluate.main([names, "--report", "--with", str(runs[0]), "--report-images", "1", *output])
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "<bdi>ensemble-one+two</bdi>" in page and "<bdi>one</bdi>" in page
+
+
+def test_a_member_that_looks_nowhere_is_refused_for_attention_correctness(runs):
+    text = (runs[1] / "config.json").read_text()
+    (runs[1] / "config.json").write_text(text.replace('"full"', '"baseline"'))
+    with pytest.raises(UserError, match="two has variant 'baseline': its attention is uniform"):
+        evaluate.main([",".join(map(str, runs)), "--correctness"])
 
 
 def test_runs_that_do_not_go_together_are_refused(runs):

@@ -70,8 +70,11 @@ def test_phrases_and_objects_of_an_image(tmp_path, caplog):
         NamedObject(frozenset({"balls"}), frozenset(), BALL),
         NamedObject(frozenset({"balls"}), frozenset(), OTHER),
     )
-    assert annotated_mentions(example, 0) == [Mention(1, (MAN,)), Mention(5, (BALL, OTHER))]
-    assert annotated_mentions(example, 1) == [Mention(1, (MAN,))]
+    assert annotated_mentions(example, 0) == [
+        Mention(1, (MAN,), 2),
+        Mention(5, (BALL, OTHER), 3),
+    ]
+    assert annotated_mentions(example, 1) == [Mention(1, (MAN,), 2)]
     assert not caplog.records
     assert not examples_of(read(tmp_path, objects=False))["5.jpg"].phrases
 

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from export_answers import ask, assert_says
 from pictures_of_all_kinds import bad_files, file_of, good_files, photograph
 
 from keras_aoa.captioning import ImageCaptioner
@@ -33,36 +34,6 @@ def model(exported):
 @pytest.fixture(scope="module")
 def live(trained):
     return ImageCaptioner(trained.folder, beam=BEAM, max_words=MAX_WORDS)
-
-
-def ask(model, files, signature="serving_default", **more):
-    """Answers as arrays; strings as text."""
-    given = {name: tf.constant(value) for name, value in more.items()}
-    if files is not None:
-        given["image_bytes"] = tf.constant(files, tf.string)
-    found = model.signatures[signature](**given)
-    return {name: plain(value.numpy()) for name, value in found.items()}
-
-
-def plain(values):
-    return values.astype(str) if values.dtype == object and values.size else values
-
-
-def assert_says(answers, row, captions):
-    """One row of the answers is the live model's captions, areas included."""
-    assert answers["valid"][row]
-    assert answers["captions"][row].tolist() == [caption.text for caption in captions]
-    expected = [caption.log_prob for caption in captions]
-    np.testing.assert_allclose(answers["log_probs"][row], expected, atol=1e-4)
-    for k, caption in enumerate(captions):
-        count = len(caption.words)
-        words = answers["words"][row, k].tolist()
-        assert words == [*caption.words, *[""] * (len(words) - count)]
-        attention, regions = answers["attention"][row, k], len(caption.boxes)
-        np.testing.assert_allclose(attention[:count, :regions], caption.attention, atol=1e-4)
-        assert not attention[count:].any()
-        assert not attention[:, regions:].any()
-        np.testing.assert_allclose(answers["boxes"][row][:regions], caption.boxes, atol=1e-5)
 
 
 def test_every_kind_of_file_is_captioned_as_live(model, live):
@@ -181,69 +152,6 @@ def test_scores_of_a_broken_image_and_of_none(model):
     assert answers["log_probs"][0, 0] == 0 > answers["log_probs"][1, 0]
     none = ask(model, [], "score", captions=np.zeros((0, 1), "S"))
     assert none["log_probs"].shape == (0, 1)
-
-
-# --- Object proposals -----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def of_proposals(trained_proposals, tmp_path_factory):
-    found = export_run(trained_proposals, tmp_path_factory.mktemp("out"), SearchSettings())
-    return tf.saved_model.load(str(found.folder))
-
-
-def test_object_proposals_are_given_with_the_image(of_proposals, trained_proposals):
-    from keras_aoa.data.image_sets import padded
-    from keras_aoa.data.proposals import propose
-
-    live = ImageCaptioner(trained_proposals.folder)
-    files = list(good_files().values())
-    captions = [live.captions(file) for file in files]
-    boxes = [propose(found[0].image, live.proposal_view.search)[:5] for found in captions]
-    assert {len(found) for found in boxes} > {5}
-    rows = [row for row, found in enumerate(boxes) if len(found)]
-    assert len(rows) > 5
-    answers = ask(of_proposals, files, proposals=padded(boxes))
-    for row in rows:
-        assert_says(answers, row, captions[row])
-
-
-def test_more_proposals_than_the_run_looks_at_are_left_out(of_proposals, trained_proposals):
-    most = trained_proposals.configuration.test_proposals
-    random = np.random.default_rng(0)
-    boxes = np.sort(random.random((1, most + 4, 2, 2)), axis=2).reshape(1, -1, 4)
-    boxes = np.float32(boxes[..., [0, 1, 2, 3]])
-    file = [good_files()["jpeg"]]
-    expected = ask(of_proposals, file, proposals=boxes[:, :most])
-    found = ask(of_proposals, file, proposals=boxes)
-    assert found["boxes"].shape[1] == most
-    assert found["captions"].tolist() == expected["captions"].tolist()
-    np.testing.assert_array_equal(found["log_probs"], expected["log_probs"])
-
-
-def test_proposals_that_are_no_boxes_are_left_out(of_proposals):
-    file = [good_files()["jpeg"]]
-    good, bad = [0.1, 0.1, 0.6, 0.8], [[np.nan, 0, 1, 1], [0, 0, np.inf, 1], [0.5, 0, 0.1, 1]]
-    expected = ask(of_proposals, file, proposals=np.array([[good, [0] * 4]], np.float32))
-    for box in bad:
-        found = ask(of_proposals, file, proposals=np.array([[good, box]], np.float32))
-        np.testing.assert_array_equal(found["log_probs"], expected["log_probs"])
-        assert np.isfinite(found["boxes"]).all()
-
-
-@pytest.mark.parametrize("rows", [1, 3])
-def test_proposals_need_a_row_for_each_image(of_proposals, rows):
-    boxes = np.full((rows, 2, 4), [0.1, 0.1, 0.6, 0.8], np.float32)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="proposals: expected a row for each"):
-        ask(of_proposals, [good_files()["jpeg"]] * 2, proposals=boxes)
-
-
-def test_an_image_without_proposals_is_not_valid(of_proposals):
-    files = list(good_files().values())[:2]
-    boxes = np.array([[[0.1, 0.1, 0.6, 0.8]], [[0, 0, 0, 0]]], np.float32)
-    assert ask(of_proposals, files, proposals=boxes)["valid"].tolist() == [True, False]
-    with pytest.raises(TypeError, match="proposals"):
-        ask(of_proposals, files)
 
 
 # --- Without Keras, and the folder ----------------------------------------------------------------

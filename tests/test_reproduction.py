@@ -3,40 +3,17 @@
 import dataclasses
 import json
 import os
-import types
+import time
 
 import pytest
 
 from keras_aoa import reproduce
 from keras_aoa.errors import UserError
-from keras_aoa.reproduction import correctness_table, figures, runs
-from keras_aoa.reproduction import tables as preparation
+from keras_aoa.reproduction import runs
 from keras_aoa.reproduction.rows import ENSEMBLE, TABLES
 from keras_aoa.reproduction.tables import TableSettings, chain, make_table, markdown, spread
 from keras_aoa.training.configuration import Configuration
 from keras_aoa.training.presets import PRESETS
-
-
-@pytest.fixture
-def trained_runs(monkeypatch):
-    """Trainings replaced by their files: configuration and scores; a list of their names."""
-    made = []
-
-    def train(configuration):
-        made.append(configuration.name)
-        configuration.folder.mkdir(parents=True, exist_ok=True)
-        (configuration.folder / "config.json").write_text(configuration.to_json())
-        search = {"beam": configuration.beam, "stride": configuration.test_stride}
-        scores = {"split": "test", "search": search}
-        scores |= {"Bleu_4": 0.1, "METEOR": None, "CIDEr": 0.5 + 0.1 * configuration.seed}
-        if configuration.variant != "baseline":
-            scores["grounding"] = {"attention": 0.25}
-        (configuration.folder / "scores.json").write_text(json.dumps(scores))
-        (configuration.folder / "best.npz").touch()
-
-    monkeypatch.setattr(runs, "train", train)
-    monkeypatch.setattr(preparation, "prepare", lambda base, chains: None)
-    return made
 
 
 def row_chain(base, row, seed, settings):
@@ -70,6 +47,60 @@ def test_rows_differ_in_nothing_but_what_attention_chooses_from():
                 assert frozen.joint_epochs == 0 < tuned.joint_epochs
 
 
+def test_a_warm_transformer_starts_from_the_grids_run_of_its_seed():
+    base, settings = PRESETS["coco"], TableSettings(warm_start=True, tuning_epochs=4)
+    grid, frozen, tuned = row_chain(base, "transformer", 2, settings)
+    assert [grid] == row_chain(base, "grid", 2, settings)[:1]
+    assert frozen.start_from == str(grid.folder) and tuned.start_from == str(frozen.folder)
+    cold = row_chain(base, "transformer", 2, dataclasses.replace(settings, warm_start=False))
+    assert cold == [dataclasses.replace(frozen, start_from=""), tuned]
+    for row in ("baseline", "grid", "proposals", "mean"):
+        assert len(row_chain(base, row, 0, settings)) == 2
+    frozen_alone = dataclasses.replace(settings, tuning_epochs=0)
+    assert row_chain(base, "transformer", 2, frozen_alone) == [grid, frozen]
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_a_run_that_others_start_from_is_trained_once(tmp_path, trained_runs, monkeypatch, jobs):
+    train = runs.train
+
+    def slow_train(configuration):
+        time.sleep(0.02)  # so that another chain asks for the same run meanwhile
+        train(configuration)
+
+    monkeypatch.setattr(runs, "train", slow_train)
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    rows = ("transformer", "grid", "sampled")
+    settings = TableSettings(rows=rows, seeds=2, jobs=jobs, warm_start=True)
+    text = make_table("table4", base, settings)
+    names = [
+        f"study-{row}-{seed}{tuned}" for row in rows for seed in (0, 1) for tuned in ("", "-tuned")
+    ]
+    assert sorted(trained_runs) == sorted(names)
+    for row in rows:
+        assert trained_runs.index("study-grid-1") <= trained_runs.index(f"study-{row}-1")
+    results = json.loads((tmp_path / "table4.json").read_text())["results"]
+    assert [(each["row"], each["stage"]) for each in results] == [
+        (row, stage) for stage in (0, 1) for row in rows
+    ]
+    assert text.count("| spatial transformers | 10.0 ± 0.0 |") == 2
+
+
+def test_the_papers_presets_are_reproduced_in_its_way(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "keras_aoa.reproduction.everything.reproduce",
+        lambda part, base, settings: asked.append((base, settings)),
+    )
+    for name in ("study", "coco", "flickr30k"):
+        reproduce.main(["table2", "--config", name, "--name", "other"])
+    found = [(settings.tuning_epochs, settings.warm_start) for _, settings in asked]
+    assert found == [(2, False), (10, True), (10, True)]
+    given = ["--tuning-epochs", "3", "--warm-start", "False", "--joint-epochs", "7"]
+    reproduce.main(["table2", "--config", "coco", *given])
+    assert (asked[-1][1].tuning_epochs, asked[-1][1].warm_start) == (3, False)
+
+
 def test_rows_of_one_name_are_the_same_runs_in_every_table():
     settings = {}
     for table in TABLES.values():
@@ -78,39 +109,6 @@ def test_rows_of_one_name_are_the_same_runs_in_every_table():
                 made = chain(PRESETS["study"], of_row, row, 0, TableSettings())
                 assert settings.setdefault(row, made) == made
     assert len(settings) == 10
-
-
-def test_an_ensemble_has_its_members_trained_and_is_scored_once(
-    tmp_path, trained_runs, monkeypatch
-):
-    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
-    asked = []
-
-    def call(module, arguments, configuration):
-        asked.append((module, arguments))
-        file = tmp_path / configuration.name / "scores.json"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps({"Bleu_4": 0.2, "METEOR": 0.2, "CIDEr": 0.9}))
-
-    def open_run(folders):
-        names = "+".join(folder.rsplit("/", 1)[1] for folder in folders.split(","))
-        return types.SimpleNamespace(results_folder=tmp_path / f"ensemble-{names}")
-
-    monkeypatch.setattr(preparation, "call", call)
-    monkeypatch.setattr("keras_aoa.ensemble_run.open_run", open_run)
-    settings = TableSettings(rows=(ENSEMBLE,), seeds=1)
-    text = make_table("table4", base, settings)
-    members = [f"study-transformer-{seed}-tuned" for seed in range(3)]
-    assert set(members) < set(trained_runs)
-    assert len(asked) == 2
-    assert asked[1] == ("evaluate", [",".join(str(tmp_path / name) for name in members)])
-    assert "| spatial transformers, ensemble of 3 | 20.0 | 20.0 | 90.0 |  | 98.1 |" in text
-    assert make_table("table4", base, settings) == text
-    assert len(asked) == 2
-    # A member that was trained again makes it out of date.
-    os.utime(tmp_path / members[1] / "best.npz", (2e9, 2e9))
-    make_table("table4", base, settings)
-    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -136,26 +134,13 @@ def test_every_run_is_trained_once_a_chain_in_its_order(tmp_path, trained_runs, 
     assert trained_runs == ["study-grid-0", "study-grid-0-tuned"]
 
 
-def test_scores_of_another_evaluation_are_not_taken_for_the_runs_own(tmp_path, trained_runs):
-    configuration = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
-    runs.train(configuration)
-    own = runs.scores_of(configuration)
-    assert own["CIDEr"] == 0.5
-    file = configuration.folder / "scores.json"
-    for other in ({"split": "val"}, {"search": {**own["search"], "beam": 7}}, {"search": {}}):
-        file.write_text(json.dumps({**own, **other}))
-        assert runs.scores_of(configuration) is None
-    (configuration.folder / "scores_test.json").write_text(json.dumps(own))
-    assert runs.scores_of(configuration) == own
-
-
 def test_a_tuned_run_older_than_the_one_it_started_from_is_refused(tmp_path, trained_runs):
     base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
     settings = TableSettings(rows=("grid",), seeds=1)
     make_table("table2", base, settings)
-    for name, time in (("study-grid-0", 9), ("study-grid-0-tuned", 5)):
+    for name, moment in (("study-grid-0", 9), ("study-grid-0-tuned", 5)):
         (tmp_path / name / "best.npz").touch()
-        os.utime(tmp_path / name / "best.npz", (time, time))
+        os.utime(tmp_path / name / "best.npz", (moment, moment))
     with pytest.raises(UserError, match="study-grid-0-tuned: is older than the run it started"):
         make_table("table2", base, settings)
 
@@ -216,6 +201,9 @@ def test_a_training_that_fails_is_told_with_its_last_line_and_log(tmp_path):
     [
         (["table2", "--rows", "gird"], "rows: unknown row 'gird'. Did you mean grid"),
         (["table2", "--seeds", "0"], "seeds: expected at least 1, received 0."),
+        (["table2", "--tuning-epochs", "-1"], "tuning_epochs: expected at least 0, received -1."),
+        (["table2", "--tuning-rate", "-1"], "tuning_rate: expected at least 0, received -1.0."),
+        (["table2", "--tuning-rate", "nan"], "tuning_rate: expected at least 0, received nan."),
         (["table2", "--jobs", "0"], "jobs: expected at least 1, received 0."),
         (["table2", "--config", "stduy"], "--config: unknown preset 'stduy'. Did you mean study"),
         (["table2", "--seed", "3"], "seed: the table's rows set it; leave it out."),
@@ -240,51 +228,3 @@ def test_the_command_takes_the_settings_of_a_training(tmp_path, trained_runs, ca
     written = Configuration.read(tmp_path / "study-grid-0" / "config.json")
     assert written.units == 7 and written.backbone == "scenes-pretrained"
     assert "| activation grid |" in capsys.readouterr().out
-
-
-def test_table_3_has_each_runs_attention_beside_uniform_and_centre(
-    tmp_path, trained_runs, monkeypatch
-):
-    asked = []
-
-    def call(module, arguments, configuration):
-        asked.append((module, arguments))
-        measures = dict.fromkeys(correctness_table.MEASURES, 0.1 * (configuration.seed + 1))
-        columns = {"model": measures, "uniform": dict.fromkeys(measures, 0.05)}
-        columns["centre_prior"] = dict.fromkeys(measures)
-        content = dict.fromkeys(correctness_table.KINDS, columns)
-        (configuration.folder / "correctness.json").write_text(json.dumps(content))
-
-    monkeypatch.setattr(correctness_table, "call", call)
-    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
-    settings = TableSettings(seeds=2)
-    text = correctness_table.table3(base, settings)
-    assert len(asked) == 6
-    assert asked[0] == ("evaluate", [str(tmp_path / "study-soft-0-tuned"), "--correctness"])
-    assert "| ground truth | spatial transformers | 15.0 ± 7.1 |" in text
-    assert "| generated | equal weights, grid | 5.0 ± 0.0 |" in text
-    assert "| generated | centre prior, grid |  |  |  |  |  |" in text
-    assert correctness_table.table3(base, settings) == text
-    assert len(asked) == 6
-
-
-def test_figure_4_is_the_mean_over_seeds_of_the_three_areas(tmp_path, trained_runs, monkeypatch):
-    asked = []
-
-    def call(module, arguments, configuration):
-        asked.append(arguments[1:])
-        rows = [
-            {"count": count, "CIDEr": 0.5 + 0.1 * configuration.seed + count / 1000}
-            for count in (1, 100)
-        ]
-        file = configuration.folder / "regions_test.json"
-        file.write_text(json.dumps({"rows": rows}))
-
-    monkeypatch.setattr(figures, "call", call)
-    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
-    text = figures.figure4(base, TableSettings(seeds=2))
-    assert len(asked) == 6
-    assert asked[0] == ["--stride", "1,2,3,4,6,12"]
-    assert asked[2][0] == "--regions"
-    assert "| object proposals | 100 | 65.0 ± 7.1 |" in text
-    assert (tmp_path / "figure4.png").stat().st_size > 1000

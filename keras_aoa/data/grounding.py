@@ -64,10 +64,14 @@ def matching_objects(named: Named, objects: Iterable[NamedObject]) -> list[Named
 
 @dataclass(frozen=True)
 class Mention:
-    """`words[index]` of a caption names what is in the boxes; none: it is not in the picture."""
+    """`words[index]` of a caption names what is in the boxes; none: it is not in the picture.
+
+    `length`: words of the phrase that ends with it.
+    """
 
     index: int
     boxes: tuple[Box, ...]
+    length: int = 1
 
 
 def annotated_mentions(example: Example, number: int) -> list[Mention]:
@@ -75,11 +79,14 @@ def annotated_mentions(example: Example, number: int) -> list[Mention]:
 
     A phrase's word is its last, the head; several entries of a phrase are several boxes.
     """
-    boxes: dict[int, list[Box]] = {}
+    boxes: dict[tuple[int, int], list[Box]] = {}
     for phrase in example.phrases:
         if phrase.caption == number:
-            boxes.setdefault(phrase.last - 1, []).append(phrase.box)
-    return [Mention(index, tuple(boxes[index])) for index in sorted(boxes)]
+            boxes.setdefault((phrase.last, phrase.first), []).append(phrase.box)
+    return [
+        Mention(last - 1, tuple(found), last - first)
+        for (last, first), found in sorted(boxes.items())
+    ]
 
 
 def named_mentions(
@@ -90,6 +97,10 @@ def named_mentions(
 ) -> list[Mention]:
     """What the words of any caption name, by the nouns and adjectives of the picture's objects."""
     return [
-        Mention(named.index, tuple(thing.box for thing in matching_objects(named, objects)))
+        Mention(
+            named.index,
+            tuple(thing.box for thing in matching_objects(named, objects)),
+            len(named.adjectives) + named.noun.count(" ") + 1,
+        )
         for named in named_phrases(words, nouns, adjectives)
     ]

@@ -13,8 +13,9 @@ from keras_aoa.evaluation.grounding import mean, share_inside
 from keras_aoa.evaluation.heat import heat_map, signed_areas
 
 MEASURES = ("region", "pixel", "pointing", "localisation")
-# A word's attention is that of the state which predicts it, or of the state after it was fed.
-COLUMNS = ("model", "model_after_word", "uniform", "centre_prior")
+# A word's attention is that of the state which predicts it, or of the state after it was fed; of a
+# phrase's words, each by its own state, the best counts.
+COLUMNS = ("model", "model_phrase", "model_after_word", "uniform", "centre_prior")
 COUNTS = (
     "words",
     "captions",
@@ -175,26 +176,30 @@ class Tally:
         if not measured:
             return
         self.counts["words"] += len(measured)
-        captions, places = np.array([(caption, index) for caption, index, _ in measured]).T
-        own = np.stack([attention[captions, places], attention[captions, places + 1]], axis=1)
+        states = sorted({state for *of_words, _ in measured for state in _states(*of_words)})
+        row_of = {state: row for row, state in enumerate(states)}
+        captions, steps = np.array(states).T
+        own = attention[captions, steps]
         own_maps = attention_maps(own, picture.corners)
-        for (*_, boxes), weights, maps in zip(measured, own, own_maps, strict=True):
+        for *of_words, boxes in measured:
+            rows = [row_of[state] for state in _states(*of_words)]
             found = measure(
-                np.concatenate([weights, picture.priors]),
-                np.concatenate([maps, picture.prior_maps]),
+                np.concatenate([own[rows], picture.priors]),
+                np.concatenate([own_maps[rows], picture.prior_maps]),
                 picture.corners,
                 boxes,
             )
-            for name, values in found.items():
+            for name, (*phrase, word, after, uniform, centre) in found.items():
+                values = word, max([*phrase, word]), after, uniform, centre
                 for column, value in zip(COLUMNS, values, strict=True):
                     self._values[column][name].append(float(value))
 
     def _in_view(self, picture, caption, mentions):
-        """Caption, word's place and boxes in the network's input of what can be measured."""
+        """Caption, word's place, its phrase's length and boxes in the input, where measurable."""
         for mention in mentions:
             boxes = picture.in_view(mention.boxes) if mention.boxes else None
             if boxes is not None:
-                yield caption, mention.index, boxes
+                yield caption, mention.index, mention.length, boxes
             elif mention.boxes:
                 self.counts["words_out_of_view"] += 1
             else:
@@ -206,3 +211,8 @@ class Tally:
             column: {name: mean(values) for name, values in measures.items()}
             for column, measures in self._values.items()
         }
+
+
+def _states(caption, index, length):
+    """Caption and step of the states that predict a phrase's words, and of the one after."""
+    return [(caption, step) for step in range(index - length + 1, index + 2)]

@@ -20,17 +20,25 @@ from keras_aoa.evaluation.correctness import (
     Picture,
     Tally,
 )
-from keras_aoa.evaluation.evaluate import batches_for, caption_split, open_split, output_folder
+from keras_aoa.evaluation.evaluate import (
+    batches_for,
+    caption_split,
+    measured_on,
+    open_split,
+    output_folder,
+)
 from keras_aoa.evaluation.generate import Generator
 from keras_aoa.files import write_text
 from keras_aoa.models.forced import follow
 from keras_aoa.progress import progress_bar
 
 KINDS = ("ground_truth", "generated")
-HEADINGS = ("model", "model, word fed", "uniform", "centre prior")
+HEADINGS = ("model", "best of phrase", "model, word fed", "uniform", "centre prior")
 CONVENTIONS = {
     "default": "model, region",
     "model": "attention of the state that predicts the word",
+    "model_phrase": "the best of the phrase's words, each by the state that predicts it (Liu et "
+    "al.)",
     "model_after_word": "attention of the state after the word was fed",
     "uniform": "equal weights of all regions",
     "centre_prior": f"Gaussian over the regions' centres, deviation {CENTRE_DEVIATION} of the "
@@ -62,7 +70,8 @@ def evaluate_correctness(run, settings, several=(), data=None):
     """
     if several:
         raise UserError(f"correctness: expected one value of {several[0]}, received several.")
-    check_attends(run.configuration, run.folder)
+    for member in run.members:
+        check_attends(member.configuration, member.folder)
     split, examples = open_split(run, settings, data)
     check_boxes(split, examples)
     captioner = run.load_captioner()
@@ -79,10 +88,7 @@ def evaluate_correctness(run, settings, several=(), data=None):
     pictures = followed(captioner, generator.settings.get("stride"), batches, ids, images.windows)
     tallies = tally(pictures, mentions)
     content = {
-        "run": str(run.folder),
-        "data": settings.data or run.configuration.data,
-        "split": split,
-        "search": generator.settings,
+        **measured_on(run, settings, split, generator.settings),
         "images": len(generated),
         "images_without_boxes": len(generated) - len(mentions),
         "conventions": CONVENTIONS,

@@ -75,9 +75,7 @@ def evaluate(run, settings, data=None, history=(), process=None):
     scores = score(references, captions, settings.tokenizer, meteor)
     content = {
         **score_content(scores),
-        "data": settings.data or run.configuration.data,
-        "split": split,
-        "search": generator.settings,
+        **measured_on(run, settings, split, generator.settings),
         **scores.agreement,
         **grounding_content(found, examples, images),
     }
@@ -119,6 +117,20 @@ def open_split(run, settings, data=None):
             "them with python -m keras_aoa.caption."
         )
     return split, examples
+
+
+def measured_on(run, settings, split, search):
+    """What every file of measures says of where they come from.
+
+    `default_split`: whether nobody asked for this split, the run's own choice.
+    """
+    return {
+        "run": str(run.results_folder),
+        "data": settings.data or run.configuration.data,
+        "split": split,
+        "default_split": not settings.split,
+        "search": search,
+    }
 
 
 def caption_split(generator, images, progress, with_attention=True):

@@ -9,6 +9,7 @@ import numpy as np
 from keras_aoa.evaluation.evaluate import (
     caption_split,
     grounding_content,
+    measured_on,
     open_split,
     output_folder,
     references_of,
@@ -63,9 +64,11 @@ def compare_region_counts(run, settings, name, values, data=None):
         print(_line(rows[-1], name, first=len(rows) == 1), flush=True)
     folder = output_folder(run, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"run": str(run.folder), "split": split, "setting": name, "rows": rows}
+    search = {key: value for key, value in generators[0].settings.items() if key != name}
+    content = {**measured_on(run, settings, split, search), "setting": name, "rows": rows}
     write_text(folder / f"regions_{split}.json", json.dumps(content, indent=2) + "\n")
-    draw(folder / f"regions_{split}.png", {run.configuration.regions: rows}, run.folder.name)
+    curves = {run.configuration.regions: rows}
+    draw(folder / f"regions_{split}.png", curves, run.results_folder.name)
     print(f"{len(images.readable)} images of {split}; table and curve: {folder}/regions_{split}.*")
     return rows
 

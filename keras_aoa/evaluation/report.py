@@ -125,7 +125,7 @@ def write_report(run, settings, others="", count=24, data=None):
 def open_others(run, others):
     """The runs to show beside `run`, from folders with commas between them."""
     runs = [Run(name.strip()) for name in others.split(",") if name.strip()]
-    folders = [each.folder.resolve() for each in (run, *runs)]
+    folders = [each.results_folder.resolve() for each in (run, *runs)]
     twice = [str(folder) for folder in folders if folders.count(folder) > 1]
     if twice:
         raise UserError(f"report: expected different runs, received {twice[0]} more than once.")
@@ -194,7 +194,7 @@ def name_of(data):
 
 def labels(runs):
     """What each run is called: its folder's name, with as much of the path as tells it apart."""
-    paths = [run.folder.resolve() for run in runs]
+    paths = [run.results_folder.resolve() for run in runs]
     for depth in range(1, max(len(path.parts) for path in paths)):
         names = ["/".join(path.parts[-depth:]) for path in paths]
         if len(set(names)) == len(names):

@@ -4,10 +4,10 @@ import json
 import pathlib
 
 from keras_aoa.evaluation.correctness import MEASURES
-from keras_aoa.evaluation.correctness_run import KINDS
+from keras_aoa.evaluation.correctness_run import CONVENTIONS, KINDS
 from keras_aoa.files import write_text
 from keras_aoa.reproduction.rows import GRID, SOFT, TRANSFORMER
-from keras_aoa.reproduction.runs import call, newer_file
+from keras_aoa.reproduction.runs import measures_of
 from keras_aoa.reproduction.tables import chains_of, spread, trained
 
 ROWS = {"soft": SOFT, "grid": GRID, "transformer": TRANSFORMER}
@@ -39,18 +39,20 @@ def table3(base, settings):
 
 def correctness_of(run):
     """A run's `correctness.json`, measured where it is missing or out of date."""
-    file = run.folder / "correctness.json"
-    if not newer_file(file, run):
-        call("evaluate", [str(run.folder), "--correctness"], run)
-    return json.loads(file.read_text(encoding="utf-8"))
+    return measures_of(
+        run.folder / "correctness.json",
+        [run],
+        [str(run.folder), "--correctness"],
+        lambda found: found.get("conventions") == CONVENTIONS,
+    )
 
 
 def markdown(found):
     """The table: each run's attention, then what a uniform one and a centre prior would give."""
     lines = [
-        "| captions | attention | mass in the box | as the authors count | maximum inside | "
-        "box found | the paper's, Flickr30k |",
-        "|---|---|---|---|---|---|---|",
+        "| captions | attention | mass in the box | best word of the phrase | "
+        "as the authors count | maximum inside | box found | the paper's, Flickr30k |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for place, kind in enumerate(KINDS):
         for row, runs in found.items():
@@ -62,8 +64,11 @@ def markdown(found):
 
 
 def line(kind, title, runs, column, paper):
-    """A row: means over seeds."""
-    cells = [spread([times_100(run[kind][column][name]) for run in runs]) for name in MEASURES]
+    """A row: means over seeds. Priors are the same for all words of a phrase."""
+    first, *others = MEASURES
+    phrase = "model_phrase" if column == "model" else column
+    wanted = [(column, first), (phrase, first), *((column, name) for name in others)]
+    cells = [spread([times_100(run[kind][at][name]) for run in runs]) for at, name in wanted]
     return f"| {kind.replace('_', ' ')} | {title} | {' | '.join(cells)} | {paper} |"
 
 

@@ -9,27 +9,31 @@ import numpy as np
 from keras_aoa.evaluation.region_counts import draw
 from keras_aoa.files import write_text
 from keras_aoa.reproduction.rows import TABLES
-from keras_aoa.reproduction.runs import call, newer_file
+from keras_aoa.reproduction.runs import call, measures_of, newer_file
 from keras_aoa.reproduction.tables import chains_of, spread, trained
+from keras_aoa.search_settings import MOST_PROPOSALS
 
 AREAS = ("grid", "proposals", "transformer")
 STRIDES, PROPOSALS = (1, 2, 3, 4, 6, 12), (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+# Photographs have more cells and boxes than scenes: down to one region, up to all boxes.
+LAST_STRIDE = 16
 
 
 def trained_areas(base, settings):
-    """The runs of the three areas, trained where they are missing: `{(area, seed): run}`.
+    """The runs of the three areas, trained where they are missing.
 
     Args:
         base: What all runs share.
         settings: `TableSettings`.
 
     Returns:
-        `Configuration` of each, the CNN tuned where `tuning_epochs` says so.
+        `{(area, seed): (run, split)}`: the `Configuration`, the CNN tuned where `tuning_epochs`
+        says so, and the split that it was scored on.
     """
     rows = {area: TABLES["table2"].rows[area] for area in AREAS}
     chains = chains_of(base, rows, settings)
-    trained(base, chains, settings)
-    return {key: runs[-1] for key, runs in chains.items()}
+    scores = trained(base, chains, settings)
+    return {key: (runs[-1], scores[runs[-1].name]["split"]) for key, runs in chains.items()}
 
 
 def figure4(base, settings):
@@ -39,8 +43,8 @@ def figure4(base, settings):
         The table, Markdown.
     """
     found = {}
-    for (area, seed), run in trained_areas(base, settings).items():
-        found.setdefault(area, {})[seed] = rows_of(run)
+    for (area, seed), (run, split) in trained_areas(base, settings).items():
+        found.setdefault(area, {})[seed] = rows_of(run, split)
     lines, curves = ["| areas | regions of an image | CIDEr |", "|---|---|---|"], {}
     for area, by_seed in found.items():
         curves[area] = []
@@ -57,27 +61,33 @@ def figure4(base, settings):
     return text
 
 
-def rows_of(run):
-    """Scores of a run over its number of regions, measured where they are missing."""
-    name, values = ("stride", STRIDES)
+def rows_of(run, split):
+    """Scores of a run on its test split over its number of regions, measured if missing."""
+    name, values, last = ("stride", STRIDES, LAST_STRIDE)
     if run.regions == "proposals":
-        name, values = ("regions", PROPOSALS)
-    file = run.folder / f"regions_{run.test_split}.json"
-    if not newer_file(file, run):
-        values = ",".join(map(str, values))
-        call("evaluate", [str(run.folder), f"--{name}", values], run)
-    return json.loads(file.read_text(encoding="utf-8"))["rows"]
+        name, values, last = ("regions", PROPOSALS, MOST_PROPOSALS)
+    if run.data != "scenes":
+        values = (*values, last)
+    found = measures_of(
+        run.folder / f"regions_{split}.json",
+        [run],
+        [str(run.folder), f"--{name}", ",".join(map(str, values))],
+        lambda found: tuple(row.get(name) for row in found["rows"]) == values,
+    )
+    return found["rows"]
 
 
 def figure5(base, settings):
-    """Write the report of the three areas side by side, seed 0.
+    """Write the report of the three areas side by side, seed 0, if it is older than the runs.
 
     Returns:
         Where it is.
     """
     runs = trained_areas(base, replace(settings, seeds=1))
-    first, *others = (str(runs[area, 0].folder) for area in AREAS)
-    output = pathlib.Path(base.output) / "figure5"
-    options = ["--with", ",".join(others), "--output", str(output), "--pictures", "0"]
-    call("evaluate", [first, "--report", *options], replace(base, name="figure5"))
-    return f"{output / 'report.html'}\n"
+    runs = [runs[area, 0][0] for area in AREAS]
+    first, *others = (str(run.folder) for run in runs)
+    page = pathlib.Path(base.output) / "figure5" / "report.html"
+    options = ["--with", ",".join(others), "--output", str(page.parent)]
+    if not all(newer_file(page, run) for run in runs):
+        call("evaluate", [first, "--report", *options], replace(base, name="figure5"))
+    return f"{page}\n"

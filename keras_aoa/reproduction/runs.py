@@ -5,7 +5,9 @@ import pathlib
 import subprocess
 import sys
 import threading
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from keras_aoa.errors import UserError
 from keras_aoa.files import write_text
@@ -17,24 +19,22 @@ class Runs:
     """Trains what is missing and keeps count.
 
     Args:
-        total: Number of runs, for the progress bar.
+        chains: Lists of `Configuration`, where each run starts from the one before. A run may
+            stand in several chains.
         jobs: Trainings at a time.
     """
 
-    def __init__(self, total, jobs=1):
-        self._jobs = jobs
+    def __init__(self, chains, jobs=1):
+        self._chains, self._jobs = chains, jobs
         self._lock = threading.Lock()
+        self._locks = defaultdict(threading.Lock)  # of each run, by name
+        self._found = {}
         self._stopped = threading.Event()
-        self._bar = progress_bar(total=total, unit="run")
+        names = {configuration.name for chain in chains for configuration in chain}
+        self._bar = progress_bar(total=len(names), unit="run")
 
-    def scores(self, chains):
-        """Scores of runs, where each run of a chain starts from the one before.
-
-        Args:
-            chains: Lists of `Configuration`.
-
-        Returns:
-            What was measured at the end of each training, by the run's name.
+    def scores(self):
+        """What was measured at the end of each training, by the run's name.
 
         Raises:
             UserError: a training failed; no other one begins.
@@ -42,27 +42,30 @@ class Runs:
         pool = ThreadPoolExecutor(self._jobs)
         try:
             with self._bar:
-                found = {}
-                for scores in [pool.submit(self._chain, chain) for chain in chains]:
-                    found |= scores.result()
-                return found
+                for ended in [pool.submit(self._chain, chain) for chain in self._chains]:
+                    ended.result()
+                return self._found
         finally:
             # Interrupted or failed: runs under way have been interrupted too, or end first.
             self._stopped.set()
             pool.shutdown(cancel_futures=True)
 
     def _chain(self, chain):
-        found, before = {}, None
+        before = None
         for configuration in chain:
-            if self._stopped.is_set():
-                break
-            try:
-                found[configuration.name] = self._scores(configuration, before)
-            except BaseException:
-                self._stopped.set()
-                raise
+            name = configuration.name
+            with self._lock:
+                lock = self._locks[name]
+            with lock:
+                if self._stopped.is_set():
+                    break
+                try:
+                    if name not in self._found:
+                        self._found[name] = self._scores(configuration, before)
+                except BaseException:
+                    self._stopped.set()
+                    raise
             before = configuration
-        return found
 
     def _scores(self, configuration, before):
         if not is_trained(configuration):
@@ -103,26 +106,63 @@ def newer(first, second):
 
 
 def newer_file(file, configuration):
-    """Whether a file is there and newer than a run's weights."""
-    return (
-        file.exists() and file.stat().st_mtime > (configuration.folder / "best.npz").stat().st_mtime
-    )
+    """Whether a file is there and no older than a run's weights."""
+    weights = configuration.folder / "best.npz"
+    return file.exists() and file.stat().st_mtime >= weights.stat().st_mtime
 
 
 def scores_of(configuration):
     """Scores of a run's own split and search; None where other evaluations replaced them."""
     for file in sorted(configuration.folder.glob("scores*.json")):
         scores = json.loads(file.read_text(encoding="utf-8"))
-        search = scores.get("search", {})
-        own = {
-            **vars(configuration),
-            "stride": configuration.test_stride,
-            "regions": configuration.test_proposals,
-        }
-        same = all(own[name] == value for name, value in search.items())
-        if search and same and scores.get("split") in (configuration.test_split, "test"):
+        if is_own(scores, configuration):
             return scores
     return None
+
+
+def is_own(measures, configuration):
+    """Whether a file's measures are of a run's own data, test split and search, not of others."""
+    search = measures.get("search")
+    own = {
+        **vars(configuration),
+        "stride": configuration.test_stride,
+        "regions": configuration.test_proposals,
+    }
+    same = search and all(own[name] == value for name, value in search.items())
+    # Data without a test split have another one scored in its place.
+    split = measures.get("default_split") or measures.get("split") in (
+        configuration.test_split,
+        "test",
+    )
+    return bool(same and split and measures.get("data", own["data"]) == own["data"])
+
+
+def measures_of(file, configurations, evaluation, is_wanted=None):
+    """What an evaluation of runs wrote, made again where it is missing, older or another.
+
+    Args:
+        file: That it writes.
+        configurations: Of the runs that are evaluated together; mostly one.
+        evaluation: Arguments of `evaluate`.
+        is_wanted: Whether the file's content has what is asked for, beside being `is_own`.
+
+    Raises:
+        UserError: it failed, or wrote something else.
+    """
+
+    def read():
+        if all(newer_file(file, each) for each in configurations):
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if is_own(found, configurations[0]) and (is_wanted is None or is_wanted(found)):
+                return found
+        return None
+
+    if found := read():
+        return found
+    call("evaluate", evaluation, replace(configurations[0], name=file.parent.name))
+    if found := read():
+        return found
+    raise UserError(f"{file}: is not of the run's own test split and search; remove it.")
 
 
 def train(configuration):

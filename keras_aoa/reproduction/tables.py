@@ -8,8 +8,8 @@ import numpy as np
 
 from keras_aoa.errors import UserError
 from keras_aoa.files import write_text
-from keras_aoa.reproduction.rows import ENSEMBLE, STAGES, TABLES
-from keras_aoa.reproduction.runs import Runs, call, is_trained, newer_file, settings_file
+from keras_aoa.reproduction.rows import ENSEMBLE, GRID, STAGES, TABLES
+from keras_aoa.reproduction.runs import Runs, call, is_trained, measures_of, settings_file
 from keras_aoa.training.configuration import Configuration
 
 MEASURES = (("Bleu_4",), ("METEOR",), ("CIDEr",), ("grounding", "attention"))
@@ -20,7 +20,8 @@ MEMBERS = 3
 class TableSettings:
     """Which runs: rows (all if empty), seeds 0, 1 …, epochs of fine-tuning (0 for none), at a time.
 
-    `tuning_rate` is the decoder's while the CNN is tuned; 0 keeps the base's.
+    `tuning_rate` is the decoder's while the CNN is tuned; 0 keeps the base's. With `warm_start`
+    transformers start from the grid's run of their seed, as in the paper (section 3.3).
     """
 
     rows: tuple[str, ...] = ()
@@ -28,6 +29,7 @@ class TableSettings:
     tuning_epochs: int = 2
     tuning_rate: float = 0.0
     jobs: int = 1
+    warm_start: bool = False
 
 
 def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
@@ -58,18 +60,19 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
     chains = chains_of(base, own_rows, settings)
     members = []
     if ENSEMBLE in rows:
-        own = table.members
+        row = table.members
         for seed in range(MEMBERS):
-            chains.setdefault((own, seed), chain(base, table.rows[own], own, seed, settings))
-            members.append(chains[own, seed])
+            chains.setdefault((row, seed), chain(base, table.rows[row], row, seed, settings))
+            members.append(chains[row, seed])
     scores = trained(base, chains, settings)
     results = []
     for stage in range(stages):
         for row in rows:
             if row == ENSEMBLE:
-                found = [ensemble_scores([runs[stage] for runs in members])]
+                found = [ensemble_scores([runs[-stages:][stage] for runs in members])]
             else:
-                found = [scores[chains[row, seed][stage].name] for seed in range(settings.seeds)]
+                own = [chains[row, seed][-stages:][stage] for seed in range(settings.seeds)]
+                found = [scores[run.name] for run in own]
             measures = [
                 {"/".join(path): measured(each, path) for path in MEASURES} for each in found
             ]
@@ -88,9 +91,7 @@ def ensemble_scores(configurations):
 
     folders = ",".join(str(configuration.folder) for configuration in configurations)
     file = open_run(folders).results_folder / "scores.json"
-    if not all(newer_file(file, each) for each in configurations):
-        call("evaluate", [folders], replace(configurations[0], name=file.parent.name))
-    return json.loads(file.read_text(encoding="utf-8"))
+    return measures_of(file, configurations, [folders])
 
 
 def chains_of(base, rows, settings):
@@ -105,30 +106,37 @@ def chains_of(base, rows, settings):
 def trained(base, chains, settings):
     """Train what is missing of chains; returns the scores of all runs by name."""
     prepare(base, chains)
-    return Runs(sum(map(len, chains.values())), settings.jobs).scores(list(chains.values()))
+    return Runs(list(chains.values()), settings.jobs).scores()
 
 
 def prepare(base, chains):
     """Make once what several trainings would make at the same time."""
     from keras_aoa.models.backbones import PRETRAINED_SCENES
 
-    first = [runs[0] for runs in chains.values()]
-    if all(is_trained(configuration) for configuration in first):
+    every = [configuration for runs in chains.values() for configuration in runs]
+    if all(is_trained(configuration) for configuration in every):
         return
     base = replace(base, name=f"{base.name}-preparation")
     file = str(settings_file(base))
     if base.backbone == PRETRAINED_SCENES:
         call("pretrain", ["--config", file], base)
-    if any(configuration.regions == "proposals" for configuration in first):
+    if any(configuration.regions == "proposals" for configuration in every):
         call("propose", ["--config", file], base)
 
 
 def chain(base, row, name, seed, settings):
-    """The configurations of a `Row` and seed: the CNN as it is, then tuned from there."""
+    """The configurations of a `Row` and seed: the CNN as it is, then tuned from there.
+
+    Before them stands the run that the first starts from, if any.
+    """
     name = f"{base.name}-{name}-{seed}"
     frozen = replace(base, name=name, seed=seed, joint_epochs=0, **row.settings)
+    before = []
+    if settings.warm_start and frozen.regions == "transformer":
+        before = chain(base, GRID, "grid", seed, replace(settings, tuning_epochs=0))
+        frozen = replace(frozen, start_from=str(before[-1].folder))
     if not settings.tuning_epochs:
-        return [frozen]
+        return [*before, frozen]
     tuned = replace(
         frozen,
         name=f"{name}-tuned",
@@ -138,7 +146,7 @@ def chain(base, row, name, seed, settings):
         learning_rate=settings.tuning_rate or base.learning_rate,
         feature_cache="none",
     )
-    return [frozen, tuned]
+    return [*before, frozen, tuned]
 
 
 def measured(scores, path):
