@@ -128,16 +128,17 @@ class Process:
         """Bytes of all processes: a list, in their order."""
         if self.workers == 1:
             return [content]
-        own = np.frombuffer(content, np.uint8)
+        # Bytes cannot be gathered, whole numbers can.
+        own = np.frombuffer(content + bytes(-len(content) % 4), np.int32)
 
         def part(values):
             # What a process says is with its first replica; the others say nothing.
             return self._each(lambda place: tf.constant(values if place == 0 else values[:0]))
 
-        sizes = self.strategy.gather(part(np.array([len(own)], np.int64)), axis=0).numpy()
+        sizes = self.strategy.gather(part(np.array([len(content)], np.int64)), axis=0).numpy()
         everything = self.strategy.gather(part(own), axis=0).numpy()
-        parts = np.split(everything, np.cumsum(sizes)[:-1])
-        return [each.tobytes() for each in parts]
+        parts = np.split(everything, np.cumsum(-(-sizes // 4))[:-1])
+        return [each.tobytes()[:size] for each, size in zip(parts, sizes, strict=True)]
 
     def _each(self, value_of):
         """A value for each of this process's replicas, of its place among them."""

@@ -144,7 +144,9 @@ def evaluate_run(settings):
         write_report(found, wanted, settings.beside, settings.report_images)
         return
     if not several:
-        evaluate(found, wanted)
+        from keras_aoa.distribution import Process, make_strategy
+
+        evaluate(found, wanted, process=Process(make_strategy()))
         return
     from keras_aoa.evaluation.region_counts import compare_region_counts
 

@@ -6,6 +6,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -198,3 +199,56 @@ def test_two_replicas_and_two_processes_do_the_steps_of_one_with_adam(squares, t
 @pytest.mark.slow
 def test_two_replicas_and_two_processes_do_the_steps_of_one_with_sgd(squares, tmp_path):
     assert_equal_steps("SGD", 1e-5, squares, tmp_path)
+
+
+# --- a cluster that loses a worker ----------------------------------------------------------------
+
+
+def start_workers(command, folder, name):
+    """Two processes of a command, what they say in files."""
+    ports = free_ports(2)
+    files = [folder / f"{name}-{index}.log" for index in range(2)]
+    processes = []
+    for index, file in enumerate(files):
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **cluster(index, ports)}
+        with open(file, "w") as log:
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, *command],
+                    env=environment,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=ROOT,
+                )
+            )
+    return processes, files
+
+
+@pytest.mark.slow
+def test_a_lost_worker_ends_the_job_which_goes_on_and_scores_as_one(tmp_path):
+    from benchmarks import kill_and_resume as killing
+
+    killing.draw(tmp_path / "squares")
+    config = killing.configure(tmp_path, "shared")
+    settings = json.loads(config.read_text())
+    config.write_text(json.dumps({**settings, "rnn_epochs": 4, "joint_epochs": 1}))
+    command = ["-m", "keras_aoa.train", "--config", str(config)]
+    processes, files = start_workers(command, tmp_path, "first")
+    chief, other = processes
+    while killing.checkpoint_step(config) < 6 and chief.poll() is None:
+        time.sleep(0.1)
+    other.kill()
+    assert chief.wait(60) == 2, files[0].read_text()
+    said = files[0].read_text()
+    assert "another of the 2 workers ended or cannot be reached; start all again." in said
+    assert f"goes on after step {killing.checkpoint_step(config)}." in said
+    assert "Traceback" not in said
+    processes, files = start_workers(command, tmp_path, "second")
+    assert [process.wait(300) for process in processes] == [0, 0], files[0].read_text()
+    assert "Going on after step" in files[0].read_text()
+    assert "epoch" not in files[1].read_text(), "only the chief speaks"
+    scores = tmp_path / "shared" / "scores.json"
+    both = json.loads(scores.read_text())
+    evaluate = ["-m", "keras_aoa.evaluate", str(tmp_path / "shared")]
+    subprocess.run([sys.executable, *evaluate], cwd=ROOT, check=True)
+    assert json.loads(scores.read_text()) == both

@@ -80,12 +80,12 @@ def told_in_a_line(configuration, checkpoints, workers):
         raise out_of_memory(configuration, error.message, checkpoints) from None
     except MemoryError as error:
         raise out_of_memory(configuration, str(error), checkpoints) from None
-    except LOST as error:
+    except LOST:
         if workers == 1:
             raise
         raise UserError(
-            f"train: another of the {workers} workers ended or cannot be reached "
-            f"({error.message.splitlines()[0][:120]}); start all again. {go_on(checkpoints)}"
+            f"train: another of the {workers} workers ended or cannot be reached; start all "
+            f"again. {go_on(checkpoints)}"
         ) from None
     except OSError as error:
         if error.errno in FULL:
