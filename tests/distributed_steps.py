@@ -25,7 +25,9 @@ from keras_aoa.models.build import make_captioner
 from keras_aoa.training.configuration import Configuration
 from keras_aoa.training.trainer import Adam, OfSums, Trainer
 
-STEPS, JOINT_FROM = 20, 10  # two epochs and a bit of each stage: 9 images are batches of 4, 4, 1
+STEPS, JOINT_FROM = 20, 10  # three epochs and a bit of each stage
+# Of 9 images: batches of 4, 4 and 1, or of 3, which two replicas cannot halve either.
+BATCH = {"SGD": 4, "Adam": 3}
 KINDS = ("grid", "transformer", "proposals")
 
 
@@ -51,7 +53,8 @@ def train(process, regions, optimizer, data, folder):
     """Losses, final weights and captions, by name."""
     configuration = Configuration(
         regions=regions, transformer_filter="own", image_size=24, proposals_size=24, units=9,
-        embedding_dim=8, stride=1, anchor_scale=1.0, train_proposals=6, dropout=0.0, batch_size=4,
+        embedding_dim=8, stride=1, anchor_scale=1.0, train_proposals=6, dropout=0.0,
+        batch_size=BATCH[optimizer.__name__],
         rnn_epochs=1, joint_epochs=1, learning_rate=0.02, backbone_learning_rate=0.02,
         clip_norm=0.5, average=0.5, flip=True, max_words=2,
     )  # fmt: skip
@@ -62,7 +65,7 @@ def train(process, regions, optimizer, data, folder):
     images = Images("train", examples, ImageSettings(24, "stretch"), 1.0, view)
     texts = [text for example in examples for text in example.captions]
     vocabulary = Vocabulary.from_captions(texts, 1)
-    batches = CaptionBatches(images, vocabulary, 4, 2, 2, True, 1.0, 0, 6)
+    batches = CaptionBatches(images, vocabulary, configuration.batch_size, 2, 2, True, 1.0, 0, 6)
     with process.strategy.scope():
         keras.utils.set_random_seed(0)
         captioner = make_captioner(configuration, network(), len(vocabulary))

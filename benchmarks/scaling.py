@@ -1,0 +1,83 @@
+"""One process and two that share each batch, a core each: how much faster, and what the rest costs.
+
+`python -m benchmarks.scaling` trains the decoder on features (widths 512, 6325 words, 17 steps, 49
+regions). Half a batch alone is what each of two has to compute; what two take beyond that is the
+sum of gradients over a socket on one machine, and waiting for each other.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from benchmarks.decoder import Size, make_captioner, random_batch
+from benchmarks.measure import median_seconds
+from keras_aoa.command_line import parse, run
+
+MODULE = "benchmarks.scaling"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Time steps of one process and of two."""
+
+    images: int = 20
+    """Images of a batch, over all processes."""
+    turns: int = 5
+    """Steps timed; the figures are medians."""
+
+
+def main(arguments):
+    """Measure and print; with `--child` be one of the processes."""
+    if arguments[:1] == ["--child"]:
+        print(json.dumps(seconds_of_steps(*map(int, arguments[1:]))))
+        return
+    settings = parse(Arguments, MODULE, arguments)
+    whole, half = settings.images, settings.images // 2
+    alone, of_half = (together([images], settings.turns) for images in (whole, half))
+    both = together([half, half], settings.turns)
+    print(f"one process, {whole} images: {1000 * alone:.0f} ms")
+    print(f"one process, {half} images: {1000 * of_half:.0f} ms")
+    print(
+        f"two processes, {half} images each: {1000 * both:.0f} ms; {alone / both:.2f} times as "
+        f"fast as one, {100 * (1 - of_half / both):.0f} % of the time is the other process"
+    )
+
+
+def together(shares, turns):
+    """Median seconds of a step of processes with so many images each."""
+    ports = []
+    for _ in shares:
+        with socket.create_server(("localhost", 0)) as free:
+            ports.append(f"localhost:{free.getsockname()[1]}")
+    processes = []
+    for index, images in enumerate(shares):
+        environment = dict(os.environ)
+        if len(shares) > 1:
+            task = {"type": "worker", "index": index}
+            environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": ports}, "task": task})
+        command = [sys.executable, "-m", MODULE, "--child", str(index), str(images), str(turns)]
+        processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE))
+    said = [process.communicate()[0] for process in processes]
+    return json.loads(said[0].splitlines()[-1])
+
+
+def seconds_of_steps(core, images, turns):
+    """Median seconds of a step of this process, on a core of its own."""
+    os.sched_setaffinity(0, {core})
+    from keras_aoa.distribution import Process, make_strategy
+    from keras_aoa.training.configuration import Configuration
+    from keras_aoa.training.trainer import Trainer
+
+    process, size = Process(make_strategy()), Size(images)
+    with process.strategy.scope():
+        captioner = make_captioner(size.words)
+        trainer = Trainer(captioner, Configuration(average=0.0), steps_per_epoch=1000)
+    batch = random_batch(size)
+    return median_seconds(lambda: trainer.step(batch, joint=False), turns)
+
+
+if __name__ == "__main__":
+    run(main)
