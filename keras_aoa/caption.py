@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from keras_aoa.command_line import parse, run
+from keras_aoa.data.readers.files import printable
 from keras_aoa.errors import UserError
 from keras_aoa.search_settings import SearchSettings
 
@@ -80,7 +81,7 @@ def image_files(names):
 
 def as_line(file, caption):
     """A line for people."""
-    return f"{file}: {caption.text} ({caption.log_prob:.2f})"
+    return f"{printable(file)}: {caption.text} ({caption.log_prob:.2f})"
 
 
 def as_json(file, caption):
