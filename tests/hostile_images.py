@@ -194,7 +194,7 @@ def _bombs():
     screen = gif[6:10]
     huge = declared("gif", HUGE, HUGE)
     yield "bomb-frame-beyond-screen.gif", Hostile(huge[:6] + screen + huge[10:], False)
-    packed = file_of(Image.new("L", (5_000, 5_000)), "GIF")
+    packed = gif_of_one_colour(HUGE, HUGE)
     yield "bomb-frame-beyond-screen-whole.gif", Hostile(packed[:6] + screen + packed[10:], False)
     second = _frames("GIF", 2)
     at = second.rindex(b"\x2c\0\0\0\0") + 5
@@ -227,6 +227,27 @@ def _bombs():
     end = len(large) - 2
     scan = large[large.rindex(b"\xff\xda") : end]
     yield "bomb-of-scans.jpg", Hostile(bytes(large[:end] + scan * 300 + large[end:]), None)
+
+
+def gif_of_one_colour(height, width):
+    """A whole file, made without its pixels: each LZW code says a run longer by one."""
+    clear, first, last = 4, 6, 4095
+    codes = [(0, 3), *((code, code.bit_length()) for code in range(first, last + 1)), (clear, 12)]
+    # Least bit first, here as text.
+    cycle = "".join(f"{code:0{bits}b}"[::-1] for code, bits in codes)
+    runs = sum(range(1, len(codes)))
+    bits = "001" + cycle * -(-height * width // runs)
+    data = int(bits[::-1], 2).to_bytes(-(-len(bits) // 8), "little")
+    blocks = (data[at : at + 255] for at in range(0, len(data), 255))
+    size = struct.pack("<HH", width, height)
+    return b"".join(
+        [
+            b"GIF89a" + size + b"\x80\0\0" + b"\xff\xff\xff\0\0\0",
+            b"\x2c\0\0\0\0" + size + b"\0\2",
+            *(bytes([len(block)]) + block for block in blocks),
+            b"\0;",
+        ]
+    )
 
 
 def _cmyk():
