@@ -1,5 +1,6 @@
 """Readers, vocabulary and tokenizer take any text: an answer, or a mistake told in one line."""
 
+import gzip
 import json
 import os
 import pathlib
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from reader_files import put
 
 from keras_aoa.data.examples import CaptionData
-from keras_aoa.data.readers import read
+from keras_aoa.data.readers import files, read
 from keras_aoa.data.tokenizer import tokenize
 from keras_aoa.data.vocabulary import OOV, STOP, Vocabulary
 from keras_aoa.errors import UserError
@@ -42,13 +43,13 @@ def is_one_line(text):
     return len(text.splitlines()) == 1 and text.encode(errors="backslashreplace")
 
 
-def reads_or_tells(files):
+def reads_or_tells(contents):
     """`read` of a folder with these files: each example is sound, or the mistake is one line."""
     with tempfile.TemporaryDirectory() as made:
         folder = pathlib.Path(made) / "data"
         images = ("a.jpg", "b.jpg", "c/d.jpg", "e.jpg", "train2014/a.jpg", "images/a.jpg")
         put(folder, dict.fromkeys((*images, "../a.jpg"), ""))
-        for file, content in files.items():
+        for file, content in contents.items():
             (folder / file).parent.mkdir(exist_ok=True)
             content = content if isinstance(content, bytes) else content.encode("utf-8")
             (folder / file).write_bytes(content)
@@ -93,6 +94,17 @@ FILES = (
 @example(content=b"")
 def test_any_file(file, content):
     reads_or_tells({file: content})
+
+
+def test_what_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MOST_UNPACKED", 100_000)
+    put(tmp_path, dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), ""))
+    lines = "".join(f"{name}.jpg#0\ta dog\n" for name in "abc")
+    (tmp_path / "my.token.gz").write_bytes(gzip.compress(lines.encode()))
+    assert len(read(tmp_path).splits) == 3
+    (tmp_path / "my.token.gz").write_bytes(gzip.compress(lines.encode() + bytes(100_000)))
+    with pytest.raises(UserError, match=r"my.token.gz: .* .more than 100000 bytes once unpacked"):
+        read(tmp_path)
 
 
 @check_often

@@ -2,8 +2,10 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from types import SimpleNamespace
 
 import hostile_images
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from pictures_of_all_kinds import file_of, photograph
+from test_images import chunk
 
 from keras_aoa.caption import as_line
 from keras_aoa.captioning import read_pixels
@@ -219,6 +222,28 @@ def test_a_batch_is_served_as_if_each_came_alone(files, read):
 
     valid = together(tf.constant([file.content for file in some.values()]))[1]
     assert valid.numpy().tolist() == alone
+
+
+@pytest.mark.slow
+def test_the_costliest_picture_takes_two_gigabytes(tmp_path):
+    side = 11_500
+    rows = zlib.compress(bytes(side * (4 * side + 1)))
+    header = struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", rows), chunk(b"IEND", b"")]
+    (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    (tmp_path / "small.png").write_bytes(file_of(photograph(), "PNG"))
+    code = """
+import resource, sys
+from keras_aoa.data.images import ImageSettings, prepare, read_image
+for path in sys.argv[1:]:
+    prepare(read_image(path), ImageSettings())
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+    paths = [str(tmp_path / name) for name in ("small.png", "large.png")]
+    ended = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)
+    small, large = map(int, ended.stdout.split())
+    print(f"{(large - small) / 1e9:.2f} GB")
+    assert large - small < 2.2e9
 
 
 # --- what is no ordinary file ---------------------------------------------------------------------

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import zipfile
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -40,6 +41,12 @@ class Touch:
 
     def __reduce__(self):
         return pathlib.Path.touch, (self.path,)
+
+
+def test_the_tests_that_security_md_names_are_there():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    names = re.findall(r"`(tests/\w+\.py)`", text)
+    assert len(names) > 5 and all((ROOT / name).is_file() for name in names)
 
 
 # --- networks from elsewhere ----------------------------------------------------------------------
