@@ -35,6 +35,7 @@ def main(arguments=None):
     parser.add_argument("--edge-model", default="", help="for proposals, as in training")
     parser.add_argument("--page", metavar="FILE", help="write a page with the areas of each word")
     given = parser.parse_args(arguments)
+    ask, address = (ask_grpc, given.grpc) if given.grpc else (ask_rest, given.url)
     try:
         files = [pathlib.Path(name).read_bytes() for name in given.images]
         rows = [{"image_bytes": file} for file in files]
@@ -42,7 +43,6 @@ def main(arguments=None):
             rows = [{**row, "captions": [given.score]} for row in rows]
         if given.proposals:
             add_proposals(rows, given.edge_model)
-        ask, address = (ask_grpc, given.grpc) if given.grpc else (ask_rest, given.url)
         answers = []
         for start in range(0, len(rows), TOGETHER):
             some = rows[start : start + TOGETHER]
@@ -53,6 +53,9 @@ def main(arguments=None):
             write_page(given.page, given.images, files, answers)
     except (OSError, ValueError, http.client.HTTPException, ServerError) as problem:
         print(f"client: {problem}", file=sys.stderr)
+        return 1
+    except (LookupError, TypeError, AttributeError, ArithmeticError):
+        print(f"client: {address}: answered something else than captions.", file=sys.stderr)
         return 1
     return 0 if all(answer["valid"] for answer in answers) else 1
 
@@ -179,8 +182,8 @@ def write_page(path, names, files, answers):
 
 def card(place, name, file, answer):
     """One image with the words and areas of its best caption."""
-    kind = mimetypes.guess_type(name)[0] or "image/jpeg"
-    image = f"data:{kind};base64,{base64.b64encode(file).decode()}"
+    kind = mimetypes.guess_type(pathlib.Path(name).name)[0] or "image/jpeg"
+    image = f"data:{html.escape(kind)};base64,{base64.b64encode(file).decode()}"
     title = html.escape(pathlib.Path(name).name)
     if not answer["valid"]:
         return (
@@ -221,6 +224,8 @@ def shade(name, number, weights, boxes):
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>Captions and where the model looked</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 44rem; padding: 0 1rem }

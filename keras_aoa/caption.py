@@ -13,6 +13,7 @@ import tyro
 from keras_aoa.collection.lines import caption_line
 from keras_aoa.collection.shards import SUFFIXES, find_shards, part_of
 from keras_aoa.command_line import parse, run
+from keras_aoa.data.readers.files import printable
 from keras_aoa.errors import UserError
 from keras_aoa.search_settings import SearchSettings
 
@@ -150,7 +151,7 @@ def image_files(names):
 
 def as_line(file, caption):
     """A line for people."""
-    return f"{file}: {caption.text} ({caption.log_prob:.2f})"
+    return f"{printable(file)}: {caption.text} ({caption.log_prob:.2f})"
 
 
 def free_name(folder, stem):

@@ -12,17 +12,19 @@ from keras_aoa.data.images import (
     from_original,
     prepare,
     read_image,
+    reason,
     to_original,
     window,
 )
 from keras_aoa.data.proposals import propose
+from keras_aoa.data.readers.files import printable
 from keras_aoa.ensemble_run import open_run
 from keras_aoa.errors import UserError
 from keras_aoa.evaluation.generate import Generated, Generator
 from keras_aoa.search_settings import SearchSettings
 
 NO_PICTURE = (
-    "expected a JPEG, PNG, GIF, BMP or WebP picture, received a damaged file or another format; "
+    "expected a JPEG, PNG, GIF, BMP or WebP picture, received a damaged file or another format{}; "
     "convert it."
 )
 
@@ -125,13 +127,13 @@ def read_pixels(image):
     try:
         if isinstance(image, str | os.PathLike):
             if not pathlib.Path(image).is_file():
-                raise UserError(f"{image}: expected an image, found no file.")
+                raise UserError(f"{printable(image)}: expected an image, found no file.")
             return read_image(image)
         if isinstance(image, bytes):
             return decode(image).numpy()
-    except (tf.errors.InvalidArgumentError, tf.errors.PermissionDeniedError):
-        name = "the bytes" if isinstance(image, bytes) else image
-        raise UserError(f"{name}: {NO_PICTURE}") from None
+    except (OSError, tf.errors.OpError) as error:
+        name = "the bytes" if isinstance(image, bytes) else printable(image)
+        raise UserError(f"{name}: {NO_PICTURE.format(f' ({reason(error)})')}") from None
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
         raise UserError(

@@ -20,16 +20,17 @@ def main(arguments):
         replace(configuration, regions="proposals", crop=1.0), configuration.output
     )
     data = read_data(configuration, configuration.output)
+    from keras_aoa.data.images import why_unreadable
     from keras_aoa.data.proposals import ProposalCache
-    from keras_aoa.data.readers.files import first_three
+    from keras_aoa.data.readers.files import printable
 
     cache = ProposalCache(view.folder, view.search)
     for split, examples in data.splits.items():
         paths = [example.path for example in examples]
         unread = cache.extract(paths, f"{split}: proposals")
         print(f"{split}: {len(paths) - len(unread)} of {len(paths)} images have their proposals.")
-        if unread:
-            print(f"{split}: not readable as images: {first_three(unread)}.")
+        for path in unread:
+            print(f"{split}: cannot read {printable(path)}: {why_unreadable(path)}.")
     print(f"They are in {cache.folder}.")
 
 

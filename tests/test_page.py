@@ -1,8 +1,10 @@
 """The page that pictures are put together on: places, outlines, text that fits."""
 
 import itertools
+import re
 
 import numpy as np
+import pytest
 
 from keras_aoa.evaluation import page
 from keras_aoa.evaluation.page import Page, Style, lines, shorten, shrink, text_width
@@ -50,6 +52,15 @@ def test_a_long_word_gets_smaller_letters_before_it_is_cut():
     text, style = shrink("characteristically" * 3, STYLE, 100)
     assert text.endswith("…") and style.size == page.SMALLEST_TEXT
     assert shrink("dog", STYLE, 100) == ("dog", STYLE)
+
+
+@pytest.mark.parametrize("text", ["\udcff.jpg", "two\nlines", "\0", "\x1b[31m"])
+def test_a_name_that_no_font_can_draw_is_drawn_with_question_marks(text, recwarn):
+    page = Page(200, 40)
+    page.write(text, 5, 25, STYLE)
+    assert page.finish().min() < 200
+    assert text_width(text, STYLE) == text_width(re.sub("[^ -~]", "?", text), STYLE)
+    assert not recwarn
 
 
 def test_dollar_signs_are_drawn_and_not_read_as_a_formula():

@@ -236,7 +236,9 @@ def test_spoilt_images_are_left_out_and_named(vocabulary, cache_gb, caplog, tmp_
     images = Images("train", spoilt, SETTINGS, cache_gb)
     assert images.skipped == [spoilt[2].path, spoilt[5].path]
     assert images.readable.tolist() == [0, 1, 3, 4, 6, 7, 8, 9, 10]
-    assert f"train: 2 of 11 images cannot be read and are left out: {spoilt[2].path}" in caplog.text
+    assert "train: 2 of 11 images cannot be read and are left out." in caplog.text
+    assert f"train: cannot read {spoilt[2].path}: Unknown image file format" in caplog.text
+    assert f"train: cannot read {spoilt[5].path}: Invalid PNG data" in caplog.text
     batches = CaptionBatches(images, vocabulary, 4)
     for epoch in range(2):
         assert sorted(indices(numpy(batches.epoch(epoch)))) == [1, 3, 4, 6, 7, 9, 10]

@@ -167,7 +167,8 @@ def test_proposals_ahead_of_training_are_those_of_training(
     said = capsys.readouterr().out.splitlines()
     assert said[:3] == [
         "train: 13 of 14 images have their proposals.",
-        f"train: not readable as images: {folder / '04.png'}.",
+        f"train: cannot read {folder / '04.png'}: Unknown image file format: none of JPEG, PNG, "
+        "GIF, BMP and WebP.",
         "val: 3 of 3 images have their proposals.",
     ]
     kept = re.fullmatch(r"They are in (.*)\.", said[-1])[1]

@@ -90,7 +90,7 @@ class ShardCaptioner:
                 if len(places) < len(batch):
                     inputs = {name: tf.gather(part, places) for name, part in inputs.items()}
                 # The contents are read: a batch that waits is its pixels alone.
-                batch = [(one.name, one.error or NO_PICTURE) for one in batch]
+                batch = [(one.name, one.error or NO_PICTURE.format("")) for one in batch]
                 yield batch, {**inputs, "places": places}
 
     def _view(self, pixels):

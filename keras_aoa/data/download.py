@@ -173,7 +173,8 @@ def _unpack(archive: Archive, path: pathlib.Path, folder: pathlib.Path) -> None:
                 )
             for member in tqdm(members, unit="file", desc=f"unpacking {archive.name}"):
                 content.extract(member, unpacked)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    # The last two: encrypted, and packed in a way that is not known.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise UserError(f"{archive.name}: expected a zip file, received '{error}'.") from None
     absent = [keep for keep in archive.keeps if not (unpacked / keep).exists()]
     if absent:

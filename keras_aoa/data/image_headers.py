@@ -15,6 +15,7 @@ MAX_PIXELS = 2**27  # 134 megapixels: above the 108 of a phone, 400 MB once deco
 LARGE = 2**24  # pixels, from which on a file may not be shorter than any picture
 PIXELS_A_BYTE = 1000  # an empty sheet as PNG at its best; photographs have 2 to 30
 MAX_BLOCKS = 100  # EXIF stands among a file's first blocks; a hostile file has no end of them
+MAX_SUB_BLOCKS = 2**18  # of a GIF up to its first image's end, commonly of 255 bytes each
 
 _EXIF = int.from_bytes(b"Exif\0\0")
 _ORIENTATION, _SHORT = 0x0112, 3
@@ -23,8 +24,9 @@ _ORIENTATION, _SHORT = 0x0112, 3
 def check_header(image_bytes, max_pixels=MAX_PIXELS):
     """Returns `image_bytes`, a scalar string, or fails with an `InvalidArgumentError`.
 
-    Refused are images of more than `max_pixels` pixels, large ones in files too short for them,
-    and animated WebP.
+    Refused are other formats than JPEG, PNG, GIF, BMP and WebP, images of more than `max_pixels`
+    pixels, large ones in files too short for them, animated WebP, and PNG that does not begin with
+    its size.
     """
     data = _bytes(tf.strings.substr(image_bytes, 0, 32))
 
@@ -35,11 +37,15 @@ def check_header(image_bytes, max_pixels=MAX_PIXELS):
         [
             (_is_jpeg(data), jpeg_pixels),
             (_is_png(data), lambda: _number(data, 16, 4) * _number(data, 20, 4)),
-            (_is(data, 0, b"GIF8"), lambda: _number(data, 6, 2, True) * _number(data, 8, 2, True)),
+            (_is(data, 0, b"GIF8"), lambda: _gif_pixels(_bytes(image_bytes))),
             (_is_webp(data), lambda: _webp_pixels(data)),
             (_is(data, 0, b"BM"), lambda: _number(data, 18, 4, True) * _height(data)),
         ],
-        default=lambda: tf.constant(0, tf.int64),
+        default=lambda: tf.constant(-1, tf.int64),
+    )
+    # TensorFlow would try formats whose sizes are not known here.
+    known = tf.debugging.Assert(
+        pixels >= 0, ["Unknown image file format: none of JPEG, PNG, GIF, BMP and WebP"]
     )
     animated = _is_webp(data) & _is(data, 12, b"VP8X") & (_number(data, 20, 1) & 2 > 0)
     small = tf.debugging.Assert(
@@ -49,7 +55,9 @@ def check_header(image_bytes, max_pixels=MAX_PIXELS):
     filled = (pixels <= LARGE) | (pixels <= PIXELS_A_BYTE * tf.cast(size, tf.int64))
     long_enough = tf.debugging.Assert(filled, ["pixels and bytes do not agree:", pixels, size])
     still = tf.debugging.Assert(~animated, ["animated WebP is not supported"])
-    checks = [check for check in (small, long_enough, still) if check is not None]
+    sized = ~_is_png(data) | _is(data, 12, b"IHDR")
+    in_order = tf.debugging.Assert(sized, ["the PNG does not begin with its header"])
+    checks = [check for check in (known, small, long_enough, still, in_order) if check is not None]
     with tf.control_dependencies(checks):
         return tf.identity(image_bytes)
 
@@ -69,6 +77,13 @@ def _webp_pixels(data):
         [(_is(data, 12, b"VP8X"), extended), (_is(data, 12, b"VP8L"), lossless)],
         default=lossy,
     )
+
+
+def _gif_pixels(data):
+    # TensorFlow makes a picture of the frame's size, whatever the screen's is.
+    frame = _first_image(data)
+    sizes = [_number(data, at + place, 2, True) for at in (6, frame + 5) for place in (0, 2)]
+    return tf.maximum(sizes[0] * sizes[1], sizes[2] * sizes[3])
 
 
 def _height(data):
@@ -91,34 +106,48 @@ def first_frame(image_bytes):
     return tf.cond(tf.strings.substr(image_bytes, 0, 4) == b"GIF8", cut, lambda: image_bytes)
 
 
-def _first_image_end(data):
-    """Where a GIF's first image ends; its own end where it is damaged before."""
+def _first_image(data):
+    """Where a GIF's first image begins; its end where there is none."""
     size = tf.size(data, tf.int64) - 1
+    # Of an extension's label and of its sub-blocks, an empty one is the last.
+    start = tf.while_loop(
+        lambda at: (at < size) & (_number(data, at, 1) == 0x21),
+        lambda at: (_behind_sub_blocks(data, at + 2),),
+        (13 + _table(_number(data, 10, 1)),),
+        maximum_iterations=MAX_BLOCKS,
+    )[0]
+    return tf.where(_number(data, start, 1) == 0x2C, start, size)
 
-    def table(flags):
-        return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
 
-    def step(at, inside, image):
-        first = _number(data, at, 1)
-        # Inside of a block: sub-blocks of `first` bytes each, an empty one is the last.
-        ends = inside & (first == 0)
-        is_image, is_extension = first == 0x2C, first == 0x21
-        local = table(_number(data, at + 9, 1))
-        after = tf.where(is_image, at + 11 + local, tf.where(is_extension, at + 2, size))
-        following = tf.where(inside, at + 1 + first, after)
-        done = ends & image
-        return (
-            tf.where(done, size, following),
-            tf.where(inside, ~ends, tf.constant(True)),
-            tf.where(inside, image, is_image),
-            tf.where(done, following, size),
-        )
+def _first_image_end(data):
+    """Where a GIF's first image ends; its own end where it is damaged before.
 
-    start = 13 + table(_number(data, 10, 1))
-    state = (start, tf.constant(False), tf.constant(False), size)
-    return tf.while_loop(
-        lambda at, *_: at < size, lambda at, inside, image, _: step(at, inside, image), state
-    )[3]
+    0 where that is too far to be looked for: nothing shall be decoded that was not measured.
+    """
+    size = tf.size(data, tf.int64) - 1
+    start = _first_image(data)
+    end = _behind_sub_blocks(data, start + 11 + _table(_number(data, start + 9, 1)))
+    return tf.where((start < size) & (end <= size), end, 0)
+
+
+def _table(flags):
+    """Bytes of a GIF's table of colours."""
+    return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
+
+
+def _behind_sub_blocks(data, at):
+    """Where a GIF goes on behind sub-blocks, a length and as many bytes each, an empty one last.
+
+    Its end where that is missing, and beyond it where there are too many to be counted.
+    """
+    size = tf.size(data, tf.int64) - 1
+    last = tf.while_loop(
+        lambda at: (at < size) & (_number(data, at, 1) > 0),
+        lambda at: (at + 1 + _number(data, at, 1),),
+        (at,),
+        maximum_iterations=MAX_SUB_BLOCKS,
+    )[0]
+    return tf.where(_number(data, last, 1) > 0, size + 1, tf.minimum(last + 1, size))
 
 
 def orientation(image_bytes):

@@ -11,8 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.images import ImageSettings, decode, from_original, prepare, window
+from keras_aoa.data.images import (
+    ImageSettings,
+    decode,
+    from_original,
+    is_small_file,
+    prepare,
+    why_unreadable,
+    window,
+)
 from keras_aoa.data.proposals import ProposalCache, ProposalSettings, boxes_as_floats
+from keras_aoa.data.readers.files import printable
 from keras_aoa.data.replicas import ALONE
 from keras_aoa.errors import UserError
 from keras_aoa.progress import progress_bar
@@ -137,8 +146,9 @@ class Images:
                     for name, shape in shapes.items()
                 }
         readable = np.zeros(count, bool)
+        small = np.flatnonzero([is_small_file(path) for path in self._paths])
         batches = (
-            tf.data.Dataset.from_tensor_slices((np.arange(count), self._paths.astype(str)))
+            tf.data.Dataset.from_tensor_slices((small, self._file_names(small)))
             .map(lambda place, path: (place, *self._read(path)), tf.data.AUTOTUNE)
             .ignore_errors()
             .batch(_READ_TOGETHER)
@@ -155,6 +165,8 @@ class Images:
                 progress.update(len(places))
         self.readable = np.flatnonzero(readable)
         self.skipped = list(self._paths[~readable])
+        for path in self.skipped:
+            log.warning("%s: cannot read %s: %s.", self.name, printable(path), why_unreadable(path))
         if not len(self.readable):
             raise UserError(
                 f"{self.name}: not one of {count} files is a readable image: "
@@ -162,9 +174,13 @@ class Images:
             )
         if self.skipped:
             log.warning(
-                "%s: %d of %d images cannot be read and are left out: %s",
-                *(self.name, len(self.skipped), count, _some(self.skipped)),
+                "%s: %d of %d images cannot be read and are left out.",
+                *(self.name, len(self.skipped), count),
             )
+
+    def _file_names(self, places):
+        # A name need not be text.
+        return np.array([os.fsencode(path) for path in self._paths[places]], dtype=bytes)
 
     def dataset(self, columns):
         """One element for each of `columns["index"]`, places in `examples`.
@@ -181,8 +197,7 @@ class Images:
                 return row | {name: tf.gather(kept, place) for name, kept in self._pixels.items()}
 
             return tf.data.Dataset.from_tensor_slices(columns).map(from_memory)
-        paths = self._paths[places].astype(str)
-        return tf.data.Dataset.from_tensor_slices((columns, paths)).map(
+        return tf.data.Dataset.from_tensor_slices((columns, self._file_names(places))).map(
             lambda row, path: row | self._read(path)[0], tf.data.AUTOTUNE
         )
 
@@ -256,4 +271,5 @@ def _as_floats(batch):
 
 
 def _some(paths):
-    return ", ".join(paths[:_NAMED]) + (", …" if len(paths) > _NAMED else "")
+    named = ", ".join(map(printable, paths[:_NAMED]))
+    return named + (", …" if len(paths) > _NAMED else "")

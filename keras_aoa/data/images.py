@@ -4,6 +4,8 @@ Only TensorFlow operations, so that a SavedModel does the same without Python.
 """
 
 import os
+import re
+import stat
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -17,6 +19,7 @@ Fit = Literal["crop", "stretch", "pad"]
 SMALLEST, LARGEST = 16, 4096
 LONG_SIDE = 1.5  # of a padded input, for a short side of 1: the authors' code cuts there too
 PADDING = (124, 117, 104)  # ImageNet's mean, RGB
+MAX_BYTES = 2**30  # of a file: the largest image that is decoded has fewer in every format
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ def decode(image_bytes, max_pixels=image_headers.MAX_PIXELS):
         RGB, `(height, width, 3)`, uint8.
 
     Raises:
-        tf.errors.InvalidArgumentError: No such file, a damaged one, an animated WebP, or one whose
-            size `image_headers.check_header` refuses.
+        tf.errors.InvalidArgumentError: Another format, a damaged file, or one that
+            `image_headers.check_header` refuses.
     """
     image_bytes = image_headers.check_header(image_bytes, max_pixels)
     image = tf.cond(
@@ -84,8 +87,41 @@ def decode(image_bytes, max_pixels=image_headers.MAX_PIXELS):
 
 
 def read_image(path):
-    """The upright picture in a file, as of `decode`: an array."""
-    return decode(tf.io.read_file(os.fspath(path))).numpy()
+    """The upright picture in a file, as of `decode`: an array.
+
+    Raises:
+        OSError: No such file.
+        tf.errors.OpError: As `decode`; a file that is none, may not be read, or is larger than
+            `MAX_BYTES`.
+    """
+    if not is_small_file(path):
+        told = f"not a file of at most {MAX_BYTES} bytes"
+        raise tf.errors.InvalidArgumentError(None, None, told)
+    return decode(tf.io.read_file(os.fsencode(path))).numpy()
+
+
+def is_small_file(path):
+    """Whether a path is that of a file, not of a pipe or a device, small enough for an image."""
+    status = os.stat(path)
+    return stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES
+
+
+def why_unreadable(path):
+    """In one line, why `read_image` does not read a file; "" where it does."""
+    try:
+        read_image(path)
+    except (OSError, tf.errors.OpError) as error:
+        return reason(error)
+    return ""
+
+
+def reason(error):
+    """What the error of `read_image` or `decode` says, in one line, without where it was."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    said = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message, flags=re.DOTALL)
+    asserted = re.search(r"Summarized data: b'(.*?)'(.*)", said, re.DOTALL)
+    return " ".join(("".join(asserted.groups()) if asserted else said).split()).rstrip(".")
 
 
 def _decode_other(image_bytes):
@@ -98,15 +134,28 @@ def _decode_other(image_bytes):
 def _on_white(image, has_alpha):
     """RGB of an image of 1 to 4 channels; of 2 and 4 the last is alpha where it `has_alpha`."""
     channels = tf.shape(image)[2]
-    rgb = tf.cond(
-        channels < 3, lambda: tf.tile(image[:, :, :1], (1, 1, 3)), lambda: image[:, :, :3]
-    )
+
+    def opaque(pixels):
+        return tf.cond(
+            channels < 3, lambda: tf.repeat(pixels[..., :1], 3, -1), lambda: pixels[..., :3]
+        )
+
+    def blended(pixels):
+        # Whole numbers take half the memory of others, and give the same.
+        alpha = tf.cast(pixels[..., -1:], tf.uint16)
+        colours = tf.cast(opaque(pixels), tf.uint16)
+        return tf.cast((alpha * colours + (255 - alpha) * 255 + 127) // 255, tf.uint8)
+
+    def blended_by_rows():
+        # All at once takes eight times the memory of the picture.
+        rows = tf.map_fn(blended, image[:, None], parallel_iterations=1)
+        return tf.squeeze(rows, 1)
 
     def blend():
-        alpha = tf.cast(image[:, :, -1:], tf.float32) / 255
-        return tf.cast(tf.round(alpha * tf.cast(rgb, tf.float32) + (1 - alpha) * 255), tf.uint8)
+        large = tf.size(image) > image_headers.LARGE
+        return tf.cond(large, blended_by_rows, lambda: blended(image))
 
-    return tf.cond(has_alpha & (channels % 2 == 0), blend, lambda: rgb)
+    return tf.cond(has_alpha & (channels % 2 == 0), blend, lambda: opaque(image))
 
 
 def _turn(image, orientation):

@@ -43,7 +43,9 @@ _TOKEN = re.compile(
             rf"\d*(?:[.,:]\d+)+(?:-{_WORD})*",  # 1,000, .5, 7:30, 3.5-inch
             rf"{_WORD}(?:[-/]{_WORD}|\.(?!\d){_WORD})*",  # t-shirt, and/or, foo.com, end.The
             r"[!?]{2,}|</?\w+>",  # what?!, <b>
-            r"[^\w\s.,:;!?'\"`\u2013\u2014\u2018\u2019\u201c\u201d\u2026-]",  # &, $, brackets
+            # &, $, brackets; no control character, which a terminal would obey, and no half of a
+            # pair of UTF-16, which no file could hold.
+            r"[^\w\s.,:;!?'\"`\u2013\u2014\u2018\u2019\u201c\u201d\u2026\0-\x1f\x7f-\x9f\ud800-\udfff-]",
         ]
     )
 )

@@ -31,7 +31,7 @@ class Vocabulary:
     def __init__(self, words):
         self.words = (*SPECIAL, *words)
         for word in self.words:
-            if not isinstance(word, str) or word.split() != [word]:
+            if not isinstance(word, str) or word.split() != [word] or not _is_unicode(word):
                 raise UserError(f"vocabulary: expected words without spaces, received {word!r}.")
         if len(set(self.words)) < len(self.words):
             twice, _ = Counter(self.words).most_common(1)[0]
@@ -88,7 +88,7 @@ class Vocabulary:
             content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"{path}: cannot read it ({error.strerror}); {remedy}") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UserError(f"{path}: expected a vocabulary in json; {remedy}") from None
         if not isinstance(content, dict) or not isinstance(content.get("words"), list):
             raise UserError(f"{path}: expected a vocabulary with its 'words'; {remedy}")
@@ -100,7 +100,7 @@ class Vocabulary:
         if tuple(words[: len(SPECIAL)]) != SPECIAL:
             raise UserError(
                 f"{path}: expected the words to begin with {', '.join(SPECIAL)}, "
-                f"received {', '.join(map(str, words[: len(SPECIAL)]))}; {remedy}"
+                f"received {words[: len(SPECIAL)]!r}; {remedy}"
             )
         try:
             vocabulary = cls(words[len(SPECIAL) :])
@@ -109,3 +109,8 @@ class Vocabulary:
         if vocabulary.digest != content.get("digest"):
             raise UserError(f"{path}: its words were edited (the digest differs); {remedy}")
         return vocabulary
+
+
+def _is_unicode(word):
+    """Whether a word can be written to a file: json may hold halves of pairs of UTF-16."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in word)

@@ -3,6 +3,7 @@
 import bisect
 import contextlib
 import functools
+import re
 import warnings
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ class Page:
         self.figure.text(
             left,
             baseline,
-            text,
+            _drawable(text),
             transform=self._downward,
             va="baseline",
             color=style.colour,
@@ -174,7 +175,9 @@ def write_png(picture, path):
 def text_width(text, style):
     """Width of one line of text in pixels."""
     with _quiet_about_glyphs():
-        return _renderer().get_text_width_height_descent(text, _font(style), ismath=False)[0]
+        return _renderer().get_text_width_height_descent(
+            _drawable(text), _font(style), ismath=False
+        )[0]
 
 
 def blocks_height(blocks):
@@ -225,6 +228,11 @@ def _quiet_about_glyphs():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
+
+
+def _drawable(text):
+    """Text without what no font can draw: control characters, halves of pairs of UTF-16."""
+    return re.sub("[\0-\x1f\ud800-\udfff]", "?", text)
 
 
 def _points(pixels):

@@ -7,6 +7,7 @@ backbone cannot be fed the wrong way.
 
 import os
 import pathlib
+import zipfile
 from dataclasses import dataclass
 
 import keras
@@ -72,13 +73,25 @@ def make_backbone(settings):
 
 
 def load_backbone(path):
-    """Load a backbone that was saved by `model.save`; nothing in the file is executed."""
+    """Load a backbone that was saved by `model.save`; nothing in the file is executed.
+
+    In Keras's safe mode: of layers only Keras's own and those that this process has registered,
+    no Python in them, and no files named by them.
+
+    Raises:
+        UserError: no `.keras` file, a damaged one, or one that asks for more.
+    """
     try:
+        # Keras would take other formats too, with older rules.
+        if not str(path).endswith(".keras") or not zipfile.is_zipfile(path):
+            raise ValueError("another format, or a damaged file")
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, TypeError) as error:
+    except Exception as error:  # a file from elsewhere can make Keras stumble anywhere
+        # The innermost of the errors that Keras wraps into each other says what is wrong.
+        reason = _first_line(str(error).rpartition("Exception encountered: ")[2])
         raise UserError(
             f"{path}: expected a backbone in Keras's .keras format, received a file that does "
-            f"not load ({_first_line(error)}); give another file."
+            f"not load ({reason}); give another file."
         ) from error
 
 

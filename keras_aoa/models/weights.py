@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import zipfile
 
 import numpy as np
 
@@ -34,12 +33,16 @@ def load_arrays(path):
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        return arrays, json.loads(str(arrays.pop("facts")))
+        facts = json.loads(str(arrays.pop("facts")))
+        if not isinstance(facts, dict):
+            raise ValueError("facts that are none")
+        return arrays, facts
     except FileNotFoundError:
         raise UserError(f"{path}: expected saved weights, found no file.") from None
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy raises half a dozen kinds on damaged bytes
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"{path}: expected saved weights, received a damaged file ({error}); "
+            f"{path}: expected saved weights, received a damaged file ({reason}); "
             "restore it or train again."
         ) from None
 

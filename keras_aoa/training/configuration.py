@@ -266,7 +266,7 @@ class Configuration:
             settings = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(f"{path}: expected a run's configuration, found no file.") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: expected json, received {error}.") from None
         version = settings.pop("format_version", None) if isinstance(settings, dict) else None
         if version != FORMAT_VERSION:

@@ -133,7 +133,7 @@ def read_objects(path: str | pathlib.Path) -> dict[int | str, tuple[NamedObject,
                 x, y, width, height = annotation["bbox"]
                 x0, x1 = (min(max(v / size["width"], 0.0), 1.0) for v in (x, x + width))
                 y0, y1 = (min(max(v / size["height"], 0.0), 1.0) for v in (y, y + height))
-            except (TypeError, ValueError, ZeroDivisionError):
+            except (TypeError, ValueError, ArithmeticError):
                 named = None
             if not named:
                 raise UserError(

@@ -13,6 +13,8 @@ from typing import Any
 from keras_aoa.data.examples import CaptionData, Example
 from keras_aoa.errors import UserError
 
+MOST_UNPACKED = 2**30  # bytes; the captions of Flickr30k have 17 million
+
 logger = logging.getLogger(__name__)
 
 
@@ -24,14 +26,23 @@ def clip(value: object, length: int = 60) -> str:
 
 def first_three(names: Iterable[object]) -> str:
     """The first three, separated by commas, and how many more there are."""
-    names = [str(name) if str(name).isprintable() else clip(name) for name in names]
+    names = [printable(name) for name in names]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
+def printable(name: object) -> str:
+    """A name as text that stays in its line of a terminal, whatever characters it has."""
+    text = str(name)
+    return text if text.isprintable() else repr(text)
+
+
 def one_line(text: str) -> str:
-    """A caption with each run of white space as one blank; COCO's have line breaks in them."""
-    return " ".join(text.split())
+    """A caption with each run of white space as one blank; COCO's have line breaks in them.
+
+    Halves of pairs of UTF-16, which json may hold and no file, become question marks.
+    """
+    return " ".join(text.split()).encode(errors="replace").decode()
 
 
 def read_text(path: pathlib.Path) -> str:
@@ -41,10 +52,13 @@ def read_text(path: pathlib.Path) -> str:
         UserError: not there, not readable, not UTF-8 or a damaged gzip.
     """
     try:
-        data = path.read_bytes()
+        data = b"" if path.suffix == ".gz" else path.read_bytes()
         if path.suffix == ".gz":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
+            with gzip.open(path) as file:
+                data = file.read(MOST_UNPACKED + 1)
+            if len(data) > MOST_UNPACKED:
+                raise OSError(f"more than {MOST_UNPACKED} bytes once unpacked")
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: expected a file to read, received '{reason}'.") from None
     try:
@@ -72,6 +86,10 @@ def read_json(path: pathlib.Path) -> Any:
         ) from None
     except RecursionError:
         raise UserError(f"{path}: expected JSON, received thousands of nested brackets.") from None
+    except ValueError:
+        raise UserError(
+            f"{path}: expected JSON, received a number of thousands of digits."
+        ) from None
 
 
 def entries(document: Any, key: str, fields: dict[str, Any], path: pathlib.Path) -> list[dict]:
@@ -118,7 +136,7 @@ def present(folder: pathlib.Path, names: Iterable[str]) -> set[str]:
     for subfolder, members in by_folder.items():
         try:
             with os.scandir(folder / subfolder) as listing:
-                files = {entry.name for entry in listing if not entry.is_dir()}
+                files = {entry.name for entry in listing if entry.is_file()}
         except (OSError, ValueError):  # ValueError: a name that no file can have
             continue
         found.update(name for name in members if os.path.basename(name) in files)
@@ -177,7 +195,7 @@ def described(
     captions = tuple(filter(None, map(one_line, captions)))
     if not captions:
         raise UserError(
-            f"{where}: expected at least one caption for {path}, received none; "
+            f"{where}: expected at least one caption for {printable(path)}, received none; "
             "add one or remove the image."
         )
     return Example(image_id, path, captions, **extras)

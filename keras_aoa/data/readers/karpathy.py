@@ -14,6 +14,7 @@ from keras_aoa.data.readers.files import (
     entries,
     inside,
     locate,
+    printable,
     read_json,
 )
 from keras_aoa.data.readers.flickr import IMAGE_FOLDERS
@@ -58,7 +59,9 @@ def read_karpathy(
         name = inside(f"{folder}/{image['filename']}" if folder else image["filename"], where)
         image_id = name if number is None else number
         if image_id in seen:
-            raise UserError(f"{where}: expected each image once, received {image_id} again.")
+            raise UserError(
+                f"{where}: expected each image once, received {printable(image_id)} again."
+            )
         seen.add(image_id)
         sentences = entries(image, "sentences", {"raw": str}, pathlib.Path(where))
         captions = [sentence["raw"] for sentence in sentences]

@@ -9,7 +9,15 @@ import io
 import pathlib
 
 from keras_aoa.data.examples import CaptionData, Example
-from keras_aoa.data.readers.files import clip, described, inside, locate, one_line, read_text
+from keras_aoa.data.readers.files import (
+    clip,
+    described,
+    inside,
+    locate,
+    one_line,
+    printable,
+    read_text,
+)
 from keras_aoa.data.readers.splits import split_by_name
 from keras_aoa.errors import UserError
 
@@ -83,6 +91,6 @@ def _add_row(
         raise UserError(f"{where}: expected a split {', '.join(SPLITS)}, received {clip(row[2])}.")
     if split_of.setdefault(name, SPLITS[row[2]]) != SPLITS[row[2]]:
         raise UserError(
-            f"{where}: expected {name} in one split, received {split_of[name]} and "
+            f"{where}: expected {printable(name)} in one split, received {split_of[name]} and "
             f"{SPLITS[row[2]]}; choose one."
         )

@@ -1,0 +1,279 @@
+"""Readers, vocabulary and tokenizer take any text: an answer, or a mistake told in one line."""
+
+import gzip
+import json
+import os
+import pathlib
+import tempfile
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from reader_files import put
+
+from keras_aoa.data.examples import CaptionData
+from keras_aoa.data.readers import files, read
+from keras_aoa.data.tokenizer import tokenize
+from keras_aoa.data.vocabulary import OOV, STOP, Vocabulary
+from keras_aoa.errors import UserError
+
+EVERY_LETTER = st.characters(exclude_categories=())  # halves of pairs of UTF-16, too
+ANY_TEXT = st.text(EVERY_LETTER, max_size=40)
+WRITTEN = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+NAMES = st.sampled_from(["a.jpg", "b.jpg", "c/d.jpg", "e.jpg"])
+ODD_NAMES = st.sampled_from(
+    ["", ".", "..", "../a.jpg", "/etc/passwd", "c/../a.jpg", "c\\..\\a.jpg", "a.jpg\0", "c", "~"]
+)
+SPLITS = st.sampled_from(["train", "val", "test", "restval", "dev", "other"])
+# A good value mostly, so that what comes behind it is reached; else an odd one.
+name = st.one_of(NAMES, NAMES, NAMES, ODD_NAMES, ANY_TEXT)
+caption = st.one_of(st.just("a dog"), st.just("a dog"), ANY_TEXT)
+PLAIN = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), ANY_TEXT, st.just(10**400), NAMES
+)
+ANYTHING = st.recursive(
+    PLAIN,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+check_often = settings(max_examples=40, deadline=None)
+
+
+def is_one_line(text):
+    return len(text.splitlines()) == 1 and text.encode(errors="backslashreplace")
+
+
+def reads_or_tells(contents):
+    """`read` of a folder with these files: each example is sound, or the mistake is one line."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = pathlib.Path(made) / "data"
+        images = ("a.jpg", "b.jpg", "c/d.jpg", "e.jpg", "train2014/a.jpg", "images/a.jpg")
+        put(folder, dict.fromkeys((*images, "../a.jpg"), ""))
+        for file, content in contents.items():
+            (folder / file).parent.mkdir(exist_ok=True)
+            content = content if isinstance(content, bytes) else content.encode("utf-8")
+            (folder / file).write_bytes(content)
+        mistake, data = None, CaptionData("none")
+        try:
+            data = read(folder)
+        except UserError as error:
+            mistake = str(error)
+        assert mistake is None or is_one_line(mistake)
+        for found in (each for part in data.splits.values() for each in part):
+            inside = os.path.relpath(os.path.realpath(found.path), os.path.realpath(folder))
+            assert os.path.isfile(found.path) and not inside.startswith("..")
+            assert found.captions
+            for text in found.captions:
+                assert text.strip() and is_one_line(text) and text.encode("utf-8")
+            for thing in found.objects:
+                assert all(0 <= corner <= 1 for corner in thing.box)
+
+
+def as_json(value):
+    # Halves of pairs of UTF-16 and floats that are no numbers, as Python's json writes them.
+    return json.dumps(value)
+
+
+# --- readers --------------------------------------------------------------------------------------
+
+FILES = (
+    "captions.csv",
+    "my.token",
+    "my.token.gz",
+    "dataset_flickr8k.json",
+    "captions_train2014.json",
+)
+
+
+@pytest.mark.parametrize("file", FILES)
+@settings(max_examples=30, deadline=None)
+@given(content=st.one_of(st.binary(max_size=60), WRITTEN))
+@example(content=b"[" * 100_000)
+@example(content=b'{"images": ' + b"9" * 5000 + b"}")
+@example(content=b"\xff\xfe\0\0")
+@example(content=b"")
+def test_any_file(file, content):
+    reads_or_tells({file: content})
+
+
+def test_what_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MOST_UNPACKED", 100_000)
+    put(tmp_path, dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), ""))
+    lines = "".join(f"{name}.jpg#0\ta dog\n" for name in "abc")
+    (tmp_path / "my.token.gz").write_bytes(gzip.compress(lines.encode()))
+    assert len(read(tmp_path).splits) == 3
+    (tmp_path / "my.token.gz").write_bytes(gzip.compress(lines.encode() + bytes(100_000)))
+    with pytest.raises(UserError, match=r"my.token.gz: .* .more than 100000 bytes once unpacked"):
+        read(tmp_path)
+
+
+@check_often
+@given(
+    st.lists(st.tuples(name, caption, SPLITS), min_size=1, max_size=6),
+    st.sampled_from(["image,caption", "image,caption,split"]),
+    st.booleans(),
+)
+def test_any_captions_csv(rows, header, quoted):
+    def cell(text):
+        text = text.encode(errors="replace").decode()
+        return '"' + text.replace('"', '""') + '"' if quoted else text
+
+    columns = header.count(",") + 1
+    lines = [",".join(map(cell, row[:columns])) for row in rows]
+    reads_or_tells({"captions.csv": "\n".join([header, *lines])})
+
+
+@check_often
+@given(
+    st.lists(st.tuples(name, st.integers(0, 9), caption), min_size=1, max_size=6),
+    st.lists(name, max_size=4),
+)
+def test_any_token_file(rows, train):
+    lines = "\n".join(f"{image}#{number}\t{said}" for image, number, said in rows)
+    content = lines.encode(errors="replace")
+    reads_or_tells({"my.token": content})
+    lists = "\n".join(train).encode(errors="replace")
+    reads_or_tells({"Flickr8k.token.txt": content, "Flickr_8k.trainImages.txt": lists})
+
+
+sentence = st.one_of(
+    st.fixed_dictionaries({"raw": caption}), st.fixed_dictionaries({"raw": caption}), ANYTHING
+)
+karpathys = st.one_of(
+    st.fixed_dictionaries(
+        {"filename": name, "split": SPLITS, "sentences": st.lists(sentence, max_size=2)},
+        optional={"cocoid": st.one_of(st.integers(0, 3), ANYTHING), "filepath": ANYTHING},
+    ),
+    ANYTHING,
+)
+
+
+@check_often
+@given(st.lists(karpathys, max_size=4) | ANYTHING, ANYTHING)
+@example([{"filename": "a.jpg", "split": "val", "sentences": [{"raw": "half \ud800"}]}], "flickr8k")
+@example([{"filename": "\n\ud800", "split": "val", "sentences": []}], "flickr8k")
+def test_any_json_of_karpathys_form(images, dataset):
+    reads_or_tells({"dataset_flickr8k.json": as_json({"images": images, "dataset": dataset})})
+
+
+few = st.one_of(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), PLAIN)
+side = st.one_of(st.just(100), st.just(100), st.integers(-3, 3), PLAIN)
+box = st.one_of(st.just([10, 10, 30, 40]), st.lists(PLAIN, min_size=4, max_size=4), ANYTHING)
+IMAGE = {"id": 1, "file_name": "a.jpg", "width": 100, "height": 100}
+CAPTION = {"id": 1, "image_id": 1, "caption": "a dog"}
+OBJECT = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 40]}
+CATEGORY = {"id": 1, "name": "dog"}
+images_of_coco = st.lists(
+    st.fixed_dictionaries({"id": few, "file_name": name, "width": side, "height": side}),
+    max_size=3,
+)
+
+
+@check_often
+@given(
+    images_of_coco,
+    st.lists(st.fixed_dictionaries({"id": few, "image_id": few, "caption": caption}), max_size=4),
+    st.lists(
+        st.fixed_dictionaries({"id": few, "image_id": few, "category_id": few, "bbox": box}),
+        max_size=3,
+    ),
+    st.lists(st.fixed_dictionaries({"id": few, "name": caption}), max_size=2),
+)
+@example([IMAGE], [CAPTION], [{**OBJECT, "bbox": [0, 0, 10**400, 10]}], [CATEGORY])
+@example([IMAGE], [CAPTION], [{**OBJECT, "bbox": [0, 0, float("nan"), 10]}], [CATEGORY])
+@example([IMAGE, {**IMAGE, "id": 2, "file_name": "x\ny"}], [CAPTION], [], [CATEGORY])
+def test_any_json_of_cocos_form(images, captions, objects, categories):
+    reads_or_tells(
+        {
+            "annotations/captions_train2014.json": as_json(
+                {"images": images, "annotations": captions}
+            ),
+            "annotations/instances_train2014.json": as_json(
+                {"images": images, "annotations": objects, "categories": categories}
+            ),
+        }
+    )
+
+
+@check_often
+@given(
+    st.one_of(WRITTEN, st.just("[/EN#1/people A dog]"), st.just("[/EN#1/people ]/EN#2/x A] dog")),
+    st.one_of(
+        st.binary(max_size=80),
+        st.tuples(*[st.one_of(st.just("10"), st.floats().map(str), WRITTEN)] * 6).map(
+            lambda texts: (
+                "<annotation><size><width>{}</width><height>{}</height></size><object>"
+                "<name>1</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax>"
+                "<ymax>{}</ymax></bndbox></object></annotation>"
+            ).format(*texts)
+        ),
+    ),
+)
+def test_any_entities(text, boxes):
+    reads_or_tells(
+        {
+            "captions.csv": "image,caption,split\na.jpg,a dog,train\n",
+            "Sentences/a.txt": text,
+            "Annotations/a.xml": boxes,
+        }
+    )
+
+
+def test_entities_of_xml_that_grow_without_end_are_not_expanded():
+    names = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 12))
+    bomb = f'<!DOCTYPE a [<!ENTITY e0 "dog">{names}]><a>&e11;</a>'
+    outside = '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><a>&e;</a>'
+    for boxes in (bomb, outside):
+        reads_or_tells(
+            {
+                "captions.csv": "image,caption,split\na.jpg,a dog,train\n",
+                "Sentences/a.txt": "[/EN#1/people A dog]",
+                "Annotations/a.xml": boxes,
+            }
+        )
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(EVERY_LETTER, max_size=60))
+@example("\ud800 \x00 \x1b[31m a\x85b \u2028 \x7f")
+def test_tokens_of_any_text_can_be_written_anywhere(text):
+    for token in tokenize(text):
+        assert token.encode("utf-8")
+        assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in token)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.text(EVERY_LETTER, max_size=40), max_size=4), st.integers(1, 12))
+@example(["\ud800 a dog"], 5)
+def test_encoding_and_decoding_of_any_captions_is_stable(captions, most):
+    vocabulary = Vocabulary.from_captions(captions, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary.save(os.path.join(folder, "vocabulary.json"))
+        loaded = Vocabulary.load(os.path.join(folder, "vocabulary.json"))
+    assert loaded.words == vocabulary.words and loaded.digest == vocabulary.digest
+    for text in captions:
+        ids = vocabulary.encode(text, most)
+        assert ids == loaded.encode(text, most)
+        said = vocabulary.decode(ids)
+        again = vocabulary.encode_words(said.split(), most)
+        # A caption that was cut has no STOP; what it says is short enough to have one.
+        assert again[:-1] == (ids[:-1] if ids[-1] == STOP else ids)
+        assert vocabulary.decode(again) == said
+        assert OOV not in ids or "<" in text
+
+
+@check_often
+@given(st.one_of(ANYTHING, st.lists(ANY_TEXT).map(lambda words: {"format": 1, "words": words})))
+@example({"format": 1, "words": ["<pad>", "<start>", "<stop>", "<unk>", "\ud800"]})
+@example({"format": 1, "words": ["<pad>", "<start>", "<stop>", "<unk>", ["dog"]]})
+def test_any_file_of_a_vocabulary(content):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "vocabulary.json"
+        for text in (as_json(content), "[" * 100_000):
+            put(path.parent, {path.name: text})
+            with pytest.raises(UserError) as refusal:
+                Vocabulary.load(path)
+            assert is_one_line(str(refusal.value))
