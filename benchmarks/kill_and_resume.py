@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import tyro
 
+from keras_aoa.models.weights import load_arrays
 from keras_aoa.progress import progress_bar
 
 EVERY = 3  # steps between checkpoints
@@ -183,19 +184,16 @@ def last_step(config):
 
 def checkpoint_step(config):
     """The step after which a run's last checkpoint was made."""
-    try:
-        with np.load(run_folder(config) / "last.npz") as archive:
-            return json.loads(str(archive["facts"]))["steps"]
-    except FileNotFoundError:
-        return 0
+    last = run_folder(config) / "last.npz"
+    return load_arrays(last)[1]["steps"] if last.exists() else 0
 
 
 def same(first, second):
     """Whether two files hold the same arrays, to the bit."""
-    with np.load(first) as one, np.load(second) as other:
-        return set(one.files) == set(other.files) and all(
-            one[name].tobytes() == other[name].tobytes() for name in one.files if name != "facts"
-        )
+    one, other = load_arrays(first)[0], load_arrays(second)[0]
+    return one.keys() == other.keys() and all(
+        array.tobytes() == other[name].tobytes() for name, array in one.items()
+    )
 
 
 def draw(folder):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from keras_aoa.errors import UserError
-from keras_aoa.training.configuration import Configuration
+from keras_aoa.training.configuration import ANY_TIME, Configuration
 from keras_aoa.training.presets import PRESETS
 
 
@@ -25,6 +25,7 @@ def changed_values():
         "proposals_size": 99,
         "feature_cache": "bfloat16",
         "precision": "bfloat16",
+        "distribution": "workers",
         "crop": 1.0,
     }
     for field in dataclasses.fields(Configuration):
@@ -98,7 +99,7 @@ def test_every_setting_comes_back_from_a_runs_file(tmp_path):
     changed = Configuration(**dict(changed_values()))
     assert set(changed.differences(Configuration())) == {
         field.name for field in dataclasses.fields(Configuration)
-    } - {"name", "output", "crop"}
+    } - {*ANY_TIME, "crop"}
     for configuration in (changed, Configuration(crop=0.25), *PRESETS.values()):
         (tmp_path / "config.json").write_text(configuration.to_json())
         assert Configuration.read(tmp_path / "config.json") == configuration
