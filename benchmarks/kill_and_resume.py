@@ -99,7 +99,7 @@ def kill_and_resume(folder, runs, seed):
     with progress_bar(range(runs), unit="run") as bar:
         for number in bar:
             name = f"run-{number:02d}"
-            outcome = one_run(configure(folder, name), reference, number % 2, seconds, random)
+            outcome = one_run(configure(folder, name), reference, number % 2 == 0, seconds, random)
             outcomes.append(outcome)
             bar.write(f"{name}: {json.dumps(asdict(outcome))}")
     return outcomes

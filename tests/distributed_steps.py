@@ -1,7 +1,7 @@
 """Twenty steps of every kind of regions on one device, two replicas or two processes.
 
 A program of its own, since devices are chosen before TensorFlow starts:
-`python tests/distributed_steps.py KIND OPTIMIZER DATA OUTPUT.npz`, where KIND is as in
+`python tests/distributed_steps.py KIND OPTIMIZER DATA OUTPUT.npz REGIONS …`, where KIND is as in
 `make_strategy` and OPTIMIZER is SGD, in float32, or Adam. Adam divides small differences by small
 gradients, so that it is compared in float64.
 """
@@ -28,7 +28,6 @@ from keras_aoa.training.trainer import Adam, OfSums, Trainer
 STEPS, JOINT_FROM = 20, 10  # three epochs and a bit of each stage
 # Of 9 images: batches of 4, 4 and 1, or of 3, which two replicas cannot halve either.
 BATCH = {"SGD": 4, "Adam": 3}
-KINDS = ("grid", "transformer", "proposals")
 
 
 class SGD(OfSums, keras.optimizers.SGD):
@@ -93,7 +92,7 @@ def train(process, regions, optimizer, data, folder):
     }
 
 
-def main(kind, optimizer, data, output):
+def main(kind, optimizer, data, output, *kinds_of_regions):
     """Train all, save what came of it."""
     if kind == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -106,7 +105,7 @@ def main(kind, optimizer, data, output):
     if optimizer == "Adam":
         keras.config.set_floatx("float64")
         keras.config.set_dtype_policy("float64")
-    for regions in KINDS:
+    for regions in kinds_of_regions:
         made = train(process, regions, OPTIMIZERS[optimizer], loaded, data)
         results |= {f"{regions}/{name}": value for name, value in made.items()}
     if process.chief:

@@ -150,7 +150,7 @@ def free_ports(count):
     return ports
 
 
-def steps_of(kind, optimizer, squares, folder):
+def steps_of(kind, optimizer, regions, squares, folder):
     """What the program finds with a kind of devices."""
     output = folder / f"{kind}.npz"
     environments = [{}]
@@ -159,7 +159,7 @@ def steps_of(kind, optimizer, squares, folder):
         environments = [cluster(index, ports) for index in range(2)]
     processes = [
         subprocess.Popen(
-            [sys.executable, PROGRAM, kind, optimizer, squares, output],
+            [sys.executable, PROGRAM, kind, optimizer, squares, output, *regions],
             env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -172,13 +172,15 @@ def steps_of(kind, optimizer, squares, folder):
     return np.load(output)
 
 
-def assert_equal_steps(optimizer, tolerance, kinds, squares, folder):
+def assert_equal_steps(optimizer, tolerance, kinds, squares, folder, kinds_of_regions=REGIONS):
     """The same losses and weights on one device as on two of other kinds."""
-    alone, *others = [steps_of(kind, optimizer, squares, folder) for kind in ("one", *kinds)]
+    alone, *others = [
+        steps_of(kind, optimizer, kinds_of_regions, squares, folder) for kind in ("one", *kinds)
+    ]
     for kind, other in zip(kinds, others, strict=True):
         assert other["replicas"] == 2
         assert other["workers"] == (2 if kind == "workers" else 1)
-    for regions in REGIONS:
+    for regions in kinds_of_regions:
         losses = alone[f"{regions}/losses"]
         assert len(losses) == 20
         assert losses[-3:].mean() < losses[:3].mean()
@@ -193,12 +195,12 @@ def assert_equal_steps(optimizer, tolerance, kinds, squares, folder):
 
 
 def test_two_processes_do_the_steps_of_one(squares, tmp_path):
-    assert_equal_steps("Adam", 1e-9, ["workers"], squares, tmp_path)
+    assert_equal_steps("Adam", 1e-9, ["workers"], squares, tmp_path, ["transformer"])
 
 
 @pytest.mark.slow
-def test_two_replicas_do_the_steps_of_one(squares, tmp_path):
-    assert_equal_steps("Adam", 1e-9, ["mirrored"], squares, tmp_path)
+def test_two_replicas_and_two_processes_do_the_steps_of_one_with_adam(squares, tmp_path):
+    assert_equal_steps("Adam", 1e-9, ["mirrored", "workers"], squares, tmp_path)
 
 
 @pytest.mark.slow

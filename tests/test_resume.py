@@ -112,11 +112,13 @@ def test_interrupt_saves_at_once_and_the_same_command_goes_on(settings, finished
     assert not left.exists(), "what a killed process wrote aside is removed"
 
 
-def test_killed_at_random_and_while_writing_ends_with_the_same_weights(tmp_path):
+@pytest.mark.parametrize("runs", [1, pytest.param(6, marks=pytest.mark.slow)])
+def test_killed_runs_end_with_the_weights_of_one_never_killed(runs, tmp_path):
     killing.draw(tmp_path / "squares")
-    outcomes = killing.kill_and_resume(tmp_path, 2, seed=1)
-    assert [outcome.identical for outcome in outcomes] == [True, True]
-    assert sum(outcome.kills for outcome in outcomes) >= 2
+    outcomes = killing.kill_and_resume(tmp_path, runs, seed=1)
+    assert all(outcome.identical for outcome in outcomes)
+    # A moment at random may come after the end, one of writing does not.
+    assert sum(outcome.kills for outcome in outcomes) >= (runs + 1) // 2
     assert max(outcome.steps_lost for outcome in outcomes) <= killing.EVERY
 
 
