@@ -189,8 +189,11 @@ def assert_equal_steps(optimizer, tolerance, kinds, squares, folder, kinds_of_re
                 if name.endswith("captions"):
                     assert other[name].tolist() == alone[name].tolist()
                 else:
+                    # A search adds up what the weights' differences make of several words.
+                    searched = name.endswith(("log_probs", "attention"))
+                    atol = 10 * tolerance if searched else tolerance
                     np.testing.assert_allclose(
-                        other[name], alone[name], rtol=0, atol=tolerance, err_msg=name
+                        other[name], alone[name], rtol=0, atol=atol, err_msg=name
                     )
 
 
