@@ -29,24 +29,19 @@ def make_strategy(kind="auto"):
     Raises:
         UserError: TF_CONFIG is missing or wrong.
     """
-    if kind == "auto":
-        several = len(tf.config.list_logical_devices("GPU")) > 1 if not workers_named() else False
-        kind = "workers" if workers_named() else "mirrored" if several else "one"
+    if kind == "auto" and os.environ.get("TF_CONFIG", "").strip():
+        kind = "workers"
     if kind == "workers":
         check_cluster()
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
         progress.silence(not Process(strategy).chief)
         return strategy
-    if kind == "mirrored":
-        gpus = tf.config.list_logical_devices("GPU")
+    # Not before: to list devices starts TensorFlow, and workers must be told of first.
+    gpus = tf.config.list_logical_devices("GPU")
+    if kind == "mirrored" or (kind == "auto" and len(gpus) > 1):
         devices = gpus or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     return tf.distribute.get_strategy()
-
-
-def workers_named():
-    """Whether TF_CONFIG names workers."""
-    return bool(os.environ.get("TF_CONFIG", "").strip())
 
 
 def check_cluster():

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import threading
 
 from keras_aoa.errors import UserError
@@ -34,9 +35,10 @@ def replaced_when_whole(path, folder=None):
 
 
 def remove_leftovers(folder):
-    """Remove what processes that were killed had written aside."""
+    """Remove what killed processes left of `replaced_when_whole`."""
     for file in pathlib.Path(folder).glob("*.part*"):
-        file.unlink(missing_ok=True)
+        if re.search(r"\.\d+-\d+\.part(\.|$)", file.name):
+            file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

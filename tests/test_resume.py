@@ -98,17 +98,23 @@ def assert_same_run(run, other):
 # --- exactly as if it had never stopped -----------------------------------------------------------
 
 
-def test_interrupt_saves_at_once_and_the_same_command_goes_on(settings, finished, at_step, capsys):
-    at_step(8, interrupt, after=True)
+@pytest.mark.parametrize(("step", "epoch"), [(5, 1), (9, 2)])  # 5 is the last of its epoch
+def test_interrupt_saves_at_once_and_the_same_command_goes_on(
+    settings, finished, at_step, capsys, step, epoch
+):
+    at_step(step - 1, interrupt, after=True)
     with pytest.raises(KeyboardInterrupt):
         training.train(settings)
     # The step under way when asked ends, and tells all workers.
-    assert "Saved after step 9." in capsys.readouterr().out
+    assert f"Saved after step {step}." in capsys.readouterr().out
     left = settings.folder / "last.123-456.part.npz"
     left.write_bytes(b"half")
+    own = settings.folder / "album.part1.txt"
+    own.write_text("a user's")
     resumed = training.train(settings)
-    assert "Going on after step 9, in epoch 2." in capsys.readouterr().out
+    assert f"Going on after step {step}, in epoch {epoch}." in capsys.readouterr().out
     assert_same_run(resumed, finished)
+    assert own.exists()
     assert not left.exists(), "what a killed process wrote aside is removed"
 
 

@@ -5,7 +5,6 @@ import errno
 import signal
 import threading
 
-import numpy as np
 import tensorflow as tf
 
 from keras_aoa.errors import UserError
@@ -32,32 +31,31 @@ class StopRequest:
         return self
 
     def __exit__(self, *_):
+        self._restore()
+
+    def _restore(self):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
 
     def _ask(self, *_):
         self.asked = True
-        self.__exit__()
+        self._restore()
 
 
-def check_loss(loss, step, batch_names, last_good):
-    """Stop on a loss that is not finite.
+def not_finite(loss, step, batch_names, last_good):
+    """What to say of a loss that is not finite: a `UserError`.
 
     Args:
         loss: Of a step.
         step: Its number.
         batch_names: Of the images seen here.
         last_good: A sentence about the last checkpoint.
-
-    Raises:
-        UserError: with the step and the batch's images.
     """
-    if not np.isfinite(loss):
-        raise UserError(
-            f"train: the loss became {loss} at step {step}, images {', '.join(batch_names)}; "
-            f"lower learning_rate or clip_norm. {last_good}"
-        )
+    return UserError(
+        f"train: the loss became {loss} at step {step}, images {', '.join(batch_names)}; "
+        f"lower learning_rate or clip_norm. {last_good}"
+    )
 
 
 @contextlib.contextmanager

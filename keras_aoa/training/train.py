@@ -24,7 +24,7 @@ from keras_aoa.training.checkpoints import Checkpoints
 from keras_aoa.training.frozen import frozen_features
 from keras_aoa.training.logs import SAMPLES, TensorBoard
 from keras_aoa.training.pretraining import PretrainingSettings, pretrained_backbone
-from keras_aoa.training.stopping import StopRequest, check_loss, told_in_a_line
+from keras_aoa.training.stopping import StopRequest, not_finite, told_in_a_line
 from keras_aoa.training.trainer import Trainer
 from keras_aoa.training.warm_start import WarmStart
 
@@ -241,6 +241,7 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
 
     Raises:
         KeyboardInterrupt: asked to stop, after the step under way was saved.
+        UserError: the loss is no finite number.
     """
     every, total = trainer.configuration.checkpoint_steps, batches.batches_per_epoch
     parts = batches.epoch(progress.epochs, progress.steps, process.replicas)
@@ -257,9 +258,10 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
     ):
         for batch in bar:
             loss, stopped = trainer.step(batch, joint, stop.asked)
-            index = np.concatenate([part.numpy() for part in process.local(batch["index"])])
-            names = batches.names(dict.fromkeys(index.tolist()))
-            check_loss(loss, trainer.steps, names, checkpoints.last_good())
+            if not np.isfinite(loss):
+                index = np.concatenate([part.numpy() for part in process.local(batch["index"])])
+                names = batches.names(dict.fromkeys(index.tolist()))
+                raise not_finite(loss, trainer.steps, names, checkpoints.last_good())
             progress.steps += 1
             progress.loss_sum += loss
             bar.set_postfix(loss=f"{progress.loss_sum / progress.steps:.3f}", refresh=False)
