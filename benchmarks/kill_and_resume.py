@@ -70,6 +70,15 @@ class Outcome:
     identical: bool = False
 
 
+@dataclass(frozen=True)
+class Usual:
+    """Seconds of a run until its first step and from there to its end, and its steps."""
+
+    start: float
+    training: float
+    steps: int
+
+
 def main(settings):
     """Run all, print what came of it; exit status 1 if one differs."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -90,31 +99,37 @@ def main(settings):
 
 def kill_and_resume(folder, runs, seed):
     """Train one to the end, then kill and resume others: a list of `Outcome`."""
-    started = time.monotonic()
     reference = configure(folder, "reference")
-    if start(reference).wait():
+    started, process = time.monotonic(), start(reference)
+    wait_for_step(process, reference, 1)
+    first = time.monotonic()
+    if process.wait():
         raise RuntimeError((folder / "reference.log").read_text())
-    seconds = time.monotonic() - started
+    usual = Usual(first - started, time.monotonic() - first, last_step(reference))
     random, outcomes = np.random.default_rng(seed), []
     with progress_bar(range(runs), unit="run") as bar:
         for number in bar:
             name = f"run-{number:02d}"
-            outcome = one_run(configure(folder, name), reference, number % 2 == 0, seconds, random)
+            outcome = one_run(configure(folder, name), reference, number % 2 == 0, usual, random)
             outcomes.append(outcome)
             bar.write(f"{name}: {json.dumps(asdict(outcome))}")
     return outcomes
 
 
-def one_run(config, reference, while_writing, seconds, random):
+def one_run(config, reference, while_writing, usual, random):
     """Kill a run once or twice and let it end."""
     outcome = Outcome()
     for _ in range(random.integers(1, 3)):
+        begun = last_step(config)
         process = start(config)
         if while_writing:
             # A few checkpoints may pass before the one that is hit.
             wait_for_writing(process, config, random.integers(1, 6))
         else:
-            wait(process, random.uniform(0, 1) * seconds)
+            step = random.integers(min(begun, usual.steps - 1), usual.steps)
+            wait_for_step(process, config, step)
+            a_step = usual.start if step <= begun else usual.training / usual.steps
+            wait(process, random.uniform(0, 1) * a_step)
         process.send_signal(signal.SIGKILL)
         if process.wait() != -signal.SIGKILL:
             break  # it had ended already
@@ -130,6 +145,12 @@ def one_run(config, reference, while_writing, seconds, random):
         for name in ("last.npz", "best.npz")
     )
     return outcome
+
+
+def wait_for_step(process, config, number):
+    """Wait until a run has done so many steps, or ends."""
+    while process.poll() is None and last_step(config) < number:
+        time.sleep(0.01)
 
 
 def wait(process, seconds):

@@ -15,6 +15,7 @@ from keras_aoa.collection.shards import SUFFIXES, find_shards, part_of
 from keras_aoa.command_line import parse, run
 from keras_aoa.data.readers.files import printable
 from keras_aoa.errors import UserError
+from keras_aoa.files import check_writable
 from keras_aoa.search_settings import SearchSettings
 
 
@@ -103,6 +104,7 @@ def caption_images(settings):
     files = image_files(settings.images)
     folder = pathlib.Path(settings.pictures) if settings.pictures else None
     if folder:
+        check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
     from keras_aoa.captioning import ImageCaptioner
 

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import tempfile
 import threading
 
 from keras_aoa.errors import UserError
@@ -64,6 +65,28 @@ def only_one(folder, needed=True):
                 "another --name."
             ) from None
         yield
+
+
+def check_writable(folder):
+    """Refuse a folder that cannot be written, before the work whose result it is to hold.
+
+    Args:
+        folder: It; it need not exist, then the folder that it would be made in counts.
+
+    Raises:
+        UserError: it cannot.
+    """
+    folder = pathlib.Path(folder).absolute()
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{folder}: expected a folder that can be written, received "
+            f"{(error.strerror or str(error)).lower()} ({there}); free it, or name "
+            "another."
+        ) from None
 
 
 def settings_digest(described):

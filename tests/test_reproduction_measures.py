@@ -36,6 +36,21 @@ def test_scores_of_another_evaluation_are_not_taken_for_the_runs_own(tmp_path, t
     assert runs.scores_of(configuration) == own
 
 
+def test_half_written_scores_are_told_and_the_whole_ones_taken(tmp_path, trained_runs, caplog):
+    configuration = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    runs.train(configuration)
+    own = runs.scores_of(configuration)
+    file = configuration.folder / "scores.json"
+    text = file.read_text()
+    for half in (text[: len(text) // 2], "", "[]"):
+        file.write_text(half)
+        assert runs.scores_of(configuration) is None
+        assert f"{file}: is not whole json; what it held is measured again." in caplog.text
+        caplog.clear()
+    (configuration.folder / "scores_test.json").write_text(json.dumps(own))
+    assert runs.scores_of(configuration) == own
+
+
 def test_an_ensemble_has_its_members_trained_and_is_scored_once(
     tmp_path, trained_runs, monkeypatch
 ):
@@ -183,6 +198,13 @@ def test_measures_of_something_else_are_made_again(measured, other):
     assert measured.ask() and len(measured.made) == 1
     content = json.loads(measured.file.read_text())
     measured.file.write_text(json.dumps({**content, **other}))
+    assert measured.ask() == content and len(measured.made) == 2
+
+
+def test_half_written_measures_are_made_again(measured):
+    content = measured.ask()
+    text = measured.file.read_text()
+    measured.file.write_text(text[: len(text) // 2])
     assert measured.ask() == content and len(measured.made) == 2
 
 

@@ -28,7 +28,7 @@ from keras_aoa.evaluation.evaluate import (
     output_folder,
 )
 from keras_aoa.evaluation.generate import Generator
-from keras_aoa.files import write_text
+from keras_aoa.files import check_writable, write_text
 from keras_aoa.models.forced import follow
 from keras_aoa.progress import progress_bar
 
@@ -72,6 +72,8 @@ def evaluate_correctness(run, settings, several=(), data=None):
         raise UserError(f"correctness: expected one value of {several[0]}, received several.")
     for member in run.members:
         check_attends(member.configuration, member.folder)
+    folder = output_folder(run, settings)
+    check_writable(folder)
     split, examples = open_split(run, settings, data)
     check_boxes(split, examples)
     captioner = run.load_captioner()
@@ -94,7 +96,6 @@ def evaluate_correctness(run, settings, several=(), data=None):
         "conventions": CONVENTIONS,
         **{kind: tally.content() for kind, tally in tallies.items()},
     }
-    folder = output_folder(run, settings)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "correctness.json", json.dumps(content, indent=2) + "\n")
     print(report(content))

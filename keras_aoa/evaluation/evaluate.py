@@ -13,7 +13,7 @@ from keras_aoa.evaluation.grounding import ground
 from keras_aoa.evaluation.metrics import score, start_meteor
 from keras_aoa.evaluation.pictures import attention_picture, contact_sheet, curves_picture
 from keras_aoa.evaluation.results import format_scores, score_content, write_results
-from keras_aoa.files import write_text
+from keras_aoa.files import check_writable, write_text
 from keras_aoa.run import scored_split
 from keras_aoa.search_settings import SearchSettings
 
@@ -58,6 +58,8 @@ def evaluate(run, settings, data=None, history=(), process=None):
     Raises:
         UserError: no such split, nothing trained, unreadable data.
     """
+    folder = output_folder(run, settings)
+    check_writable(folder)
     split, examples = open_split(run, settings, data)
     process = process or Process()
     with process.strategy.scope():
@@ -69,7 +71,6 @@ def evaluate(run, settings, data=None, history=(), process=None):
     if not process.chief:
         return None
     references, captions = references_of(found, examples)
-    folder = output_folder(run, settings)
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder / f"captions_{split}.json", captions)
     scores = score(references, captions, settings.tokenizer, meteor)

@@ -16,7 +16,7 @@ from keras_aoa.evaluation.evaluate import (
 )
 from keras_aoa.evaluation.generate import Generator
 from keras_aoa.evaluation.metrics import score, start_meteor
-from keras_aoa.files import replaced_when_whole, write_text
+from keras_aoa.files import check_writable, replaced_when_whole, write_text
 
 COLUMNS = ("Bleu_4", "METEOR", "CIDEr")
 
@@ -40,6 +40,8 @@ def compare_region_counts(run, settings, name, values, data=None):
     Raises:
         UserError: as `evaluate`.
     """
+    folder = output_folder(run, settings)
+    check_writable(folder)
     split, examples = open_split(run, settings, data)
     captioner = run.load_captioner()
     generators = [
@@ -62,7 +64,6 @@ def compare_region_counts(run, settings, name, values, data=None):
         row |= grounding_content(found, examples, images)
         rows.append({**row, "seconds": seconds})
         print(_line(rows[-1], name, first=len(rows) == 1), flush=True)
-    folder = output_folder(run, settings)
     folder.mkdir(parents=True, exist_ok=True)
     search = {key: value for key, value in generators[0].settings.items() if key != name}
     content = {**measured_on(run, settings, split, search), "setting": name, "rows": rows}

@@ -23,7 +23,7 @@ from keras_aoa.evaluation.generate import Generator
 from keras_aoa.evaluation.metrics import score, start_meteor
 from keras_aoa.evaluation.report_page import render
 from keras_aoa.evaluation.view import regions_of
-from keras_aoa.files import write_text
+from keras_aoa.files import check_writable, write_text
 from keras_aoa.run import Run
 
 FILE = "report.html"
@@ -112,6 +112,7 @@ def write_report(run, settings, others="", count=24, data=None):
     if count < 1:
         raise UserError(f"report-images: expected at least 1, received {count}.")
     folder = output_folder(run, settings)
+    check_writable(folder)
     found = collect([run, *open_others(run, others)], settings, count, data)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / FILE, render(found))

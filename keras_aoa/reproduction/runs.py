@@ -1,6 +1,7 @@
 """Runs that a table needs: each a training of its own process, done once, several at a time."""
 
 import json
+import logging
 import pathlib
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from keras_aoa.errors import UserError
 from keras_aoa.files import write_text
 from keras_aoa.progress import progress_bar
 from keras_aoa.training.configuration import Configuration
+
+log = logging.getLogger(__name__)
 
 
 class Runs:
@@ -114,9 +117,21 @@ def newer_file(file, configuration):
 def scores_of(configuration):
     """Scores of a run's own split and search; None where other evaluations replaced them."""
     for file in sorted(configuration.folder.glob("scores*.json")):
-        scores = json.loads(file.read_text(encoding="utf-8"))
-        if is_own(scores, configuration):
+        scores = read_measures(file)
+        if scores and is_own(scores, configuration):
             return scores
+    return None
+
+
+def read_measures(file):
+    """What an evaluation wrote; None, and a warning, where a part of it is missing."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if isinstance(found, dict):
+        return found
+    log.warning("%s: is not whole json; what it held is measured again.", file)
     return None
 
 
@@ -128,7 +143,7 @@ def is_own(measures, configuration):
         "stride": configuration.test_stride,
         "regions": configuration.test_proposals,
     }
-    same = search and all(own[name] == value for name, value in search.items())
+    same = search and all(own.get(name) == value for name, value in search.items())
     # Data without a test split have another one scored in its place.
     split = measures.get("default_split") or measures.get("split") in (
         configuration.test_split,
@@ -152,8 +167,9 @@ def measures_of(file, configurations, evaluation, is_wanted=None):
 
     def read():
         if all(newer_file(file, each) for each in configurations):
-            found = json.loads(file.read_text(encoding="utf-8"))
-            if is_own(found, configurations[0]) and (is_wanted is None or is_wanted(found)):
+            found = read_measures(file)
+            own = found and is_own(found, configurations[0])
+            if own and (is_wanted is None or is_wanted(found)):
                 return found
         return None
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_aoa.errors import UserError
+from keras_aoa.files import check_writable
 from keras_aoa.serving.module import (
     BYTES,
     INPUTS,
@@ -75,6 +76,7 @@ def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS
             f"{output / str(version)}: exists, and a version is never overwritten; name another, "
             "or leave --version out."
         )
+    check_writable(output)
     search = search_settings.of(run.configuration)
     view = run.proposal_view
     served = ServedCaptioner(

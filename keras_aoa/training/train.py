@@ -14,7 +14,7 @@ from keras_aoa.errors import UserError
 from keras_aoa.evaluation.evaluate import EvaluationSettings, caption_split, evaluate
 from keras_aoa.evaluation.generate import Generator
 from keras_aoa.evaluation.metrics import cider
-from keras_aoa.files import only_one, remove_leftovers
+from keras_aoa.files import check_writable, only_one, remove_leftovers
 from keras_aoa.models import weights
 from keras_aoa.models.backbones import PRETRAINED_SCENES, make_backbone
 from keras_aoa.models.build import backbone_settings, make_captioner
@@ -162,6 +162,10 @@ def prepare_run(configuration, chief=True):
         The `Run`, its data, and the readable `Images` of training and of selection.
     """
     folder = configuration.folder
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: expected a folder's name, found a file; choose another --name.")
+    if chief:
+        check_writable(folder)
     if (folder / "config.json").exists():
         run = Run(folder)
         different = run.configuration.differences(configuration)
@@ -178,8 +182,6 @@ def prepare_run(configuration, chief=True):
             f"{folder}: expected the run that worker 0 made, found none; set output to a folder on "
             "a disk that all workers share."
         )
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: expected a folder's name, found a file; choose another --name.")
     view = proposal_view(configuration, folder.parent)
     start = WarmStart(configuration.start_from) if configuration.start_from else None
     if start:
