@@ -74,6 +74,9 @@ def run(main, arguments=None, interrupted=""):
     except UserError as mistake:
         print(mistake, file=sys.stderr)
         sys.exit(2)
+    except MemoryError as error:
+        print(_out_of_memory(str(error)), file=sys.stderr)
+        sys.exit(2)
     except OSError as mistake:
         if mistake.strerror is None:
             raise
@@ -83,6 +86,21 @@ def run(main, arguments=None, interrupted=""):
     except KeyboardInterrupt:
         print(f"\nInterrupted. {interrupted}".rstrip(), file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        # TensorFlow's own, by name: to import it takes seconds.
+        if type(error).__name__ != "ResourceExhaustedError":
+            raise
+        print(_out_of_memory(error.message), file=sys.stderr)
+        sys.exit(2)
+
+
+def _out_of_memory(message):
+    """What to say when there is no more memory."""
+    reason = message.splitlines()[0][:160] if message else "no more could be had"
+    return (
+        f"out of memory ({reason}); lower what the command has of batch_size, beam, regions, "
+        "image_size and cache_gigabytes, or give it more."
+    )
 
 
 def _first_sentence(box):

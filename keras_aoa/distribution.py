@@ -4,15 +4,20 @@ A process feeds the replicas of its own devices. Every process runs the same pro
 chief, worker 0 of TF_CONFIG, writes and speaks.
 """
 
+import contextlib
 import json
 import os
+import signal
+import threading
 
 import numpy as np
 import tensorflow as tf
 
 from keras_aoa import progress
 from keras_aoa.data.replicas import Replicas
-from keras_aoa.errors import UserError
+from keras_aoa.errors import UserError, is_lost_worker
+
+FAILED = b"failed"  # what the chief tells the others
 
 
 def make_strategy(kind="auto"):
@@ -27,13 +32,12 @@ def make_strategy(kind="auto"):
         `tf.distribute.Strategy`.
 
     Raises:
-        UserError: TF_CONFIG is missing or wrong.
+        UserError: TF_CONFIG is missing or wrong, or another process has this one's address.
     """
     if kind == "auto" and os.environ.get("TF_CONFIG", "").strip():
         kind = "workers"
     if kind == "workers":
-        check_cluster()
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = join_cluster(check_cluster())
         progress.silence(not Process(strategy).chief)
         return strategy
     # Not before: to list devices starts TensorFlow, and workers must be told of first.
@@ -46,6 +50,9 @@ def make_strategy(kind="auto"):
 
 def check_cluster():
     """Refuse a TF_CONFIG that TensorFlow would wait for, or fail on.
+
+    Returns:
+        The workers' addresses, and which of them is this one.
 
     Raises:
         UserError: not json, no workers, or a task that is none of them.
@@ -65,6 +72,45 @@ def check_cluster():
         raise UserError(
             f"TF_CONFIG: expected {example}, received {text or 'nothing'}; set it for each worker."
         ) from None
+    return workers, task["index"]
+
+
+def join_cluster(cluster):
+    """Wait until all workers have started: the strategy that they share.
+
+    Args:
+        cluster: Addresses of the workers, and the index of this one.
+
+    Raises:
+        UserError: this one's address cannot be used.
+    """
+    workers, index = cluster
+    progress.say(f"Worker {index} waits for all {len(workers)} workers: {', '.join(workers)}.")
+    made = []
+
+    def make():
+        try:
+            made.append(tf.distribute.MultiWorkerMirroredStrategy())
+        except Exception as error:  # told by the thread that was waited in
+            made.append(error)
+
+    # TensorFlow waits without hearing Ctrl-C, and takes SIGTERM for itself.
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.5)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    (found,) = made
+    if isinstance(found, tf.errors.OpError):
+        reason = found.message.splitlines()[0][:160]
+        raise UserError(
+            f"TF_CONFIG: worker {index} cannot use its address {workers[index]} ({reason}); end "
+            "what uses it, or name another for all workers."
+        )
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 class Process:
@@ -106,13 +152,42 @@ class Process:
         return self.strategy.experimental_local_results(value)
 
     def chief_first(self, function):
-        """Call a function in the chief and, when it is done there, in the others."""
-        if self.chief:
+        """Call a function in the chief and, when it is done there, in the others.
+
+        Raises:
+            UserError: in the others too, where the chief's function failed.
+        """
+        if not self.chief:
+            if FAILED in self.gather(b""):
+                raise UserError("worker 0 could not go on; see what it said.")
+            return function()
+        try:
             result = function()
-            self.wait()
-            return result
+        except Exception as error:
+            # Of a cluster that is gone nobody would hear.
+            if not is_lost_worker(error):
+                self.gather(FAILED)
+            raise
         self.wait()
-        return function()
+        return result
+
+    @contextlib.contextmanager
+    def lost_workers_told(self):
+        """Tell in a line that another process is lost.
+
+        Raises:
+            UserError: it is.
+        """
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if self.workers == 1 or not is_lost_worker(error):
+                raise
+            reason = error.message.splitlines()[0][:160]
+            raise UserError(
+                f"another of the {self.workers} workers ended or cannot be reached ({reason}); "
+                "start all again with the same command, which goes on from the last checkpoint."
+            ) from None
 
     def wait(self):
         """Wait until all processes are here."""

@@ -146,7 +146,9 @@ def evaluate_run(settings):
     if not several:
         from keras_aoa.distribution import Process, make_strategy
 
-        evaluate(found, wanted, process=Process(make_strategy()))
+        process = Process(make_strategy())
+        with process.lost_workers_told():
+            evaluate(found, wanted, process=process)
         return
     from keras_aoa.evaluation.region_counts import compare_region_counts
 

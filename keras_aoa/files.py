@@ -43,19 +43,12 @@ def remove_leftovers(folder):
 
 
 @contextlib.contextmanager
-def only_one(folder, needed=True):
+def only_one(folder):
     """Hold a folder for this process alone; nothing stays when it ends in whatever way.
-
-    Args:
-        folder: It.
-        needed: Whether to.
 
     Raises:
         UserError: another process holds it.
     """
-    if not needed:
-        yield
-        return
     with open(pathlib.Path(folder) / "lock", "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

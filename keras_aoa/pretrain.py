@@ -13,8 +13,11 @@ PURPOSE = (
 def main(arguments):
     """Train the network, if it is not there."""
     configuration = parse_configuration("keras_aoa.pretrain", arguments, PURPOSE)
+    import tensorflow as tf
+
     from keras_aoa.training.pretraining import PretrainingSettings, pretrained_file
 
+    tf.config.experimental.enable_op_determinism()
     settings = PretrainingSettings.of(configuration)
     print(f"{pretrained_file(configuration.folder.parent / 'data', settings)}: ready.")
 

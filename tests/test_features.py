@@ -1,5 +1,6 @@
 """Features kept in files: they are the network's, and a training on them is the same training."""
 
+import contextlib
 import dataclasses
 import os
 
@@ -156,7 +157,7 @@ def test_layers_of_one_network_have_files_of_their_own(squares_settings, squares
     folders = set()
     for layer in ("conv_1", "conv_2"):
         run, _, images, _ = training.prepare_run(
-            dataclasses.replace(settings, map_layer=layer, name=layer)
+            dataclasses.replace(settings, map_layer=layer, name=layer), contextlib.ExitStack()
         )
         captioner = run.make_captioner()
         features = frozen_features(run, captioner, images)

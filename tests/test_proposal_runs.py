@@ -1,5 +1,6 @@
 """Runs on object proposals: images of odd kinds, the model of edges, commands ahead of training."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -129,14 +130,14 @@ def test_a_file_that_is_no_model_leaves_no_run(settings, model):
 
 
 def test_a_run_keeps_its_model_and_goes_on_without_the_original(settings, model):
-    run, _, images, _ = training.prepare_run(settings)
+    run, _, images, _ = training.prepare_run(settings, contextlib.ExitStack())
     kept = run.folder / "edge_model.v1.yml"
     assert kept.read_bytes() == model.read_bytes()
     assert run.proposal_view.search.edge_model == str(kept)
     before = sorted((run.folder.parent / "data").rglob("*.npy"))
     assert len(before) == 12
     model.unlink()
-    others = training.prepare_run(settings)[2]
+    others = training.prepare_run(settings, contextlib.ExitStack())[2]
     for place in images.readable:
         boxes = [each.proposals(place, lambda count: slice(None)) for each in (images, others)]
         np.testing.assert_array_equal(*boxes)
@@ -147,10 +148,12 @@ def test_a_run_keeps_its_model_and_goes_on_without_the_original(settings, model)
 
 
 def test_other_kinds_of_regions_need_no_model(settings):
-    run, *_ = training.prepare_run(dataclasses.replace(settings, regions="grid"))
+    run, *_ = training.prepare_run(
+        dataclasses.replace(settings, regions="grid"), contextlib.ExitStack()
+    )
     assert run.proposal_view is None
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        "backbone.keras", "config.json", "vocabulary.json",
+        "backbone.keras", "config.json", "lock", "vocabulary.json",
     ]  # fmt: skip
 
 
@@ -182,7 +185,8 @@ def test_proposals_ahead_of_training_are_those_of_training(
     training.prepare_run(
         dataclasses.replace(
             squares_settings, data=str(folder), output=str(tmp_path / "runs"), regions="proposals"
-        )
+        ),
+        contextlib.ExitStack(),
     )
     propose.main(["--data", str(folder), "--output", str(tmp_path / "runs"), "--crop", "0.5"])
     assert sorted((tmp_path / "runs").rglob("*.npy")) == files
@@ -226,7 +230,8 @@ def test_the_pretrained_network_is_made_once_and_taken_by_training(
             scenes_seed=3,
             image_size=64,
             backbone="scenes-pretrained",
-        )
+        ),
+        contextlib.ExitStack(),
     )
     expected, captioner = load_backbone(path), run.make_captioner()
     assert path.read_bytes() == before

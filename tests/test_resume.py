@@ -1,5 +1,6 @@
 """Trainings that stop at any moment and in any way go on exactly, or say why not."""
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -20,7 +21,7 @@ from keras_aoa.files import only_one
 from keras_aoa.models import weights
 from keras_aoa.run import Run
 from keras_aoa.training import train as training
-from keras_aoa.training.checkpoints import Progress
+from keras_aoa.training.checkpoints import Progress, second_name
 from keras_aoa.training.stopping import StopRequest
 from keras_aoa.training.trainer import Trainer
 
@@ -116,6 +117,22 @@ def test_interrupt_saves_at_once_and_the_same_command_goes_on(
     assert not left.exists(), "what a killed process wrote aside is removed"
 
 
+def test_interrupted_validation_costs_no_step(settings, finished, monkeypatch, capsys):
+    validate = training.captions_for_validation
+
+    def interrupted(*_):
+        monkeypatch.setattr(training, "captions_for_validation", validate)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "captions_for_validation", interrupted)
+    own = dataclasses.replace(settings, checkpoint_steps=1000)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(own)
+    resumed = training.train(own)
+    assert "Going on after step 5, in epoch 1." in capsys.readouterr().out
+    assert_same_run(resumed, finished)
+
+
 @pytest.mark.parametrize("runs", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_killed_runs_end_with_the_weights_of_one_never_killed(runs, tmp_path):
     killing.draw(tmp_path / "squares")
@@ -136,10 +153,17 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(settings, finished, at_s
     facts = weights.load_arrays(settings.folder / "last.npz")[1]
     assert facts["steps"] == 6
     assert facts["progress"]["steps"] == 1
-    last = settings.folder / "last.npz"
+    assert facts["progress"]["seconds"] > 0
+    last, previous = (settings.folder / name for name in ("last.npz", "previous.npz"))
     last.write_bytes(last.read_bytes()[:-200])
     best = settings.folder / "best.npz"
     best.write_bytes(best.read_bytes()[:100])
+    whole = previous.read_bytes()
+    at_step(7, lost)
+    with pytest.raises(ZeroDivisionError):
+        training.train(settings)
+    assert previous.read_bytes() == whole, "until there is another whole one"
+    assert weights.load_arrays(last)[1]["steps"] == 6
     resumed = training.train(settings)
     assert re.search(r"last\.npz: .* damaged .* Going on from .*previous\.npz", caplog.text)
     assert re.search(r"best\.npz: .* damaged .* best of the epochs to come", caplog.text)
@@ -158,6 +182,55 @@ def test_damaged_checkpoints_are_told_and_left(finished, tmp_path):
     assert copied.last_file.read_bytes() == b"PK"
     with only_one(copied.folder), pytest.raises(UserError, match="another training is writing"):
         training.train(configuration)
+
+
+def test_damaged_best_weights_of_a_finished_run_are_those_of_its_end(finished, tmp_path, caplog):
+    copied = Run(shutil.copytree(finished.folder, tmp_path / finished.folder.name))
+    copied.best_file.write_bytes(b"PK")
+    training.train(dataclasses.replace(finished.configuration, output=str(tmp_path)))
+    assert re.search(r"best\.npz: .* damaged .* The weights of the last epoch", caplog.text)
+    arrays, last = (weights.load_arrays(file)[0] for file in (copied.best_file, copied.last_file))
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, last.get(f"average/{name}", last.get(name)))
+    copied.load_captioner()
+
+
+def test_a_disk_without_second_names_keeps_a_copy(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refused)
+    (tmp_path / "last").write_text("whole")
+    second_name(tmp_path / "last", tmp_path / "previous")
+    assert (tmp_path / "previous").read_text() == "whole"
+
+
+def test_a_run_made_by_another_command_meanwhile_stays_as_it_is(settings, monkeypatch):
+    load, first = training.load_images, contextlib.ExitStack()
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr(training, "load_images", load)
+        training.prepare_run(dataclasses.replace(settings, units=13), first)
+        return load(*arguments)
+
+    monkeypatch.setattr(training, "load_images", meanwhile)
+    with pytest.raises(UserError, match="another training is writing to it"):
+        training.train(settings)
+    before = {path: path.read_bytes() for path in settings.folder.iterdir()}
+    monkeypatch.setattr(training, "load_images", meanwhile)
+    shutil.rmtree(settings.folder)
+    first.close()
+
+    def made_and_left(*arguments):
+        found = meanwhile(*arguments)
+        first.close()
+        return found
+
+    monkeypatch.setattr(training, "load_images", made_and_left)
+    with pytest.raises(UserError, match="another training made it meanwhile"):
+        training.train(settings)
+    assert {path.name for path in before} == {path.name for path in settings.folder.iterdir()}
+    assert Run(settings.folder).configuration.units == 13
 
 
 def test_progress_of_runs_before_there_were_steps_is_read():
@@ -207,8 +280,8 @@ def test_loss_that_is_no_number_names_images_and_the_last_checkpoint(settings, a
     at_step(4, lambda: (float("nan"), False))
     with pytest.raises(
         UserError,
-        match=r"loss became nan at step 3, images .*\.png; lower learning_rate or clip_norm\. "
-        r"The last checkpoint is kept: .*last\.npz, after step 2\.",
+        match=r"loss became nan at step 3, images .*\.png; lower learning_rate or clip_norm in a "
+        r"run of another --name\. The last checkpoint is kept: .*last\.npz, after step 2\.",
     ):
         training.train(settings)
 
@@ -234,8 +307,8 @@ def test_out_of_memory_says_what_to_lower_and_where_it_goes_on(settings, at_step
     at_step(4, lambda: tf.zeros((2**44,)))
     with pytest.raises(
         UserError,
-        match=r"out of memory \(.*\); lower batch_size \(2\), captions_per_image \(2\), .* "
-        r"The same command goes on after step 2\.",
+        match=r"out of memory \(.*\); lower batch_size \(2\), captions_per_image \(2\), .* in a "
+        r"run of another --name, or give it more\. The same command goes on after step 2\.",
     ):
         training.train(settings)
 

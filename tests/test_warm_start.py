@@ -1,5 +1,6 @@
 """Training that starts from another run's weights: what is loaded, what is new, what is refused."""
 
+import contextlib
 import dataclasses
 import re
 
@@ -40,7 +41,7 @@ def source(folder, squares, vocabulary):
 
 def prepare(configuration):
     """The captioner that a training starts with, and the line it prints."""
-    run = training.prepare_run(configuration)[0]
+    run = training.prepare_run(configuration, contextlib.ExitStack())[0]
     keras.utils.set_random_seed(configuration.seed)
     captioner = run.make_captioner()
     return captioner, WarmStart(configuration.start_from).load(captioner)

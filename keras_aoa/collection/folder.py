@@ -116,7 +116,7 @@ class OutputFolder:
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             identity = {name: record[name] for name in shard.identity}
-        except (FileNotFoundError, ValueError, KeyError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         if identity != shard.identity:
             raise UserError(

@@ -21,7 +21,7 @@ MOST_BYTES = 2**28  # of an image's file: one of 134 megapixels without compress
 
 _READERS = 8  # files of a list that are read at once: a disk across a network makes each one wait
 _BLOCK = 512  # bytes of a tar archive's header
-_START = 4096  # bytes of a shard that tell it from another
+_SAMPLES, _SAMPLE = 64, 4096  # parts of an archive, and their bytes, that tell it from another
 
 
 class ShardError(UserError):
@@ -50,11 +50,21 @@ class Shard:
 
     @functools.cached_property
     def identity(self):
-        """Size and the digest of its start, which tell it from another of the same name."""
+        """Size and a digest, which tell it from another of the same name.
+
+        A list's is of all of it, an archive's of its start and of samples up to its end.
+        """
         try:
             with open(self.path, "rb") as file:
-                start = hashlib.sha256(file.read(_START)).hexdigest()[:16]
-                return {"bytes": os.fstat(file.fileno()).st_size, "start": start}
+                size = os.fstat(file.fileno()).st_size
+                if self.path.endswith(".txt") or size <= _SAMPLES * _SAMPLE:
+                    digest = hashlib.file_digest(file, "sha256")
+                else:
+                    digest = hashlib.sha256()
+                    for number in range(_SAMPLES):
+                        file.seek(number * (size - _SAMPLE) // (_SAMPLES - 1))
+                        digest.update(file.read(_SAMPLE))
+                return {"bytes": size, "digest": digest.hexdigest()[:16]}
         except OSError as error:
             raise ShardError(f"{self.path}: {error.strerror}; free it or leave it out.") from None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from keras_aoa.errors import UserError
+from keras_aoa.errors import UserError, is_lost_worker
 from keras_aoa.models.backbone_parts import is_block_filter
 from keras_aoa.models.scenes_network import ImagePreprocessing, scenes_backbone
 from keras_aoa.suggestions import closest
@@ -87,6 +87,8 @@ def load_backbone(path):
             raise ValueError("another format, or a damaged file")
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a file from elsewhere can make Keras stumble anywhere
+        if is_lost_worker(error):  # of which no file is the cause
+            raise
         # The innermost of the errors that Keras wraps into each other says what is wrong.
         reason = _first_line(str(error).rpartition("Exception encountered: ")[2])
         raise UserError(

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from keras_aoa.data import scenes
@@ -76,7 +75,6 @@ def pretrain(folder, settings):
     Each cell of its map scores each word; an image's score is their soft maximum, so that a word
     is learnt where it can be seen.
     """
-    tf.config.experimental.enable_op_determinism()
     drawn = scenes.ScenesSettings(settings.scenes_seed, settings.images, size=settings.image_size)
     data = scenes.prepare(folder, drawn)
     captions = [text for example in data.splits["train"] for text in example.captions]

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from keras_aoa.errors import UserError
 
-LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -43,32 +42,32 @@ class StopRequest:
         self._restore()
 
 
-def not_finite(loss, step, batch_names, last_good):
+def not_finite(loss, step, batch_names, checkpoints):
     """What to say of a loss that is not finite: a `UserError`.
 
     Args:
         loss: Of a step.
         step: Its number.
         batch_names: Of the images seen here.
-        last_good: A sentence about the last checkpoint.
+        checkpoints: `Checkpoints`.
     """
     return UserError(
         f"train: the loss became {loss} at step {step}, images {', '.join(batch_names)}; "
-        f"lower learning_rate or clip_norm. {last_good}"
+        f"lower learning_rate or clip_norm in {checkpoints.another_run()}. "
+        f"{checkpoints.last_good()}"
     )
 
 
 @contextlib.contextmanager
-def told_in_a_line(configuration, checkpoints, workers):
+def told_in_a_line(configuration, checkpoints):
     """Tell what stopped a training, what to change, and where it can go on.
 
     Args:
         configuration: `Configuration`.
         checkpoints: `Checkpoints`.
-        workers: Number of processes.
 
     Raises:
-        UserError: memory or disk are full, or another worker is lost.
+        UserError: memory or disk are full.
     """
     try:
         yield
@@ -78,13 +77,6 @@ def told_in_a_line(configuration, checkpoints, workers):
         raise out_of_memory(configuration, error.message, checkpoints) from None
     except MemoryError as error:
         raise out_of_memory(configuration, str(error), checkpoints) from None
-    except LOST:
-        if workers == 1:
-            raise
-        raise UserError(
-            f"train: another of the {workers} workers ended or cannot be reached; start all "
-            f"again. {go_on(checkpoints)}"
-        ) from None
     except OSError as error:
         if error.errno in FULL:
             raise UserError(
@@ -96,16 +88,21 @@ def told_in_a_line(configuration, checkpoints, workers):
 
 def out_of_memory(configuration, message, checkpoints):
     """What to lower when memory is exhausted."""
-    settings = ["batch_size", "captions_per_image", "max_words", "image_size"]
+    settings = ["batch_size", "captions_per_image", "max_words", "image_size", "beam"]
     if configuration.regions == "proposals":
-        settings = ["batch_size", "train_proposals", "proposals_size", "captions_per_image"]
+        settings = ["batch_size", "train_proposals", "proposals_size", "captions_per_image", "beam"]
     values = ", ".join(f"{name} ({getattr(configuration, name)})" for name in settings)
     reason = message.splitlines()[0][:160] if message else "no more could be had"
-    return UserError(f"train: out of memory ({reason}); lower {values}. {go_on(checkpoints)}")
+    return UserError(
+        f"train: out of memory ({reason}); lower {values} in {checkpoints.another_run()}, "
+        f"or give it more. {go_on(checkpoints)}"
+    )
 
 
 def go_on(checkpoints):
     """A sentence that says where the same command goes on."""
+    if checkpoints.step is None:
+        return "The same command goes on from the last checkpoint."
     if not checkpoints.step:
         return "The same command starts anew."
     return f"The same command goes on after step {checkpoints.step}."

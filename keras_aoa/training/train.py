@@ -1,5 +1,6 @@
 """A whole training: data, run folder, epochs, the best checkpoint, the scores at the end."""
 
+import contextlib
 import time
 
 import keras
@@ -44,17 +45,13 @@ def train(configuration):
     """
     started = time.monotonic()
     process = start_process(configuration)
-    run, data, *images = process.chief_first(lambda: prepare_run(configuration, process.chief))
-    checkpoints = Checkpoints(run, process.chief)
-    with (
-        told_in_a_line(configuration, checkpoints, process.workers),
-        only_one(run.folder, process.chief),
-    ):
-        if process.chief:
-            remove_leftovers(run.folder)
-        history = train_run(configuration, process, run, images, checkpoints, started)
-        del images
-        evaluate(run, EvaluationSettings(), data=data, history=history, process=process)
+    with process.lost_workers_told(), contextlib.ExitStack() as held:
+        run, data, *images = process.chief_first(lambda: prepare_run(configuration, held, process))
+        checkpoints = Checkpoints(run, process.chief, started)
+        with told_in_a_line(configuration, checkpoints):
+            history = train_run(configuration, process, run, images, checkpoints)
+            del images
+            evaluate(run, EvaluationSettings(), data=data, history=history, process=process)
     return run
 
 
@@ -76,7 +73,7 @@ def start_process(configuration):
     return process
 
 
-def train_run(configuration, process, run, images, checkpoints, started):
+def train_run(configuration, process, run, images, checkpoints):
     """All epochs that are missing; returns the facts of each epoch.
 
     Args:
@@ -85,7 +82,6 @@ def train_run(configuration, process, run, images, checkpoints, started):
         run: `Run`.
         images: `Images` of training and of selection.
         checkpoints: `Checkpoints`.
-        started: When the command began, of `time.monotonic`.
     """
     training_images, select_images = images
     batches = CaptionBatches(
@@ -112,7 +108,6 @@ def train_run(configuration, process, run, images, checkpoints, started):
     process.wait()  # until all have read it, and it may be replaced
     if checkpoints.step:
         say(f"Going on after step {checkpoints.step}, in epoch {progress.epochs + 1}.")
-    started -= progress.seconds
     board = TensorBoard(run.folder / "tensorboard", process.chief)
     if configuration.feature_cache != "none" and progress.epochs < configuration.rnn_epochs:
         mirrored = batches.mirrored_places
@@ -130,12 +125,13 @@ def train_run(configuration, process, run, images, checkpoints, started):
         if joint:
             batches.show(training_images)
             select_images = images[1]
-        loss = train_epoch(trainer, process, batches, progress, joint, board, checkpoints)
-        facts = {"epoch": epoch + 1, "loss": loss}
-        progress.seconds = time.monotonic() - started
-        time_is_up = configuration.minutes and progress.seconds > 60 * configuration.minutes
-        last = epoch + 1 == configuration.epochs or bool(time_is_up)
+        train_epoch(trainer, process, batches, progress, joint, board, checkpoints)
+        facts = {"epoch": epoch + 1, "loss": progress.loss_sum / progress.steps}
+        time_is_up = 0 < 60 * configuration.minutes < checkpoints.seconds()
+        last = epoch + 1 == configuration.epochs or time_is_up
         if last or (epoch + 1) % configuration.validate_every == 0:
+            # Whoever is stopped in the validation has lost nothing but that.
+            checkpoints.save(trainer, progress)
             found = captions_for_validation(trainer, generator, select_images)
             facts["CIDEr"] = validation_cider(select_images, found)
             board.validation(trainer.steps, facts["CIDEr"], select_images, found)
@@ -146,27 +142,31 @@ def train_run(configuration, process, run, images, checkpoints, started):
                     weights.save_arrays(run.best_file, arrays, run.facts)
         progress.history.append(facts)
         progress.epochs, progress.stopped = epoch + 1, last
+        progress.steps, progress.loss_sum = 0, 0.0
         checkpoints.save(trainer, progress)
-        say(describe(facts, configuration, started))
+        say(describe(facts, configuration, progress.seconds))
     return progress.history
 
 
-def prepare_run(configuration, chief=True):
+def prepare_run(configuration, held, process=None):
     """Make the run's folder, or open the one that is there; nothing is made of bad input.
 
     Args:
         configuration: `Configuration`.
-        chief: Whether this process makes it; the others open it when it is there.
+        held: `contextlib.ExitStack` that holds the folder for the chief as long as it lasts.
+        process: `Process`; alone by default. The chief makes it, the others open it.
 
     Returns:
         The `Run`, its data, and the readable `Images` of training and of selection.
     """
-    folder = configuration.folder
+    folder, process = configuration.folder, process or Process()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: expected a folder's name, found a file; choose another --name.")
-    if chief:
+    if process.chief:
         check_writable(folder)
     if (folder / "config.json").exists():
+        if process.chief:
+            hold(folder, held)
         run = Run(folder)
         different = run.configuration.differences(configuration)
         if different:
@@ -177,7 +177,7 @@ def prepare_run(configuration, chief=True):
         say(f"The run is in {folder}.")
         data = run.load_data()
         return run, data, *load_images(configuration, data, run.proposal_view)
-    if not chief:
+    if not process.chief:
         raise UserError(
             f"{folder}: expected the run that worker 0 made, found none; set output to a folder on "
             "a disk that all workers share."
@@ -199,10 +199,23 @@ def prepare_run(configuration, chief=True):
     # Loaded for the backbone, which the run keeps, and to refuse what does not fit.
     del captioner
     images = load_images(configuration, data, view)
+    folder.mkdir(parents=True, exist_ok=True)
+    hold(folder, held)
+    if (folder / "config.json").exists():
+        raise UserError(
+            f"{folder}: another training made it meanwhile; choose another --name, or go on with "
+            "that one by its command."
+        )
     run = Run.create(configuration, vocabulary, backbone)
     counts = {split: len(examples) for split, examples in data.splits.items()}
     say(f"{folder}: {data.name}, images {counts}, vocabulary of {len(vocabulary)} words.")
     return run, data, *images
+
+
+def hold(folder, held):
+    """Keep other trainings out of a run's folder, and sweep what killed ones left there."""
+    held.enter_context(only_one(folder))
+    remove_leftovers(folder)
 
 
 def start_backbone(configuration):
@@ -239,7 +252,7 @@ def load_images(configuration, data, view):
 
 
 def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
-    """What is left of a pass over the training images; returns its mean loss in nats a word.
+    """What is left of a pass over the training images; `progress` has the sum of its losses.
 
     Raises:
         KeyboardInterrupt: asked to stop, after the step under way was saved.
@@ -263,7 +276,7 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
             if not np.isfinite(loss):
                 index = np.concatenate([part.numpy() for part in process.local(batch["index"])])
                 names = batches.names(dict.fromkeys(index.tolist()))
-                raise not_finite(loss, trainer.steps, names, checkpoints.last_good())
+                raise not_finite(loss, trainer.steps, names, checkpoints)
             progress.steps += 1
             progress.loss_sum += loss
             bar.set_postfix(loss=f"{progress.loss_sum / progress.steps:.3f}", refresh=False)
@@ -273,9 +286,6 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
             if stopped:
                 say(f"Saved after step {trainer.steps}.")
                 raise KeyboardInterrupt
-    loss = progress.loss_sum / progress.steps
-    progress.steps, progress.loss_sum = 0, 0.0
-    return loss
 
 
 def captions_for_validation(trainer, generator, images):
@@ -292,11 +302,10 @@ def validation_cider(images, found):
     return cider(references, {index: generated.caption for index, generated in found.items()})
 
 
-def describe(facts, configuration, started):
+def describe(facts, configuration, seconds):
     """A line about an epoch."""
     score = f", CIDEr {100 * facts['CIDEr']:.1f}" if "CIDEr" in facts else ""
-    minutes = (time.monotonic() - started) / 60
     return (
         f"epoch {facts['epoch']}/{configuration.epochs}: loss {facts['loss']:.3f}{score} "
-        f"({minutes:.1f} minutes)"
+        f"({seconds / 60:.1f} minutes)"
     )
