@@ -86,31 +86,33 @@ def join_cluster(cluster):
     """
     workers, index = cluster
     progress.say(f"Worker {index} waits for all {len(workers)} workers: {', '.join(workers)}.")
-    made = []
-
-    def make():
-        try:
-            made.append(tf.distribute.MultiWorkerMirroredStrategy())
-        except Exception as error:  # told by the thread that was waited in
-            made.append(error)
-
-    # TensorFlow waits without hearing Ctrl-C, and takes SIGTERM for itself.
-    thread = threading.Thread(target=make, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.5)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    (found,) = made
-    if isinstance(found, tf.errors.OpError):
-        reason = found.message.splitlines()[0][:160]
+    try:
+        with default_signals():
+            return tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        reason = error.message.splitlines()[0][:160]
         raise UserError(
             f"TF_CONFIG: worker {index} cannot use its address {workers[index]} ({reason}); end "
             "what uses it, or name another for all workers."
-        )
-    if isinstance(found, Exception):
-        raise found
-    return found
+        ) from None
+
+
+@contextlib.contextmanager
+def default_signals():
+    """Let Ctrl-C end a process that waits in TensorFlow, and SIGTERM afterwards.
+
+    Python would not hear Ctrl-C before the wait is over; a cluster's TensorFlow takes SIGTERM.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 class Process:
