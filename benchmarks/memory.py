@@ -20,14 +20,14 @@ SETTINGS = {
     "scenes_images": 400,
     "image_size": 64,
     "regions": "transformer",
-    "units": 64,
-    "embedding_dim": 32,
-    "batch_size": 4,
+    "units": 32,
+    "embedding_dim": 16,
+    "batch_size": 2,
+    "captions_per_image": 2,
     "dropout": 0.2,
     "crop": 0.8,
     "average": 0.99,
     "scheduled_sampling": 0.25,
-    "validate_every": 2,
     "checkpoint_steps": 50,
 }
 EVERY = 50  # steps between two looks

@@ -1,6 +1,7 @@
 """A whole training: data, run folder, epochs, the best checkpoint, the scores at the end."""
 
 import contextlib
+import gc
 import time
 
 import keras
@@ -140,6 +141,9 @@ def train_run(configuration, process, run, images, checkpoints):
                 arrays = trainer.evaluated_weights()
                 if process.chief:
                     weights.save_arrays(run.best_file, arrays, run.facts)
+            # What a search over images leaves are rings of many megabytes, and Python, which counts
+            # objects, not bytes, would let them pile up.
+            gc.collect()
         progress.history.append(facts)
         progress.epochs, progress.stopped = epoch + 1, last
         progress.steps, progress.loss_sum = 0, 0.0
