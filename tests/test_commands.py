@@ -10,6 +10,7 @@ import pytest
 
 import keras_aoa
 from keras_aoa import caption, command_line, evaluate, train
+from keras_aoa.command_line import run
 from keras_aoa.errors import UserError
 from keras_aoa.training.presets import PRESETS
 
@@ -189,3 +190,20 @@ def test_what_is_no_image_is_refused_in_a_line(trained, image, line):
 def test_folder_that_is_no_run_is_told(tmp_path):
     with pytest.raises(UserError, match=r"expected the folder of a run, found no config\.json"):
         keras_aoa.load(tmp_path)
+
+
+@pytest.mark.parametrize("of_tensorflow", [False, True])
+def test_out_of_memory_is_a_line(of_tensorflow, capsys):
+    def main(_):
+        if not of_tensorflow:
+            raise MemoryError
+        import tensorflow as tf
+
+        tf.zeros((2**44,))
+
+    with pytest.raises(SystemExit) as stop:
+        run(main, [])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "out of memory (" in said
+    assert "; lower what the command has of batch_size, beam, " in said

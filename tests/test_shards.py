@@ -195,6 +195,26 @@ def test_captions_of_another_shard_of_the_same_name_are_refused(tmp_path):
     assert folder.record(moved)["images"] == 1
 
 
+@pytest.mark.parametrize(("name", "changed_at"), [("a.txt", 900_000), ("a.tar", 999_999)])
+def test_a_shard_that_differs_after_its_start_is_another(tmp_path, name, changed_at):
+    path = tmp_path / name
+    content = bytearray(b"0123456789\n" * 100_000)[:1_000_000]
+    path.write_bytes(content)
+    before = Shard(str(path)).identity
+    assert Shard(str(path)).identity == before
+    content[changed_at] ^= 1
+    path.write_bytes(content)
+    assert Shard(str(path)).identity != before
+
+
+def test_a_damaged_record_counts_as_none(tmp_path):
+    folder = OutputFolder(tmp_path / "out", RUN)
+    shard = finish(folder, write_list(tmp_path / "part-1.txt", ["a"]))
+    for damaged in ("null", "{}", "{"):
+        (folder.path / "progress/part-1.json").write_text(damaged)
+        assert folder.record(shard) is None
+
+
 def test_folders_of_others_are_refused_and_left_alone(tmp_path):
     theirs = tmp_path / "theirs"
     theirs.mkdir()
