@@ -17,6 +17,7 @@ from keras_aoa.data.pipeline import CaptionBatches
 from keras_aoa.data.vocabulary import Vocabulary
 from keras_aoa.errors import UserError
 from keras_aoa.evaluation import evaluate as evaluation
+from keras_aoa.training import preparation
 from keras_aoa.training import train as training
 from keras_aoa.training.frozen import fingerprint, frozen_features
 
@@ -156,7 +157,7 @@ def test_layers_of_one_network_have_files_of_their_own(squares_settings, squares
     )
     folders = set()
     for layer in ("conv_1", "conv_2"):
-        run, _, images, _ = training.prepare_run(
+        run, _, images, _ = preparation.prepare_run(
             dataclasses.replace(settings, map_layer=layer, name=layer), contextlib.ExitStack()
         )
         captioner = run.make_captioner()

@@ -19,7 +19,7 @@ from keras_aoa.errors import UserError
 from keras_aoa.models import weights
 from keras_aoa.models.backbones import load_backbone
 from keras_aoa.run import Run
-from keras_aoa.training import pretraining
+from keras_aoa.training import preparation, pretraining
 from keras_aoa.training import train as training
 
 ODD = ("turned-test.jpg", "cmyk-test.jpg", "grey-test.png", "line-test.png", "empty-test.png")
@@ -130,14 +130,14 @@ def test_a_file_that_is_no_model_leaves_no_run(settings, model):
 
 
 def test_a_run_keeps_its_model_and_goes_on_without_the_original(settings, model):
-    run, _, images, _ = training.prepare_run(settings, contextlib.ExitStack())
+    run, _, images, _ = preparation.prepare_run(settings, contextlib.ExitStack())
     kept = run.folder / "edge_model.v1.yml"
     assert kept.read_bytes() == model.read_bytes()
     assert run.proposal_view.search.edge_model == str(kept)
     before = sorted((run.folder.parent / "data").rglob("*.npy"))
     assert len(before) == 12
     model.unlink()
-    others = training.prepare_run(settings, contextlib.ExitStack())[2]
+    others = preparation.prepare_run(settings, contextlib.ExitStack())[2]
     for place in images.readable:
         boxes = [each.proposals(place, lambda count: slice(None)) for each in (images, others)]
         np.testing.assert_array_equal(*boxes)
@@ -148,7 +148,7 @@ def test_a_run_keeps_its_model_and_goes_on_without_the_original(settings, model)
 
 
 def test_other_kinds_of_regions_need_no_model(settings):
-    run, *_ = training.prepare_run(
+    run, *_ = preparation.prepare_run(
         dataclasses.replace(settings, regions="grid"), contextlib.ExitStack()
     )
     assert run.proposal_view is None
@@ -182,7 +182,7 @@ def test_proposals_ahead_of_training_are_those_of_training(
         raise AssertionError("found already")
 
     monkeypatch.setattr("keras_aoa.data.edges.edge_boxes", refuse)
-    training.prepare_run(
+    preparation.prepare_run(
         dataclasses.replace(
             squares_settings, data=str(folder), output=str(tmp_path / "runs"), regions="proposals"
         ),
@@ -207,7 +207,7 @@ def test_the_pretrained_network_is_made_once_and_taken_by_training(
         dataclasses.replace(squares_settings, scenes_seed=3, image_size=96)
     )
     assert (full.scenes_seed, full.image_size, full.images) == (1003, 96, 7500)
-    for module in (pretraining, training):
+    for module in (pretraining, preparation):
         monkeypatch.setattr(module, "PretrainingSettings", Little)
     arguments = ["--output", str(tmp_path / "runs"), "--image-size", "64", "--scenes-seed", "3"]
     pretrain.main(arguments)
@@ -223,7 +223,7 @@ def test_the_pretrained_network_is_made_once_and_taken_by_training(
     monkeypatch.setattr(pretraining, "pretrain", refuse)
     pretrain.main(arguments)
     assert capsys.readouterr().out == f"{path}: ready.\n"
-    run, *_ = training.prepare_run(
+    run, *_ = preparation.prepare_run(
         dataclasses.replace(
             squares_settings,
             output=str(tmp_path / "runs"),

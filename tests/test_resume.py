@@ -20,6 +20,7 @@ from keras_aoa.evaluation import evaluate as evaluation
 from keras_aoa.files import only_one
 from keras_aoa.models import weights
 from keras_aoa.run import Run
+from keras_aoa.training import preparation
 from keras_aoa.training import train as training
 from keras_aoa.training.checkpoints import Progress, second_name
 from keras_aoa.training.stopping import StopRequest
@@ -206,18 +207,18 @@ def test_a_disk_without_second_names_keeps_a_copy(tmp_path, monkeypatch):
 
 
 def test_a_run_made_by_another_command_meanwhile_stays_as_it_is(settings, monkeypatch):
-    load, first = training.load_images, contextlib.ExitStack()
+    load, first = preparation.load_images, contextlib.ExitStack()
 
     def meanwhile(*arguments):
-        monkeypatch.setattr(training, "load_images", load)
-        training.prepare_run(dataclasses.replace(settings, units=13), first)
+        monkeypatch.setattr(preparation, "load_images", load)
+        preparation.prepare_run(dataclasses.replace(settings, units=13), first)
         return load(*arguments)
 
-    monkeypatch.setattr(training, "load_images", meanwhile)
+    monkeypatch.setattr(preparation, "load_images", meanwhile)
     with pytest.raises(UserError, match="another training is writing to it"):
         training.train(settings)
     before = {path: path.read_bytes() for path in settings.folder.iterdir()}
-    monkeypatch.setattr(training, "load_images", meanwhile)
+    monkeypatch.setattr(preparation, "load_images", meanwhile)
     shutil.rmtree(settings.folder)
     first.close()
 
@@ -226,7 +227,7 @@ def test_a_run_made_by_another_command_meanwhile_stays_as_it_is(settings, monkey
         first.close()
         return found
 
-    monkeypatch.setattr(training, "load_images", made_and_left)
+    monkeypatch.setattr(preparation, "load_images", made_and_left)
     with pytest.raises(UserError, match="another training made it meanwhile"):
         training.train(settings)
     assert {path.name for path in before} == {path.name for path in settings.folder.iterdir()}

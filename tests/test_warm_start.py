@@ -13,6 +13,7 @@ from keras_aoa.errors import UserError
 from keras_aoa.models.backbones import make_backbone
 from keras_aoa.models.build import backbone_settings
 from keras_aoa.run import Run
+from keras_aoa.training import preparation
 from keras_aoa.training import train as training
 from keras_aoa.training.warm_start import WarmStart
 
@@ -41,7 +42,7 @@ def source(folder, squares, vocabulary):
 
 def prepare(configuration):
     """The captioner that a training starts with, and the line it prints."""
-    run = training.prepare_run(configuration, contextlib.ExitStack())[0]
+    run = preparation.prepare_run(configuration, contextlib.ExitStack())[0]
     keras.utils.set_random_seed(configuration.seed)
     captioner = run.make_captioner()
     return captioner, WarmStart(configuration.start_from).load(captioner)

@@ -1,0 +1,118 @@
+"""What comes before the first step: the data, the run's folder, its network, its images."""
+
+import keras
+
+from keras_aoa.data.image_sets import Images
+from keras_aoa.data.vocabulary import Vocabulary
+from keras_aoa.distribution import Process
+from keras_aoa.errors import UserError
+from keras_aoa.files import check_writable, only_one, remove_leftovers
+from keras_aoa.models.backbones import PRETRAINED_SCENES, make_backbone
+from keras_aoa.models.build import backbone_settings, make_captioner
+from keras_aoa.progress import say
+from keras_aoa.run import Run, image_settings, proposal_view, read_data
+from keras_aoa.training.pretraining import PretrainingSettings, pretrained_backbone
+from keras_aoa.training.warm_start import WarmStart
+
+
+def prepare_run(configuration, held, process=None):
+    """Make the run's folder, or open the one that is there; nothing is made of bad input.
+
+    Args:
+        configuration: `Configuration`.
+        held: `contextlib.ExitStack` that holds the folder for the chief as long as it lasts.
+        process: `Process`; alone by default. The chief makes it, the others open it.
+
+    Returns:
+        The `Run`, its data, and the readable `Images` of training and of selection.
+    """
+    folder, process = configuration.folder, process or Process()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: expected a folder's name, found a file; choose another --name.")
+    if process.chief:
+        check_writable(folder)
+    if (folder / "config.json").exists():
+        if process.chief:
+            hold(folder, held)
+        run = Run(folder)
+        different = run.configuration.differences(configuration)
+        if different:
+            raise UserError(
+                f"{folder}: holds a run of other settings ({', '.join(different)}); "
+                "choose another --name, or remove the folder to start anew."
+            )
+        say(f"The run is in {folder}.")
+        data = run.load_data()
+        return run, data, *load_images(configuration, data, run.proposal_view)
+    if not process.chief:
+        raise UserError(
+            f"{folder}: expected the run that worker 0 made, found none; set output to a folder on "
+            "a disk that all workers share."
+        )
+    view = proposal_view(configuration, folder.parent)
+    start = WarmStart(configuration.start_from) if configuration.start_from else None
+    if start:
+        start.check_settings(configuration)
+    data = read_data(configuration, folder.parent)
+    captions = [text for example in data.splits["train"] for text in example.captions]
+    vocabulary = Vocabulary.from_captions(captions, configuration.minimum_count)
+    if start:
+        start.check_vocabulary(vocabulary)
+    keras.utils.set_random_seed(configuration.seed)
+    backbone = start_backbone(configuration)
+    captioner = make_captioner(configuration, backbone, len(vocabulary))
+    if start:
+        start.load(captioner)
+    # Loaded for the backbone, which the run keeps, and to refuse what does not fit.
+    del captioner
+    images = load_images(configuration, data, view)
+    folder.mkdir(parents=True, exist_ok=True)
+    hold(folder, held)
+    if (folder / "config.json").exists():
+        raise UserError(
+            f"{folder}: another training made it meanwhile; choose another --name, or go on with "
+            "that one by its command."
+        )
+    run = Run.create(configuration, vocabulary, backbone)
+    counts = {split: len(examples) for split, examples in data.splits.items()}
+    say(f"{folder}: {data.name}, images {counts}, vocabulary of {len(vocabulary)} words.")
+    return run, data, *images
+
+
+def hold(folder, held):
+    """Keep other trainings out of a run's folder, and sweep what killed ones left there."""
+    held.enter_context(only_one(folder))
+    remove_leftovers(folder)
+
+
+def start_backbone(configuration):
+    """The network that a configuration asks for, pretrained first if it is that of the scenes."""
+    if configuration.backbone == PRETRAINED_SCENES:
+        folder = configuration.folder.parent / "data"
+        return pretrained_backbone(folder, PretrainingSettings.of(configuration))
+    return make_backbone(backbone_settings(configuration))
+
+
+def load_images(configuration, data, view):
+    """The readable `Images` of training and of the split that selects the checkpoint.
+
+    Args:
+        configuration: `Configuration`.
+        data: `CaptionData`.
+        view: `ProposalView`, where object proposals are the regions.
+
+    Raises:
+        UserError: there is no such split, or nothing readable in it.
+    """
+    settings = image_settings(configuration)
+    splits = "train", configuration.selecting_split
+    for split in splits:
+        if not data.splits.get(split):
+            raise UserError(
+                f"{data.name}: expected a split {split!r}, found {', '.join(data.splits)}; set "
+                "select_images to hold out training images, or select_split to one of these."
+            )
+    return [
+        Images(split, data.splits[split], settings, configuration.cache_gigabytes, view)
+        for split in splits
+    ]
