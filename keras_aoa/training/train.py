@@ -120,8 +120,8 @@ def train_run(configuration, process, run, images, checkpoints):
         if joint:
             batches.show(training_images)
             select_images = images[1]
-        train_epoch(trainer, process, batches, progress, joint, board, checkpoints)
-        facts = {"epoch": epoch + 1, "loss": progress.loss_sum / progress.steps}
+        loss = train_epoch(trainer, process, batches, progress, joint, board, checkpoints)
+        facts = {"epoch": epoch + 1, "loss": loss}
         time_is_up = 0 < 60 * configuration.minutes < checkpoints.seconds()
         last = epoch + 1 == configuration.epochs or time_is_up
         if last or (epoch + 1) % configuration.validate_every == 0:
@@ -147,7 +147,7 @@ def train_run(configuration, process, run, images, checkpoints):
 
 
 def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
-    """What is left of a pass over the training images; `progress` has the sum of its losses.
+    """What is left of a pass over the training images; returns its mean loss in nats a word.
 
     Raises:
         KeyboardInterrupt: asked to stop, after the step under way was saved.
@@ -181,6 +181,7 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
             if stopped:
                 say(f"Saved after step {trainer.steps}.")
                 raise KeyboardInterrupt
+    return progress.loss_sum / progress.steps
 
 
 def captions_for_validation(trainer, generator, images):
