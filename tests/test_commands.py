@@ -120,7 +120,10 @@ def test_captions_of_a_part_of_the_images_are_scored_when_asked_for(tmp_path, ca
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--output", "FILE"], "FILE/data: Not a directory"),
+        (
+            ["--output", "FILE"],
+            "FILE/scenes: expected a folder that can be written, received not a directory",
+        ),
         (["--config", "FOLDER"], "unknown preset"),
     ],
 )

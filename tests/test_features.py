@@ -201,7 +201,7 @@ def test_a_fingerprint_tells_weights_and_layers_but_not_names():
     assert fingerprint(changed) != plain
 
 
-@pytest.mark.parametrize("regions", ["grid", "proposals"])
+@pytest.mark.parametrize("regions", [pytest.param("grid", marks=pytest.mark.slow), "proposals"])
 def test_a_training_on_features_is_the_training_on_images(
     squares_settings, tmp_path, monkeypatch, regions
 ):

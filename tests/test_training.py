@@ -71,6 +71,7 @@ def test_same_seed_gives_the_same_run_and_another_does_not(trained, settings):
     assert not np.array_equal(arrays_of(other)[words], arrays_of(trained)[words])
 
 
+@pytest.mark.slow  # test_resume.py stops runs within the epochs of both stages
 def test_run_stopped_in_each_stage_equals_one_never_stopped(trained, settings, monkeypatch):
     whole_epoch = training.train_epoch
     epochs = []
