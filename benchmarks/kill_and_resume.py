@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import tyro
 
+from benchmarks.measure import train_watched
 from keras_aoa.models.weights import load_arrays
 from keras_aoa.progress import progress_bar
 
@@ -240,20 +241,13 @@ def draw(folder):
 
 def child(config):
     """Train by a file of settings and note each step; without the evaluation at the end."""
-    from keras_aoa.training import train as training
     from keras_aoa.training.configuration import Configuration
 
-    step, notes = training.Trainer.step, config.with_suffix(".steps")
-
-    def noted(trainer, *arguments):
-        result = step(trainer, *arguments)
-        with open(notes, "a") as file:
+    def note(trainer):
+        with open(config.with_suffix(".steps"), "a") as file:
             file.write(f"{trainer.steps}\n")
-        return result
 
-    training.Trainer.step = noted
-    training.evaluate = lambda *_, **__: None
-    training.train(Configuration.read(config))
+    train_watched(Configuration.read(config), note)
 
 
 if __name__ == "__main__":

@@ -70,3 +70,21 @@ def in_new_process(module, function, **arguments):
     if ended.returncode:
         return {"failed": (ended.stderr.strip().splitlines() or ["no word"])[-1]}
     return json.loads(ended.stdout.strip().splitlines()[-1])
+
+
+def train_watched(configuration, after_step):
+    """Train without the evaluation at the end; `after_step(trainer)` is called after each step."""
+    from keras_aoa.training import train as training
+
+    step, evaluate = training.Trainer.step, training.evaluate
+
+    def watched(trainer, *arguments):
+        result = step(trainer, *arguments)
+        after_step(trainer)
+        return result
+
+    training.Trainer.step, training.evaluate = watched, lambda *_, **__: None
+    try:
+        training.train(configuration)
+    finally:
+        training.Trainer.step, training.evaluate = step, evaluate

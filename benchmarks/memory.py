@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.measure import show
+from benchmarks.measure import show, train_watched
 from keras_aoa.command_line import parse, run
 from keras_aoa.errors import UserError
 
@@ -70,25 +70,18 @@ def main(arguments):
 
 def train(steps, folder):
     """Train for that many steps: `[(step, megabytes)]`."""
-    from keras_aoa.training import train as training
     from keras_aoa.training.presets import PRESETS
 
-    looks, step = [], training.Trainer.step
+    looks = []
 
-    def looked(trainer, *arguments):
-        result = step(trainer, *arguments)
+    def look(trainer):
         if trainer.steps % EVERY == 0:
             looks.append((trainer.steps, megabytes()))
-        return result
 
     base = replace(PRESETS["scenes"], **SETTINGS, output=folder)
     epochs = steps * base.batch_size // base.scenes_images
-    training.Trainer.step, evaluate = looked, training.evaluate
-    training.evaluate = lambda *_, **__: None
-    try:
-        training.train(replace(base, rnn_epochs=epochs // 2, joint_epochs=epochs - epochs // 2))
-    finally:
-        training.Trainer.step, training.evaluate = step, evaluate
+    stages = {"rnn_epochs": epochs // 2, "joint_epochs": epochs - epochs // 2}
+    train_watched(replace(base, **stages), look)
     return looks
 
 

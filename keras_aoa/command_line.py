@@ -6,7 +6,7 @@ import os
 import re
 import sys
 
-from keras_aoa.errors import UserError
+from keras_aoa.errors import UserError, first_line
 from keras_aoa.suggestions import closest
 
 
@@ -96,7 +96,7 @@ def run(main, arguments=None, interrupted=""):
 
 def _out_of_memory(message):
     """What to say when there is no more memory."""
-    reason = message.splitlines()[0][:160] if message else "no more could be had"
+    reason = first_line(message, "no more could be had")
     return (
         f"out of memory ({reason}); lower what the command has of batch_size, beam, regions, "
         "image_size and cache_gigabytes, or give it more."

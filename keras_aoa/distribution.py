@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_aoa import progress
 from keras_aoa.data.replicas import Replicas
-from keras_aoa.errors import UserError, is_lost_worker
+from keras_aoa.errors import UserError, first_line, is_lost_worker
 
 FAILED = b"failed"  # what the chief tells the others
 
@@ -90,7 +90,7 @@ def join_cluster(cluster):
         with default_signals():
             return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
-        reason = error.message.splitlines()[0][:160]
+        reason = first_line(error.message, "it said nothing")
         raise UserError(
             f"TF_CONFIG: worker {index} cannot use its address {workers[index]} ({reason}); end "
             "what uses it, or name another for all workers."
@@ -185,7 +185,7 @@ class Process:
         except tf.errors.OpError as error:
             if self.workers == 1 or not is_lost_worker(error):
                 raise
-            reason = error.message.splitlines()[0][:160]
+            reason = first_line(error.message, "it said nothing")
             raise UserError(
                 f"another of the {self.workers} workers ended or cannot be reached ({reason}); "
                 "start all again with the same command, which goes on from the last checkpoint."

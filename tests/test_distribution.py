@@ -24,6 +24,14 @@ PROGRAM = pathlib.Path(__file__).with_name("distributed_steps.py")
 REGIONS = ("grid", "transformer", "proposals")
 ROOT = PROGRAM.parents[1]
 
+TWO_CPUS = """
+import sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+"""
+TRAIN = "from keras_aoa.train import command\ncommand()\n"
+
 
 # --- parts of batches -----------------------------------------------------------------------------
 
@@ -114,17 +122,12 @@ def test_a_cluster_that_cannot_be_is_refused_with_an_example(text, monkeypatch):
 
 
 def test_more_replicas_than_images_of_a_batch_are_refused(squares_settings, tmp_path):
-    program = (
-        "import sys, tensorflow as tf\n"
-        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
-        "two = [tf.config.LogicalDeviceConfiguration()] * 2\n"
-        "tf.config.set_logical_device_configuration(cpu, two)\n"
-        "from keras_aoa.train import command\n"
-        "command()\n"
-    )
     arguments = ["--distribution", "mirrored", "--batch-size", "1", "--output", str(tmp_path)]
     ended = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-c", TWO_CPUS + TRAIN, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
     assert ended.returncode == 2
     assert "batch_size: expected at least one image for each of 2 replicas" in ended.stderr

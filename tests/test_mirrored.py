@@ -6,20 +6,13 @@ import sys
 
 import numpy as np
 import pytest
-from test_distribution import ROOT
+from test_distribution import ROOT, TRAIN, TWO_CPUS
 
 from benchmarks import kill_and_resume as killing
 from keras_aoa.models.weights import load_arrays
 
 pytestmark = pytest.mark.slow
 
-TWO_CPUS = """
-import sys
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-"""
-TRAIN = "from keras_aoa.train import command\ncommand()\n"
 
 # A step on one image, or on two replicas with that image each, with and without dropout.
 STEP = """

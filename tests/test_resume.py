@@ -217,8 +217,6 @@ def test_a_run_made_by_another_command_meanwhile_stays_as_it_is(settings, monkey
     monkeypatch.setattr(preparation, "load_images", meanwhile)
     with pytest.raises(UserError, match="another training is writing to it"):
         training.train(settings)
-    before = {path: path.read_bytes() for path in settings.folder.iterdir()}
-    monkeypatch.setattr(preparation, "load_images", meanwhile)
     shutil.rmtree(settings.folder)
     first.close()
 
@@ -230,7 +228,6 @@ def test_a_run_made_by_another_command_meanwhile_stays_as_it_is(settings, monkey
     monkeypatch.setattr(preparation, "load_images", made_and_left)
     with pytest.raises(UserError, match="another training made it meanwhile"):
         training.train(settings)
-    assert {path.name for path in before} == {path.name for path in settings.folder.iterdir()}
     assert Run(settings.folder).configuration.units == 13
 
 

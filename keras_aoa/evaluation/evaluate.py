@@ -58,10 +58,10 @@ def evaluate(run, settings, data=None, history=(), process=None):
     Raises:
         UserError: no such split, nothing trained, unreadable data.
     """
-    folder = output_folder(run, settings)
-    check_writable(folder)
+    process, folder = process or Process(), output_folder(run, settings)
+    if process.chief:
+        check_writable(folder)
     split, examples = open_split(run, settings, data)
-    process = process or Process()
     with process.strategy.scope():
         captioner = run.load_captioner()
         generator = Generator.of(captioner, run.vocabulary, run.configuration, settings)

@@ -7,7 +7,7 @@ import threading
 
 import tensorflow as tf
 
-from keras_aoa.errors import UserError
+from keras_aoa.errors import UserError, first_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -92,7 +92,7 @@ def out_of_memory(configuration, message, checkpoints):
     if configuration.regions == "proposals":
         settings = ["batch_size", "train_proposals", "proposals_size", "captions_per_image", "beam"]
     values = ", ".join(f"{name} ({getattr(configuration, name)})" for name in settings)
-    reason = message.splitlines()[0][:160] if message else "no more could be had"
+    reason = first_line(message, "no more could be had")
     return UserError(
         f"train: out of memory ({reason}); lower {values} in {checkpoints.another_run()}, "
         f"or give it more. {go_on(checkpoints)}"
