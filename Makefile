@@ -56,7 +56,7 @@ serve: .venv-serve/installed
 
 # The golden values that tests compare with, made anew with TensorFlow Addons; the same each time.
 oracle: .venv-oracle/installed
-	.venv-oracle/bin/python tests/oracle.py
+	.venv-oracle/bin/python tests/support/oracle.py
 
 # Without this package, which Addons' Keras 2 cannot run.
 .venv-oracle/installed: requirements-oracle.txt

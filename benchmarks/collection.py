@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 
 from keras_aoa.caption import image_files
-from keras_aoa.command_line import parse, run
+from keras_aoa.utils.command_line import parse, run
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ def main(arguments):
     """Measure and print."""
     settings = parse(Arguments, "benchmarks.collection", arguments)
     files = image_files([settings.images])
-    from keras_aoa.captioning import ImageCaptioner
     from keras_aoa.collection.captioner import ShardCaptioner
     from keras_aoa.collection.folder import OutputFolder
     from keras_aoa.collection.shards import Shard
+    from keras_aoa.inference.image_captioner import ImageCaptioner
 
     single = ImageCaptioner(settings.run)
     many = ShardCaptioner(single, settings.batch_size)

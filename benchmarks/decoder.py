@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from benchmarks.measure import in_new_process, matrix_rate, median_seconds, show
-from keras_aoa.command_line import parse, run
-from keras_aoa.data.vocabulary import START
+from keras_aoa.data.text.vocabulary import START
+from keras_aoa.utils.command_line import parse, run
 
 WIDTH = 512
 MODULE = "benchmarks.decoder"
@@ -137,7 +137,7 @@ def make_step(words, dtype="float32", form="factorised"):
     """A function that trains on a batch and waits: a captioner on features, its joint as `form`."""
     import keras
 
-    from keras_aoa.training.configuration import Configuration
+    from keras_aoa.settings.configuration import Configuration
 
     captioner = make_captioner(words, dtype)
     if form == "naive":

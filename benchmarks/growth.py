@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from benchmarks.decoder import Size, measured
 from benchmarks.measure import show
-from keras_aoa.command_line import parse, run
-from keras_aoa.errors import UserError
-from keras_aoa.suggestions import closest
+from keras_aoa.utils.command_line import parse, run
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import closest
 
 AXES = {
     "words": (1000, 3000, 10000, 30000, 50000),

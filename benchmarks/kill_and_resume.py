@@ -18,7 +18,7 @@ import tyro
 
 from benchmarks.measure import train_watched
 from keras_aoa.models.weights import load_arrays
-from keras_aoa.progress import progress_bar
+from keras_aoa.utils.progress import progress_bar
 
 EVERY = 3  # steps between checkpoints
 SETTINGS = {
@@ -241,7 +241,7 @@ def draw(folder):
 
 def child(config):
     """Train by a file of settings and note each step; without the evaluation at the end."""
-    from keras_aoa.training.configuration import Configuration
+    from keras_aoa.settings.configuration import Configuration
 
     def note(trainer):
         with open(config.with_suffix(".steps"), "a") as file:

@@ -74,7 +74,7 @@ def in_new_process(module, function, **arguments):
 
 def train_watched(configuration, after_step):
     """Train without the evaluation at the end; `after_step(trainer)` is called after each step."""
-    from keras_aoa.training import train as training
+    from keras_aoa.training import loop as training
 
     step, evaluate = training.Trainer.step, training.evaluate
 

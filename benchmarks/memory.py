@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks.measure import show, train_watched
-from keras_aoa.command_line import parse, run
-from keras_aoa.errors import UserError
+from keras_aoa.utils.command_line import parse, run
+from keras_aoa.utils.errors import UserError
 
 SETTINGS = {
     "name": "memory",
@@ -70,7 +70,7 @@ def main(arguments):
 
 def train(steps, folder):
     """Train for that many steps: `[(step, megabytes)]`."""
-    from keras_aoa.training.presets import PRESETS
+    from keras_aoa.settings.presets import PRESETS
 
     looks = []
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_aoa.command_line import parse, run
+from keras_aoa.utils.command_line import parse, run
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ def main(arguments):
 
 def measure(settings, folder):
     """Median seconds of each kind of epoch, and what follows from them."""
-    from keras_aoa.data.image_sets import Images
-    from keras_aoa.data.images import ImageSettings
-    from keras_aoa.data.pipeline import CaptionBatches
-    from keras_aoa.data.vocabulary import Vocabulary
+    from keras_aoa.data.caption_batches import CaptionBatches
+    from keras_aoa.data.images.preprocessing import ImageSettings
+    from keras_aoa.data.images.split_images import Images
+    from keras_aoa.data.text.vocabulary import Vocabulary
     from keras_aoa.models.backbones import make_backbone
     from keras_aoa.models.build import backbone_settings, make_captioner
-    from keras_aoa.run import Run
-    from keras_aoa.training.configuration import Configuration
+    from keras_aoa.runs.run import Run
+    from keras_aoa.settings.configuration import Configuration
     from keras_aoa.training.frozen import frozen_features
     from keras_aoa.training.trainer import Trainer
 
@@ -127,7 +127,7 @@ def read_examples(settings, folder):
     """Captioned JPEG files: photographs, or scenes written as such."""
     import cv2
 
-    from keras_aoa.data.load import load_data
+    from keras_aoa.data.build import load_data
 
     drawn = settings.data == "scenes"
     data = load_data(

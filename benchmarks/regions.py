@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_aoa.command_line import parse, run
+from keras_aoa.utils.command_line import parse, run
 
 KINDS = ("grid", "transformer", "proposals")
 WORDS, LENGTH, REGIONS = 6325, 16, 49
@@ -46,7 +46,7 @@ def main(arguments):
 def read(photograph):
     """Pixels of the file, or of a drawn scene."""
     if photograph:
-        from keras_aoa.captioning import read_pixels
+        from keras_aoa.inference.image_captioner import read_pixels
 
         return read_pixels(photograph)
     from keras_aoa.data.scenes.layout import draw_scene
@@ -58,8 +58,8 @@ def measure(image, count):
     """Median milliseconds of each part of captioning an image, by kind of region."""
     import tensorflow as tf
 
-    from keras_aoa.data.images import ImageSettings, from_original, prepare, window
-    from keras_aoa.data.proposals import ProposalSettings, propose
+    from keras_aoa.data.images.preprocessing import ImageSettings, from_original, prepare, window
+    from keras_aoa.data.proposals.cache import ProposalSettings, propose
 
     inputs = {"images": prepare(image, ImageSettings(224))[None]}
     padded = ImageSettings(300, "pad")
@@ -104,7 +104,7 @@ def captioner_functions(kind):
     from keras_aoa.models.backbones import make_backbone
     from keras_aoa.models.build import backbone_settings, make_captioner
     from keras_aoa.models.search import search
-    from keras_aoa.training.configuration import Configuration
+    from keras_aoa.settings.configuration import Configuration
 
     configuration = Configuration(backbone="VGG16", backbone_weights="none", regions=kind)
     backbone = make_backbone(backbone_settings(configuration))

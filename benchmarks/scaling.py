@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from benchmarks.decoder import Size, make_captioner, random_batch
 from benchmarks.measure import median_seconds
-from keras_aoa.command_line import parse, run
+from keras_aoa.utils.command_line import parse, run
 
 MODULE = "benchmarks.scaling"
 
@@ -67,8 +67,8 @@ def together(shares, turns):
 def seconds_of_steps(core, images, turns):
     """Median seconds of a step of this process, on a core of its own."""
     os.sched_setaffinity(0, {core})
-    from keras_aoa.distribution import Process, make_strategy
-    from keras_aoa.training.configuration import Configuration
+    from keras_aoa.distribution.process import Process, make_strategy
+    from keras_aoa.settings.configuration import Configuration
     from keras_aoa.training.trainer import Trainer
 
     process, size = Process(make_strategy()), Size(images)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.decoder import Size, make_captioner, random_batch
 from benchmarks.measure import median_seconds, show
-from keras_aoa.command_line import parse, run
+from keras_aoa.utils.command_line import parse, run
 
 LENGTH = 16
 

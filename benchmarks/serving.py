@@ -21,8 +21,8 @@ import numpy as np
 import tyro
 
 from benchmarks.measure import show
-from keras_aoa.command_line import parse, run
-from keras_aoa.progress import progress_bar
+from keras_aoa.utils.command_line import parse, run
+from keras_aoa.utils.progress import progress_bar
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PATH = "/v1/models/captioner:predict"

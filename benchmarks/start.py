@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_aoa.command_line import parse, run
+from keras_aoa.utils.command_line import parse, run
 
 FIRST_STEP = """
 from benchmarks.decoder import Size, make_step, random_batch

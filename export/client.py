@@ -130,10 +130,10 @@ def ask_grpc(address, model, signature_name, rows):
 
 def add_proposals(rows, edge_model):
     """Object proposals of each row's image, found here: the server has no OpenCV."""
-    from keras_aoa.captioning import read_pixels
-    from keras_aoa.data.image_sets import padded
-    from keras_aoa.data.proposals import ProposalSettings, propose
-    from keras_aoa.errors import UserError
+    from keras_aoa.data.images.split_images import padded
+    from keras_aoa.data.proposals.cache import ProposalSettings, propose
+    from keras_aoa.inference.image_captioner import read_pixels
+    from keras_aoa.utils.errors import UserError
 
     settings = ProposalSettings(edge_model=edge_model)
 

@@ -10,11 +10,11 @@ def load(run):
         run: The run's folder, or several with commas between, which then speak together.
 
     Returns:
-        `keras_aoa.captioning.ImageCaptioner`.
+        `keras_aoa.inference.image_captioner.ImageCaptioner`.
 
     Raises:
         UserError: no run there, nothing trained, or files that do not belong together.
     """
-    from keras_aoa.captioning import ImageCaptioner
+    from keras_aoa.inference.image_captioner import ImageCaptioner
 
     return ImageCaptioner(run)

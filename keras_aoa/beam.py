@@ -18,9 +18,9 @@ from apache_beam.utils.shared import Shared
 
 from keras_aoa.collection.shards import Shard, ShardError
 from keras_aoa.collection.work import load_captioner, open_folder, report
-from keras_aoa.errors import UserError
-from keras_aoa.search_settings import SearchSettings
-from keras_aoa.suggestions import closest
+from keras_aoa.settings.search import SearchSettings
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import closest
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import tyro
 
 from keras_aoa.collection.lines import caption_line
 from keras_aoa.collection.shards import SUFFIXES, find_shards, part_of
-from keras_aoa.command_line import parse, run
 from keras_aoa.data.readers.files import printable
-from keras_aoa.errors import UserError
-from keras_aoa.files import check_writable
-from keras_aoa.search_settings import SearchSettings
+from keras_aoa.settings.search import SearchSettings
+from keras_aoa.utils.command_line import parse, run
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import check_writable
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def caption_images(settings):
     if folder:
         check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
-    from keras_aoa.captioning import ImageCaptioner
+    from keras_aoa.inference.image_captioner import ImageCaptioner
 
     captioner = ImageCaptioner(settings.run, **settings.changes)
     unread = []

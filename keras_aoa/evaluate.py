@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from keras_aoa.command_line import parse, run
-from keras_aoa.errors import UserError
-from keras_aoa.search_settings import SearchSettings
+from keras_aoa.settings.search import SearchSettings
+from keras_aoa.utils.command_line import parse, run
+from keras_aoa.utils.errors import UserError
 
 COUNTS = ("stride", "regions")
 
@@ -114,7 +114,7 @@ def evaluate_files(settings):
 
 def evaluate_run(settings):
     """Caption and score a split with a run."""
-    from keras_aoa.ensemble_run import open_run
+    from keras_aoa.runs.ensemble import open_run
 
     found = open_run(settings.run)
     from keras_aoa.evaluation.evaluate import EvaluationSettings, evaluate
@@ -144,7 +144,7 @@ def evaluate_run(settings):
         write_report(found, wanted, settings.beside, settings.report_images)
         return
     if not several:
-        from keras_aoa.distribution import Process, make_strategy
+        from keras_aoa.distribution.process import Process, make_strategy
 
         process = Process(make_strategy())
         with process.lost_workers_told():

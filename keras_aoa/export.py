@@ -7,9 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from keras_aoa.command_line import parse, run
-from keras_aoa.errors import UserError
-from keras_aoa.search_settings import SearchSettings
+from keras_aoa.settings.search import SearchSettings
+from keras_aoa.utils.command_line import parse, run
+from keras_aoa.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def main(arguments):
     """Export what the arguments name, and say what was made."""
     settings = parse(Arguments, "export/saved_model.py", arguments)
     started = time.perf_counter()
-    from keras_aoa.ensemble_run import open_run
+    from keras_aoa.runs.ensemble import open_run
 
     found = open_run(settings.run)
     print("export: loading the run and drawing its graph ...", flush=True)

@@ -1,7 +1,7 @@
 """`python -m keras_aoa.pretrain`: make the network that `--backbone scenes-pretrained` takes."""
 
-from keras_aoa.command_line import run
 from keras_aoa.train import parse_configuration
+from keras_aoa.utils.command_line import run
 
 PURPOSE = (
     "Pretrain the small network on drawn scenes of another seed, to tell which words an image's "

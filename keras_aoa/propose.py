@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from keras_aoa.command_line import run
 from keras_aoa.train import parse_configuration
+from keras_aoa.utils.command_line import run
 
 PURPOSE = (
     "Find the object proposals of all images of a data set and keep them in OUTPUT/data. Takes "
@@ -14,14 +14,14 @@ PURPOSE = (
 def main(arguments):
     """Find what is missing, split by split."""
     configuration = parse_configuration("keras_aoa.propose", arguments, PURPOSE)
-    from keras_aoa.run import proposal_view, read_data
+    from keras_aoa.runs.run import proposal_view, read_data
 
     view = proposal_view(
         replace(configuration, regions="proposals", crop=1.0), configuration.output
     )
     data = read_data(configuration, configuration.output)
-    from keras_aoa.data.images import why_unreadable
-    from keras_aoa.data.proposals import ProposalCache
+    from keras_aoa.data.images.preprocessing import why_unreadable
+    from keras_aoa.data.proposals.cache import ProposalCache
     from keras_aoa.data.readers.files import printable
 
     cache = ProposalCache(view.folder, view.search)

@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from keras_aoa.command_line import parse, parse_known, run
-from keras_aoa.errors import UserError
-from keras_aoa.suggestions import closest
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.settings.presets import PAPER
 from keras_aoa.train import preset, take_config
-from keras_aoa.training.configuration import Configuration
-from keras_aoa.training.presets import PAPER
+from keras_aoa.utils.command_line import parse, parse_known, run
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import closest
 
 TUNING_EPOCHS = 2
 SET_BY_ROWS = ("regions", "variant", "scheduled_sampling", "seed", "start_from")

@@ -1,10 +1,10 @@
 """`python train.py` and `python -m keras_aoa.train`: train a captioner."""
 
-from keras_aoa.command_line import parse, run
-from keras_aoa.errors import UserError
-from keras_aoa.suggestions import closest
-from keras_aoa.training.configuration import Configuration
-from keras_aoa.training.presets import PRESETS
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.settings.presets import PRESETS
+from keras_aoa.utils.command_line import parse, run
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import closest
 
 
 def main(arguments):
@@ -12,7 +12,7 @@ def main(arguments):
     configuration = parse_configuration(
         "train.py", arguments, "Train a captioner, evaluate it, draw what it looks at."
     )
-    from keras_aoa.training.train import train
+    from keras_aoa.training.loop import train
 
     train(configuration)
 

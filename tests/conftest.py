@@ -43,7 +43,7 @@ def squares(tmp_path_factory):
 @pytest.fixture(scope="session")
 def squares_settings(squares):
     """A configuration that trains on the squares in seconds."""
-    from keras_aoa.training.configuration import Configuration
+    from keras_aoa.settings.configuration import Configuration
 
     return Configuration(
         name="squares",
@@ -72,7 +72,7 @@ def squares_settings(squares):
 def trained(squares_settings, tmp_path_factory):
     """A finished run on the squares; tests that change it take a copy."""
     from keras_aoa.evaluation import evaluate
-    from keras_aoa.training.train import train
+    from keras_aoa.training.loop import train
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "start_meteor", lambda: False)
@@ -87,8 +87,8 @@ def odd_squares(squares, tmp_path_factory):
 
     import cv2
     import numpy as np
+    from image_files import exif, insert
     from PIL import Image
-    from test_images import exif, insert
 
     folder = tmp_path_factory.mktemp("odd") / "squares"
     shutil.copytree(squares, folder)
@@ -112,7 +112,7 @@ def odd_squares(squares, tmp_path_factory):
 def trained_proposals(squares_settings, odd_squares, tmp_path_factory):
     """A finished run on object proposals, both stages; tests that change it take a copy."""
     from keras_aoa.evaluation import evaluate
-    from keras_aoa.training.train import train
+    from keras_aoa.training.loop import train
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "start_meteor", lambda: False)

@@ -13,9 +13,9 @@ from reader_files import put
 
 from keras_aoa.data.examples import CaptionData
 from keras_aoa.data.readers import files, read
-from keras_aoa.data.tokenizer import tokenize
-from keras_aoa.data.vocabulary import OOV, STOP, Vocabulary
-from keras_aoa.errors import UserError
+from keras_aoa.data.text.tokenizer import tokenize
+from keras_aoa.data.text.vocabulary import OOV, STOP, Vocabulary
+from keras_aoa.utils.errors import UserError
 
 EVERY_LETTER = st.characters(exclude_categories=())  # halves of pairs of UTF-16, too
 ANY_TEXT = st.text(EVERY_LETTER, max_size=40)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import keras_aoa
-from keras_aoa import caption, command_line, evaluate, train
-from keras_aoa.command_line import run
-from keras_aoa.errors import UserError
-from keras_aoa.training.presets import PRESETS
+from keras_aoa import caption, evaluate, train
+from keras_aoa.settings.presets import PRESETS
+from keras_aoa.utils import command_line
+from keras_aoa.utils.command_line import run
+from keras_aoa.utils.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -73,7 +74,7 @@ def test_mistake_is_one_line_and_status_2(arguments, line, tmp_path):
 
 def test_presets_are_chosen_and_changed_by_settings(monkeypatch):
     seen = []
-    monkeypatch.setattr("keras_aoa.training.train.train", seen.append)
+    monkeypatch.setattr("keras_aoa.training.loop.train", seen.append)
     train.main(["--units", "7", "--config", "coco"])
     train.main([])
     assert seen[0].units == 7
@@ -163,7 +164,7 @@ def test_caption_as_json_has_words_with_their_strongest_region(trained, squares,
 
 
 def test_python_and_command_line_agree_for_path_bytes_and_pixels(trained, squares, capsys):
-    from keras_aoa.data.images import read_image
+    from keras_aoa.data.images.preprocessing import read_image
 
     path = squares / "05.png"
     captioner = keras_aoa.load(trained.folder)

@@ -88,8 +88,8 @@ def test_importing_the_layers_loads_no_other_part_of_the_package():
         "keras_aoa.propose",
         "keras_aoa.pretrain",
         "keras_aoa.data.readers",
-        "keras_aoa.data.vocabulary",
-        "keras_aoa.training.configuration",
+        "keras_aoa.data.text.vocabulary",
+        "keras_aoa.settings.configuration",
     ],
 )
 def test_frameworks_wait_until_they_are_needed(module):

@@ -48,7 +48,7 @@ def test_files_that_it_names_are_there(path):
 def test_settings_that_it_names_exist():
     from keras_aoa.caption import Arguments as caption
     from keras_aoa.evaluate import Arguments as evaluate
-    from keras_aoa.training.configuration import Configuration
+    from keras_aoa.settings.configuration import Configuration
 
     known = {"config", "help", "with"}
     for settings in (Configuration, evaluate, caption):

@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.captioning import NO_PICTURE
 from keras_aoa.collection.lines import caption_line, error_line
 from keras_aoa.collection.shards import Contents
-from keras_aoa.data import edges
-from keras_aoa.data.image_bytes import NetworkViews, read_batch
-from keras_aoa.data.image_headers import MAX_PIXELS
-from keras_aoa.data.images import from_original, to_original
-from keras_aoa.data.proposals import one_core_a_thread, propose
+from keras_aoa.data.images.headers import MAX_PIXELS
+from keras_aoa.data.images.preprocessing import from_original, to_original
+from keras_aoa.data.images.views import NetworkViews, read_batch
+from keras_aoa.data.proposals import edge_boxes as edges
+from keras_aoa.data.proposals.cache import one_core_a_thread, propose
+from keras_aoa.inference.image_captioner import NO_PICTURE
 
 _AHEAD = 2  # batches that are decoded before their turn
 

@@ -12,8 +12,8 @@ import os
 import pathlib
 import re
 
-from keras_aoa.errors import UserError
-from keras_aoa.files import replaced_when_whole, write_text
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import replaced_when_whole, write_text
 
 FORMAT_VERSION = 1  # to be raised whenever the same settings would give other captions
 

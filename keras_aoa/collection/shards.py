@@ -14,7 +14,7 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from keras_aoa.errors import UserError
+from keras_aoa.utils.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 MOST_BYTES = 2**28  # of an image's file: one of 134 megapixels without compression has more

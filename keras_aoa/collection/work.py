@@ -5,9 +5,9 @@ import sys
 
 from keras_aoa.collection.folder import OutputFolder, describe
 from keras_aoa.collection.shards import ShardError
-from keras_aoa.ensemble_run import open_run
-from keras_aoa.errors import UserError
-from keras_aoa.progress import progress_bar
+from keras_aoa.runs.ensemble import open_run
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.progress import progress_bar
 
 
 def open_folder(run, output, search_settings):
@@ -25,8 +25,8 @@ def load_captioner(run, search_settings, batch_size):
     Raises:
         UserError: as of `ImageCaptioner`.
     """
-    from keras_aoa.captioning import ImageCaptioner
     from keras_aoa.collection.captioner import ShardCaptioner
+    from keras_aoa.inference.image_captioner import ImageCaptioner
 
     return ShardCaptioner(ImageCaptioner(run, **search_settings.changes), batch_size)
 

@@ -21,10 +21,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from keras_aoa.command_line import parse, run
 from keras_aoa.data.archives import ARCHIVES, Archive
 from keras_aoa.data.readers.files import first_three, inside
-from keras_aoa.errors import UserError
+from keras_aoa.utils.command_line import parse, run
+from keras_aoa.utils.errors import UserError
 
 RETRIES = 5
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces

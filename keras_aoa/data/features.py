@@ -8,10 +8,10 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.image_sets import batched
-from keras_aoa.errors import UserError
-from keras_aoa.files import identity, replaced_when_whole, settings_digest
-from keras_aoa.progress import progress_bar
+from keras_aoa.data.images.split_images import batched
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import identity, replaced_when_whole, settings_digest
+from keras_aoa.utils.progress import progress_bar
 
 FORMAT_VERSION = 1  # to be raised whenever the same images would give other features
 SHARD = 256  # images of a file

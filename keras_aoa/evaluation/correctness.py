@@ -8,9 +8,9 @@ in 0..1 of the network's input.
 
 import numpy as np
 
-from keras_aoa.data.images import from_original, to_original
+from keras_aoa.data.images.preprocessing import from_original, to_original
 from keras_aoa.evaluation.grounding import mean, share_inside
-from keras_aoa.evaluation.heat import heat_map, signed_areas
+from keras_aoa.visualization.heat_map import heat_map, signed_areas
 
 MEASURES = ("region", "pixel", "pointing", "localisation")
 # A word's attention is that of the state which predicts it, or of the state after it was fed; of a

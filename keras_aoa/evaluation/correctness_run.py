@@ -5,11 +5,10 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.grounding import annotated_mentions, named_mentions, naming_words
-from keras_aoa.data.image_sets import VIEWS
-from keras_aoa.data.tokenizer import tokenize
-from keras_aoa.data.vocabulary import PAD
-from keras_aoa.errors import UserError
+from keras_aoa.data.images.split_images import VIEWS
+from keras_aoa.data.text.mentions import annotated_mentions, named_mentions, naming_words
+from keras_aoa.data.text.tokenizer import tokenize
+from keras_aoa.data.text.vocabulary import PAD
 from keras_aoa.evaluation.correctness import (
     CENTRE_DEVIATION,
     COLUMNS,
@@ -27,10 +26,11 @@ from keras_aoa.evaluation.evaluate import (
     open_split,
     output_folder,
 )
-from keras_aoa.evaluation.generate import Generator
-from keras_aoa.files import check_writable, write_text
-from keras_aoa.models.forced import follow
-from keras_aoa.progress import progress_bar
+from keras_aoa.inference.generator import Generator
+from keras_aoa.models.teacher_forcing import follow
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import check_writable, write_text
+from keras_aoa.utils.progress import progress_bar
 
 KINDS = ("ground_truth", "generated")
 HEADINGS = ("model", "best of phrase", "model, word fed", "uniform", "centre prior")

@@ -4,18 +4,18 @@ import json
 import pathlib
 from dataclasses import asdict, dataclass
 
-from keras_aoa.data.image_sets import image_batches
-from keras_aoa.data.images import read_image, to_original
-from keras_aoa.distribution import Process
-from keras_aoa.errors import UserError
-from keras_aoa.evaluation.generate import Generator, generate
+from keras_aoa.data.images.preprocessing import read_image, to_original
+from keras_aoa.data.images.split_images import image_batches
+from keras_aoa.distribution.process import Process
 from keras_aoa.evaluation.grounding import ground
 from keras_aoa.evaluation.metrics import score, start_meteor
-from keras_aoa.evaluation.pictures import attention_picture, contact_sheet, curves_picture
 from keras_aoa.evaluation.results import format_scores, score_content, write_results
-from keras_aoa.files import check_writable, write_text
-from keras_aoa.run import scored_split
-from keras_aoa.search_settings import SearchSettings
+from keras_aoa.inference.generator import Generator, generate
+from keras_aoa.runs.run import scored_split
+from keras_aoa.settings.search import SearchSettings
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import check_writable, write_text
+from keras_aoa.visualization.pictures import attention_picture, contact_sheet, curves_picture
 
 BATCH = 32  # images; a matter of memory alone
 REGIONS = 6400  # of a batch of images with many proposals

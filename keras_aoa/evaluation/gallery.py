@@ -6,8 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from keras_aoa.command_line import parse, run
-from keras_aoa.errors import UserError
+from keras_aoa.utils.command_line import parse, run
+from keras_aoa.utils.errors import UserError
 
 # Words that name nothing to look at.
 FUNCTION_WORDS = frozenset(
@@ -33,9 +33,9 @@ class Arguments:
 def main(arguments):
     """Draw what the arguments name."""
     settings = parse(Arguments, "keras_aoa.evaluation.gallery", arguments)
-    from keras_aoa.captioning import ImageCaptioner
-    from keras_aoa.evaluation.pictures import readme_picture
-    from keras_aoa.run import Run, scored_split
+    from keras_aoa.inference.image_captioner import ImageCaptioner
+    from keras_aoa.runs.run import Run, scored_split
+    from keras_aoa.visualization.pictures import readme_picture
 
     found = Run(settings.run)
     data = found.load_data()

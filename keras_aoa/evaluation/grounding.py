@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_aoa.data.grounding import matching_objects, named_phrases, naming_words
-from keras_aoa.evaluation.heat import SMALLEST, signed_areas, signed_coverage
+from keras_aoa.data.text.mentions import matching_objects, named_phrases, naming_words
+from keras_aoa.visualization.heat_map import SMALLEST, signed_areas, signed_coverage
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from keras_aoa.evaluation.evaluate import (
     output_folder,
     references_of,
 )
-from keras_aoa.evaluation.generate import Generator
 from keras_aoa.evaluation.metrics import score, start_meteor
-from keras_aoa.files import check_writable, replaced_when_whole, write_text
+from keras_aoa.inference.generator import Generator
+from keras_aoa.utils.files import check_writable, replaced_when_whole, write_text
 
 COLUMNS = ("Bleu_4", "METEOR", "CIDEr")
 

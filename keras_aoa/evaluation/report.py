@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_aoa.data.images import read_image, to_original
-from keras_aoa.errors import UserError
+from keras_aoa.data.images.preprocessing import read_image, to_original
 from keras_aoa.evaluation.evaluate import (
     caption_split,
     grounding_content,
@@ -19,12 +18,13 @@ from keras_aoa.evaluation.evaluate import (
     output_folder,
     references_of,
 )
-from keras_aoa.evaluation.generate import Generator
 from keras_aoa.evaluation.metrics import score, start_meteor
-from keras_aoa.evaluation.report_page import render
-from keras_aoa.evaluation.view import regions_of
-from keras_aoa.files import check_writable, write_text
-from keras_aoa.run import Run
+from keras_aoa.inference.generator import Generator
+from keras_aoa.runs.run import Run
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import check_writable, write_text
+from keras_aoa.visualization.panel import regions_of
+from keras_aoa.visualization.report_page import render
 
 FILE = "report.html"
 RANKED_BY = "CIDEr"

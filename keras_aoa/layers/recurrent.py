@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_aoa.layers.memory import JointScores
 from keras_aoa.layers.products import dense, wide_dtype
-from keras_aoa.layers.sequence import run_full
+from keras_aoa.layers.recurrent_gradient import run_full
 
 Tensor = Any
 

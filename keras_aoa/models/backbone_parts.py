@@ -3,8 +3,8 @@
 import keras
 from keras import layers
 
-from keras_aoa.errors import UserError
 from keras_aoa.models.scenes_network import ImagePreprocessing
+from keras_aoa.utils.errors import UserError
 
 
 def map_filter(backbone):

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from keras_aoa.errors import UserError, is_lost_worker
 from keras_aoa.models.backbone_parts import is_block_filter
 from keras_aoa.models.scenes_network import ImagePreprocessing, scenes_backbone
-from keras_aoa.suggestions import closest
+from keras_aoa.utils.errors import UserError, is_lost_worker
+from keras_aoa.utils.text import closest
 
 PRETRAINED_SCENES = "scenes-pretrained"
 PREPROCESSINGS = ("caffe", "tf", "torch", "unit", "raw")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_aoa.data.vocabulary import PAD, START
+from keras_aoa.data.text.vocabulary import PAD, START
 from keras_aoa.layers import AreaAttention, AttentionGRUCell, SoftAttention
 from keras_aoa.layers.products import wide_dtype
 from keras_aoa.layers.scaling import of_length

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_aoa.data.vocabulary import OOV, PAD, START, STOP
+from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
 
 IMPOSSIBLE = -1e9
 

@@ -7,8 +7,8 @@ import re
 
 import numpy as np
 
-from keras_aoa.errors import UserError
-from keras_aoa.files import replaced_when_whole
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import replaced_when_whole
 
 
 def save_arrays(path, arrays, facts, before_replacing=lambda: None):

@@ -5,10 +5,10 @@ import pathlib
 
 from keras_aoa.evaluation.correctness import MEASURES
 from keras_aoa.evaluation.correctness_run import CONVENTIONS, KINDS
-from keras_aoa.files import write_text
 from keras_aoa.reproduction.rows import GRID, SOFT, TRANSFORMER
 from keras_aoa.reproduction.runs import measures_of
 from keras_aoa.reproduction.tables import chains_of, spread, trained
+from keras_aoa.utils.files import write_text
 
 ROWS = {"soft": SOFT, "grid": GRID, "transformer": TRANSFORMER}
 # Of the paper's table, Flickr30k: Liu et al.'s measure of Xu et al.'s attention, and its own.

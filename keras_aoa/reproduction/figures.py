@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from keras_aoa.evaluation.region_counts import draw
-from keras_aoa.files import write_text
 from keras_aoa.reproduction.rows import TABLES
 from keras_aoa.reproduction.runs import call, measures_of, newer_file
 from keras_aoa.reproduction.tables import chains_of, spread, trained
-from keras_aoa.search_settings import MOST_PROPOSALS
+from keras_aoa.settings.search import MOST_PROPOSALS
+from keras_aoa.utils.files import write_text
 
 AREAS = ("grid", "proposals", "transformer")
 STRIDES, PROPOSALS = (1, 2, 3, 4, 6, 12), (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)

@@ -10,10 +10,10 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from keras_aoa.errors import UserError
-from keras_aoa.files import write_text
-from keras_aoa.progress import progress_bar
-from keras_aoa.training.configuration import Configuration
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import write_text
+from keras_aoa.utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from keras_aoa.errors import UserError
-from keras_aoa.files import write_text
 from keras_aoa.reproduction.rows import ENSEMBLE, GRID, STAGES, TABLES
 from keras_aoa.reproduction.runs import Runs, call, is_trained, measures_of, settings_file
-from keras_aoa.training.configuration import Configuration
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import write_text
 
 MEASURES = (("Bleu_4",), ("METEOR",), ("CIDEr",), ("grounding", "attention"))
 MEMBERS = 3
@@ -87,7 +87,7 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
 
 def ensemble_scores(configurations):
     """Scores of runs that speak together, evaluated where they are missing or out of date."""
-    from keras_aoa.ensemble_run import open_run
+    from keras_aoa.runs.ensemble import open_run
 
     folders = ",".join(str(configuration.folder) for configuration in configurations)
     file = open_run(folders).results_folder / "scores.json"

@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
-from keras_aoa.data.image_bytes import NetworkViews, read_batch
-from keras_aoa.data.images import from_original, to_original
-from keras_aoa.data.vocabulary import PAD, STOP
-from keras_aoa.models.forced import follow
+from keras_aoa.data.images.preprocessing import from_original, to_original
+from keras_aoa.data.images.views import NetworkViews, read_batch
+from keras_aoa.data.text.vocabulary import PAD, STOP
 from keras_aoa.models.search import search
+from keras_aoa.models.teacher_forcing import follow
 from keras_aoa.serving.sentences import SentenceReader
 
 BYTES, PIXELS, SCORE = "serving_default", "pixels", "score"

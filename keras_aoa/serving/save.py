@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.errors import UserError
-from keras_aoa.files import check_writable
 from keras_aoa.serving.module import (
     BYTES,
     INPUTS,
@@ -21,6 +19,8 @@ from keras_aoa.serving.module import (
     SCORE_OUTPUTS,
     ServedCaptioner,
 )
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import check_writable
 
 DESCRIPTION = "captioner.json"
 WARM_UP = "tf_serving_warmup_requests"

@@ -1,12 +1,12 @@
 """Given sentences to words and ids, in the graph.
 
-`keras_aoa.data.tokenizer` says what a word is; RE2, which the graph has, cannot look around itself,
-so that rare texts are cut otherwise here: web addresses, times, dates, abbreviations in the middle.
+`keras_aoa.data.text.tokenizer` defines a word. RE2, which the graph has, has no look-around, so a
+few rare texts are cut differently here: web addresses, times, dates, abbreviations in the middle.
 """
 
 import tensorflow as tf
 
-from keras_aoa.data.vocabulary import OOV, PAD, START, STOP
+from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
 
 MOST_WORDS = 100  # of a sentence that are read
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from keras_aoa.errors import UserError
 from keras_aoa.models import weights
+from keras_aoa.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 

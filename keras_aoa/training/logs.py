@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.images import read_image
-from keras_aoa.evaluation.pictures import attention_picture
+from keras_aoa.data.images.preprocessing import read_image
+from keras_aoa.visualization.pictures import attention_picture
 
 EVERY = 10  # steps between points of the loss curve
 SAMPLES = 4  # pictures at each validation

@@ -11,13 +11,13 @@ import numpy as np
 from keras import ops
 
 from keras_aoa.data import scenes
-from keras_aoa.data.image_sets import Images, batched
-from keras_aoa.data.images import ImageSettings
-from keras_aoa.data.tokenizer import tokenize
-from keras_aoa.data.vocabulary import Vocabulary
-from keras_aoa.files import replaced_when_whole, settings_digest
+from keras_aoa.data.images.preprocessing import ImageSettings
+from keras_aoa.data.images.split_images import Images, batched
+from keras_aoa.data.text.tokenizer import tokenize
+from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.models.backbones import load_backbone
 from keras_aoa.models.scenes_network import scenes_backbone
+from keras_aoa.utils.files import replaced_when_whole, settings_digest
 
 SEED_OFFSET = 1000  # from the captioner's scenes to those of its backbone
 FORMAT_VERSION = 1  # to be raised whenever the same settings would give another network

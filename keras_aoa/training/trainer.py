@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_aoa.models import weights
 from keras_aoa.models.captioner import caption_loss, word_count
-from keras_aoa.models.sampling import sampled_inputs
+from keras_aoa.models.scheduled_sampling import sampled_inputs
 
 REPLICA_SEED = 7919  # between the seeds of two replicas' noise
 

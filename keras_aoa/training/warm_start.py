@@ -1,7 +1,7 @@
 """A captioner that starts from the weights of another run; nothing is skipped silently."""
 
-from keras_aoa.errors import UserError
-from keras_aoa.run import Run
+from keras_aoa.runs.run import Run
+from keras_aoa.utils.errors import UserError
 
 # Settings that no array's shape tells of.
 MEANING = (

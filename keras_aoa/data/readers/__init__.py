@@ -16,7 +16,7 @@ from keras_aoa.data.readers.flickr import (
 from keras_aoa.data.readers.karpathy import read_karpathy
 from keras_aoa.data.readers.own import read_own
 from keras_aoa.data.readers.splits import hold_out, split_by_name
-from keras_aoa.errors import UserError
+from keras_aoa.utils.errors import UserError
 
 __all__ = [
     "hold_out",

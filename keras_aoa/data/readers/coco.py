@@ -10,7 +10,6 @@ import pathlib
 import re
 from typing import Any
 
-from keras_aoa.data.coco_synonyms import nouns_of
 from keras_aoa.data.examples import CaptionData, Example, NamedObject
 from keras_aoa.data.readers.files import (
     clip,
@@ -22,7 +21,8 @@ from keras_aoa.data.readers.files import (
     read_json,
 )
 from keras_aoa.data.readers.splits import paper_splits
-from keras_aoa.errors import UserError
+from keras_aoa.data.text.coco_synonyms import nouns_of
+from keras_aoa.utils.errors import UserError
 
 CAPTION_FILE = re.compile(r"captions_(train|val)(2014|2017)\.json")
 IMAGE_FIELDS: dict[str, Any] = {"id": (int, str), "file_name": str}

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from keras_aoa.data.examples import CaptionData, Example
-from keras_aoa.errors import UserError
+from keras_aoa.utils.errors import UserError
 
 MOST_UNPACKED = 2**30  # bytes; the captions of Flickr30k have 17 million
 

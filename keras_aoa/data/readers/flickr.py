@@ -18,7 +18,7 @@ from keras_aoa.data.readers.files import (
     read_text,
 )
 from keras_aoa.data.readers.splits import split_by_name
-from keras_aoa.errors import UserError
+from keras_aoa.utils.errors import UserError
 
 PUBLIC = {
     "Flickr8k.token.txt": "flickr8k",

@@ -18,7 +18,7 @@ from keras_aoa.data.readers.files import (
     read_json,
 )
 from keras_aoa.data.readers.flickr import IMAGE_FOLDERS
-from keras_aoa.errors import UserError
+from keras_aoa.utils.errors import UserError
 
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 

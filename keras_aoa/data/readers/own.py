@@ -19,7 +19,7 @@ from keras_aoa.data.readers.files import (
     read_text,
 )
 from keras_aoa.data.readers.splits import split_by_name
-from keras_aoa.errors import UserError
+from keras_aoa.utils.errors import UserError
 
 COLUMNS = ["image", "caption", "split"]
 SPLITS = {"train": "train", "val": "val", "dev": "val", "test": "test"}

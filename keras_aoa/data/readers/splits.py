@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable
 
 from keras_aoa.data.examples import CaptionData, Example
-from keras_aoa.errors import UserError
+from keras_aoa.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import tempfile
 from dataclasses import asdict, dataclass
 
 from keras_aoa.data.examples import CaptionData, Example, NamedObject, Phrase
-from keras_aoa.errors import UserError
-from keras_aoa.files import settings_digest
-from keras_aoa.progress import progress_bar
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import settings_digest
+from keras_aoa.utils.progress import progress_bar
 
 FORMAT_VERSION = 1  # to be raised whenever the same settings would draw or tell something else
 CAPTIONS = 5

@@ -1,0 +1,54 @@
+"""Scheduled sampling: captions to train on, some of whose words the captioner chose itself.
+
+Source: Bengio et al., "Scheduled Sampling for Sequence Prediction with Recurrent Neural
+Networks", NIPS 2015, arXiv:1506.03099. Axis letters: n image, c caption, t time step, w word.
+"""
+
+import keras
+from keras import ops
+
+from keras_aoa.data.text.vocabulary import PAD
+from keras_aoa.models.captioner import repeat_captions
+
+
+def sampled_inputs(captioner, sight, captions, share):
+    """Words to feed: of the captions, or with probability `share` drawn from p(w) of the step.
+
+    Each draw follows the words fed before it, drawn or not, as in the source; but for dropout,
+    which the draws are made without. START is always fed, and padding never changes.
+
+    Args:
+        captioner: `Captioner`.
+        sight: What it sees of the images, from `captioner.look`.
+        captions: Ids, `(n, c, t + 1)`.
+        share: Scalar, 0 to 1.
+
+    Returns:
+        Ids, `(n, c, t)`.
+    """
+    fed = captions[:, :, :-1]
+    images, count, time = ops.shape(fed)
+    shape = (images, count, time)
+    replaced = keras.random.uniform(shape, seed=captioner.seeds) < share
+    replaced = ops.logical_and(replaced, fed != PAD)
+    replaced = ops.logical_and(replaced, ops.arange(time) > 0)
+    drawn = keras.random.uniform(shape, seed=captioner.seeds)
+
+    def advance(step, chosen, state, attended):
+        state, attended, log_probs, _ = captioner.next_words(
+            ops.take(chosen, step, axis=2), state, attended, sight.memory
+        )
+        below = ops.cumsum(ops.exp(log_probs), axis=2)
+        # The last sum is 1 but for rounding.
+        mark = ops.take(drawn, step + 1, axis=2)[:, :, None] * below[:, :, -1:]
+        word = ops.sum(ops.cast(below <= mark, chosen.dtype), axis=2)
+        here = ops.logical_and(replaced, ops.arange(time) == step + 1)
+        return step + 1, ops.where(here, word[:, :, None], chosen), state, attended
+
+    start = (
+        ops.convert_to_tensor(0, dtype="int32"),
+        fed,
+        *(repeat_captions(part, count) for part in (sight.state, sight.attended)),
+    )
+    _, chosen, _, _ = ops.while_loop(lambda step, *_: step < time - 1, advance, start)
+    return chosen

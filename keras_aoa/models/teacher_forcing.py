@@ -1,0 +1,59 @@
+"""Captions that are given, not searched for: how likely each word is, and where it is looked for.
+
+Axis letters: n image, c caption, t time step, r region.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from keras_aoa.data.text.vocabulary import PAD
+from keras_aoa.models.captioner import repeat_captions
+
+Tensor = Any
+
+
+class GivenCaptions(NamedTuple):
+    """`log_probs (n, c, t)` of each next word, natural logarithms; 0 at padding.
+
+    `attention (n, c, t, r)`: p(r | h) of the state that the word is predicted from.
+    """
+
+    log_probs: Tensor
+    attention: Tensor
+
+
+def follow(captioner, sight, captions):
+    """Feed captions word by word, by the same step as search.
+
+    Args:
+        captioner: `Captioner`.
+        sight: What it sees of the images, from `captioner.look`.
+        captions: Ids from START on, then PAD, `(n, c, t + 1)`; any number of steps.
+
+    Returns:
+        `GivenCaptions`.
+    """
+    images, count, time = ops.shape(captions)
+    regions = ops.shape(sight.boxes)[1]
+    fed, targets = captions[:, :, :-1], captions[:, :, 1:]
+    time = time - 1
+
+    def advance(step, log_probs, attention, state, attended):
+        state, attended, words, region_probs = captioner.next_words(
+            ops.take(fed, step, axis=2), state, attended, sight.memory
+        )
+        target = ops.take(targets, step, axis=2)[:, :, None]
+        now = ops.arange(time) == step
+        log_probs = ops.where(now, ops.take_along_axis(words, target, axis=2), log_probs)
+        attention = ops.where(now[:, None], region_probs[:, :, None], attention)
+        return step + 1, log_probs, attention, state, attended
+
+    start = (
+        ops.convert_to_tensor(0, dtype="int32"),
+        ops.zeros((images, count, time)),
+        ops.zeros((images, count, time, regions)),
+        *(repeat_captions(part, count) for part in (sight.state, sight.attended)),
+    )
+    _, log_probs, attention, *_ = ops.while_loop(lambda step, *_: step < time, advance, start)
+    return GivenCaptions(ops.where(targets == PAD, 0.0, log_probs), attention)

@@ -1,0 +1,65 @@
+"""Named configurations: one for each data set and budget."""
+
+from keras_aoa.settings.configuration import Configuration
+
+SCENES = {
+    "data": "scenes",
+    "minimum_count": 1,
+    "image_size": 96,
+    "fit": "stretch",
+    "backbone": "scenes",
+    "stride": 1,
+    "units": 256,
+    "embedding_dim": 128,
+    "rnn_epochs": 0,
+    "batch_size": 10,
+    "learning_rate": 3e-3,
+    "backbone_learning_rate": 3e-3,
+    "decay": "cosine",
+    "warmup_steps": 100,
+    "dropout": 0.0,
+    "transformer_filter": "own",
+    "proposals_size": 128,
+    "proposals_fit": "stretch",
+}
+
+# A network that is pretrained on other scenes, as ImageNet's are for photographs; stage 1 alone,
+# for minutes on two cores. Stage 2 starts from such a run.
+STUDY = {
+    **SCENES,
+    "backbone": "scenes-pretrained",
+    "scenes_images": 4000,
+    "rnn_epochs": 4,
+    "backbone_learning_rate": 1e-3,
+    "validate_every": 2,
+}
+
+FLICKR8K = {
+    "minimum_count": 4,
+    "fit": "stretch",
+    "flip": True,
+    "region_dropout": 0.3,
+    "rnn_epochs": 12,
+    "learning_rate": 1e-3,
+    "decay": "cosine",
+    "warmup_steps": 100,
+    "average": 0.998,
+    "beam": 5,
+    "length_penalty": 0.7,
+    "validate_every": 3,
+}
+
+# The paper, section 4.1: words seen 10 times, 512 units, 7x7 regions in training and 14x14 at test,
+# 50 and 1,000 proposals, Adam, two stages; the same for Flickr30k (section 4.2). Rates and numbers
+# of epochs are not in the paper.
+OF_THE_PAPER = {"restval": False, "minimum_count": 10, "rnn_epochs": 15, "joint_epochs": 10}
+PAPER = ("coco", "flickr30k")
+
+PRESETS = {
+    "scenes": Configuration(**SCENES, name="scenes", scenes_images=7500, joint_epochs=4),
+    "scenes-full": Configuration(**SCENES, name="scenes-full", scenes_images=15000, joint_epochs=5),
+    "study": Configuration(**STUDY, name="study"),
+    "flickr8k": Configuration(**FLICKR8K, name="flickr8k", data="data/flickr8k"),
+    **{name: Configuration(**OF_THE_PAPER, name=name, data=f"data/{name}") for name in PAPER},
+}
+"""Settings by preset name; `scenes` is the default of `train.py`."""

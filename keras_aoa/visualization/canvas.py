@@ -1,0 +1,256 @@
+"""A page of photographs, outlines and text, placed to the pixel, without a display."""
+
+import bisect
+import contextlib
+import functools
+import re
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_aoa.utils.files import replaced_when_whole
+
+DOTS_PER_INCH = 64  # a power of two: sizes in inches are exact, so no pixel is lost
+FONTS = (
+    "DejaVu Sans",  # comes with matplotlib; the others fill in scripts that it lacks
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans Devanagari",
+    "Noto Sans Bengali",
+    "Noto Sans Thai",
+    "Arial Unicode MS",
+    "Microsoft YaHei",
+    "Hiragino Sans",
+)
+SMALLEST_TEXT = 10
+LINE_HEIGHT, BELOW = 1.35, 5
+
+# Told apart by all kinds of colour vision: Okabe and Ito's blue, vermilion; IBM's amber.
+INK, GREY = "#1a1a1a", "#6e6e6e"
+BLUE, VERMILION, AMBER = "#0072b2", "#d55e00", "#ffb000"
+
+
+class Style(NamedTuple):
+    """Of a text: height of the letters in pixels, weight, colour."""
+
+    size: float
+    weight: str = "normal"
+    colour: str = INK
+
+
+class Page:
+    """A white page; all lengths in pixels, from its top left.
+
+    Args:
+        width, height: Of the page.
+    """
+
+    def __init__(self, width, height):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.transforms import Affine2D
+
+        self.height = height
+        self.figure = Figure((width / DOTS_PER_INCH, height / DOTS_PER_INCH), DOTS_PER_INCH)
+        self.figure.patch.set_facecolor("white")
+        self.canvas = FigureCanvasAgg(self.figure)
+        self._downward = Affine2D().scale(1, -1).translate(0, height)
+
+    def place(self, picture, left, top):
+        """Put `picture (h, w, 3)`, uint8, on the page."""
+        self.figure.figimage(picture, left, self.height - top - len(picture), origin="upper")
+
+    def write(self, text, left, baseline, style):
+        """Write one line of text."""
+        self.figure.text(
+            left,
+            baseline,
+            _drawable(text),
+            transform=self._downward,
+            va="baseline",
+            color=style.colour,
+            fontproperties=_font(style),
+            parse_math=False,
+        )
+
+    def write_blocks(self, blocks, left, top):
+        """Write blocks of text, `(lines, style)`, one below the other."""
+        for found, style in blocks:
+            for number, text in enumerate(found):
+                baseline = top + number * style.size * LINE_HEIGHT + style.size
+                self.write(text, left, baseline, style)
+            top += blocks_height([(found, style)])
+
+    def outline(self, corners, line_width, frame):
+        """Draw a line around `corners (n, 2)` inside `frame`: left, top, right, bottom."""
+        from matplotlib.patches import Polygon
+        from matplotlib.transforms import Bbox
+
+        left, top, right, bottom = frame
+        for width, colour in ((line_width + 1.2, INK), (line_width, AMBER)):
+            polygon = Polygon(
+                corners,
+                fill=False,
+                edgecolor=colour,
+                linewidth=_points(width),
+                joinstyle="miter",
+                transform=self._downward,
+            )
+            self.figure.add_artist(polygon, clip=False)
+            polygon.set_clip_box(Bbox([[left, self.height - bottom], [right, self.height - top]]))
+
+    def plot(self, points, frame, label, colour, span, best=None):
+        """Draw a curve.
+
+        Args:
+            points: Of `(x, y)`; where there are none only the label and a word about it are drawn.
+            frame: Left, top, width, height of what the axes enclose.
+            label, colour: Of the curve.
+            span: Whole numbers, the first and last x of the axis.
+            best: The point to name, if any.
+        """
+        from matplotlib.ticker import MaxNLocator
+
+        left, top, width, height = frame
+        page_width = self.canvas.get_width_height()[0]
+        self.write(label, left, top - 20, Style(15, "bold"))
+        if not points:
+            self.write("not measured yet", left, top + 20, Style(13, colour=GREY))
+            return
+        bottom = self.height - top - height
+        axes = self.figure.add_axes(
+            (left / page_width, bottom / self.height, width / page_width, height / self.height)
+        )
+        x, y = zip(*points, strict=True)
+        axes.plot(x, y, color=colour, linewidth=2.2, marker="o", markersize=4)
+        if best:
+            axes.plot(*best, color=colour, marker="o", markersize=9)
+            axes.annotate(
+                f"{best[1]:.1f}",
+                best,
+                (0, 9),
+                textcoords="offset points",
+                ha="center",
+                color=colour,
+                fontproperties=_font(Style(14, "bold")),
+            )
+        axes.set_xlim(span[0] - 0.5, span[1] + 0.5)
+        axes.margins(y=0.15)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+        axes.grid(axis="y", color="#e4e4e4", linewidth=1)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color("#b0b0b0")
+        axes.tick_params(colors=GREY, length=0, pad=6)
+        small = _font(Style(13))
+        axes.set_xlabel("epoch", fontproperties=small, color=GREY)
+        for tick in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            tick.set_fontproperties(small)
+
+    def finish(self, path=None):
+        """The page, `(height, width, 3)`, uint8; also as a PNG file where a path is given.
+
+        Raises:
+            OSError: the file cannot be written; nothing is left behind.
+        """
+        with _quiet_about_glyphs():
+            self.canvas.draw()
+        picture = np.asarray(self.canvas.buffer_rgba())[..., :3].copy()
+        if path is not None:
+            write_png(picture, path)
+        return picture
+
+
+def write_png(picture, path):
+    """Write `picture (h, w, 3)` aside and rename it; where writing fails nothing is left behind."""
+    import cv2
+
+    content = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+    with replaced_when_whole(path) as aside:
+        aside.write_bytes(content)
+
+
+def text_width(text, style):
+    """Width of one line of text in pixels."""
+    with _quiet_about_glyphs():
+        return _renderer().get_text_width_height_descent(
+            _drawable(text), _font(style), ismath=False
+        )[0]
+
+
+def blocks_height(blocks):
+    """Height of blocks of text, `(lines, style)`, with the space below each that has lines."""
+    return sum(
+        round(len(found) * style.size * LINE_HEIGHT) + BELOW for found, style in blocks if found
+    )
+
+
+def lines(text, style, width, most):
+    """`text` broken at its spaces into at most `most` lines of `width`, what is left cut with …."""
+    words, found = text.split(), []
+    while words:
+        if len(found) == most - 1:
+            return [*found, shorten(" ".join(words), style, width)]
+        count = bisect.bisect_left(
+            range(2, len(words) + 1),
+            True,
+            key=lambda count: text_width(" ".join(words[:count]), style) > width,
+        )
+        found.append(shorten(" ".join(words[: count + 1]), style, width))
+        words = words[count + 1 :]
+    return found
+
+
+def shorten(text, style, width):
+    """`text`, or as much of its beginning as fits `width` with …."""
+    if text_width(text, style) <= width:
+        return text
+    kept = bisect.bisect_left(
+        range(1, len(text)),
+        True,
+        key=lambda count: text_width(text[:count] + "…", style) > width,
+    )
+    return text[:kept].rstrip() + "…"
+
+
+def shrink(text, style, width):
+    """`text` and `style` so that one line fits `width`: smaller letters first, then …."""
+    fitting = int(style.size * width / max(text_width(text, style), 1))
+    style = style._replace(size=max(min(style.size, fitting), SMALLEST_TEXT))
+    return shorten(text, style, width), style
+
+
+@contextlib.contextmanager
+def _quiet_about_glyphs():
+    """Without a warning for each letter that no font has; a box in its place tells enough."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def _drawable(text):
+    """Text without what no font can draw: control characters, halves of pairs of UTF-16."""
+    return re.sub("[\0-\x1f\ud800-\udfff]", "?", text)
+
+
+def _points(pixels):
+    return pixels * 72 / DOTS_PER_INCH
+
+
+@functools.cache
+def _font(style):
+    from matplotlib.font_manager import FontProperties, fontManager
+
+    installed = set(fontManager.get_font_names())
+    family = [name for name in FONTS if name in installed]
+    return FontProperties(family=family, size=_points(style.size), weight=style.weight)
+
+
+@functools.cache
+def _renderer():
+    """Measures text, whatever page it is for."""
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    return RendererAgg(1, 1, DOTS_PER_INCH)

@@ -1,0 +1,259 @@
+"""Pictures of captions, and of where the model looked while it wrote them.
+
+Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
+arXiv:1612.01033, figure 5.
+"""
+
+import math
+
+import numpy as np
+
+from keras_aoa.visualization.canvas import (
+    BLUE,
+    GREY,
+    SMALLEST_TEXT,
+    VERMILION,
+    Page,
+    Style,
+    blocks_height,
+    lines,
+    shrink,
+    text_width,
+)
+from keras_aoa.visualization.panel import View, check_image, regions_of, resize, seen_pixels
+
+MARGIN, GAP = 24, 14
+CAPTION, WORD = Style(21, "bold"), Style(16, "bold")
+SHEET_CAPTION, NOTE = Style(15, "bold"), Style(13, colour=GREY)
+NO_WORDS = "(no words)"
+LABEL = 22  # above a panel, for its word
+
+PANEL_SIDE, PANEL_WIDTH, PANEL_HEIGHT = 224, 448, 320
+NARROWEST_CELL = 112  # of a tall photograph's panel, so that its word stays legible
+NARROWEST, WIDEST, ASPECT = 480, 1700, 1.7
+
+SHEET_WIDTH, SHEET_HEIGHT, SHEET_GAP = 280, 210, 24
+README_WIDTH, README_HEIGHT, README_CAPTION = 1200, 280, 34
+
+
+def attention_picture(image, generated, window, path=None, title=None):
+    """A photograph with its caption, and for each word where the model looked.
+
+    Args:
+        image: The upright original, `(h, w, 3)`, uint8.
+        generated: `Generated` with attention.
+        window: What the network saw of it, `(4,)`, as of `data.images.window`.
+        path: PNG file to write, if any.
+        title: A line above the caption, such as the file's name.
+
+    Returns:
+        `(height, width, 3)`, uint8. A word's panel is lit where its attention lies, each region's
+        weight spread evenly over its area; outlined are the strongest regions, with lines as
+        wide as their weights.
+
+    Raises:
+        ValueError: the image or the attention has another form.
+        OSError: the file cannot be written; nothing is left behind.
+
+    Source: figure 5.
+    """
+    check_image(image, "attention_picture")
+    attention, boxes = regions_of(generated, "attention_picture")
+    height, width = image.shape[:2]
+    scale = min(PANEL_SIDE / math.sqrt(height * width), PANEL_WIDTH / width, PANEL_HEIGHT / height)
+    view = View(image, window, scale)
+    cell_width = max(view.width, NARROWEST_CELL) + GAP
+    cell_height = LABEL + view.height + GAP
+    columns = column_count(1 + len(generated.words), cell_width, cell_height)
+    rows = math.ceil((1 + len(generated.words)) / columns)
+
+    inner_width = max(columns * cell_width - GAP, NARROWEST)
+    log_prob = f"{generated.log_prob:.2f}".replace("-", "\N{MINUS SIGN}")
+    head = [
+        (lines(title or "", NOTE, inner_width, 1), NOTE),
+        (lines(generated.caption or NO_WORDS, CAPTION, inner_width, 4), CAPTION),
+        ([f"log-probability {log_prob}"], NOTE),
+    ]
+    legend = ["lit: where the model looked", "outlined: its strongest regions"]
+    legend = (legend if generated.words else []) + ([] if view.is_whole else ["pale: out of view"])
+    foot = [(lines("  ·  ".join(legend), NOTE, inner_width, 1), NOTE)]
+    top = MARGIN + blocks_height(head) + GAP // 2
+    bottom = top + rows * cell_height
+    page = Page(inner_width + 2 * MARGIN, bottom + blocks_height(foot) + MARGIN - GAP)
+    page.write_blocks(head, MARGIN, MARGIN)
+    page.write_blocks(foot, MARGIN, bottom)
+    page.write("image", MARGIN, top + WORD.size, NOTE)
+    page.place(view.photograph, MARGIN, top + LABEL)
+    for number, panel in enumerate(word_panels(view, generated.words, attention, boxes), start=1):
+        row, column = divmod(number, columns)
+        draw_panel(page, MARGIN + column * cell_width, top + row * cell_height, *panel)
+    return page.finish(path)
+
+
+def column_count(panels, cell_width, cell_height):
+    """Columns that make the whole about `ASPECT` times as wide as high, few cells left empty."""
+
+    def cost(columns):
+        rows = math.ceil(panels / columns)
+        aspect = columns * cell_width / (rows * cell_height)
+        return abs(math.log(aspect / ASPECT)) + rows * columns / panels
+
+    return min(range(1, 1 + max(1, min(panels, WIDEST // cell_width))), key=cost)
+
+
+def word_panels(view, words, attention, boxes):
+    """Of each word: the word, its panel, and the outlines on it."""
+    return zip(words, view.lit(attention, boxes), view.outlines(attention, boxes), strict=True)
+
+
+def draw_panel(page, left, top, word, lit, outlines):
+    """Draw one word and where the model looked."""
+    height, width = lit.shape[:2]
+    text, style = shrink(word, WORD, max(width, NARROWEST_CELL))
+    page.write(text, left, top + WORD.size, style)
+    page.place(lit, left, top + LABEL)
+    for corners, line_width in outlines:
+        frame = (left, top + LABEL, left + width, top + LABEL + height)
+        page.outline(np.add(corners, frame[:2]), line_width, frame)
+
+
+def contact_sheet(items, path=None, columns=4):
+    """Several photographs, each with its caption.
+
+    Args:
+        items: Of `(image, caption, references)`: `(h, w, 3)` uint8, a sentence, and the human
+            sentences to write in grey below it, if any.
+        path: PNG file to write, if any.
+        columns: Photographs in a row.
+
+    Returns:
+        `(height, width, 3)`, uint8.
+
+    Raises:
+        ValueError: no items, no columns, or an image of another form.
+        OSError: the file cannot be written; nothing is left behind.
+    """
+    cells = []
+    for image, caption, references in items:
+        check_image(image, "contact_sheet")
+        small = resize(image, min(SHEET_WIDTH / image.shape[1], SHEET_HEIGHT / image.shape[0]))
+        texts = [(lines(caption or NO_WORDS, SHEET_CAPTION, SHEET_WIDTH, 3), SHEET_CAPTION)]
+        texts += [(lines(reference, NOTE, SHEET_WIDTH, 2), NOTE) for reference in references]
+        cells.append((small, texts))
+    if not cells or columns < 1:
+        raise ValueError(
+            "contact_sheet: expected at least one item and one column, "
+            f"received {len(cells)} and {columns}."
+        )
+    columns = min(columns, len(cells))
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    above = [max(len(small) for small, _ in row) + GAP // 2 for row in rows]
+    below = [max(blocks_height(texts) for _, texts in row) + GAP for row in rows]
+    cell_width = SHEET_WIDTH + SHEET_GAP
+    page = Page(
+        2 * MARGIN + columns * cell_width - SHEET_GAP, 2 * MARGIN + sum(above + below) - GAP
+    )
+    top = MARGIN
+    for row, row_above, row_below in zip(rows, above, below, strict=True):
+        for column, (small, texts) in enumerate(row):
+            left = MARGIN + column * cell_width
+            page.place(small, left, top + row_above - GAP // 2 - len(small))
+            page.write_blocks(texts, left, top + row_above)
+        top += row_above + row_below
+    return page.finish(path)
+
+
+def readme_picture(items, path=None):
+    """Two or three photographs, each with some words of its caption and where the model looked.
+
+    Args:
+        items: Of `(image, generated, window, words)`: as in `attention_picture`, and the indices
+            of the three to five words to show. Photographs are cut to what the network saw.
+        path: PNG file to write, if any.
+
+    Returns:
+        `(height, README_WIDTH, 3)`, uint8.
+
+    Raises:
+        ValueError: no items, or an image, attention or word of another form.
+        OSError: the file cannot be written; nothing is left behind.
+    """
+    rows = []
+    for image, generated, window, words in items:
+        check_image(image, "readme_picture")
+        attention, boxes = regions_of(generated, "readme_picture")
+        if not set(words) <= set(range(len(generated.words))):
+            raise ValueError(
+                f"readme_picture: expected indices of the {len(generated.words)} words of "
+                f"'{generated.caption}', received {list(words)}."
+            )
+        seen = image[seen_pixels(window, image)]
+        room = (README_WIDTH - 2 * MARGIN + GAP) / (1 + len(words)) - GAP
+        scale = min(room / seen.shape[1], README_HEIGHT / seen.shape[0])
+        view = View(seen, (0, 0, 1, 1), scale)
+        chosen = [generated.words[word] for word in words]
+        panels = word_panels(view, chosen, attention[list(words)], boxes)
+        rows.append((view, generated.words, set(words), panels))
+    if not rows:
+        raise ValueError("readme_picture: expected two or three items, received none.")
+    heights = [README_CAPTION + LABEL + view.height + 2 * GAP for view, *_ in rows]
+    page = Page(README_WIDTH, 2 * MARGIN + sum(heights) - 2 * GAP)
+    top = MARGIN
+    for row_height, (view, words, shown, panels) in zip(heights, rows, strict=True):
+        write_emphasised(page, words, shown, top)
+        panels_top = top + README_CAPTION
+        page.place(view.photograph, MARGIN, panels_top + LABEL)
+        for number, panel in enumerate(panels, start=1):
+            draw_panel(page, MARGIN + number * (view.width + GAP), panels_top, *panel)
+        top += row_height
+    return page.finish(path)
+
+
+def write_emphasised(page, words, shown, top):
+    """Write a caption over the page's width, the words whose index is in `shown` in bold."""
+    for size in range(CAPTION.size, SMALLEST_TEXT - 1, -1):
+        plain, bold = Style(size, colour=GREY), Style(size, "bold")
+        styles = [bold if number in shown else plain for number in range(len(words))]
+        widths = [
+            text_width(word, style) + size / 3 for word, style in zip(words, styles, strict=True)
+        ]
+        if sum(widths) < README_WIDTH - 2 * MARGIN:
+            break
+    left = MARGIN
+    for word, style, width in zip(words, styles, widths, strict=True):
+        page.write(word, left, top + CAPTION.size, style)
+        left += width
+
+
+def curves_picture(history, path=None):
+    """How a training went: the loss, and CIDEr on the validation split with its best epoch.
+
+    Args:
+        history: Of an epoch each, `{"epoch", "loss", "CIDEr", …}`; an epoch without validation
+            lacks CIDEr, which is on coco-caption's scale and drawn times 100.
+        path: PNG file to write, if any.
+
+    Returns:
+        `(height, width, 3)`, uint8.
+
+    Raises:
+        ValueError: no epochs.
+        OSError: the file cannot be written; nothing is left behind.
+    """
+    if not history:
+        raise ValueError("curves_picture: expected at least one epoch, received none.")
+    page = Page(1000, 380)
+    epochs = (history[0]["epoch"], history[-1]["epoch"])
+    panels = (
+        ("loss", "Loss, nats a word", BLUE, 1),
+        ("CIDEr", "CIDEr \N{MULTIPLICATION SIGN} 100", VERMILION, 100),
+    )
+    for number, (key, label, colour, factor) in enumerate(panels):
+        points = [
+            (entry["epoch"], entry[key] * factor)
+            for entry in history
+            if entry.get(key) is not None and math.isfinite(entry[key])
+        ]
+        best = max(points, key=lambda point: point[1]) if key == "CIDEr" and points else None
+        page.plot(points, (60 + number * 490, 55, 420, 265), label, colour, epochs, best)
+    return page.finish(path)

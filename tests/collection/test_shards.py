@@ -1,0 +1,265 @@
+"""What a shard is, what lies in it by its names, and how shards are shared out."""
+
+import itertools
+import os
+import tarfile
+
+import pytest
+from collection_files import write_list, write_tar
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_aoa import caption
+from keras_aoa.collection.folder import OutputFolder
+from keras_aoa.collection.shards import Contents, Shard, ShardError, find_shards, part_of
+from keras_aoa.utils.errors import UserError
+
+RUN = {"run": "mine", "best": "1234", "beam": 3}
+
+
+def entries(path):
+    contents = Contents(Shard(str(path)))
+    return list(contents), contents.left_out
+
+
+def member(name, kind, target=""):
+    header = tarfile.TarInfo(name)
+    header.type, header.linkname = kind, target
+    return header
+
+
+def test_files_of_an_archive_are_images_by_their_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["../x.jpg", "/etc/x.PNG", "a/b/ü ½.webp", "new\nline.gif", "0001.jpg", "0001.jpg"]
+    names += [os.fsdecode(b"latin \xff.bmp"), "a" * 300 + ".jpeg"]
+    files = [(name, str(place).encode()) for place, name in enumerate(names)]
+    others = [
+        ("0001.json", b"{}"),
+        ("0001.txt", b"a"),
+        ("jpg", b""),
+        member("d.jpg", tarfile.DIRTYPE),
+    ]
+    path = write_tar(tmp_path / "odd.tar", [*files[:3], *others, *files[3:]])
+    found, left_out = entries(path)
+    assert [(entry.name, entry.content) for entry in found] == files
+    assert left_out == 3
+    assert os.listdir(tmp_path) == ["odd.tar"], "nothing is unpacked"
+    assert not os.path.exists(tmp_path.parent / "x.jpg")
+
+
+def test_links_devices_and_giants_are_told(tmp_path):
+    kinds = {"to.jpg": tarfile.SYMTYPE, "hard.jpg": tarfile.LNKTYPE, "pipe.jpg": tarfile.FIFOTYPE}
+    odd = [member(name, kind, "/etc/passwd") for name, kind in kinds.items()]
+    giant = tarfile.TarInfo("giant.jpg")
+    path = tmp_path / "odd.tar"
+    write_tar(path, [("a.jpg", b"a"), *odd])
+    with open(path, "r+b") as file:
+        giant.size = 2**28 + 512
+        file.seek(4 * 1024 - 512 - 1024)  # after one file with content and three headers
+        file.write(giant.tobuf())
+        file.truncate(file.tell() + giant.size + 1024)
+    found, _ = entries(path)
+    assert [entry.name for entry in found] == ["a.jpg", *kinds, "giant.jpg"]
+    assert [entry.content for entry in found] == [b"a", None, None, None, None]
+    assert all("link or a device" in entry.error for entry in found[1:4])
+    assert "at most 268 MB" in found[4].error
+
+
+def test_an_archive_is_read_to_its_end_or_not_at_all(tmp_path):
+    path = tmp_path / "part.tar"
+    write_tar(path, [(f"{number}.jpg", bytes(600)) for number in range(4)])
+    whole = path.read_bytes()
+    end = 4 * (512 + 1024)
+    assert len(entries(path)[0]) == 4
+    path.write_bytes(whole[: end + 512])
+    assert len(entries(path)[0]) == 4
+    for cut in (0, 100, 512, 600, 1536, 2 * 1536, 2 * 1536 + 300, 3 * 1536 + 700, end):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ShardError, match="damaged or cut off"):
+            entries(path)
+    path.write_bytes(whole[:1536] + b"x" * 512 + whole[2048:])
+    with pytest.raises(ShardError, match="no end mark at byte 1536"):
+        entries(path)
+
+
+def test_an_archive_without_images_is_told_and_an_empty_one_is_empty(tmp_path):
+    path = write_tar(tmp_path / "empty.tar", [member("folder", tarfile.DIRTYPE)])
+    assert entries(path) == ([], 0)
+    path = write_tar(tmp_path / "texts.tar", [("0001", b"image"), ("0002", b"image")])
+    with pytest.raises(ShardError, match="found none among 2 files"):
+        entries(path)
+
+
+def test_a_list_is_read_in_its_order_with_many_files_ahead(tmp_path):
+    paths = [tmp_path / f"{number}" for number in range(60)]
+    for path in paths:
+        path.write_text(path.name)
+    listed = tmp_path / "list.txt"
+    listed.write_bytes(b"\r\n\n".join(os.fsencode(path) for path in paths))
+    found, _ = entries(listed)
+    assert [(entry.name, entry.content) for entry in found] == [
+        (str(path), path.name.encode()) for path in paths
+    ]
+    paths[7].unlink()
+    assert [entry.name for entry in entries(listed)[0] if entry.error] == [str(paths[7])]
+
+
+# --- Which shards, and whose ----------------------------------------------------------------------
+
+
+def test_shards_are_found_by_names_and_patterns_once_and_in_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.tar", "a.txt", "c[1].tar"):
+        (tmp_path / name).touch()
+    found = find_shards(["*.tar", "a.txt", str(tmp_path / "b.tar"), "c[1].tar"])
+    assert [shard.name for shard in found] == ["a", "b", "c[1]"]
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (["no-*.tar"], r"expected files, found nothing for 'no-\*\.tar'"),
+        (["a.tar.gz"], "expected tar archives .* received 'a.tar.gz'"),
+        (["folder.tar"], "expected tar archives .* received 'folder.tar'"),
+        (["a.tar", "a.txt"], r"'a\.tar' and 'a\.txt' would both be captioned as a\.jsonl"),
+        (["*/a.tar", "a.tar"], "would both be captioned"),
+    ],
+)
+def test_what_is_no_shard_is_refused(names, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.tar").mkdir()
+    for name in ("a.tar", "a.txt", "a.tar.gz", "folder.tar/a.tar"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=line):
+        find_shards(names)
+
+
+@given(st.integers(0, 30), st.integers(1, 9))
+def test_every_shard_is_one_workers(count, workers):
+    shards = list(range(count))
+    parts = [part_of(shards, f"{number}/{workers}") for number in range(workers)]
+    assert sorted(itertools.chain(*parts)) == shards
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert part_of(shards, "") == shards
+
+
+@pytest.mark.parametrize("worker", ["4/4", "1", "0/0", "-1/2", "a/b", "1/2/3", "0.5/2"])
+def test_what_is_no_worker_is_refused(worker):
+    with pytest.raises(UserError, match="worker: expected its number from 0 on"):
+        part_of([1, 2], worker)
+
+
+# --- The folder -----------------------------------------------------------------------------------
+
+
+def finish(folder, path, text="{}\n"):
+    shard = Shard(str(path))
+    with folder.writing(shard, {"images": 1}) as file:
+        file.write(text)
+    return shard
+
+
+def test_a_shard_is_finished_when_it_is_whole(tmp_path):
+    folder = OutputFolder(tmp_path / "out", RUN)
+    path = write_list(tmp_path / "part-1.txt", ["a"])
+
+    def break_off():
+        with folder.writing(Shard(path), {}) as file:
+            file.write("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        break_off()
+    assert folder.record(Shard(path)) is None
+    assert os.listdir(folder.path / "progress") == []
+    assert not folder.file(Shard(path)).exists()
+    left = [folder.path / f"progress/{name}.1-2.part.jsonl" for name in ("part-1", "part-1.b")]
+    for file in left:
+        file.touch()
+    shard = finish(folder, path)
+    assert [file.exists() for file in left] == [False, True], "another shard's is not its own"
+    assert OutputFolder(tmp_path / "out", RUN).record(shard)["images"] == 1
+    folder.file(shard).unlink()
+    assert folder.record(shard) is None, "who removes captions wants them anew"
+
+
+def test_captions_of_another_shard_of_the_same_name_are_refused(tmp_path):
+    folder = OutputFolder(tmp_path / "out", RUN)
+    finish(folder, write_list(tmp_path / "part-1.txt", ["a"]))
+    for other in (["b"], ["a", "b"]):
+        changed = Shard(write_list(tmp_path / "part-1.txt", other))
+        with pytest.raises(UserError, match=r"part-1\.txt, which was not what .* is now"):
+            folder.record(changed)
+    (tmp_path / "moved").mkdir()
+    moved = Shard(write_list(tmp_path / "moved/part-1.txt", ["a"]))
+    assert folder.record(moved)["images"] == 1
+
+
+@pytest.mark.parametrize(("name", "changed_at"), [("a.txt", 900_000), ("a.tar", 999_999)])
+def test_a_shard_that_differs_after_its_start_is_another(tmp_path, name, changed_at):
+    path = tmp_path / name
+    content = bytearray(b"0123456789\n" * 100_000)[:1_000_000]
+    path.write_bytes(content)
+    before = Shard(str(path)).identity
+    assert Shard(str(path)).identity == before
+    content[changed_at] ^= 1
+    path.write_bytes(content)
+    assert Shard(str(path)).identity != before
+
+
+def test_a_damaged_record_counts_as_none(tmp_path):
+    folder = OutputFolder(tmp_path / "out", RUN)
+    shard = finish(folder, write_list(tmp_path / "part-1.txt", ["a"]))
+    for damaged in ("null", "{}", "{"):
+        (folder.path / "progress/part-1.json").write_text(damaged)
+        assert folder.record(shard) is None
+
+
+def test_folders_of_others_are_refused_and_left_alone(tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "part-1.jsonl").write_text("mine")
+    with pytest.raises(UserError, match=r"found part-1\.jsonl without settings\.json"):
+        OutputFolder(theirs, RUN)
+    assert os.listdir(theirs) == ["part-1.jsonl"]
+    with pytest.raises(UserError, match="expected a folder for captions, found a file"):
+        OutputFolder(theirs / "part-1.jsonl", RUN)
+    (theirs / "settings.json").write_text("[1, 2]")
+    with pytest.raises(UserError, match="no such file or a damaged one"):
+        OutputFolder(theirs, RUN)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"beam": 4}, "by run mine with beam 3, received mine with beam 4;"),
+        ({"run": "other", "best": "5"}, "by run mine with best 1234, received other with best 5;"),
+        ({"edge_model": "77"}, "with edge_model None, received mine with edge_model 77;"),
+    ],
+)
+def test_settings_that_differ_are_named(changes, line, tmp_path):
+    OutputFolder(tmp_path, RUN)
+    with pytest.raises(UserError, match=line):
+        OutputFolder(tmp_path, RUN | changes)
+    OutputFolder(tmp_path, RUN | {"run": "renamed"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--output", "out"], "output: is a setting of --shards"),
+        (["--shards", "a.tar"], "output: expected the folder"),
+        (["photo.jpg", "--shards", "a.tar", "--output", "out"], "images: expected none beside"),
+        (["--shards", "a.tar", "--output", "o", "--pictures", "p"], "pictures: expected none"),
+        (["--shards", "a.tar", "--output", "o", "--batch-size", "0"], "batch_size: expected at"),
+        (["--shards", "a.tar", "--output", "o", "--runner-options", "x"], "expected a --runner"),
+        (["--shards", "a", "--output", "o", "--runner", "r", "--worker", "0/2"], "worker: a run"),
+        (["--shards", "a.tar", "--output", "out"], "found nothing for 'a.tar'"),
+        ([], "expected image files or folders after the run, received none"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(arguments, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=line):
+        caption.main(["run", *arguments])
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,228 @@
+"""Features kept in files: they are the network's, and a training on them is the same training."""
+
+import contextlib
+import dataclasses
+import os
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_aoa.data.caption_batches import CaptionBatches
+from keras_aoa.data.examples import Example
+from keras_aoa.data.features import SHARD, FeatureFiles, ImageFeatures
+from keras_aoa.data.images.preprocessing import ImageSettings
+from keras_aoa.data.images.split_images import Images, image_batches
+from keras_aoa.data.text.vocabulary import Vocabulary
+from keras_aoa.evaluation import evaluate as evaluation
+from keras_aoa.training import loop as training
+from keras_aoa.training import preparation
+from keras_aoa.training.frozen import fingerprint, frozen_features
+from keras_aoa.utils.errors import UserError
+
+SIDE, COUNT = 16, 9
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Noise, one file a text instead; captions tell no sides, so that all may be mirrored."""
+    random, examples = np.random.default_rng(0), []
+    for number in range(COUNT):
+        path = tmp_path / f"{number}.png"
+        pixels = tf.constant(random.integers(0, 256, (SIDE, SIDE, 3)), tf.uint8)
+        path.write_bytes(tf.io.encode_png(pixels).numpy())
+        examples.append(Example(number, str(path), (f"image {number}",)))
+    (tmp_path / "4.png").write_text("no picture")
+    return Images("train", examples, ImageSettings(SIDE))
+
+
+class Network:
+    """Means of the pixels of 4 x 4 cells, and of all, that counts the batches it sees."""
+
+    def __init__(self, factor=1.0):
+        self.calls, self.factor = 0, factor
+
+    def __call__(self, batch):
+        self.calls += 1
+        cells = tf.nn.avg_pool2d(batch["images"], 4, 4, "VALID") * self.factor
+        return {"map": cells, "vector": tf.reduce_mean(cells, (1, 2))}
+
+
+def files(folder, dtype="float16", **described):
+    return FeatureFiles(folder, described, dtype)
+
+
+def batches_of(images, vocabulary, flip=True):
+    return CaptionBatches(images, vocabulary, 4, 1, flip=flip, seed=3)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 2**-11), ("bfloat16", 2**-8)])
+def test_batches_hold_what_the_network_makes_of_their_images(images, tmp_path, dtype, tolerance):
+    network = Network()
+    vocabulary = Vocabulary.from_captions(["image"], 1)
+    with_pixels = batches_of(images, vocabulary)
+    kept = files(tmp_path / "kept", dtype)
+    features = ImageFeatures(images, kept, network, with_pixels.mirrored_places)
+    with_features = batches_of(features, vocabulary)
+    mirrored = 0
+    for epoch in range(3):
+        pairs = zip(with_pixels.epoch(epoch), with_features.epoch(epoch), strict=True)
+        for pixels, made in pairs:
+            expected = network(pixels)
+            for name in ("captions", "index", "flipped", "window"):
+                np.testing.assert_array_equal(made[name], pixels[name])
+            for name, values in expected.items():
+                assert made["features"][name].dtype == tf.float32
+                np.testing.assert_allclose(made["features"][name], values, rtol=tolerance)
+            mirrored += int(tf.reduce_sum(tf.cast(pixels["flipped"], tf.int32)))
+    assert 0 < mirrored < 3 * (COUNT - 1)
+
+
+def test_images_in_order_have_their_features(images, tmp_path):
+    network = Network()
+    features = ImageFeatures(images, files(tmp_path / "kept"), network)
+    for pixels, made in zip(image_batches(images, 3), image_batches(features, 3), strict=True):
+        np.testing.assert_array_equal(made["index"], pixels["index"])
+        assert "images" not in made
+        np.testing.assert_allclose(made["features"]["map"], network(pixels)["map"], rtol=2**-11)
+    assert features.skipped == images.skipped
+
+
+def test_what_is_kept_is_not_computed_again(images, tmp_path):
+    first, second = Network(), Network()
+    ImageFeatures(images, files(tmp_path / "kept"), first, images.readable)
+    assert first.calls == 2
+    ImageFeatures(images, files(tmp_path / "kept"), second, images.readable)
+    assert second.calls == 0
+
+
+def test_another_network_or_dtype_has_files_of_its_own(images, tmp_path):
+    for described in ({}, {"network": "b"}, {"network": "c"}):
+        network = Network()
+        ImageFeatures(images, files(tmp_path / "kept", **described), network)
+        assert network.calls == 1
+    network = Network()
+    ImageFeatures(images, files(tmp_path / "kept", "bfloat16"), network)
+    assert network.calls == 1
+
+
+def test_a_changed_image_and_a_lost_file_are_computed_again(images, tmp_path):
+    ImageFeatures(images, files(tmp_path / "kept"), Network())
+    changed = images.examples[0].path
+    os.utime(changed, ns=(1, 1))
+    network = Network()
+    ImageFeatures(images, files(tmp_path / "kept"), network)
+    assert network.calls == 1
+    for file in (tmp_path / "kept").rglob("*-map.npy"):
+        file.unlink()
+    network = Network()
+    ImageFeatures(images, files(tmp_path / "kept"), network)
+    assert network.calls == 1
+
+
+def test_stopped_in_the_middle_it_goes_on_there(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_aoa.data.features.SHARD", 3)
+    assert SHARD > 3
+
+    class Broken(Network):
+        def __call__(self, batch):
+            if self.calls == 2:
+                raise KeyboardInterrupt
+            return super().__call__(batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        ImageFeatures(images, files(tmp_path / "kept"), Broken())
+    network = Network()
+    features = ImageFeatures(images, files(tmp_path / "kept"), network)
+    assert network.calls == 1
+    for pixels, made in zip(image_batches(images, 8), image_batches(features, 8), strict=True):
+        np.testing.assert_allclose(made["features"]["map"], Network()(pixels)["map"], rtol=2**-11)
+
+
+def test_layers_of_one_network_have_files_of_their_own(squares_settings, squares, tmp_path):
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((None, None, 3))
+    first = keras.layers.Conv2D(4, 3, strides=8, padding="same", name="conv_1")(pixels)
+    second = keras.layers.Conv2D(4, 3, padding="same", name="conv_2")(first)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(second)
+    keras.Model(pixels, [second, pooled]).save(tmp_path / "two.keras")
+    settings = dataclasses.replace(
+        squares_settings,
+        output=str(tmp_path),
+        backbone=str(tmp_path / "two.keras"),
+        preprocessing="tf",
+        vector_layer="pooled",
+        feature_cache="float16",
+    )
+    folders = set()
+    for layer in ("conv_1", "conv_2"):
+        run, _, images, _ = preparation.prepare_run(
+            dataclasses.replace(settings, map_layer=layer, name=layer), contextlib.ExitStack()
+        )
+        captioner = run.make_captioner()
+        features = frozen_features(run, captioner, images)
+        for pixels, made in zip(image_batches(images, 4), image_batches(features, 4), strict=True):
+            expected = captioner.see(pixels)["map"]
+            np.testing.assert_allclose(made["features"]["map"], expected, 1e-3, 1e-3)
+        folders = set((tmp_path / "data").glob("features-*"))
+    assert len(folders) == 2
+
+
+def test_numbers_too_large_for_float16_are_refused_by_name(images, tmp_path):
+    with pytest.raises(UserError, match="map of train holds numbers too large for float16; set it"):
+        ImageFeatures(images, files(tmp_path / "kept"), Network(1e4))
+    ImageFeatures(images, files(tmp_path / "kept", "bfloat16"), Network(1e4))
+
+
+def test_a_damaged_file_is_computed_again_and_few_are_open(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_aoa.data.features.SHARD", 2)
+    ImageFeatures(images, files(tmp_path / "kept"), Network())
+    damaged = sorted((tmp_path / "kept").rglob("*-map.npy"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    network = Network()
+    features = ImageFeatures(images, files(tmp_path / "kept"), network)
+    assert network.calls == 1
+    opened = len(os.listdir("/proc/self/fd"))
+    list(image_batches(features, 3))
+    assert len(os.listdir("/proc/self/fd")) <= opened + 8
+
+
+def test_a_fingerprint_tells_weights_and_layers_but_not_names():
+    def network(units=3, activation="relu"):
+        keras.utils.set_random_seed(0)
+        return keras.Sequential([keras.Input((2,)), keras.layers.Dense(units, activation)])
+
+    plain = fingerprint(network())
+    assert fingerprint(network()) == plain
+    assert len({plain, fingerprint(network(4)), fingerprint(network(activation="tanh"))}) == 3
+    changed = network()
+    changed.layers[0].bias.assign([0, 0, 1e-6])
+    assert fingerprint(changed) != plain
+
+
+@pytest.mark.parametrize("regions", [pytest.param("grid", marks=pytest.mark.slow), "proposals"])
+def test_a_training_on_features_is_the_training_on_images(
+    squares_settings, tmp_path, monkeypatch, regions
+):
+    monkeypatch.setattr(evaluation, "start_meteor", lambda: False)
+    settings = dataclasses.replace(
+        squares_settings,
+        output=str(tmp_path),
+        regions=regions,
+        proposals_size=48,
+        test_proposals=20,
+        rnn_epochs=1,
+        joint_epochs=1,
+        validate_every=1,
+        flip=True,
+        average=0.0,
+    )
+    histories = []
+    for cache in ("none", "float16"):
+        run = training.train(dataclasses.replace(settings, name=cache, feature_cache=cache))
+        _, facts = training.weights.load_arrays(run.last_file)
+        histories.append([epoch["loss"] for epoch in facts["progress"]["history"]])
+    np.testing.assert_allclose(histories[1], histories[0], rtol=2e-3)
+    assert histories[0][0] != histories[1][0]
+    assert list((tmp_path / "data").glob("features-*/*-map.npy"))

@@ -1,0 +1,73 @@
+"""Noun phrases of captions and the objects that they name."""
+
+from keras_aoa.data.examples import Example, NamedObject
+from keras_aoa.data.text.mentions import Named, matching_objects, named_phrases, naming_words
+
+NOUNS = {"star", "ball", "sphere", "hot dog", "dog"}
+ADJECTIVES = {"red", "big", "large", "striped", "blue"}
+
+
+def phrases(caption):
+    return named_phrases(caption.split(), NOUNS, ADJECTIVES)
+
+
+def thing(nouns, adjectives=""):
+    return NamedObject(frozenset(nouns.split(",")), frozenset(adjectives.split()), (0, 0, 1, 1))
+
+
+def test_each_noun_brings_the_adjectives_directly_before_it():
+    assert phrases("a big red striped star above a blue ball") == [
+        Named(4, "star", ("big", "red", "striped")),
+        Named(8, "ball", ("blue",)),
+    ]
+
+
+def test_an_adjective_that_another_word_parts_from_the_noun_is_not_the_nouns():
+    assert phrases("a red and shiny ball") == [Named(4, "ball", ())]
+
+
+def test_adjectives_do_not_reach_across_a_noun():
+    assert phrases("red star ball") == [Named(1, "star", ("red",)), Named(2, "ball", ())]
+
+
+def test_the_longer_of_two_nouns_is_found_at_its_last_word():
+    assert phrases("a big hot dog near a dog") == [
+        Named(3, "hot dog", ("big",)),
+        Named(6, "dog", ()),
+    ]
+
+
+def test_a_caption_may_begin_with_the_phrase_and_end_in_half_a_noun():
+    assert phrases("red ball hot") == [Named(1, "ball", ("red",))]
+
+
+def test_a_caption_without_known_nouns_names_nothing():
+    assert phrases("a red sky") == []
+    assert phrases("") == []
+    assert named_phrases(["a", "star"], set(), set()) == []
+
+
+def test_an_object_matches_when_noun_and_all_adjectives_are_its_own():
+    red, blue = thing("ball,sphere", "red big large"), thing("ball,sphere", "blue")
+    objects = [red, blue, thing("star", "red")]
+    assert matching_objects(Named(0, "sphere", ("red", "large")), objects) == [red]
+    assert matching_objects(Named(0, "ball"), objects) == [red, blue]
+    assert matching_objects(Named(0, "ball", ("red", "striped")), objects) == []
+
+
+def test_adjectives_are_not_checked_where_no_object_of_the_data_set_has_any():
+    dog = thing("dog,puppy")
+    nouns, adjectives = naming_words([Example(1, "a.jpg", (), objects=(dog, thing("cat")))])
+    assert (nouns, adjectives) == ({"dog", "puppy", "cat"}, set())
+    [named] = named_phrases(["a", "brown", "puppy"], nouns, adjectives)
+    assert matching_objects(named, [dog, thing("cat")]) == [dog]
+
+
+def test_naming_words_are_those_of_all_objects_of_all_examples():
+    examples = [
+        Example(1, "a.jpg", (), objects=(thing("ball,sphere", "red"),)),
+        Example(2, "b.jpg", ()),
+        Example(3, "c.jpg", (), objects=(thing("star", "blue"), thing("ring", "red big"))),
+    ]
+    assert naming_words(examples) == ({"ball", "sphere", "star", "ring"}, {"red", "blue", "big"})
+    assert naming_words([]) == (set(), set())

@@ -1,0 +1,266 @@
+"""Attention correctness of a run: captions aligned with their attention, the command, refusals."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from reader_files import karpathy, put
+
+from keras_aoa import evaluate as command
+from keras_aoa.data.examples import Example, NamedObject, Phrase
+from keras_aoa.data.images.preprocessing import to_original
+from keras_aoa.data.readers import read
+from keras_aoa.data.scenes.dataset import ScenesSettings, prepare
+from keras_aoa.data.text.mentions import Mention, annotated_mentions, named_mentions, naming_words
+from keras_aoa.data.text.tokenizer import tokenize
+from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP, Vocabulary
+from keras_aoa.evaluation.correctness import COLUMNS, MEASURES
+from keras_aoa.evaluation.correctness_run import check_attends, encode, followed, mentions_of, tally
+from keras_aoa.evaluation.grounding import ground
+from keras_aoa.inference.generator import Generator
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.utils.errors import UserError
+
+VOCABULARY = Vocabulary(["red", "ball", "blue", "box"])
+IMAGES = tiny.make_images(3)
+WINDOWS = np.array([[0.0, 0.0, 1.0, 1.0]] * 3)
+GIVEN = ["a red ball and blue box", "ball"]
+BATCHES = [
+    {"images": tf.constant(IMAGES[:2]), "index": tf.constant([0, 1])},
+    {"images": tf.constant(IMAGES[2:]), "index": tf.constant([2])},
+]
+
+
+@pytest.fixture(scope="module")
+def captioner():
+    return tiny.make_captioner(weights=1)
+
+
+@pytest.fixture(scope="module")
+def found(captioner):
+    """What is followed: captions, ids, and attention and picture by place; and what was said."""
+    generator = Generator(captioner, VOCABULARY, beam=1, max_words=4, length_penalty=0.0, stride=1)
+    said = generator(IMAGES, with_attention=True)
+    captions = {
+        place: [said[place].words, *(text.split() for text in GIVEN[: 2 - place % 2])]
+        for place in range(3)
+    }
+    ids = encode(VOCABULARY, captions)
+    pictures = list(followed(captioner, 1, BATCHES, ids, WINDOWS))
+    return said, captions, ids, pictures
+
+
+def test_ids_are_the_whole_captions_between_start_and_stop(found):
+    _, captions, ids, _ = found
+    assert {rows.shape for rows in ids.values()} == {(3, 8)}
+    expected = [START, OOV, 4, 5, OOV, 6, 7, STOP]
+    assert ids[0][1].tolist() == expected
+    assert ids[0][2].tolist() == [START, 5, STOP, PAD, PAD, PAD, PAD, PAD]
+    assert ids[1][2].tolist() == [PAD] * 8
+    assert ids[0][0][len(captions[0][0]) + 1] == STOP
+
+
+def test_attention_of_a_given_word_is_that_of_the_state_before_it_was_fed(captioner, found):
+    _, _, ids, pictures = found
+    assert [place for place, *_ in pictures] == [0, 1, 2]
+    for place, attention, _ in pictures:
+        sight = captioner.look(IMAGES[place : place + 1], stride=1)
+        for row in (1, 2) if place != 1 else (1,):
+            state, attended = sight.state, sight.attended
+            for step in range(list(ids[place][row]).index(STOP)):
+                fed = np.array([[ids[place][row][step]]])
+                state, attended, _, expected = captioner.next_words(
+                    fed, state, attended, sight.memory
+                )
+                np.testing.assert_allclose(
+                    attention[row, step], expected[0, 0], rtol=1e-3, atol=1e-5
+                )
+
+
+def test_attention_of_a_generated_word_is_that_of_the_search(found):
+    said, _, _, pictures = found
+    for place, attention, picture in pictures:
+        own = said[place].attention
+        assert len(own) > 0
+        np.testing.assert_allclose(attention[0, : len(own)], own, rtol=1e-3, atol=1e-5)
+        assert not np.allclose(attention[0, 1 : len(own) + 1], own, rtol=0.1), "steps are alike"
+        np.testing.assert_array_equal(picture.corners, said[place].boxes)
+
+
+def test_a_generated_captions_correctness_is_that_of_its_grounding(found):
+    said, captions, _, pictures = found
+    objects = tuple(
+        NamedObject(frozenset({noun}), frozenset(), (0.0, 0.1, 0.55, 0.6))
+        for noun in ("red", "ball", "blue", "box")
+    )
+    examples = [Example(i, f"{i}.png", tuple(GIVEN[: 2 - i % 2]), (), objects) for i in range(3)]
+    tallies = tally(pictures, mentions_of(examples, captions))
+    measured = tallies["generated"].content()
+    expected = ground(dict(enumerate(said)), examples, lambda boxes, index: boxes)
+    assert measured["words"] == expected.phrases > 3
+    assert measured["model"]["region"] == pytest.approx(expected.attention, rel=1e-3)
+    assert measured["uniform"]["region"] == pytest.approx(expected.uniform, rel=1e-6)
+    after = measured["model_after_word"]["region"]
+    assert after != pytest.approx(expected.attention, rel=1e-2)
+    # Without phrases the given captions name by nouns too: 4 words and 1, 4, 4 and 1.
+    given = tallies["ground_truth"].content()
+    assert (given["captions"], given["words"]) == (5, 14)
+
+
+def test_given_captions_follow_their_phrases_where_there_are_any():
+    box, other = (0.0, 0.0, 0.5, 0.5), (0.5, 0.0, 1.0, 0.5)
+    thing = NamedObject(frozenset({"ball"}), frozenset(), box)
+    examples = [
+        Example(0, "0.png", ("a ball",), (Phrase(0, 0, 2, other),), (thing,)),
+        Example(1, "1.png", ("a ball",), (), (thing,)),
+        Example(2, "2.png", ("a ball",)),
+    ]
+    captions = {place: [("ball", "ball"), ["a", "ball"]] for place in range(3)}
+    twice = [Mention(0, (box,)), Mention(1, (box,))]
+    assert mentions_of(examples, captions) == {
+        0: [twice, [Mention(1, (other,), 2)]],
+        1: [twice, [Mention(1, (box,))]],
+    }
+
+
+def test_a_phrase_is_a_noun_of_all_its_words_with_its_adjectives():
+    words = ["a", "big", "hot", "dog", "near", "a", "dog"]
+    thing = NamedObject(frozenset({"hot dog", "dog"}), frozenset({"big"}), (0, 0, 1, 1))
+    naming = naming_words([Example(0, "0.png", (), objects=(thing,))])
+    found = named_mentions(words, [thing], *naming)
+    assert [(mention.index, mention.length) for mention in found] == [(3, 3), (6, 1)]
+
+
+@pytest.fixture(scope="module")
+def squares_with_entities(squares, tmp_path_factory):
+    """Six squares with Flickr30k Entities; one has no boxes, one a caption without phrases."""
+    folder = tmp_path_factory.mktemp("entities") / "flickr30k"
+    texts, listed = {}, []
+    for number in range(6):
+        colour, side = ("red", "green", "blue")[number % 3], ("left", "right")[number % 2]
+        name, left = f"{number:02d}.png", 6 if side == "left" else 36
+        marked = f"[/EN#{number + 1}/other a {colour} square] on the [/EN#0/notvisual {side}]"
+        one = "A square !" if number == 1 else f"One {colour} square"
+        listed.append((name, "test", [f"a {colour} square on the {side}", one]))
+        texts[f"Sentences/{number:02d}.txt"] = f"{marked}\n{one}\n"
+        texts[f"Annotations/{number:02d}.xml"] = (
+            "<annotation><size><width>60</width><height>40</height></size><object>"
+            f"<name>{number + 1}</name><bndbox><xmin>{left}</xmin><ymin>8</ymin>"
+            f"<xmax>{left + 18}</xmax><ymax>28</ymax></bndbox></object></annotation>"
+        )
+    texts["Annotations/04.xml"] = "<annotation>"
+    put(folder, {"dataset_flickr30k.json": karpathy(*listed)} | texts)
+    for number in range(6):
+        name = f"{number:02d}.png"
+        (folder / name).write_bytes((squares / name).read_bytes())
+    return folder
+
+
+def test_the_command_prints_a_table_and_writes_the_measures(
+    trained, squares_with_entities, tmp_path, capsys, caplog
+):
+    arguments = ["--data", str(squares_with_entities), "--output", str(tmp_path / "out")]
+    command.main([str(trained.folder), "--correctness", "--split", "test", *arguments])
+    content = json.loads((tmp_path / "out/correctness.json").read_text())
+    assert (content["images"], content["images_without_boxes"]) == (6, 1)
+    assert content["search"]["beam"] == 2
+    given = content["ground_truth"]
+    assert (given["words"], given["captions"], given["captions_without_match"]) == (5, 10, 5)
+    assert content["generated"]["captions"] == 5
+    area = 18 * 20 / (60 * 40)
+    assert given["uniform"]["region"] == pytest.approx(area, abs=1e-6)
+    assert given["uniform"]["pixel"] == pytest.approx(area, abs=1e-6)
+    values = [given[column][name] for column in COLUMNS for name in MEASURES]
+    assert all(0 <= value <= 1 for value in values)
+    lines = capsys.readouterr().out.splitlines()
+    (region,) = [line.split() for line in lines if line.startswith("ground-truth  region")]
+    assert region[2:] == [f"{100 * given[column]['region']:.1f}" for column in COLUMNS]
+    assert any("5 captions name nothing with a box" in line for line in lines)
+    assert any(line.startswith("1 images have no boxes") for line in lines)
+    assert sum("damaged file of entities" in text for text in caplog.messages) == 1
+    assert list((tmp_path / "out").iterdir()) == [tmp_path / "out/correctness.json"]
+
+
+def test_object_proposals_are_measured_without_their_padding(
+    trained_proposals, squares_with_entities, tmp_path
+):
+    arguments = ["--data", str(squares_with_entities), "--output", str(tmp_path)]
+    command.main([str(trained_proposals.folder), "--correctness", "--split", "test", *arguments])
+    content = json.loads((tmp_path / "correctness.json").read_text())
+    assert "regions" in content["search"] and content["ground_truth"]["words"] == 5
+    run, examples = trained_proposals, read(squares_with_entities).splits["test"]
+    images = run.load_images("test", examples)
+    shares = []
+    for place, example in enumerate(examples):
+        if example.phrases:
+            boxes = to_original(
+                images.proposals(place, lambda count: slice(5)).reshape(-1, 2, 2),
+                images.windows[place],
+            ).reshape(-1, 4)
+            x0, y0, x1, y1 = example.phrases[0].box
+            width = np.minimum(boxes[:, 2], x1) - np.maximum(boxes[:, 0], x0)
+            height = np.minimum(boxes[:, 3], y1) - np.maximum(boxes[:, 1], y0)
+            areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+            shares.append(np.mean(np.maximum(width, 0) * np.maximum(height, 0) / areas))
+    assert content["ground_truth"]["uniform"]["region"] == pytest.approx(np.mean(shares), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "correctness: expected boxes of what captions name, the 3 images of test have none"),
+        (["--stride", "1,2"], "correctness: expected one value of stride, received several"),
+        (["--split", "tset"], "expected a split of .* received 'tset'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_a_line(trained, arguments, said):
+    before = sorted(trained.folder.rglob("*"))
+    with pytest.raises(UserError, match=said) as refusal:
+        command.main([str(trained.folder), "--correctness", *arguments])
+    assert "\n" not in str(refusal.value)
+    assert sorted(trained.folder.rglob("*")) == before
+
+
+def test_files_of_captions_have_no_attention():
+    with pytest.raises(UserError, match="--correctness needs the folder of a run"):
+        command.main(["--results", "a.json", "--references", "b.json", "--correctness"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"variant": "baseline"}, "runs/x has variant 'baseline': its attention is uniform"),
+        ({"regions": "mean"}, "runs/x has regions 'mean': its attention is uniform"),
+    ],
+)
+def test_a_run_that_does_not_choose_where_to_look_is_refused(changes, said):
+    configuration = dataclasses.replace(Configuration(), **changes)
+    with pytest.raises(UserError, match=said):
+        check_attends(configuration, "runs/x")
+    check_attends(Configuration(), "runs/x")
+
+
+def test_drawn_scenes_name_the_same_objects_by_phrases_and_by_nouns(tmp_path):
+    examples = prepare(tmp_path, ScenesSettings(train=1, val=1, test=20)).splits["test"]
+    naming = naming_words(examples)
+    words = 0
+    for example in examples:
+        for number, caption in enumerate(example.captions):
+            by_phrase = annotated_mentions(example, number)
+            by_noun = named_mentions(tokenize(caption), example.objects, *naming)
+            assert [mention.index for mention in by_phrase] == [each.index for each in by_noun]
+            for one, other in zip(by_phrase, by_noun, strict=True):
+                assert set(one.boxes) <= set(other.boxes)
+            words += len(by_phrase)
+    assert words > 100
+
+
+def test_real_coco_captions_name_most_objects_they_mention(shared):
+    examples = read(shared / "data/coco").splits["val"]
+    captions = {place: [(), *map(tokenize, each.captions)] for place, each in enumerate(examples)}
+    mentions = mentions_of(examples, captions)
+    matched = [bool(each.boxes) for texts in mentions.values() for named in texts for each in named]
+    assert len(matched) > 400 and np.mean(matched) > 0.85

@@ -1,0 +1,296 @@
+"""Captions of many images, and how well they name and look at what is in them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+from keras_aoa.data.examples import Example, NamedObject
+from keras_aoa.data.text.vocabulary import PAD, STOP, Vocabulary
+from keras_aoa.evaluation.grounding import ground, share_inside
+from keras_aoa.inference.generator import Generated, Generator, generate
+from keras_aoa.models.search import search
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.settings.search import SearchSettings
+from keras_aoa.utils.errors import UserError
+
+VOCABULARY = Vocabulary(["red", "ball", "blue", "box"])
+IMAGES = tiny.make_images(3)
+
+
+@pytest.fixture(scope="module")
+def captioner():
+    return tiny.make_captioner(weights=1)
+
+
+@pytest.fixture(scope="module")
+def generator(captioner):
+    return Generator(captioner, VOCABULARY, beam=3, max_words=4, length_penalty=0.0, stride=1)
+
+
+def test_hypotheses_are_those_of_search_in_words(captioner, generator):
+    found = generator.all_beams(IMAGES)
+    sight = captioner.look(IMAGES, stride=1)
+    expected = search(captioner, sight, beam=3, max_words=4)
+    lengths = set()
+    for image in range(3):
+        assert len(found[image]) == 3
+        for beam, generated in enumerate(found[image]):
+            ids = np.asarray(expected.ids[image, beam])
+            words = [VOCABULARY.words[word] for word in ids if word not in (STOP, PAD)]
+            lengths.add((len(words), STOP in ids))
+            assert generated.words == tuple(words)
+            assert generated.caption == " ".join(words)
+            assert generated.log_prob == pytest.approx(
+                float(expected.log_probs[image, beam]), rel=1e-3
+            )
+            attention = expected.attention[image, beam, : len(words)]
+            np.testing.assert_allclose(generated.attention, attention, rtol=1e-3, atol=1e-5)
+            assert generated.attention.shape == (len(words), 9)
+            np.testing.assert_array_equal(generated.boxes, sight.boxes[image])
+            assert generated.mask.tolist() == [True] * 9
+    assert {(0, True), (1, True), (4, False)} <= lengths
+
+
+def test_the_caption_of_an_image_is_its_best_hypothesis(generator):
+    best = [beams[0] for beams in generator.all_beams(IMAGES)]
+    for generated, expected in zip(generator(IMAGES), best, strict=True):
+        assert generated.words == expected.words
+        assert generated.log_prob == expected.log_prob
+        assert generated.attention is generated.boxes is generated.mask is None
+
+
+def test_a_configuration_sets_the_search_and_changes_replace_its_settings(captioner, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        Generator, "__init__", lambda self, *given, **settings: made.append((given, settings))
+    )
+    configuration = Configuration(beam=4, max_words=7, length_penalty=0.5, test_stride=3)
+    Generator.of(captioner, VOCABULARY, configuration)
+    search_settings = SearchSettings(beam=1, max_words=9, length_penalty=0.0)
+    Generator.of(captioner, VOCABULARY, configuration, search_settings)
+    settings = {
+        "beam": 4,
+        "max_words": 7,
+        "length_penalty": 0.5,
+        "stride": 3,
+    }
+    assert made == [
+        ((captioner, VOCABULARY), settings),
+        ((captioner, VOCABULARY), {**settings, "beam": 1, "max_words": 9, "length_penalty": 0.0}),
+    ]
+
+
+def test_a_change_that_means_nothing_for_the_kind_of_regions_is_refused(captioner):
+    for kind, wrong, right in (
+        ("grid", "regions", "stride"),
+        ("transformer", "regions", "stride"),
+        ("proposals", "stride", "regions"),
+    ):
+        with pytest.raises(UserError, match=f"{wrong}: means nothing .*'{kind}'.* set {right}"):
+            Generator.of(
+                captioner, VOCABULARY, Configuration(regions=kind), SearchSettings(**{wrong: 5})
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("beam", 0), ("beam", -1), ("max_words", 0), ("stride", 0)]
+)
+def test_a_search_out_of_its_range_is_refused(name, value):
+    with pytest.raises(UserError, match=f"{name}: expected at least 1, received {value}"):
+        SearchSettings(**{name: value})
+
+
+def test_attention_that_is_kept_does_not_keep_its_batch(generator):
+    for generated in generator(IMAGES, with_attention=True):
+        for part in (generated.attention, generated.boxes, generated.mask):
+            assert part.base is None
+
+
+def test_captions_of_a_data_set_are_found_by_index(generator):
+    batches = [
+        {"images": tf.constant(IMAGES[:2]), "index": tf.constant([7, 3])},
+        {"images": tf.constant(IMAGES[2:]), "index": tf.constant([5])},
+    ]
+    found = generate(generator, batches, total=3, with_attention=True)
+    assert list(found) == [7, 3, 5]
+    alone = generator(IMAGES)
+    assert [generated.words for generated in found.values()] == [g.words for g in alone]
+    assert found[5].attention is not None
+
+
+CELL = [[[0.0, 0.0], [0.5, 0.0], [0.5, 0.5], [0.0, 0.5]]]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "share"),
+    [
+        ([(0, 0, 1, 1)], 1.0),
+        ([(0, 0, 0.25, 1)], 0.5),
+        ([(0, 0.25, 0.5, 0.5)], 0.5),
+        ([(0.25, 0.25, 0.9, 0.9)], 0.25),
+        ([(0.1, 0.1, 0.2, 0.3)], 0.08),
+        ([(0.5, 0.5, 1, 1)], 0.0),
+        ([(0.6, 0, 1, 0.4)], 0.0),
+        # Two boxes of an eighth each that share a sixteenth: 2/8 - 1/16.
+        ([(0, 0, 0.25, 0.125), (0.125, 0, 0.375, 0.125)], 0.1875),
+        # A box inside another counts once.
+        ([(0, 0, 0.25, 0.5), (0, 0, 0.125, 0.125)], 0.5),
+        ([(0, 0, 0.25, 0.5), (0, 0, 0.25, 0.5)], 0.5),
+        # Opposite corners, of a quarter each, and nothing between them.
+        ([(0, 0, 0.25, 0.25), (0.25, 0.25, 0.5, 0.5)], 0.5),
+    ],
+)
+def test_share_of_a_cell_that_boxes_cover(boxes, share):
+    np.testing.assert_allclose(share_inside(np.array(CELL), boxes), [share], atol=1e-12)
+
+
+def test_shares_are_of_each_region_even_of_those_that_reach_outside():
+    regions = np.array([*CELL, [[-0.5, 0.0], [0.5, 0.0], [0.5, 1.0], [-0.5, 1.0]]])
+    np.testing.assert_allclose(share_inside(regions, [(0, 0, 0.5, 0.5)]), [1.0, 0.25])
+
+
+def sampled_share(region, boxes, finer=400):
+    """Share of a convex region's sample points that lie in a box."""
+    low, high = region.min(axis=0), region.max(axis=0)
+    steps = (np.arange(finer) + 0.5) / finer
+    x, y = np.meshgrid(*(low[:, None] + (high - low)[:, None] * steps))
+    inside = np.ones(x.shape, bool)
+    for (x0, y0), (x1, y1) in zip(region, np.roll(region, -1, axis=0), strict=True):
+        inside &= (x1 - x0) * (y - y0) >= (y1 - y0) * (x - x0)
+    covered = np.any([(b[0] < x) & (x < b[2]) & (b[1] < y) & (y < b[3]) for b in boxes], axis=0)
+    return (inside & covered).sum() / inside.sum()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shares_of_turned_and_sheared_regions_are_those_of_sample_points(seed):
+    random = np.random.default_rng(seed)
+    square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2
+    regions, boxes = [], np.sort(random.random((3, 2, 2)), axis=1).reshape(3, 4)
+    while len(regions) < 8:
+        matrix = random.normal(scale=0.5, size=(2, 2))
+        if np.linalg.det(matrix) > 0.03:
+            regions.append(square @ matrix.T + random.uniform(0.2, 0.8, 2))
+    regions = np.array(regions)
+    expected = [sampled_share(region, boxes) for region in regions]
+    assert 0.05 < np.mean(expected) < 0.95
+    np.testing.assert_allclose(share_inside(regions, boxes), expected, atol=4e-3)
+    # The other way round, as a mirroring transform leaves them.
+    np.testing.assert_allclose(share_inside(regions[:, ::-1], boxes), expected, atol=4e-3)
+
+
+def test_a_region_turned_by_an_eighth_loses_its_corners():
+    diamond = np.array([[[0.5, 0.0], [1.0, 0.5], [0.5, 1.0], [0.0, 0.5]]])
+    found = [
+        share_inside(diamond, boxes)[0]
+        for boxes in ([(0, 0, 1, 1)], [(0, 0, 0.5, 0.5)], [(0.25, 0.25, 0.75, 0.75)])
+    ]
+    # Corners of a quarter as long: four triangles of 1/16 beside the square inside.
+    np.testing.assert_allclose(found, [1, 0.25, 0.5], atol=1e-12)
+
+
+def test_regions_without_area_have_no_share_and_do_not_disturb_others():
+    regions = np.array([
+        [[0.2, 0.2]] * 4,
+        [[0.1, 0.2], [0.6, 0.2], [0.6, 0.2], [0.1, 0.2]],
+        [[0.1, 0.1], [0.4, 0.4], [0.4, 0.4], [0.1, 0.1]],
+        CELL[0],
+        [[0.0, 0.0], [0.5, 0.5], [0.0, 0.5], [0.0, 0.0]],
+    ])  # fmt: skip
+    found = share_inside(regions, [(0, 0, 0.25, 0.5)])
+    np.testing.assert_allclose(found, [0, 0, 0, 0.5, 0.75], atol=1e-12)
+
+
+def thing(noun, adjective, box):
+    return NamedObject(frozenset([noun]), frozenset([adjective]), box)
+
+
+# Four cells, left to right; the ball lies in the first, the box in the third and half the fourth.
+CELLS = np.array(
+    [[[x, 0.0], [x + 0.25, 0.0], [x + 0.25, 1.0], [x, 1.0]] for x in (0.0, 0.25, 0.5, 0.75)]
+)
+EXAMPLES = [
+    Example(0, "0.png", ()),
+    Example(
+        1,
+        "1.png",
+        (),
+        objects=(
+            thing("ball", "red", (0.0, 0.0, 0.25, 1.0)),
+            thing("box", "blue", (0.5, 0.0, 0.875, 1.0)),
+        ),
+    ),
+]
+
+
+def said(caption, attention, mask=(True, True, True, True)):
+    words = tuple(caption.split())
+    return Generated(caption, words, -1.0, np.array(attention), CELLS, np.array(mask))
+
+
+def ground_alone(generated, to_original=lambda boxes, index: boxes):
+    return ground({1: generated}, EXAMPLES, to_original)
+
+
+def test_attention_counts_at_the_noun_inside_the_named_objects_box():
+    found = ground_alone(
+        said(
+            "red ball beside blue box",
+            [
+                [0.0, 1.0, 0.0, 0.0],
+                [0.7, 0.1, 0.1, 0.1],
+                [0.0, 1.0, 0.0, 0.0],
+                [0.0, 1.0, 0.0, 0.0],
+                [0.1, 0.1, 0.2, 0.6],
+            ],
+        )
+    )
+    assert (found.objects, found.nouns, found.phrases) == (1.0, 1.0, 2)
+    assert found.attention == pytest.approx((0.7 + (0.2 + 0.6 / 2)) / 2)
+    assert found.uniform == pytest.approx((1 / 4 + 1.5 / 4) / 2)
+
+
+def test_a_wrong_adjective_is_a_right_noun_and_is_not_measured():
+    found = ground_alone(said("blue ball", [[1.0, 0, 0, 0], [1.0, 0, 0, 0]]))
+    assert (found.objects, found.nouns, found.phrases) == (0.0, 1.0, 1)
+    assert found.attention is None
+    assert found.uniform is None
+
+
+def test_padding_is_no_region_to_look_at():
+    found = ground_alone(said("ball", [[0.5, 0.5, 0, 0]], mask=(True, True, False, False)))
+    assert found.attention == pytest.approx(0.5)
+    assert found.uniform == pytest.approx(1 / 2)
+
+
+def test_boxes_are_compared_in_the_original_image():
+    calls = []
+
+    def mirrored(boxes, index):
+        calls.append(index)
+        return boxes[::-1]
+
+    found = ground_alone(said("ball", [[0.1, 0.2, 0.3, 0.4]]), mirrored)
+    assert calls == [1]
+    assert found.attention == pytest.approx(0.4)
+
+
+def test_phrases_of_all_captions_count_alike():
+    captions = {
+        0: said("red ball", [[1.0, 0, 0, 0]] * 2),
+        1: said("ball and ball and blue box", [[1.0, 0, 0, 0]] * 6),
+    }
+    found = ground(captions, EXAMPLES, lambda boxes, index: boxes)
+    assert found.phrases == 4
+    assert found.objects == found.nouns == 3 / 4
+    assert found.attention == pytest.approx(2 / 3)
+
+
+def test_a_data_set_without_objects_has_no_grounding():
+    assert ground({0: said("red ball", [[1.0, 0, 0, 0]] * 2)}, EXAMPLES[:1], None) is None
+
+
+def test_captions_that_name_nothing_have_no_shares():
+    found = ground_alone(said("sky", [[1.0, 0, 0, 0]]))
+    assert found.phrases == 0
+    assert found.objects is found.nouns is found.attention is found.uniform is None

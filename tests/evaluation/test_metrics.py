@@ -1,0 +1,297 @@
+"""Caption metrics: known values, missing Java, and the files around them."""
+
+import json
+import math
+import shutil
+
+import pytest
+from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+from keras_aoa.evaluation.metrics import (
+    METRICS,
+    MeteorProcess,
+    _ptb_tokens,
+    cider,
+    score,
+    start_meteor,
+)
+from keras_aoa.evaluation.results import (
+    format_scores,
+    read_references,
+    read_results,
+    score_files,
+    write_results,
+    write_scores,
+)
+from keras_aoa.utils.errors import UserError
+
+REFERENCES = {1: ["A dog runs."], "two": ["The small cat sleeps here.", "A cat sleeps!"]}
+CAPTIONS = {1: "a dog runs fast", "two": "the small cat sleeps here"}
+
+
+@pytest.fixture(scope="module")
+def java():
+    if shutil.which("java") is None:
+        pytest.skip("no Java on PATH")
+
+
+@pytest.fixture
+def no_java(monkeypatch, tmp_path):
+    """A PATH with nothing on it; returns the only folder on it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def held_out(shared):
+    """COCO's validation images: the first caption of each, and the others as references."""
+    captions = read_references(shared / "data/coco/annotations/captions_val2017.json")
+    first = {image: texts[0] for image, texts in captions.items()}
+    return {image: texts[1:] for image, texts in captions.items()}, first
+
+
+def python_metrics(references, captions):
+    return score(references, captions, "python", meteor=False).metrics
+
+
+def test_bleu_is_precision_times_the_penalty_for_short_captions():
+    longer = python_metrics({1: ["a dog runs"]}, {1: "a dog runs fast"})
+    assert longer["Bleu_1"] == pytest.approx(3 / 4)
+    assert longer["Bleu_2"] == pytest.approx(math.sqrt(3 / 4 * 2 / 3))
+    shorter = python_metrics({1: ["a dog runs"]}, {1: "a dog"})
+    assert shorter["Bleu_1"] == pytest.approx(math.exp(1 - 3 / 2))
+
+
+def test_rouge_is_the_f_measure_of_the_longest_common_subsequence():
+    received = python_metrics({1: ["a dog runs"]}, {1: "a dog quickly runs"})["ROUGE_L"]
+    precision, recall, beta_squared = 3 / 4, 1, 1.2**2
+    expected = (1 + beta_squared) * precision * recall / (recall + beta_squared * precision)
+    assert received == pytest.approx(expected)
+
+
+def test_identical_captions_score_the_most():
+    references = {1: ["one red dog runs"], 2: ["two blue cats sleep"]}
+    metrics = python_metrics(references, {1: "One red dog runs.", 2: "two blue cats sleep"})
+    assert metrics == pytest.approx(dict.fromkeys(metrics, 1) | {"CIDEr": 10})
+
+
+def test_cider_alone_is_the_one_of_all_metrics():
+    metrics = python_metrics(REFERENCES, CAPTIONS)
+    assert cider(REFERENCES, CAPTIONS) == pytest.approx(metrics["CIDEr"], abs=1e-12)
+    assert metrics["CIDEr"] > 1
+
+
+def test_mean_over_images_is_the_whole_for_rouge_and_cider():
+    scores = score(REFERENCES, CAPTIONS, "python", meteor=False)
+    assert list(scores.per_image) == [1, "two"]
+    for name in ("ROUGE_L", "CIDEr"):
+        mean = sum(image[name] for image in scores.per_image.values()) / 2
+        assert scores.metrics[name] == pytest.approx(mean)
+    assert scores.per_image["two"]["Bleu_4"] == pytest.approx(1)
+
+
+def test_one_image_alone_has_cider_zero_and_a_note():
+    scores = score({1: ["a dog"]}, {1: "a dog"}, "python", meteor=False)
+    assert scores.metrics["CIDEr"] == 0
+    assert scores.images == 1
+    assert "CIDEr of a single image is 0 by definition" in scores.notes[0]
+
+
+def test_caption_without_a_word_scores_zero():
+    metrics = python_metrics({1: ["a dog runs"], 2: ["a cat", ""]}, {1: "...", 2: ""})
+    assert metrics == pytest.approx(dict.fromkeys(metrics, 0), abs=1e-12)
+
+
+@pytest.mark.parametrize("captions", [{}, {1: "a"}, {1: "a", "two": "b", "3": "c"}])
+def test_captions_and_references_must_be_of_the_same_images(captions):
+    expected = {
+        0: "expected captions to score in the captions, received none",
+        1: "1 of 2 images in the references have no caption in the captions: two;",
+        3: "1 of 3 image ids in the captions are not in the references: 3.",
+    }
+    for measure in (score, cider):
+        with pytest.raises(UserError, match=expected[len(captions)]):
+            measure(REFERENCES, captions)
+
+
+def test_ids_as_text_here_and_numbers_there_are_told():
+    with pytest.raises(UserError, match="numbers in both or as text in both"):
+        cider({1: ["a dog"]}, {"1": "a dog"})
+
+
+def test_image_whose_references_have_no_word_is_told():
+    with pytest.raises(UserError, match="1 of 2 images have no reference with a word in it: 2;"):
+        cider({1: ["a dog"], 2: ["!", ""]}, {1: "a dog", 2: "a cat"})
+
+
+def test_unknown_tokenizer_is_told():
+    with pytest.raises(UserError, match="expected auto, ptb, python, received 'PTB'"):
+        score(REFERENCES, CAPTIONS, "PTB")
+
+
+@pytest.mark.usefixtures("no_java")
+def test_without_java_all_but_meteor_is_measured_and_one_line_tells_why(capfd):
+    scores = score(REFERENCES, CAPTIONS)
+    assert scores.tokenizer == "python"
+    assert list(scores.metrics) == [name for name in METRICS if name != "METEOR"]
+    assert scores.missing == {
+        "METEOR": "METEOR needs Java 8 or newer, `java` was not found on PATH; "
+        "install one (Debian: apt-get install default-jre-headless)."
+    }
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(UserError, match="The PTB tokenizer needs Java 8 or newer, `java` was not"):
+        score(REFERENCES, CAPTIONS, "ptb")
+
+
+@pytest.mark.parametrize("tokenizer", ["auto", "python"])
+def test_java_that_fails_is_quoted_in_one_line(no_java, tokenizer, capfd):
+    fake = no_java / "java"
+    fake.write_text("#!/bin/sh\necho Unable to locate >&2\necho a Java Runtime. >&2\nexit 1\n")
+    fake.chmod(0o755)
+    scores = score(REFERENCES, CAPTIONS, tokenizer)
+    assert "CIDEr" in scores.metrics
+    assert "`java` failed: Unable to locate a Java Runtime.;" in scores.missing["METEOR"]
+    assert "\n" not in scores.missing["METEOR"]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("java")
+def test_line_breaks_and_empty_captions_do_not_shift_those_that_follow():
+    captions = [
+        "",
+        "a\nb",
+        "c\r\nd",
+        "e\u2028f\x0b",
+        "\n",
+        "<a b='x",
+        "y'> café",
+        "🙂",
+        "\ud83d",
+        "g",
+    ]
+    received = _ptb_tokens(captions)
+    assert received[:5] == ["", "a b", "c d", "e f", ""]
+    assert received[6].endswith("café")
+    assert received[7:] == ["", "", "g"]
+
+
+@pytest.mark.usefixtures("java")
+def test_java_tokens_are_those_of_pycocoevalcap(held_out):
+    captions = list(held_out[1].values())
+    theirs = PTBTokenizer().tokenize({1: [{"caption": caption} for caption in captions]})
+    assert _ptb_tokens(captions) == theirs[1]
+
+
+@pytest.mark.usefixtures("java")
+def test_a_process_of_meteor_started_before_measures_the_same_again_and_again():
+    started = start_meteor()
+    assert isinstance(started, MeteorProcess)
+    expected = score(REFERENCES, CAPTIONS, "python").metrics
+    for _ in range(2):
+        assert score(REFERENCES, CAPTIONS, "python", started).metrics == expected
+    process = started.meteor_p
+    del started
+    assert process.poll() is not None
+
+
+@pytest.mark.usefixtures("no_java")
+def test_where_meteor_does_not_start_the_score_tells():
+    assert start_meteor() is True
+
+
+@pytest.mark.usefixtures("java")
+def test_java_and_python_agree_on_real_captions(held_out, capfd):
+    references, captions = held_out
+    captions = {**captions, next(iter(captions)): ""}
+    by_java = score(references, captions)
+    assert by_java.tokenizer == "PTB"
+    assert list(by_java.metrics) == list(METRICS)
+    assert not by_java.missing
+    assert 0.2 < by_java.metrics["METEOR"] < 0.35  # of people, against each other
+    assert next(iter(by_java.per_image.values()))["METEOR"] == 0
+    for name, value in python_metrics(references, captions).items():
+        assert value == pytest.approx(by_java.metrics[name], abs=0.002)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("no_java")
+def test_files_are_scored_and_the_scores_written(tmp_path):
+    results, references, output = (tmp_path / f"{name}.json" for name in ("r", "val", "scores"))
+    write_results(results, CAPTIONS)
+    notes = [
+        {"image_id": image, "id": 1, "caption": text}
+        for image, texts in REFERENCES.items()
+        for text in texts
+    ]
+    references.write_text(json.dumps({"images": [], "annotations": notes}))
+    scores = score_files(results, references, output)
+    written = json.loads(output.read_text())
+    assert written["Bleu_1"] == scores.metrics["Bleu_1"] == pytest.approx(8 / 9)
+    assert written["tokenizer"] == "python"
+    assert written["images"] == 2
+    assert written["missing"] == scores.missing
+    assert format_scores(scores).splitlines()[0] == "Bleu_1 88.9"
+
+    write_results(results, {**CAPTIONS, **dict.fromkeys(range(5, 10), "x")})
+    with pytest.raises(
+        UserError, match=r"5 of 7 image ids in r.json are not in val.json: 5, 6, 7 and 2 more\."
+    ):
+        score_files(results, references)
+
+
+def test_results_survive_a_round_trip(tmp_path):
+    captions = {7: 'a "quoted"\ncafé', "x": "", "7": "🙂"}
+    write_results(tmp_path / "captions.json", captions)
+    assert read_results(tmp_path / "captions.json") == captions
+    assert [path.name for path in tmp_path.iterdir()] == ["captions.json"]
+
+
+def test_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "scores.json"
+    path.write_text("old")
+    scores = score(REFERENCES, CAPTIONS, "python", meteor=False)
+    object.__setattr__(scores, "missing", {"METEOR": object()})
+    with pytest.raises(TypeError):
+        write_scores(path, scores)
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[\n{"image_id": 1,\n', "captions.json line 3: expected JSON"),
+        ("[]x", "captions.json line 1: expected JSON"),
+        ('{"image_id": 1}', "expected COCO's results, a list of objects with image_id and caption"),
+        ('[{"image_id": 1}]', r"entry\[0\]: expected image_id, caption, received {'image_id': 1}"),
+        ('[{"image_id": 1, "caption": null}]', r"entry\[0\]: expected image_id, caption"),
+        ('[{"image_id": 1.5, "caption": "a"}]', r"entry\[0\]: expected image_id, caption"),
+        ('[{"image_id": 4, "caption": "a"}, {"image_id": 4, "caption": "b"}]', "once: 4; keep one"),
+    ],
+)
+def test_broken_results_are_told_in_one_line(tmp_path, text, message):
+    path = tmp_path / "captions.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_results(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "expected an object with a list 'annotations'"),
+        ('{"images": []}', "expected an object with a list 'annotations'"),
+        ('{"annotations": [{"image_id": 1}]}', r"annotations\[0\]: expected image_id, caption"),
+        ('{"annotations": []}', "expected captions in 'annotations', received none"),
+    ],
+)
+def test_broken_references_are_told_in_one_line(tmp_path, text, message):
+    path = tmp_path / "captions_val.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_references(path)
+
+
+def test_missing_file_is_told(tmp_path):
+    with pytest.raises(UserError, match="expected a file to read, received 'No such file"):
+        read_results(tmp_path / "none.json")

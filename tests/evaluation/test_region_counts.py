@@ -1,0 +1,132 @@
+"""Scores over the number of regions, from one trained run: the sweep, its table and its curve."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_aoa import evaluate as command
+from keras_aoa.evaluation import evaluate as evaluation
+from keras_aoa.evaluation import region_counts
+from keras_aoa.runs.run import Run
+from keras_aoa.utils.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def without_meteor(monkeypatch):
+    """METEOR starts a Java process of 7 s for each evaluation; `test_metrics.py` has it."""
+    for module in (evaluation, region_counts):
+        monkeypatch.setattr(module, "start_meteor", lambda: False)
+
+
+def copied(run, tmp_path):
+    shutil.copytree(run.folder, tmp_path / "run")
+    for name in ("scores.json", "scores_test.json"):
+        (tmp_path / "run" / name).unlink()
+    return Run(tmp_path / "run")
+
+
+def rows_of(run, split="test"):
+    content = json.loads((run.folder / f"regions_{split}.json").read_text())
+    assert content["split"] == split
+    return content
+
+
+def table_of(text):
+    """The lines of the table that is printed, as lists of cells."""
+    lines = [line.split("  ") for line in text.splitlines()]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    return [line for line in cells if len(line) > 4]
+
+
+def check_files(run):
+    """The picture is one, and not empty."""
+    picture = cv2.imread(str(run.folder / "regions_test.png"))
+    assert picture.shape == (480, 720, 3)
+    assert picture.std() > 10
+    assert not list(run.folder.rglob("*.part*"))
+
+
+def test_strides_of_a_grid_in_the_order_given(trained, tmp_path, capsys):
+    run = copied(trained, tmp_path)
+    command.main([str(run.folder), "--stride", "3,1,2", "--beam", "1"])
+    said = capsys.readouterr().out
+    content = rows_of(run)
+    assert content["setting"] == "stride" and content["run"] == str(run.folder)
+    rows = content["rows"]
+    # The network of the scenes makes 4x4 cells of 32 pixels.
+    assert [(row["stride"], row["count"]) for row in rows] == [(3, 4.0), (1, 16.0), (2, 4.0)]
+    heading, *lines = table_of(said)
+    assert heading == ["stride", "regions an image", "Bleu_4", "CIDEr", "ms an image"]
+    for line, row in zip(lines, rows, strict=True):
+        scores = [f"{100 * row[name]:.1f}" for name in ("Bleu_4", "CIDEr")]
+        assert line[:4] == [str(row["stride"]), f"{row['count']:.1f}", *scores]
+        assert row["seconds"] > 0
+    assert f"3 images of test; table and curve: {run.folder}/regions_test.*" in said
+    check_files(run)
+    assert not (run.folder / "scores.json").exists(), "a sweep is no evaluation"
+    # Each value is scored as an evaluation with it alone is.
+    command.main([str(run.folder), "--stride", "2", "--beam", "1", "--pictures", "0"])
+    scores = json.loads((run.folder / "scores.json").read_text())
+    assert scores["search"]["stride"] == 2
+    for name in ("Bleu_4", "CIDEr"):
+        assert rows[2][name] == pytest.approx(scores[name], abs=1e-12)
+
+
+def test_numbers_of_proposals_and_an_image_that_has_fewer(trained_proposals, tmp_path, capsys):
+    run = copied(trained_proposals, tmp_path)
+    command.main([str(run.folder), "--regions", "1,2,2000", "--beam", "1"])
+    content = rows_of(run)
+    counts = [row["count"] for row in content["rows"]]
+    assert [row["regions"] for row in content["rows"]] == [1, 2, 2000]
+    assert counts[0] == 1.0
+    images = run.load_images("test", run.load_data().splits["test"])
+    found = [images.proposal_count(place) for place in images.readable]
+    # A line and an image of one colour have the whole alone.
+    assert found.count(1) == 2 and len(found) == 8 and max(found) > 3
+    assert counts[1:] == [pytest.approx(np.mean(np.minimum(found, most))) for most in (2, 2000)]
+    assert table_of(capsys.readouterr().out)[0][0] == "regions"
+    check_files(run)
+
+
+def test_one_value_evaluates_as_before(trained_proposals, tmp_path):
+    run = copied(trained_proposals, tmp_path)
+    command.main([str(run.folder), "--regions", "2", "--beam", "1", "--pictures", "1"])
+    scores = json.loads((run.folder / "scores.json").read_text())
+    assert scores["search"] == {"beam": 1, "max_words": 5, "length_penalty": 0.0, "regions": 2}
+    assert not (run.folder / "regions_test.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "said"),
+    [
+        ("trained", ["--regions", "1,2"], "regions: means nothing for regions 'grid', received 1"),
+        ("trained", ["--regions", "5"], "regions: means nothing .* 'grid'.* set stride instead"),
+        ("trained_proposals", ["--stride", "1,2"], "stride: means nothing .* 'proposals'"),
+        ("trained_proposals", ["--stride", "1"], "stride: means nothing .* set regions instead"),
+        ("trained", ["--stride", "1,2", "--regions", "3,4"], "regions: means nothing"),
+        ("trained", ["--stride", "0,1"], "stride: expected at least 1, received 0"),
+        ("trained", ["--stride", "2,-1"], "stride: expected at least 1, received -1"),
+        ("trained", ["--stride", "1,x"], "evaluate.py: .*stride"),
+        ("trained", ["--stride", ""], "evaluate.py: .*stride"),
+        ("trained", ["--stride", "1,2", "--split", "tset"], "received 'tset'"),
+    ],
+)
+def test_a_sweep_that_means_nothing_is_refused_in_a_line(request, kind, arguments, said):
+    run = request.getfixturevalue(kind)
+    before = sorted(run.folder.rglob("*"))
+    with pytest.raises(UserError, match=said) as refusal:
+        command.main([str(run.folder), *arguments])
+    assert "\n" not in str(refusal.value)
+    assert sorted(run.folder.rglob("*")) == before
+
+
+def test_curves_of_several_kinds_share_a_picture(tmp_path):
+    rows = [{"count": float(count), "CIDEr": count / 200} for count in (49, 196)]
+    more = [{"count": float(count), "CIDEr": 0.5 + count / 4000} for count in (50, 1000, 10)]
+    region_counts.draw(tmp_path / "one.png", {"grid": rows})
+    region_counts.draw(tmp_path / "curves.png", {"grid": rows, "proposals": more}, "scenes")
+    one, both = (cv2.imread(str(tmp_path / name)) for name in ("one.png", "curves.png"))
+    assert one.shape == both.shape and np.abs(one.astype(int) - both).max() > 100

@@ -1,0 +1,295 @@
+"""The report: which images it shows, what of their areas, and a page that nothing breaks out of."""
+
+import html.parser
+import itertools
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from report_example import DIAMOND, HOSTILE, LEFT, LONG, WHOLE, example, word
+
+from keras_aoa import evaluate as command
+from keras_aoa.evaluation import report
+from keras_aoa.inference.generator import Generated
+from keras_aoa.utils.errors import UserError
+from keras_aoa.visualization import report_page
+from keras_aoa.visualization.report_page import render
+
+SIZE = (480, 360)
+
+
+@pytest.fixture(autouse=True)
+def without_meteor(monkeypatch):
+    """METEOR starts a Java process of 7 s for each evaluation; `test_metrics.py` has it."""
+    monkeypatch.setattr(report, "start_meteor", lambda: False)
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects a page's tags, attributes and text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self.words = [], [], [], []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append(data.strip())
+        if self.tags[-1:] == ["bdi"] and self.tags[-3:-2] == ["input"] and data.strip():
+            self.words.append(data)
+
+    def values(self, name):
+        return [value for found, value in self.attributes if found == name]
+
+
+def check_self_contained(page):
+    """Nothing runs, nothing is loaded, and every name that is referred to is there once."""
+    reader = Reader(page)
+    assert not {"script", "link", "iframe", "object", "embed", "img", "form"} & set(reader.tags)
+    assert not [name for name, _ in reader.attributes if name.startswith("on")]
+    links = reader.values("href") + reader.values("src")
+    assert links and all(link.startswith(("#", "data:image/jpeg;base64,")) for link in links)
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert "@import" not in style and "url(" not in style and "//" not in style
+    names = reader.values("id")
+    assert len(names) == len(set(names))
+    wanted = [link[1:] for link in links if link.startswith("#")]
+    wanted += re.findall(r"url\(#([^)]*)\)", page)
+    for attribute in ("aria-describedby", "aria-labelledby"):
+        wanted += reader.values(attribute)
+    assert set(wanted) <= set(names)
+    return reader
+
+
+def test_every_caption_reference_and_score_is_on_the_page():
+    reader = check_self_contained(render(example()))
+    first, second = ["left", "right", "the"], ["square", "big"]
+    assert reader.words == [*first, *second, *first, *first, *second, *first, *second]
+    assert reader.texts.count("a white square") == 2 and reader.texts.count("no words") == 2
+    for score in ("150.0", "50.0", "\N{MINUS SIGN}50.0", "125.0", "75.0", "25.0"):
+        assert score in reader.texts
+    assert reader.values("aria-label").count("1.png: a white square") == 3
+    # The picture is in the page once for each image, not for each run or word.
+    assert sum(link.startswith("data:") for link in reader.values("href")) == 3
+
+
+def test_hostile_texts_stay_texts():
+    page = render(example(hostile=True))
+    reader = check_self_contained(page)
+    assert "<script" not in page and "<img" not in page
+    assert HOSTILE in reader.texts and HOSTILE in reader.words and LONG in reader.words
+    assert f"{HOSTILE}: {HOSTILE}" in reader.values("aria-label")
+
+
+def test_what_is_no_text_in_utf_8_is_replaced():
+    found = example()
+    (shown,) = found.sections["best"]
+    shown = replace(shown, file="\udcff.png", references=("half \ud800 a pair",))
+    page = render(replace(found, sections={"best": (shown,)}))
+    page.encode("utf-8")
+    assert "?.png" in page and "half ? a pair" in page
+
+
+def test_no_address_of_the_network_is_on_the_page():
+    assert "http" not in render(example()).replace("http-equiv", "")
+
+
+def test_areas_are_drawn_in_units_of_the_picture():
+    found = report_page.lit(word("dog", (0.8, DIAMOND), (0.4, LEFT), (0.1, LEFT)), SIZE)
+    diamond, left = "M360 90l96 90-96 90-96-90z", "M0 0l120 0 0 360-120 0z"
+    assert found["holes"] == [(diamond, 1.0), (left, 0.5), (left, 0.125)]
+    assert found["outlines"] == [(left, 0.5), (diamond, 1.0)]
+    assert [weight for *_, weight in found["labels"]] == [0.8, 0.4]
+    assert found["drawn_weight"] == pytest.approx(1.3) and found["drawn"] == 3
+
+
+def test_weights_are_written_within_the_picture_and_not_over_each_other():
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        boxes = random.uniform(-0.5, 1.5, (3, 1, 2)) + LEFT * random.uniform(0.05, 2, (3, 1, 2))
+        labels = report_page.lit(word("dog", *zip((0.4, 0.3, 0.2), boxes, strict=True)), SIZE)
+        places = [place for *place, _ in labels["labels"]]
+        assert 1 <= len(places) <= 3
+        for x, y in places:
+            assert 0 <= x <= SIZE[0] - report_page.LABEL_WIDTH
+            assert report_page.LABEL_HEIGHT - 4 <= y < SIZE[1]
+        for number, (x, y) in enumerate(places):
+            for other_x, other_y in places[:number]:
+                wide, high = report_page.LABEL_WIDTH, report_page.LABEL_HEIGHT
+                assert abs(x - other_x) >= wide or abs(y - other_y) >= high
+
+
+def test_what_the_network_does_not_see_is_marked():
+    assert report_page.unseen(WHOLE, SIZE) == ""
+    assert report_page.unseen([0, 0, 1.2, 1.5], SIZE) == "", "padding lies outside"
+    path = report_page.unseen([0.125, 0, 0.875, 1], SIZE)
+    assert path == "M0 0H480V360H0zM60.0 0.0V360.0H420.0V0.0z"
+
+
+def test_a_mark_of_what_is_not_seen_is_explained():
+    found = example()
+    assert "does not see" not in render(found)
+    (shown,) = found.sections["best"]
+    cropped = replace(shown.captions[0], window=np.array([0.125, 0.0, 0.875, 1.0]))
+    shown = replace(shown, captions=(cropped, *shown.captions[1:]))
+    page = render(replace(found, sections={"best": (shown,)}))
+    assert "Pale is what the model does not see." in page
+    assert page.count('class="unseen"') == 1
+
+
+@pytest.mark.parametrize(
+    ("share", "shown", "style"),
+    [(1.0, "100 %", "1"), (0.376, "38 %", ".38"), (0.004, "<1 %", "0"), (0.0, "0 %", "0")],
+)
+def test_shares_are_short(share, shown, style):
+    assert (report_page.percent(share), report_page.short(share)) == (shown, style)
+
+
+def test_numbers_have_a_minus_sign_and_zero_has_none():
+    assert [report_page.number(value) for value in (-12.34, -0.04, 0.0, 5)] == [
+        "\N{MINUS SIGN}12.3", "0.0", "0.0", "5.0",
+    ]  # fmt: skip
+
+
+def test_a_picture_is_made_small_and_never_large():
+    def decoded(pixels):
+        content = report_page.base64.b64decode(report_page.data_uri(pixels).split(",")[1])
+        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+
+    large = np.full((1200, 1600, 3), (200, 30, 60), np.uint8)
+    assert decoded(large).shape == (360, 480, 3)
+    np.testing.assert_allclose(decoded(large)[100, 100], (200, 30, 60), atol=6)
+    assert decoded(large[:30, :40]).shape == (30, 40, 3)
+
+
+def test_only_noticeable_areas_are_kept_strongest_first():
+    weights = np.array([0.02, 0.6, 0.0, 0.03, 0.35])
+    corners = np.arange(5)[:, None, None] + LEFT
+    found = report.noticeable("dog", weights, corners)
+    np.testing.assert_array_equal(found.weights, [0.6, 0.35, 0.03])
+    np.testing.assert_array_equal(found.corners, corners[[1, 4, 3]])
+    assert found.regions == 5 and not found.is_even
+    assert report.noticeable("dog", np.full(1000, 0.001), np.zeros((1000, 4, 2))).is_even
+    assert not report.noticeable("dog", np.ones(1), corners[:1]).is_even, "one is not even"
+
+
+def test_areas_are_in_the_original_and_padding_is_left_out():
+    generated = Generated(
+        "dog", ("dog",), -1.0,
+        attention=np.array([[0.7, 0.3, 0.0]]),
+        boxes=np.stack([LEFT, DIAMOND, LEFT]),
+        mask=np.array([True, True, False]),
+    )  # fmt: skip
+    found = report.captioned(generated, np.array([0.25, 0.0, 0.75, 1.0]), 0.5)
+    (dog,) = found.words
+    np.testing.assert_allclose(dog.corners[0], [[0.25, 0], [0.375, 0], [0.375, 1], [0.25, 1]])
+    assert dog.regions == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "count", "best", "middle", "worst"),
+    [
+        (9, 3, [0], [4], [8]),
+        (10, 6, [0, 1], [4, 5], [9, 8]),
+        (9, 1, [0], [], []),
+        (9, 2, [0], [], [8]),
+        (4, 24, [0, 1], [2], [3]),
+        (1, 24, [0], [], []),
+    ],
+)
+def test_a_third_each_of_the_best_middle_and_worst(images, count, best, middle, worst):
+    found = report.choose(list(range(images)), count)
+    assert found == {"best": best, "middle": middle, "worst": worst}
+    for images in range(1, 30):
+        for count in range(1, 30):
+            sections = report.choose(list(range(images)), count).values()
+            places = list(itertools.chain(*sections))
+            assert len(places) == len(set(places)) == min(images, count)
+            assert set(places) <= set(range(images))
+
+
+def test_runs_of_different_kinds_side_by_side(
+    trained, trained_proposals, squares, tmp_path, capsys
+):
+    arguments = [str(trained.folder), "--report", "--with", str(trained_proposals.folder)]
+    before = sorted(trained.folder.rglob("*"))
+    command.main([*arguments, "--output", str(tmp_path), "--split", "train", "--regions", "2"])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    reader = check_self_contained(page)
+    assert sorted(trained.folder.rglob("*")) == before and len(list(tmp_path.iterdir())) == 1
+    said = capsys.readouterr().out
+    assert f"9 of 9 images of train; the page is {tmp_path}/report.html" in said
+    for line in (squares / "captions.csv").read_text().splitlines()[1:19]:
+        assert line.split(",", 1)[1].removesuffix(",train").strip('"') in reader.texts
+    assert reader.texts.count("grid cells") == reader.texts.count("object proposals") == 1
+    assert page.count('<div class="panel">') == 18
+    assert "of 16 areas" in page or "on all 16" in page
+    assert "stride&nbsp;1" in page and "regions&nbsp;2" in page
+
+
+def test_scores_of_a_report_are_those_of_an_evaluation(trained, tmp_path):
+    command.main([str(trained.folder), "--report", "--output", str(tmp_path), "--beam", "2"])
+    reader = check_self_contained((tmp_path / "report.html").read_text(encoding="utf-8"))
+    scores = json.loads((trained.folder / "scores_test.json").read_text())
+    assert scores["search"]["beam"] == 2
+    for name in ("Bleu_1", "ROUGE_L", "CIDEr"):
+        assert f"{100 * scores[name]:.1f}" in reader.texts
+    captions = json.loads((trained.folder / "captions_test.json").read_text())
+    said = sorted(text for text in reader.texts if text.startswith("Words of the caption"))
+    assert said == sorted(f"Words of the caption “{each['caption']}”" for each in captions)
+
+
+def test_names_of_files_and_runs_are_told_apart_and_escaped(trained, squares, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(squares, data)
+    name = "<b>&amp;'.png"
+    (data / "12.png").rename(data / name)
+    text = (data / "captions.csv").read_text().replace("12.png", name)
+    (data / "captions.csv").write_text(text.replace("square on the", "<i>square</i> on the"))
+    for folder in ("one", "two"):
+        shutil.copytree(trained.folder, tmp_path / folder / "run")
+    runs = [str(tmp_path / folder / "run") for folder in ("one", "two")]
+    output = ["--output", str(tmp_path / "out")]
+    command.main([runs[0], "--report", "--with", runs[1], "--data", str(data), *output])
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    reader = check_self_contained(page)
+    assert {"one/run", "two/run", name} <= set(reader.texts)
+    assert str(tmp_path) not in page, "a page that is handed on tells nothing of the machine"
+    assert "<b>&amp" not in page and "<i>" not in page
+    assert "one/run: CIDEr" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--report", "--report-images", "0"], "report-images: expected at least 1, received 0"),
+        (["--report", "--split", "tset"], "a split of .*received 'tset'; there are train"),
+        (["--report", "--with", "/nowhere"], "/nowhere: expected the folder of a run"),
+        (["--report", "--with", "RUN"], "expected different runs, received .* more than once"),
+        (["--report", "--stride", "1,2"], "stride: expected one number for a report"),
+        (["--report", "--regions", "5"], "regions: means nothing for regions 'grid'"),
+        (["--with", "/nowhere"], "with: expected --report, received /nowhere without it"),
+        (["--report", "--data", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_a_report_that_means_nothing_is_refused_in_a_line(trained, arguments, said):
+    before = sorted(trained.folder.rglob("*"))
+    arguments = [str(trained.folder) if each == "RUN" else each for each in arguments]
+    with pytest.raises(UserError, match=said) as refusal:
+        command.main([str(trained.folder), *arguments])
+    assert "\n" not in str(refusal.value)
+    assert sorted(trained.folder.rglob("*")) == before
+
+
+def test_a_report_of_a_file_of_captions_is_refused():
+    with pytest.raises(UserError, match="--report needs the folder of a run"):
+        command.main(["--results", "captions.json", "--report"])

@@ -1,0 +1,296 @@
+"""The captioner against its definition, trained with plain `fit`, saved, and at its edges."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from enumeration import Speaker
+
+from keras_aoa.data.text.vocabulary import PAD, START, STOP
+from keras_aoa.layers import GridRegions
+from keras_aoa.models.captioner import Captioner, caption_loss, make_cell, word_count
+from keras_aoa.models.search import search
+
+IMAGES = tiny.make_images(2)
+CAPTIONS = np.array(
+    [
+        [[1, 4, 6, 7, 2], [1, 3, 2, 0, 0], [1, 2, 0, 0, 0]],
+        [[1, 5, 5, 4, 6], [1, 7, 4, 2, 0], [0, 0, 0, 0, 0]],
+    ],
+    "int32",
+)
+INPUTS = {"images": IMAGES, "captions": CAPTIONS}
+every_variant = pytest.mark.parametrize("variant", tiny.VARIANTS)
+
+
+def assert_close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def copy_weights(source, target):
+    """Give a captioner the weights of another, but not its seed."""
+    for ours, theirs in zip(target.weights, source.weights, strict=True):
+        if ours is not target.seeds.state:
+            ours.assign(theirs)
+    return target
+
+
+def gradients(captioner, inputs, training=False):
+    """Loss and its gradients in all trainable weights."""
+    with tf.GradientTape() as tape:
+        loss = caption_loss(captioner(inputs, training=training), inputs["captions"])
+    return loss, tape.gradient(loss, captioner.trainable_weights)
+
+
+@every_variant
+@pytest.mark.parametrize("image_first", [False, True])
+def test_log_probabilities_are_those_of_the_definition_and_0_at_padding(variant, image_first):
+    captioner = tiny.make_captioner(variant, image_first=image_first)
+    found = np.asarray(captioner(INPUTS))
+    assert found.shape == (2, 3, 4)
+    for image, captions, rows in zip(IMAGES, CAPTIONS, found, strict=True):
+        speaker = Speaker(captioner, image)
+        for caption, log_probs in zip(captions, rows, strict=True):
+            words = caption[1:][caption[1:] != PAD]
+            expected = [speaker.say(words[:place])[0][word] for place, word in enumerate(words)]
+            assert_close(log_probs[: len(words)], expected)
+            assert (log_probs[len(words) :] == 0).all()
+            assert (log_probs[: len(words)] < 0).all()
+
+
+@every_variant
+def test_training_and_search_go_the_same_path(variant):
+    captioner = tiny.make_captioner(variant)
+    sight = captioner.look(IMAGES)
+    in_training = np.asarray(captioner(INPUTS))
+    state, attended = np.repeat(sight.state, 3, axis=1), np.repeat(sight.attended, 3, axis=1)
+    for step in range(CAPTIONS.shape[2] - 1):
+        fed, target = CAPTIONS[:, :, step], CAPTIONS[:, :, step + 1]
+        state, attended, log_probs, region_probs = captioner.next_words(
+            tf.constant(fed), state, attended, sight.memory
+        )
+        assert region_probs.shape == (2, 3, tiny.REGIONS)
+        in_search = np.take_along_axis(np.asarray(log_probs), target[:, :, None], axis=2)[..., 0]
+        said = target != PAD
+        assert_close(in_training[:, :, step][said], in_search[said])
+
+
+@pytest.fixture(scope="module")
+def eight():
+    """A captioner fitted to eight images with a caption each, them, and the losses."""
+    random = np.random.default_rng(0)
+    captions = np.full((8, 1, 6), PAD, "int32")
+    for caption in captions[:, 0]:
+        length = random.integers(3, 5)
+        caption[: length + 2] = START, *random.integers(4, 20, length), STOP
+    images = tiny.make_images(8, seed=5)
+    keras.utils.set_random_seed(0)
+    captioner = tiny.make_captioner(weights=None, words=20, units=24, embedding=16, features=12)
+    captioner.compile(keras.optimizers.Adam(0.02))
+    many = {"images": np.tile(images, (20, 1, 1, 1)), "captions": np.tile(captions, (20, 1, 1))}
+    history = captioner.fit(many, batch_size=8, epochs=4, shuffle=False, verbose=0)
+    return captioner, images, captions, history.history["loss"]
+
+
+def test_fit_lowers_the_loss_and_reports_the_mean_over_words(eight):
+    captioner, images, captions, losses = eight
+    assert losses[-1] < 0.02 < 0.2 < losses[0]
+    others = {"images": images[::-1], "captions": captions}
+    log_probs = np.asarray(captioner(others))
+    expected = -log_probs.sum() / (captions[:, :, 1:] != PAD).sum()
+    assert expected > 1
+    assert captioner.evaluate(others, batch_size=8, verbose=0) == pytest.approx(expected, 1e-4)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_eight_captions_are_repeated_word_for_word(eight, beam):
+    captioner, images, captions, _ = eight
+    assert len({tuple(caption) for caption in captions[:, 0]}) == 8
+    found = search(captioner, captioner.look(images), beam=beam, max_words=5)
+    np.testing.assert_array_equal(found.ids[:, 0], captions[:, 0, 1:])
+
+
+def test_a_fitted_captioner_is_the_same_after_a_round_trip_through_a_file(eight, tmp_path):
+    captioner, images, captions, _ = eight
+    captioner.save(tmp_path / "captioner.keras")
+    loaded = keras.models.load_model(tmp_path / "captioner.keras")
+    inputs = {"images": images, "captions": captions}
+    np.testing.assert_array_equal(loaded(inputs), captioner(inputs))
+    assert int(loaded.optimizer.iterations) == int(captioner.optimizer.iterations) == 80
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize(
+    ("variant", "settings"),
+    [
+        ("baseline", {"dropout": 0.4}),
+        ("conditional", {"region_dropout": 0.3, "seed": 7}),
+        ("full", {"image_first": True}),
+    ],
+)
+def test_a_saved_captioner_keeps_its_settings_and_weights(variant, settings, tmp_path):
+    captioner = tiny.make_captioner(variant, **settings)
+    captioner.save(tmp_path / "captioner.keras")
+    loaded = keras.models.load_model(tmp_path / "captioner.keras")
+    np.testing.assert_array_equal(loaded(INPUTS), captioner(INPUTS))
+    for name in ("dropout", "region_dropout", "image_first", "seed"):
+        assert getattr(loaded, name) == getattr(captioner, name)
+    np.testing.assert_array_equal(loaded(INPUTS, training=True), captioner(INPUTS, training=True))
+
+
+def test_dropout_changes_training_alone_and_its_seed_repeats_it():
+    plain = tiny.make_captioner()
+    first, again, other = (
+        copy_weights(plain, tiny.make_captioner(dropout=0.4, region_dropout=0.2, seed=s))
+        for s in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first(INPUTS), plain(INPUTS))
+    np.testing.assert_array_equal(plain(INPUTS, training=True), plain(INPUTS))
+    one, two = first(INPUTS, training=True), first(INPUTS, training=True)
+    assert np.abs(one - first(INPUTS)).max() > 0.01
+    assert np.abs(one - two).max() > 0.01
+    np.testing.assert_array_equal(one, again(INPUTS, training=True))
+    assert np.abs(one - other(INPUTS, training=True)).max() > 0.01
+    assert (np.asarray(one)[CAPTIONS[:, :, 1:] == PAD] == 0).all()
+
+
+def test_region_dropout_drops_a_feature_in_all_regions_of_an_image():
+    captioner = tiny.make_captioner(region_dropout=0.5, seed=1)
+    kept = np.asarray(captioner.look(IMAGES).memory.regions)
+    dropped = np.asarray(captioner.look(IMAGES, training=True).memory.regions)
+    factors = dropped / kept
+    assert_close(factors, np.broadcast_to(factors[:, :1], factors.shape))
+    assert set(np.round(factors.ravel(), 3)) == {0, 2}
+    assert (factors[0, 0] != factors[1, 0]).any()
+
+
+def test_features_made_before_stand_for_images():
+    captioner = tiny.make_captioner()
+    features = captioner.backbone(IMAGES)
+    found = captioner({"features": features, "captions": CAPTIONS})
+    np.testing.assert_array_equal(found, captioner(INPUTS))
+
+
+def test_features_and_image_vector_are_scaled_to_the_length_that_is_set():
+    plain, scaled = (tiny.make_captioner(weights=1, feature_length=n) for n in (0.0, 3.0))
+    images = tiny.make_images(2)
+    captions = np.array([[[1, 4, 5, 2]], [[1, 6, 2, 0]]])
+    features = {name: np.asarray(value) for name, value in plain.backbone(images).items()}
+    by_hand = {
+        name: 3 * value / np.linalg.norm(value, axis=-1, keepdims=True)
+        for name, value in features.items()
+    }
+    found = scaled({"features": features, "captions": captions})
+    expected = plain({"features": by_hand, "captions": captions})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(found - plain({"features": features, "captions": captions})).max() > 0.01
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_normalisation_learns_its_statistics_only_from_scratch(from_scratch):
+    pixels = keras.Input((None, None, 3))
+    activations = keras.layers.Conv2D(tiny.FEATURES, 4, strides=6)(pixels)
+    normalised = keras.layers.BatchNormalization()(activations)
+    vector = keras.layers.GlobalAveragePooling2D()(normalised)
+    backbone = keras.Model(pixels, {"map": normalised, "vector": vector})
+    cell = make_cell(tiny.UNITS, tiny.FEATURES, tiny.WORDS, tiny.EMBEDDING)
+    captioner = Captioner(backbone, GridRegions(), cell, from_scratch=from_scratch)
+    captioner.build()
+    captioner(
+        {"images": tiny.make_images(2), "captions": np.array([[[1, 4, 2]]] * 2)}, training=True
+    )
+    mean = backbone.layers[2].moving_mean
+    assert (np.abs(np.asarray(mean.value)).max() > 0) == from_scratch
+
+
+def test_the_stride_of_a_call_replaces_the_layers():
+    captioner = tiny.make_captioner()
+    cells = np.asarray(captioner.backbone(IMAGES)["map"])
+    for stride, count in ((None, 4), (1, 9), (2, 4), (3, 1)):
+        sight = captioner.look(IMAGES, stride=stride)
+        assert sight.boxes.shape == (2, count, 4, 2)
+        assert sight.mask.shape == (2, count)
+        kept = cells[:, :: stride or 2, :: stride or 2].reshape(2, count, tiny.FEATURES)
+        np.testing.assert_array_equal(sight.memory.regions, kept)
+
+
+@every_variant
+def test_the_first_loss_is_the_logarithm_of_the_number_of_words(variant):
+    keras.utils.set_random_seed(0)
+    captioner = tiny.make_captioner(
+        variant, weights=None, words=60, units=32, embedding=32, features=16
+    )
+    captions = np.random.default_rng(0).integers(2, 60, (2, 8, 6))
+    loss = caption_loss(captioner({"images": IMAGES, "captions": captions}), captions)
+    assert float(loss) == pytest.approx(np.log(58), abs=0.15)
+
+
+@every_variant
+def test_every_weight_learns_and_a_backbone_that_is_not_trainable_does_not(variant):
+    captioner = tiny.make_captioner(variant, dropout=0.1)
+    own = {w.path for w in (*captioner.cell.weights, *captioner.image_projection.weights)}
+    of_backbone = {w.path for w in captioner.backbone.weights}
+    for trainable in (True, False):
+        captioner.backbone.trainable = trainable
+        learning = {w.path for w in captioner.trainable_weights}
+        assert learning == (own | of_backbone if trainable else own)
+        _, found = gradients(captioner, INPUTS, training=True)
+        for weight, gradient in zip(captioner.trainable_weights, found, strict=True):
+            assert gradient is not None, weight.path
+            assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, weight.path
+
+
+@pytest.mark.parametrize("variant", ["conditional", "full"])
+def test_padding_changes_neither_loss_nor_gradients(variant):
+    captioner = tiny.make_captioner(variant)
+    longer = {"images": IMAGES, "captions": np.pad(CAPTIONS, ((0, 0), (0, 2), (0, 3)))}
+    loss, found = gradients(captioner, INPUTS)
+    longer_loss, longer_found = gradients(captioner, longer)
+    assert_close(longer_loss, loss)
+    for gradient, other in zip(found, longer_found, strict=True):
+        np.testing.assert_allclose(
+            tf.convert_to_tensor(other), tf.convert_to_tensor(gradient), rtol=1e-3, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("variant", ["conditional", "full"])
+def test_captions_and_images_do_not_influence_each_other(variant):
+    captioner = tiny.make_captioner(variant)
+    together = np.asarray(captioner(INPUTS))
+    for image, caption in np.ndindex(2, 3):
+        alone = captioner(
+            {
+                "images": IMAGES[image : image + 1],
+                "captions": CAPTIONS[image : image + 1, caption : caption + 1],
+            }
+        )
+        assert_close(together[image, caption], alone[0, 0])
+
+
+@pytest.mark.parametrize("variant", ["baseline", "conditional", "full"])
+def test_mixed_precision_gives_float32_near_float32s(variant):
+    wide = tiny.make_captioner(variant)
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        mixed = copy_weights(wide, tiny.make_captioner(variant))
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert mixed.cell.compute_dtype == mixed.backbone.compute_dtype == "bfloat16"
+    found, expected = np.asarray(mixed(INPUTS)), np.asarray(wide(INPUTS))
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() < 0.1
+    assert np.abs(found - expected).max() > 0
+    loss, found = gradients(mixed, INPUTS)
+    assert np.isfinite(loss)
+    assert all(np.isfinite(tf.convert_to_tensor(gradient)).all() for gradient in found)
+
+
+def test_the_loss_is_the_mean_over_words_that_are_neither_start_nor_padding():
+    captions = np.array([[[1, 5, 2], [1, 2, 0]]])
+    log_probs = np.array([[[-1.0, -2.0], [-4.5, 0.0]]], "float32")
+    assert float(word_count(captions)) == 3
+    assert float(caption_loss(log_probs, captions)) == 2.5
+    assert float(caption_loss(log_probs, captions, words=15.0)) == 0.5
+    assert float(caption_loss(log_probs * 0, captions * 0)) == 0

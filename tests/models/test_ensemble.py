@@ -1,0 +1,146 @@
+"""Several captioners as one: the mean of their distributions, and runs named together."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+from keras_aoa import evaluate
+from keras_aoa.evaluation import report
+from keras_aoa.inference.image_captioner import ImageCaptioner
+from keras_aoa.models.ensemble import Ensemble
+from keras_aoa.models.search import search
+from keras_aoa.runs.ensemble import open_run
+from keras_aoa.serving.save import export_run
+from keras_aoa.settings.search import SearchSettings
+from keras_aoa.utils.errors import UserError
+
+IMAGES = tiny.make_images(3)
+every_variant = pytest.mark.parametrize("variant", tiny.VARIANTS)
+
+
+def next_words(captioner, ids):
+    """log p(w) and p(r) after the words of each image, which are fed one by one."""
+    sight = captioner.look(IMAGES)
+    state, attended = sight.state, sight.attended
+    for word in ids:
+        fed = np.full((3, 1), word)
+        state, attended, log_probs, regions = captioner.next_words(
+            fed, state, attended, sight.memory
+        )
+    return np.asarray(log_probs), np.asarray(regions)
+
+
+@every_variant
+def test_the_mean_of_distributions_is_said(variant):
+    members = [
+        tiny.make_captioner(variant, weights=1),
+        tiny.make_captioner(variant, weights=2, units=5),
+    ]
+    together = next_words(Ensemble(members), [1, 4, 6])
+    apart = [next_words(member, [1, 4, 6]) for member in members]
+    expected = np.mean([np.exp(words) for words, _ in apart], axis=0)
+    np.testing.assert_allclose(np.exp(together[0]), expected, atol=1e-6)
+    for number, (_, regions) in enumerate(apart):
+        own = together[1][..., number * tiny.REGIONS : (number + 1) * tiny.REGIONS]
+        np.testing.assert_allclose(own, regions / 2, atol=1e-6)
+    np.testing.assert_allclose(together[1].sum(axis=-1), 1, atol=1e-5)
+
+
+def test_an_ensemble_of_one_says_what_it_says_alone():
+    captioner = tiny.make_captioner()
+    alone = search(captioner, captioner.look(IMAGES), beam=3, max_words=4)
+    ensemble = Ensemble([captioner])
+    together = search(ensemble, ensemble.look(IMAGES), beam=3, max_words=4)
+    for value, expected in zip(together, alone, strict=True):
+        np.testing.assert_allclose(value, expected, atol=1e-5)
+
+
+def test_boxes_are_those_of_all_members():
+    members = [tiny.make_captioner(weights=seed) for seed in (1, 2)]
+    sight = Ensemble(members).look(IMAGES)
+    own = members[0].look(IMAGES)
+    assert sight.boxes.shape == (3, 2 * tiny.REGIONS, 4, 2)
+    np.testing.assert_array_equal(sight.boxes[:, : tiny.REGIONS], own.boxes)
+    np.testing.assert_array_equal(sight.boxes[:, tiny.REGIONS :], own.boxes)
+
+
+# --- Runs -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runs(trained, tmp_path):
+    """Folders of two runs that differ in their weights."""
+    from keras_aoa.models import weights
+
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        shutil.copytree(trained.folder, folder)
+    arrays, facts = weights.load_arrays(folders[1] / "best.npz")
+    noise = np.random.default_rng(0)
+    arrays = {
+        name: value + noise.normal(scale=0.05, size=value.shape).astype(value.dtype)
+        for name, value in arrays.items()
+    }
+    weights.save_arrays(folders[1] / "best.npz", arrays, facts)
+    return folders
+
+
+def test_runs_named_together_caption_and_are_exported_together(runs, squares, tmp_path):
+    names = ",".join(map(str, runs))
+    file = squares / "03.png"
+    alone = [ImageCaptioner(folder).caption(file) for folder in runs]
+    together = ImageCaptioner(names).captions(file)
+    assert together[0].attention.shape[1] == sum(one.attention.shape[1] for one in alone)
+    assert len({caption.log_prob for caption in (*alone, together[0])}) == 3
+    exported = export_run(open_run(names), tmp_path / "out", SearchSettings())
+    model = tf.saved_model.load(str(exported.folder)).signatures["serving_default"]
+    found = model(image_bytes=tf.constant([file.read_bytes()]))
+    texts = [text.decode() for text in found["captions"].numpy()[0]]
+    assert texts == [caption.text for caption in together]
+    expected = [caption.log_prob for caption in together]
+    np.testing.assert_allclose(found["log_probs"].numpy()[0], expected, atol=1e-4)
+
+
+def test_an_evaluation_is_written_beside_the_runs(runs):
+    run = open_run(",".join(map(str, runs)))
+    assert run.results_folder == runs[0].parent / "ensemble-one+two"
+    assert open_run(runs[0]).results_folder == runs[0]
+
+
+def test_a_report_of_runs_together_tells_them_from_a_member_alone(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "start_meteor", lambda: False)
+    output = ["--output", str(tmp_path / "out")]
+    names = ",".join(map(str, runs))
+    evaluate.main([names, "--report", "--with", str(runs[0]), "--report-images", "1", *output])
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "<bdi>ensemble-one+two</bdi>" in page and "<bdi>one</bdi>" in page
+
+
+def test_a_member_that_looks_nowhere_is_refused_for_attention_correctness(runs):
+    text = (runs[1] / "config.json").read_text()
+    (runs[1] / "config.json").write_text(text.replace('"full"', '"baseline"'))
+    with pytest.raises(UserError, match="two has variant 'baseline': its attention is uniform"):
+        evaluate.main([",".join(map(str, runs)), "--correctness"])
+
+
+def test_runs_that_do_not_go_together_are_refused(runs):
+    from keras_aoa.data.text.vocabulary import Vocabulary
+    from keras_aoa.settings.configuration import Configuration
+
+    with pytest.raises(UserError, match="each run once"):
+        open_run(f"{runs[0]},{runs[0]}")
+    with pytest.raises(UserError, match="found no config"):
+        open_run(f"{runs[0]},/nowhere")
+    configuration = Configuration.read(runs[1] / "config.json")
+    other = dataclasses.replace(configuration, test_stride=2)
+    (runs[1] / "config.json").write_text(other.to_json())
+    with pytest.raises(UserError, match="has test_stride 2, but"):
+        open_run(f"{runs[0]},{runs[1]}")
+    (runs[1] / "config.json").write_text(configuration.to_json())
+    Vocabulary(["other"]).save(runs[1] / "vocabulary.json")
+    with pytest.raises(UserError, match="another vocabulary"):
+        open_run(f"{runs[0]},{runs[1]}")

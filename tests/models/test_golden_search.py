@@ -1,0 +1,89 @@
+"""Search against TensorFlow Addons' BeamSearchDecoder, whose values `make oracle` writes.
+
+Both run one recurrent network of random weights, whose state has two parts; its biases make
+padding, START and OOV impossible. Addons' length penalty is another formula than ours: none here.
+"""
+
+import types
+
+import numpy as np
+import oracle
+import pytest
+from keras import ops
+
+from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
+from keras_aoa.models.search import search
+
+every_beam = pytest.mark.parametrize("beam", oracle.BEAMS)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    """The network's weights and starts, and what Addons found, by name."""
+    with np.load(oracle.GOLDEN / "beam_search.npz") as arrays:
+        return dict(arrays)
+
+
+class Network:
+    """The oracle's cell in the place of a captioner; its one region is always looked at."""
+
+    def __init__(self, golden):
+        self.weights = golden
+        self.attention = types.SimpleNamespace(vocabulary_size=len(golden["words"]))
+
+    def next_words(self, ids, state, look, memory):
+        word = ops.take(self.weights["words"], ids, axis=0)
+        state = ops.tanh(
+            word @ self.weights["word_state"]
+            + state @ self.weights["state_state"]
+            + look @ self.weights["look_state"]
+        )
+        look = ops.tanh(state @ self.weights["state_look"] + look @ self.weights["look_look"])
+        scores = state @ self.weights["state_word"] + self.weights["word_bias"]
+        return state, look, ops.log_softmax(scores), ops.ones((*ids.shape, 1))
+
+
+def ended(ids):
+    """True at every place after a STOP."""
+    stops = ids == STOP
+    return np.cumsum(stops, axis=2) - stops > 0
+
+
+def as_ours(ids):
+    """Addons' ids in our convention.
+
+    Addons repeats STOP after the first, as far as the longest caption of all images; here PAD
+    follows, up to `max_words`.
+    """
+    missing = oracle.MAX_WORDS - ids.shape[2]
+    ids = np.where(ended(ids), PAD, ids)
+    return np.pad(ids, [(0, 0), (0, 0), (0, missing)], constant_values=PAD)
+
+
+@every_beam
+def test_ids_and_log_probabilities_are_those_of_addons(golden, beam):
+    sight = types.SimpleNamespace(
+        state=golden["start_state"][:, None],
+        attended=golden["start_look"][:, None],
+        memory=None,
+        boxes=np.zeros((oracle.IMAGES, 1, 4)),
+    )
+    found = search(Network(golden), sight, beam=beam, max_words=oracle.MAX_WORDS)
+    np.testing.assert_array_equal(found.ids, as_ours(golden[f"ids_{beam}"]))
+    np.testing.assert_allclose(found.log_probs, golden[f"log_probs_{beam}"], rtol=0, atol=1e-5)
+
+
+def test_addons_captions_have_every_length_and_gain_by_a_wider_beam(golden):
+    lengths, unfinished = set(), 0
+    for beam in oracle.BEAMS:
+        ids = golden[f"ids_{beam}"]
+        assert ids.shape[:2] == (oracle.IMAGES, beam)
+        assert not np.isin(ids, [PAD, START, OOV]).any()
+        assert (ids[ended(ids)] == STOP).all()
+        lengths |= set(np.sum(~ended(ids), axis=2).ravel().tolist())
+        unfinished += np.sum(np.all(ids != STOP, axis=2))
+        assert beam > 1 or ids.shape[2] < oracle.MAX_WORDS
+    assert lengths == set(range(1, oracle.MAX_WORDS + 1))
+    assert unfinished > 0
+    greedy, wide = golden["log_probs_1"][:, 0], golden["log_probs_5"][:, 0]
+    assert np.sum(wide > greedy + 0.01) >= 3

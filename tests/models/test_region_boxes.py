@@ -1,0 +1,235 @@
+"""The boxes drawn on an image are the areas that were looked at, for every kind of regions."""
+
+import bright_square
+import numpy as np
+import pytest
+from bright_square import CELLS, brightness, draw_all, make_run, propose_these, settings
+
+from keras_aoa.data.caption_batches import CaptionBatches
+from keras_aoa.data.examples import Example
+from keras_aoa.data.images.preprocessing import from_original, read_image, to_original, window
+from keras_aoa.data.images.split_images import image_batches
+from keras_aoa.evaluation.grounding import share_inside
+from keras_aoa.inference.image_captioner import ImageCaptioner
+from keras_aoa.runs.run import image_settings
+from keras_aoa.visualization.heat_map import signed_areas
+from keras_aoa.visualization.panel import View
+
+NAMES = [*bright_square.ASPECTS, "exif"]
+ELSEWHERE = [(0.02, 0.7, 0.3, 0.98), (0.0, 0.0, 0.4, 0.3)]  # left of the square, or below
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return draw_all(tmp_path_factory.mktemp("scenes"))
+
+
+@pytest.fixture(scope="module")
+def examples(scenes):
+    return [Example(name, str(scenes[name].path), ("a square",)) for name in NAMES]
+
+
+def seen_in_training(run, examples, epoch=0, flip=False):
+    """By name: features and boxes in the original, from the batches of training."""
+    images = run.load_images("train", examples)
+    batches = CaptionBatches(images, run.vocabulary, 3, captions_per_image=1, flip=flip, regions=50)
+    captioner, found, flipped = run.load_captioner(), {}, set()
+    for batch in batches.epoch(epoch):
+        sight = captioner.look(batch)
+        for row, index in enumerate(batch["index"].numpy()):
+            boxes = np.asarray(sight.boxes[row])
+            if batch["flipped"][row]:
+                flipped.add(examples[index].image_id)
+                boxes = boxes * (-1, 1) + (1, 0)
+            boxes = to_original(boxes, batch["window"][row].numpy())
+            found[examples[index].image_id] = np.asarray(sight.memory.regions[row]), boxes
+    return found, flipped
+
+
+def seen_in_evaluation(run, examples):
+    """The same from the batches of evaluation, with their `Images.windows`."""
+    images = run.load_images("test", examples)
+    captioner, found = run.load_captioner(), {}
+    for batch in image_batches(images, 2, run.configuration.test_proposals):
+        sight = captioner.look(batch, stride=run.configuration.test_stride)
+        for row, index in enumerate(batch["index"].numpy()):
+            boxes = to_original(np.asarray(sight.boxes[row]), images.windows[index])
+            found[examples[index].image_id] = np.asarray(sight.memory.regions[row]), boxes
+    return found
+
+
+def seen_in_captioning(run, examples):
+    """The same from the captioner of one's own images, with the boxes of its captions."""
+    captioner, found = ImageCaptioner(run.folder), {}
+    for example in examples:
+        inputs, _ = captioner._inputs(read_image(example.path))
+        sight = captioner.captioner.look(inputs, stride=run.configuration.test_stride)
+        boxes = captioner.caption(example.path).boxes
+        found[example.image_id] = np.asarray(sight.memory.regions[0]), boxes
+    return found
+
+
+def seen_everywhere(run, examples):
+    """By path of the program, by name of the image: features and boxes in the original."""
+    return {
+        "training": seen_in_training(run, examples)[0],
+        "evaluation": seen_in_evaluation(run, examples),
+        "captioning": seen_in_captioning(run, examples),
+    }
+
+
+@pytest.mark.parametrize(
+    ("regions", "fit", "stride"),
+    [("grid", "crop", 1), ("grid", "stretch", 2), ("mean", "crop", 1)],
+)
+def test_brightness_of_a_cell_is_that_under_its_box(
+    scenes, examples, tmp_path, regions, fit, stride
+):
+    run = make_run(settings(tmp_path, fit=fit, regions=regions, test_stride=stride), brightness())
+    for path, found in seen_everywhere(run, examples).items():
+        own_stride = 1 if path == "training" else stride
+        for name, (features, boxes) in found.items():
+            expected = 255 * share_inside(boxes, [scenes[name].box])
+            assert len(boxes) == (1 if regions == "mean" else (CELLS // own_stride) ** 2)
+            # Antialiasing moves light by less than a pixel, an eighth of a cell.
+            assert np.abs(features[:, 0] - expected).max() < 0.12 * 255, (path, name)
+            assert abs(features.mean() - expected.mean()) < 2, (path, name)
+            best = boxes[features[:, 0].argmax()].mean(axis=0)
+            x0, y0, x1, y1 = scenes[name].box
+            if regions == "grid":
+                assert x0 < best[0] < x1 and y0 < best[1] < y1, (path, name)
+
+
+ANGLE = np.pi / 6
+SHARE = 0.5  # of the square's side: the nine points read cells around them
+TURN = np.array([[np.cos(ANGLE), -np.sin(ANGLE)], [np.sin(ANGLE), np.cos(ANGLE)]])
+
+
+@pytest.mark.parametrize(
+    ("fit", "names", "turn"),
+    [
+        ("crop", NAMES, TURN),  # in the central square all squares are at the same place
+        ("stretch", ["wide"], np.eye(2)),
+    ],
+    ids=["crop", "stretch"],
+)
+def test_a_transformer_aimed_at_the_square_sees_it_and_draws_its_box_there(
+    scenes, examples, tmp_path, fit, names, turn
+):
+    configuration = settings(tmp_path, fit=fit, regions="transformer")
+    seen = window(*read_image(scenes[names[0]].path).shape[:2], image_settings(configuration))
+    aim = from_original(np.array([scenes[names[0]].box]), seen.numpy())[0].reshape(2, 2) * CELLS
+    matrix = np.diag(SHARE * (aim[1] - aim[0])) @ turn / 3
+    transform = np.concatenate([matrix, aim.mean(axis=0)[:, None] - 0.5], axis=1)
+
+    def take_aim(captioner):
+        captioner.regions.localization.bias.assign(transform.ravel())
+        # Each feature is the mean over the box's nine points.
+        captioner.regions.kernel.assign(np.tile(np.eye(3, dtype=np.float32) / 9, (3, 3, 1, 1)))
+
+    run = make_run(configuration, brightness(), take_aim)
+    chosen = [example for example in examples if example.image_id in names]
+    for path, found in seen_everywhere(run, chosen).items():
+        assert set(found) == set(names)
+        for name, (features, boxes) in found.items():
+            square = corners_of(scenes[name].box)
+            centre, size = square.mean(axis=0), square[2] - square[0]
+            corners = ((square - centre) / size * SHARE) @ turn.T * size + centre
+            # Sides are whole pixels, of 64 for the smallest.
+            np.testing.assert_allclose(boxes[0], corners, atol=0.02, err_msg=f"{path} {name}")
+            assert features[0].min() > 0.95 * 255, (path, name)
+            assert share_inside(boxes[:1], [scenes[name].box])[0] > 0.97
+            # The same box some cells further is dark.
+            x0, y0, x1, y1 = scenes[name].box
+            outside = share_inside(boxes, [(x0 - 0.1, y0 - 0.1, x1 + 0.1, y1 + 0.1)]) < 1e-6
+            assert outside.sum() > 100
+            assert features[outside].max() < 0.05 * 255
+
+
+def corners_of(box):
+    return np.array(box)[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
+
+
+def inner(box, share=0.5):
+    """The middle of a box, so that cells across its border do not count."""
+    x0, y0, x1, y1 = box
+    x, y = (x1 - x0) * (1 - share) / 2, (y1 - y0) * (1 - share) / 2
+    return (x0 + x, y0 + y, x1 - x, y1 - y)
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_proposals_are_pooled_where_they_are_and_come_back_as_they_were(
+    scenes, examples, tmp_path, monkeypatch, fit
+):
+    given = {name: [ELSEWHERE[0], inner(scenes[name].box), ELSEWHERE[1]] for name in NAMES}
+    propose_these(monkeypatch, scenes, given)
+    run = make_run(settings(tmp_path, regions="proposals", proposals_fit=fit), brightness())
+    for path, found in seen_everywhere(run, examples).items():
+        assert set(found) == set(NAMES)
+        for name, (features, corners) in found.items():
+            assert corners.shape == (3, 4, 2)
+            boxes = np.concatenate([corners[:, 0], corners[:, 2]], axis=1)
+            np.testing.assert_array_equal(corners, [corners_of(box) for box in boxes])
+            order = [0, 1, 2]
+            if path == "training":  # a random order
+                order = [np.abs(boxes - box).max(axis=1).argmin() for box in given[name]]
+            message = f"{path} {name}"
+            np.testing.assert_allclose(boxes[order], given[name], atol=1e-3, err_msg=message)
+            assert features[order][1].min() > 0.95 * 255, message
+            assert features[order][[0, 2]].max() < 0.05 * 255, message
+
+
+def test_one_proposal_of_a_caption_is_the_best(scenes, tmp_path, monkeypatch):
+    given = {name: [ELSEWHERE[1], scenes[name].box] for name in NAMES}
+    propose_these(monkeypatch, scenes, given)
+    run = make_run(settings(tmp_path, regions="proposals"), brightness())
+    caption = ImageCaptioner(run.folder, regions=1).caption(scenes["wide"].path)
+    np.testing.assert_allclose(caption.boxes, [corners_of(ELSEWHERE[1])], atol=1e-3)
+    assert signed_areas(caption.boxes) > 0, "clockwise"
+    assert caption.attention.shape[1] == 1
+
+
+@pytest.mark.parametrize(("regions", "fit"), [("grid", "crop"), ("proposals", "pad")])
+def test_mirrored_images_have_mirrored_boxes(scenes, examples, tmp_path, monkeypatch, regions, fit):
+    given = {name: [inner(scenes[name].box), *ELSEWHERE] for name in NAMES}
+    propose_these(monkeypatch, scenes, given)
+    fits = {"proposals_fit" if regions == "proposals" else "fit": fit}
+    run = make_run(settings(tmp_path, regions=regions, **fits), brightness())
+    flips = set()
+    for epoch in range(3):
+        found, flipped = seen_in_training(run, examples, epoch, flip=True)
+        flips |= {(name, name in flipped) for name in NAMES}
+        for name, (features, boxes) in found.items():
+            share = share_inside(boxes, [scenes[name].box])
+            # A maximum over a box that is either on the square or beside it is its mean.
+            assert np.abs(features[:, 0] - 255 * share).max() < 0.12 * 255, (epoch, name)
+            assert share.max() > 0.99
+    assert len(flips) > 1.5 * len(NAMES), "most of them both ways"
+
+
+def test_light_and_outlines_lie_on_the_square_of_a_padded_image(
+    scenes, examples, tmp_path, monkeypatch
+):
+    given = {name: [ELSEWHERE[1], scenes[name].box] for name in NAMES}
+    propose_these(monkeypatch, scenes, given)
+    run = make_run(settings(tmp_path, regions="proposals", proposals_fit="pad"), brightness())
+    images = run.load_images("test", examples)
+    (batch,) = image_batches(images, 9, 9)
+    corners = np.asarray(run.load_captioner().look(batch).boxes)
+    for name, boxes, seen in zip(NAMES, corners, images.windows, strict=True):
+        pixels = read_image(scenes[name].path)
+        height, width = pixels.shape[:2]
+        view = View(pixels, seen, 1.0)
+        assert view.is_whole
+        dark, lit = view.lit(np.array([[0.0, 0.0], [0.0, 1.0]]), boxes)
+        light = (lit.astype(float) - dark).sum(axis=2)
+        x0, y0, x1, y1 = (
+            (np.array(scenes[name].box) * (width, height, width, height)).round().astype(int)
+        )
+        on_square = light[y0:y1, x0:x1].sum()
+        y, x = np.mgrid[:height, :width] + 0.5
+        centre = [(light * x).sum() / light.sum(), (light * y).sum() / light.sum()]
+        np.testing.assert_allclose(centre, [(x0 + x1) / 2, (y0 + y1) / 2], atol=2, err_msg=name)
+        assert on_square > 0.5 * light.sum(), "the rest is its blurred border"
+        ((outline, _),) = view.outlines(np.array([[0.0, 1.0]]), boxes)[0]
+        np.testing.assert_allclose(outline, corners_of((x0, y0, x1, y1)), atol=1, err_msg=name)

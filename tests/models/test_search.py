@@ -1,0 +1,185 @@
+"""Greedy and beam search against captions enumerated by the definition, and what must hold."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from enumeration import Speaker
+
+from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
+from keras_aoa.models.search import search
+
+WORDS, IMAGES = tiny.WORDS, tiny.make_images(3)
+every_variant = pytest.mark.parametrize("variant", tiny.VARIANTS)
+
+
+def captions_of(captioner, images=IMAGES, **settings):
+    """For each image the hypotheses, best first: (ids without padding, log p, score, p(r))."""
+    found = search(captioner, captioner.look(images), **settings)
+    found = [np.asarray(part) for part in found]
+    return [
+        [(tuple(ids[ids != PAD].tolist()), *rest) for ids, *rest in zip(*beams, strict=True)]
+        for beams in zip(*found, strict=True)
+    ]
+
+
+def assert_same(found, expected):
+    """Two results of `captions_of` are equal, numbers nearly."""
+    for beams, others in zip(found, expected, strict=True):
+        assert [beam[0] for beam in beams] == [other[0] for other in others]
+        for beam, other in zip(beams, others, strict=True):
+            for number, expected_number in zip(beam[1:], other[1:], strict=True):
+                np.testing.assert_allclose(number, expected_number, rtol=1e-4, atol=1e-4)
+
+
+@every_variant
+def test_beam_1_takes_the_likeliest_word_at_each_step(variant):
+    captioner = tiny.make_captioner(variant, weights=1)
+    found = captions_of(captioner, beam=1, max_words=4)
+    expected = [Speaker(captioner, image).greedy(4) for image in IMAGES]
+    assert [words for [(words, *_)] in found] == expected
+
+
+@every_variant
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("steps", "beam"), [(2, WORDS), (3, WORDS**2)])
+def test_a_wide_beam_finds_the_best_of_all_captions_in_their_order(variant, seed, steps, beam):
+    captioner = tiny.make_captioner(variant, seed)
+    found = captions_of(captioner, beam=beam, max_words=steps)
+    for image, beams in zip(IMAGES, found, strict=True):
+        every = Speaker(captioner, image).captions(steps)
+        best = sorted(every.values(), reverse=True)[:beam]
+        assert len(every) > beam
+        np.testing.assert_allclose([beam[1] for beam in beams], best, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose([every[beam[0]] for beam in beams], best, rtol=1e-4, atol=1e-4)
+        assert [beam[2] for beam in beams] == [beam[1] for beam in beams]
+
+
+def test_greedy_search_misses_optima_that_a_wide_beam_finds():
+    captioner = tiny.make_captioner(weights=1)
+    images = tiny.make_images(12, seed=4)
+    greedy = captions_of(captioner, images, beam=1, max_words=3)
+    wide = captions_of(captioner, images, beam=WORDS**2, max_words=3)
+    gains = [best[1] - only[1] for [only], [best, *_] in zip(greedy, wide, strict=True)]
+    assert min(gains) > -1e-5
+    assert max(gains) > 0.1
+
+
+@pytest.mark.parametrize("length_penalty", [0.7, 1.0, 2.0])
+def test_the_length_penalty_divides_by_words_and_stop_to_its_power(length_penalty):
+    captioner = tiny.make_captioner(weights=1)
+    found = captions_of(captioner, beam=WORDS**2, max_words=3, length_penalty=length_penalty)
+    for image, beams in zip(IMAGES, found, strict=True):
+        every = Speaker(captioner, image).captions(3)
+        scores = {words: log_p / len(words) ** length_penalty for words, log_p in every.items()}
+        best = sorted(scores.values(), reverse=True)[: WORDS**2]
+        np.testing.assert_allclose([beam[2] for beam in beams], best, rtol=1e-4, atol=1e-4)
+        for words, log_prob, score, _ in beams:
+            np.testing.assert_allclose(log_prob, every[words], rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(score, scores[words], rtol=1e-4, atol=1e-4)
+
+
+@every_variant
+def test_log_probabilities_are_those_of_training_on_the_caption(variant):
+    captioner = tiny.make_captioner(variant, weights=1)
+    sight = captioner.look(IMAGES)
+    found = search(captioner, sight, beam=4, max_words=5)
+    start = np.full((len(IMAGES), 4, 1), START)
+    captions = tf.constant(np.concatenate([start, found.ids], axis=2), tf.int32)
+    expected = np.sum(captioner.caption_log_probs(sight, captions), axis=2)
+    np.testing.assert_allclose(found.log_probs, expected, rtol=1e-4, atol=1e-4)
+
+
+@every_variant
+def test_attention_is_that_of_the_state_which_scored_the_word(variant):
+    captioner = tiny.make_captioner(variant, weights=1)
+    for image, beams in zip(IMAGES, captions_of(captioner, beam=3, max_words=4), strict=True):
+        speaker = Speaker(captioner, image)
+        for words, _, _, attention in beams:
+            for place in range(len(words)):
+                _, expected = speaker.say(words[:place])
+                np.testing.assert_allclose(attention[place], expected, rtol=1e-3, atol=1e-4)
+                np.testing.assert_allclose(attention[place].sum(), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_hypotheses_are_distinct_sorted_and_end_at_stop(length_penalty):
+    captioner = tiny.make_captioner(weights=1)
+    images = tiny.make_images(6, seed=2)
+    found = captions_of(captioner, images, beam=6, max_words=4, length_penalty=length_penalty)
+    lengths = set()
+    for beams in found:
+        assert len({words for words, *_ in beams}) == 6
+        scores = [score for _, _, score, _ in beams]
+        assert scores == sorted(scores, reverse=True)
+        for words, *_ in beams:
+            assert STOP not in words[:-1]
+            assert words[-1] == STOP or len(words) == 4
+            lengths.add(len(words))
+    assert len(lengths) >= 3
+
+
+def test_padding_follows_stop_alone():
+    captioner = tiny.make_captioner(weights=1)
+    ids = np.asarray(search(captioner, captioner.look(IMAGES), beam=6, max_words=4).ids)
+    assert ids.shape == (len(IMAGES), 6, 4)
+    np.testing.assert_array_equal(ids == PAD, np.cumsum(ids == STOP, axis=2) - (ids == STOP) > 0)
+
+
+@every_variant
+def test_unknown_words_padding_and_start_are_never_said(variant):
+    captioner = tiny.make_captioner(variant, weights=3)
+    likeliest = {int(np.argmax(Speaker(captioner, image).say(())[0])) for image in IMAGES}
+    words = captioner.attention.words
+    if OOV not in likeliest:  # exchange it for a word that would be said
+        order = np.arange(WORDS)
+        favourite = min(likeliest)
+        order[[OOV, favourite]] = favourite, OOV
+        words.assign(np.asarray(words)[order])
+    assert OOV in {int(np.argmax(Speaker(captioner, image).say(())[0])) for image in IMAGES}
+    for beam in (1, 4):
+        for beams in captions_of(captioner, beam=beam, max_words=4):
+            for said, *_ in beams:
+                assert not {PAD, START, OOV} & set(said)
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_one_word_at_most_is_the_likeliest_first_word(beam):
+    captioner = tiny.make_captioner(weights=1)
+    for image, beams in zip(IMAGES, captions_of(captioner, beam=beam, max_words=1), strict=True):
+        log_probs, _ = Speaker(captioner, image).say(())
+        log_probs[OOV] = -np.inf
+        order = np.argsort(-log_probs)[:beam]
+        assert [words for words, *_ in beams] == [(word,) for word in order]
+
+
+def test_places_for_more_hypotheses_than_there_are_captions_are_impossible():
+    captioner = tiny.make_captioner(weights=1)
+    for image, beams in zip(IMAGES, captions_of(captioner, beam=WORDS, max_words=1), strict=True):
+        every = Speaker(captioner, image).captions(1)
+        assert {words for words, *_ in beams[: len(every)]} == set(every)
+        assert all(log_prob < -1e8 for _, log_prob, *_ in beams[len(every) :])
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_images_of_a_batch_do_not_influence_each_other(beam):
+    captioner = tiny.make_captioner(weights=1)
+    together = captions_of(captioner, beam=beam, max_words=4)
+    alone = [captions_of(captioner, image[None], beam=beam, max_words=4)[0] for image in IMAGES]
+    assert_same(together, alone)
+
+
+@pytest.mark.parametrize("variant", ["baseline", "full"])
+def test_a_graph_for_any_number_of_images_finds_the_same(variant):
+    captioner = tiny.make_captioner(variant, weights=1)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))], autograph=False)
+    def run(images):
+        return search(captioner, captioner.look(images), beam=3, max_words=4)
+
+    for images in (IMAGES, IMAGES[:1]):
+        found = run(images)
+        expected = search(captioner, captioner.look(images), beam=3, max_words=4)
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        for part, other in zip(found[1:], expected[1:], strict=True):
+            np.testing.assert_allclose(part, other, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,230 @@
+"""The paper's tables: which runs they need, that each is trained once, and what is printed."""
+
+import dataclasses
+import json
+import os
+import time
+
+import pytest
+
+from keras_aoa import reproduce
+from keras_aoa.reproduction import runs
+from keras_aoa.reproduction.rows import ENSEMBLE, TABLES
+from keras_aoa.reproduction.tables import TableSettings, chain, make_table, markdown, spread
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.settings.presets import PRESETS
+from keras_aoa.utils.errors import UserError
+
+
+def row_chain(base, row, seed, settings):
+    """The chain of a row of table 2."""
+    return chain(base, TABLES["table2"].rows[row], row, seed, settings)
+
+
+def test_a_chain_tunes_the_network_from_where_it_was_left():
+    base = PRESETS["study"]
+    frozen, tuned = row_chain(
+        base, "transformer", 2, TableSettings(tuning_epochs=3, tuning_rate=0.5)
+    )
+    assert frozen == dataclasses.replace(
+        base, name="study-transformer-2", seed=2, regions="transformer"
+    )
+    assert tuned.start_from == str(frozen.folder) and tuned.name == "study-transformer-2-tuned"
+    assert (tuned.rnn_epochs, tuned.joint_epochs) == (0, 3)
+    assert (tuned.learning_rate, tuned.backbone_learning_rate) == (0.5, base.backbone_learning_rate)
+    assert tuned.regions == "transformer"
+    assert row_chain(base, "baseline", 0, TableSettings(tuning_epochs=0))[0].variant == "baseline"
+
+
+def test_rows_differ_in_nothing_but_what_attention_chooses_from():
+    for name in ("study", "coco"):
+        base = PRESETS[name]
+        for table in TABLES.values():
+            for row, of_row in table.rows.items():
+                frozen, tuned = chain(base, of_row, row, 0, TableSettings())
+                changed = {"regions", "variant", "joint_epochs", "scheduled_sampling"}
+                assert set(base.differences(frozen)) <= changed
+                assert frozen.joint_epochs == 0 < tuned.joint_epochs
+
+
+def test_a_warm_transformer_starts_from_the_grids_run_of_its_seed():
+    base, settings = PRESETS["coco"], TableSettings(warm_start=True, tuning_epochs=4)
+    grid, frozen, tuned = row_chain(base, "transformer", 2, settings)
+    assert [grid] == row_chain(base, "grid", 2, settings)[:1]
+    assert frozen.start_from == str(grid.folder) and tuned.start_from == str(frozen.folder)
+    cold = row_chain(base, "transformer", 2, dataclasses.replace(settings, warm_start=False))
+    assert cold == [dataclasses.replace(frozen, start_from=""), tuned]
+    for row in ("baseline", "grid", "proposals", "mean"):
+        assert len(row_chain(base, row, 0, settings)) == 2
+    frozen_alone = dataclasses.replace(settings, tuning_epochs=0)
+    assert row_chain(base, "transformer", 2, frozen_alone) == [grid, frozen]
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_a_run_that_others_start_from_is_trained_once(tmp_path, trained_runs, monkeypatch, jobs):
+    train = runs.train
+
+    def slow_train(configuration):
+        time.sleep(0.02)  # so that another chain asks for the same run meanwhile
+        train(configuration)
+
+    monkeypatch.setattr(runs, "train", slow_train)
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    rows = ("transformer", "grid", "sampled")
+    settings = TableSettings(rows=rows, seeds=2, jobs=jobs, warm_start=True)
+    text = make_table("table4", base, settings)
+    names = [
+        f"study-{row}-{seed}{tuned}" for row in rows for seed in (0, 1) for tuned in ("", "-tuned")
+    ]
+    assert sorted(trained_runs) == sorted(names)
+    for row in rows:
+        assert trained_runs.index("study-grid-1") <= trained_runs.index(f"study-{row}-1")
+    results = json.loads((tmp_path / "table4.json").read_text())["results"]
+    assert [(each["row"], each["stage"]) for each in results] == [
+        (row, stage) for stage in (0, 1) for row in rows
+    ]
+    assert text.count("| spatial transformers | 10.0 ± 0.0 |") == 2
+
+
+def test_the_papers_presets_are_reproduced_in_its_way(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "keras_aoa.reproduction.everything.reproduce",
+        lambda part, base, settings: asked.append((base, settings)),
+    )
+    for name in ("study", "coco", "flickr30k"):
+        reproduce.main(["table2", "--config", name, "--name", "other"])
+    found = [(settings.tuning_epochs, settings.warm_start) for _, settings in asked]
+    assert found == [(2, False), (10, True), (10, True)]
+    given = ["--tuning-epochs", "3", "--warm-start", "False", "--joint-epochs", "7"]
+    reproduce.main(["table2", "--config", "coco", *given])
+    assert (asked[-1][1].tuning_epochs, asked[-1][1].warm_start) == (3, False)
+
+
+def test_rows_of_one_name_are_the_same_runs_in_every_table():
+    settings = {}
+    for table in TABLES.values():
+        for row, of_row in table.rows.items():
+            if row != ENSEMBLE:
+                made = chain(PRESETS["study"], of_row, row, 0, TableSettings())
+                assert settings.setdefault(row, made) == made
+    assert len(settings) == 10
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_every_run_is_trained_once_a_chain_in_its_order(tmp_path, trained_runs, jobs):
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    settings = TableSettings(rows=("baseline", "grid"), seeds=2, jobs=jobs)
+    text = make_table("table2", base, settings)
+    assert sorted(trained_runs) == sorted(
+        f"study-{row}-{seed}{tuned}"
+        for row in ("baseline", "grid")
+        for seed in (0, 1)
+        for tuned in ("", "-tuned")
+    )
+    for row in ("baseline", "grid"):
+        first = trained_runs.index(f"study-{row}-0")
+        assert first < trained_runs.index(f"study-{row}-0-tuned")
+    del trained_runs[:]
+    assert make_table("table2", base, settings) == text == (tmp_path / "table2.md").read_text()
+    assert trained_runs == []
+    make_table(
+        "table2", dataclasses.replace(base, units=99), TableSettings(rows=("grid",), seeds=1)
+    )
+    assert trained_runs == ["study-grid-0", "study-grid-0-tuned"]
+
+
+def test_a_tuned_run_older_than_the_one_it_started_from_is_refused(tmp_path, trained_runs):
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    settings = TableSettings(rows=("grid",), seeds=1)
+    make_table("table2", base, settings)
+    for name, moment in (("study-grid-0", 9), ("study-grid-0-tuned", 5)):
+        (tmp_path / name / "best.npz").touch()
+        os.utime(tmp_path / name / "best.npz", (moment, moment))
+    with pytest.raises(UserError, match="study-grid-0-tuned: is older than the run it started"):
+        make_table("table2", base, settings)
+
+
+def test_a_failure_or_an_interrupt_begins_no_other_training(tmp_path, monkeypatch):
+    begun = []
+
+    def train(configuration):
+        begun.append(configuration.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "train", train)
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path), backbone="scenes")
+    with pytest.raises(KeyboardInterrupt):
+        make_table("table2", base, TableSettings(rows=("baseline", "grid", "mean"), seeds=3))
+    assert len(begun) <= 2
+
+
+def test_a_base_that_only_tunes_is_refused():
+    with pytest.raises(UserError, match=r"rnn_epochs: .* scenes has no epoch"):
+        make_table("table2", PRESETS["scenes"], TableSettings())
+
+
+def test_the_table_has_means_spreads_and_the_papers_figures(tmp_path, trained_runs):
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    lines = make_table(
+        "table2", base, TableSettings(rows=("baseline", "grid"), seeds=3)
+    ).splitlines()
+    assert lines[2] == "| **CNN as it is** | | | | | |"
+    assert lines[3] == "| baseline | 10.0 ± 0.0 |  | 60.0 ± 10.0 |  | 78.9 |"
+    assert lines[4] == "| activation grid | 10.0 ± 0.0 |  | 60.0 ± 10.0 | 25.0 ± 0.0 | 87.4 |"
+    assert lines[5] == "| **CNN tuned** | | | | | |"
+    assert lines[6].endswith("| 87.1 |") and lines[7].endswith("| 92.6 |")
+    results = json.loads((tmp_path / "table2.json").read_text())["results"]
+    assert [result["scores"][2]["CIDEr"] for result in results] == [70.0] * 4
+
+
+def test_a_spread_needs_several_values():
+    assert spread([12.34]) == "12.3"
+    assert spread([1.0, 3.0]) == "2.0 ± 1.4"
+    assert spread([1.0, None]) == ""
+
+
+def test_a_table_of_one_stage_has_no_second_half():
+    scores = [{"Bleu_4": 1.0, "METEOR": 2.0, "CIDEr": 3.0, "grounding/attention": 4.0}]
+    text = markdown(TABLES["table2"], [{"row": "grid", "stage": 0, "scores": scores}])
+    assert "CNN tuned" not in text and "| activation grid | 1.0 | 2.0 | 3.0 | 4.0 | 87.4 |" in text
+
+
+def test_a_training_that_fails_is_told_with_its_last_line_and_log(tmp_path):
+    configuration = Configuration(name="no", data=str(tmp_path / "absent"), output=str(tmp_path))
+    with pytest.raises(UserError, match=r"no: train failed: data: .*absent.*no\.log"):
+        runs.train(configuration)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table2", "--rows", "gird"], "rows: unknown row 'gird'. Did you mean grid"),
+        (["table2", "--seeds", "0"], "seeds: expected at least 1, received 0."),
+        (["table2", "--tuning-epochs", "-1"], "tuning_epochs: expected at least 0, received -1."),
+        (["table2", "--tuning-rate", "-1"], "tuning_rate: expected at least 0, received -1.0."),
+        (["table2", "--tuning-rate", "nan"], "tuning_rate: expected at least 0, received nan."),
+        (["table2", "--jobs", "0"], "jobs: expected at least 1, received 0."),
+        (["table2", "--config", "stduy"], "--config: unknown preset 'stduy'. Did you mean study"),
+        (["table2", "--seed", "3"], "seed: the table's rows set it; leave it out."),
+        (["table2", "--regions", "transformer"], "regions: the table's rows set it"),
+        (["table2", "--unit", "3"], "unknown setting '--unit'. Did you mean units"),
+        (["table1", "--rows", "mean"], "rows: unknown row 'mean'"),
+        (["figure4", "--rows", "grid"], "rows: means nothing for figure4"),
+        (["table9"], "invalid choice 'table9'"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_trained(arguments, message, trained_runs):
+    with pytest.raises(UserError) as raised:
+        reproduce.main(arguments)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+    assert trained_runs == []
+
+
+def test_the_command_takes_the_settings_of_a_training(tmp_path, trained_runs, capsys):
+    arguments = ["table2", "--rows", "grid", "--seeds", "1", "--tuning-epochs", "0"]
+    reproduce.main([*arguments, "--output", str(tmp_path), "--units", "7"])
+    assert trained_runs == ["study-grid-0"]
+    written = Configuration.read(tmp_path / "study-grid-0" / "config.json")
+    assert written.units == 7 and written.backbone == "scenes-pretrained"
+    assert "| activation grid |" in capsys.readouterr().out

@@ -1,0 +1,221 @@
+"""What the reproduction measures on trained runs: it is made once, and never taken from others."""
+
+import dataclasses
+import json
+import os
+import types
+
+import pytest
+
+from keras_aoa.reproduction import correctness_table, figures, runs
+from keras_aoa.reproduction.rows import ENSEMBLE
+from keras_aoa.reproduction.tables import TableSettings, make_table
+from keras_aoa.settings.presets import PRESETS
+from keras_aoa.utils.errors import UserError
+
+
+def own_facts(configuration):
+    """What a file of measures of a run's own test split and search says."""
+    return {
+        "data": configuration.data,
+        "split": configuration.test_split,
+        "search": {"beam": configuration.beam},
+    }
+
+
+def test_scores_of_another_evaluation_are_not_taken_for_the_runs_own(tmp_path, trained_runs):
+    configuration = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    runs.train(configuration)
+    own = runs.scores_of(configuration)
+    assert own["CIDEr"] == 0.5
+    file = configuration.folder / "scores.json"
+    for other in ({"split": "val"}, {"search": {**own["search"], "beam": 7}}, {"search": {}}):
+        file.write_text(json.dumps({**own, **other}))
+        assert runs.scores_of(configuration) is None
+    (configuration.folder / "scores_test.json").write_text(json.dumps(own))
+    assert runs.scores_of(configuration) == own
+
+
+def test_half_written_scores_are_told_and_the_whole_ones_taken(tmp_path, trained_runs, caplog):
+    configuration = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    runs.train(configuration)
+    own = runs.scores_of(configuration)
+    file = configuration.folder / "scores.json"
+    text = file.read_text()
+    for half in (text[: len(text) // 2], "", "[]"):
+        file.write_text(half)
+        assert runs.scores_of(configuration) is None
+        assert f"{file}: is not whole json; what it held is measured again." in caplog.text
+        caplog.clear()
+    (configuration.folder / "scores_test.json").write_text(json.dumps(own))
+    assert runs.scores_of(configuration) == own
+
+
+def test_an_ensemble_has_its_members_trained_and_is_scored_once(
+    tmp_path, trained_runs, monkeypatch
+):
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    asked = []
+
+    def call(module, arguments, configuration):
+        asked.append((module, arguments))
+        file = tmp_path / configuration.name / "scores.json"
+        file.parent.mkdir(exist_ok=True)
+        own = {"split": "test", "search": {"beam": base.beam}}
+        file.write_text(json.dumps({**own, "Bleu_4": 0.2, "METEOR": 0.2, "CIDEr": 0.9}))
+
+    def open_run(folders):
+        names = "+".join(folder.rsplit("/", 1)[1] for folder in folders.split(","))
+        return types.SimpleNamespace(results_folder=tmp_path / f"ensemble-{names}")
+
+    monkeypatch.setattr(runs, "call", call)
+    monkeypatch.setattr("keras_aoa.runs.ensemble.open_run", open_run)
+    settings = TableSettings(rows=(ENSEMBLE,), seeds=1)
+    text = make_table("table4", base, settings)
+    members = [f"study-transformer-{seed}-tuned" for seed in range(3)]
+    assert set(members) < set(trained_runs)
+    assert len(asked) == 2
+    assert asked[1] == ("evaluate", [",".join(str(tmp_path / name) for name in members)])
+    assert "| spatial transformers, ensemble of 3 | 20.0 | 20.0 | 90.0 |  | 98.1 |" in text
+    assert make_table("table4", base, settings) == text
+    assert len(asked) == 2
+    # A member that was trained again makes it out of date.
+    (file,) = tmp_path.glob("ensemble-*tuned/scores.json")
+    os.utime(file, (5, 5))
+    for member, time in zip(members, (3, 9, 4), strict=True):
+        os.utime(tmp_path / member / "best.npz", (time, time))
+    for member in members:
+        os.utime(tmp_path / member.removesuffix("-tuned") / "best.npz", (2, 2))
+    make_table("table4", base, settings)
+    assert len(asked) == 3
+
+
+def test_table_3_has_each_runs_attention_beside_uniform_and_centre(
+    tmp_path, trained_runs, monkeypatch
+):
+    asked = []
+
+    def call(module, arguments, configuration):
+        asked.append((module, arguments))
+        measures = dict.fromkeys(correctness_table.MEASURES, 0.1 * (configuration.seed + 1))
+        columns = {"model": measures, "uniform": dict.fromkeys(measures, 0.05)}
+        columns["centre_prior"] = dict.fromkeys(measures)
+        columns["model_phrase"] = {"region": 0.9}
+        content = dict.fromkeys(correctness_table.KINDS, columns)
+        content |= {"conventions": correctness_table.CONVENTIONS} | own_facts(configuration)
+        (configuration.folder / "correctness.json").write_text(json.dumps(content))
+
+    monkeypatch.setattr(runs, "call", call)
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    settings = TableSettings(seeds=2)
+    text = correctness_table.table3(base, settings)
+    assert len(asked) == 6
+    assert asked[0] == ("evaluate", [str(tmp_path / "study-soft-0-tuned"), "--correctness"])
+    assert "| ground truth | spatial transformers | 15.0 ± 7.1 | 90.0 ± 0.0 | 15.0 ± 7.1 |" in text
+    assert "| generated | equal weights, grid | 5.0 ± 0.0 | 5.0 ± 0.0 |" in text
+    assert "| generated | centre prior, grid |  |  |  |  |  |  |" in text
+    assert {line.count("|") for line in text.splitlines()} == {9}
+    assert correctness_table.table3(base, settings) == text
+    assert len(asked) == 6
+
+
+def test_figure_4_is_the_mean_over_seeds_of_the_three_areas(tmp_path, trained_runs, monkeypatch):
+    asked = []
+
+    def call(module, arguments, configuration):
+        asked.append(arguments[1:])
+        rows = [
+            {"count": count, "CIDEr": 0.5 + 0.1 * configuration.seed + count / 1000}
+            for count in (1, 100)
+        ]
+        name, values = arguments[1:]
+        rows = [
+            {name[2:]: int(value), **rows[place % 2]}
+            for place, value in enumerate(values.split(","))
+        ]
+        file = configuration.folder / "regions_test.json"
+        file.write_text(json.dumps({"rows": rows} | own_facts(configuration)))
+
+    monkeypatch.setattr(runs, "call", call)
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    text = figures.figure4(base, TableSettings(seeds=2))
+    assert len(asked) == 6
+    assert asked[0] == ["--stride", "1,2,3,4,6,12"]
+    assert asked[2][0] == "--regions"
+    assert "| object proposals | 100 | 65.0 ± 7.1 |" in text
+    assert (tmp_path / "figure4.png").stat().st_size > 1000
+
+
+def test_figure_5_compares_the_three_areas(tmp_path, trained_runs, monkeypatch):
+    asked = []
+    monkeypatch.setattr(figures, "call", lambda *arguments: asked.append(arguments[1]))
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    text = figures.figure5(base, TableSettings(seeds=3, tuning_epochs=0))
+    grid, *others = (str(tmp_path / f"study-{area}-0") for area in figures.AREAS)
+    options = ["--with", ",".join(others), "--output", str(tmp_path / "figure5")]
+    assert asked == [[grid, "--report", *options]]
+    page = tmp_path / "figure5/report.html"
+    assert text == f"{page}\n" and len(trained_runs) == 3
+    page.parent.mkdir()
+    page.touch()
+    settings = TableSettings(seeds=3, tuning_epochs=0)
+    assert figures.figure5(base, settings) == text and len(asked) == 1
+    os.utime(tmp_path / "study-proposals-0/best.npz", (3e9, 3e9))
+    assert figures.figure5(base, settings) == text and len(asked) == 2
+
+
+@pytest.fixture
+def measured(tmp_path, trained_runs, monkeypatch):
+    """A run, a file of its measures, how often that was made, and a function that asks for it."""
+    run = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    runs.train(run)
+    file, made = run.folder / "measures.json", []
+
+    def call(module, arguments, configuration):
+        made.append(arguments)
+        file.write_text(json.dumps({**own_facts(run), "values": [1, 2]}))
+
+    monkeypatch.setattr(runs, "call", call)
+
+    def ask():
+        return runs.measures_of(file, [run], ["x"], lambda found: found["values"] == [1, 2])
+
+    return types.SimpleNamespace(run=run, file=file, made=made, ask=ask)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"split": "val"},
+        {"search": {"beam": 7}},
+        {"search": {}},
+        {"data": "elsewhere"},
+        {"values": [1]},
+    ],
+)
+def test_measures_of_something_else_are_made_again(measured, other):
+    assert measured.ask()["values"] == [1, 2]
+    assert measured.ask() and len(measured.made) == 1
+    content = json.loads(measured.file.read_text())
+    measured.file.write_text(json.dumps({**content, **other}))
+    assert measured.ask() == content and len(measured.made) == 2
+
+
+def test_half_written_measures_are_made_again(measured):
+    content = measured.ask()
+    text = measured.file.read_text()
+    measured.file.write_text(text[: len(text) // 2])
+    assert measured.ask() == content and len(measured.made) == 2
+
+
+def test_the_split_that_stands_for_a_missing_test_split_is_the_runs_own(measured):
+    measured.ask()
+    content = json.loads(measured.file.read_text())
+    measured.file.write_text(json.dumps({**content, "split": "val", "default_split": True}))
+    assert measured.ask()["split"] == "val" and len(measured.made) == 1
+
+
+def test_measures_that_stay_another_are_told(measured, monkeypatch):
+    monkeypatch.setattr(runs, "call", lambda *_: None)
+    with pytest.raises(UserError, match=r"measures.json: is not of the run's own test split"):
+        measured.ask()

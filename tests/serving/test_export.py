@@ -1,0 +1,222 @@
+"""A run exported as a SavedModel says what the live model says, whatever is sent."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from export_answers import ask, assert_says
+from pictures_of_all_kinds import bad_files, file_of, good_files, photograph
+
+from keras_aoa.inference.image_captioner import ImageCaptioner
+from keras_aoa.runs.run import Run
+from keras_aoa.serving.save import WARM_UP, export_run
+from keras_aoa.settings.search import SearchSettings
+
+BEAM, MAX_WORDS = 3, 9  # enough for captions that end
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    search = SearchSettings(beam=BEAM, max_words=MAX_WORDS)
+    return export_run(trained, tmp_path_factory.mktemp("out"), search)
+
+
+@pytest.fixture(scope="module")
+def model(exported):
+    return tf.saved_model.load(str(exported.folder))
+
+
+@pytest.fixture(scope="module")
+def live(trained):
+    return ImageCaptioner(trained.folder, beam=BEAM, max_words=MAX_WORDS)
+
+
+def test_every_kind_of_file_is_captioned_as_live(model, live):
+    files = good_files()
+    answers = ask(model, list(files.values()))
+    texts = set()
+    for row, file in enumerate(files.values()):
+        captions = live.captions(file)
+        assert_says(answers, row, captions)
+        texts.add(round(captions[0].log_prob, 3))
+    assert len(texts) > 5  # the model tells these pictures from each other
+
+
+def test_broken_files_do_not_spoil_their_neighbours(model, live):
+    good, bad = good_files(), bad_files()
+    mixed = [file for pair in zip(bad.values(), good.values(), strict=False) for file in pair]
+    answers = ask(model, mixed)
+    assert answers["valid"].tolist() == [False, True] * (len(mixed) // 2)
+    for row, file in enumerate(mixed):
+        if row % 2:
+            assert_says(answers, row, live.captions(file))
+        else:
+            assert not any(answers["captions"][row])
+            assert not any(answers["words"][row].ravel())
+            assert not answers["log_probs"][row].any()
+            assert not answers["attention"][row].any()
+    assert not any("nan" in str(values) for values in answers.values())
+
+
+def test_nothing_but_broken_files(model):
+    answers = ask(model, list(bad_files().values()))
+    assert not answers["valid"].any()
+
+
+def test_no_images_give_no_answers(model):
+    answers = ask(model, [])
+    regions = answers["boxes"].shape[1]
+    assert answers["captions"].shape == (0, BEAM)
+    assert answers["attention"].shape == (0, BEAM, MAX_WORDS, regions)
+
+
+def test_pixels_are_captioned_as_their_file(model, live):
+    pixels = np.stack([photograph(seed=1), photograph(seed=2)])
+    answers = ask(model, None, "pixels", pixels=pixels)
+    for row, image in enumerate(pixels):
+        assert_says(answers, row, live.captions(image))
+
+
+def test_a_limit_of_size_holds(trained, tmp_path):
+    small = export_run(trained, tmp_path, SearchSettings(), max_pixels=60 * 90)
+    model = tf.saved_model.load(str(small.folder))
+    files = [file_of(photograph(60, 90)), file_of(photograph(60, 91), "PNG")]
+    assert ask(model, files)["valid"].tolist() == [True, False]
+
+
+def test_what_a_crop_leaves_out_is_not_in_the_boxes(trained, tmp_path):
+    """The images see their middle alone, as in the paper; boxes are still the original's."""
+    folder = tmp_path / "cropped"
+    shutil.copytree(trained.folder, folder)
+    cropped = dataclasses.replace(trained.configuration, fit="crop")
+    (folder / "config.json").write_text(cropped.to_json())
+    exported = export_run(Run(folder), tmp_path / "out", SearchSettings())
+    model = tf.saved_model.load(str(exported.folder))
+    live = ImageCaptioner(folder)
+    files = [good_files()[name] for name in ("jpeg", "turned", "narrow", "png")]
+    answers = ask(model, files)
+    for row, file in enumerate(files):
+        assert_says(answers, row, live.captions(file))
+    assert answers["boxes"][0, :, :, 0].min() > 0.1
+
+
+# --- Scores of given captions ---------------------------------------------------------------------
+
+
+def test_a_caption_of_its_own_is_scored_as_it_was_found(model):
+    files = list(good_files().values())[:4]
+    found = ask(model, files)
+    scored = ask(model, files, "score", captions=found["captions"])
+    for place in np.ndindex(found["log_probs"].shape):
+        words = [word for word in found["words"][place] if word]
+        assert [word for word in scored["words"][place] if word] == words
+        # A caption of the most words need not end there.
+        ended = len(words) < MAX_WORDS
+        total = scored["log_probs"][place] if ended else scored["word_log_probs"][place].sum()
+        np.testing.assert_allclose(total, found["log_probs"][place], atol=1e-4)
+        np.testing.assert_allclose(
+            scored["attention"][place][: len(words)],
+            found["attention"][place][: len(words)],
+            atol=1e-4,
+        )
+    # What is left is the probability that the caption ends there.
+    ends = scored["log_probs"] - scored["word_log_probs"].sum(axis=2)
+    assert (ends < 0).all()
+
+
+def test_sentences_are_scored_as_users_write_them(model):
+    file = good_files()["jpeg"]
+    sentences = ["A red square, on the left.", "a red square on the left", "A Zyx square!", ""]
+    answers = ask(model, [file], "score", captions=[sentences])
+    assert answers["log_probs"][0, 0] == pytest.approx(answers["log_probs"][0, 1])
+    assert answers["words"][0, 2].tolist() == ["a", "<unk>", "square", "", "", ""]
+    assert answers["log_probs"][0, 3] < 0
+    assert (answers["word_log_probs"][0, 0] < 0).all()
+    assert not answers["word_log_probs"][0, 2, 3:].any()
+
+
+def test_scores_need_a_row_of_captions_for_each_image(model):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a row for each image"):
+        ask(model, [good_files()["jpeg"]] * 2, "score", captions=[["a square"]])
+
+
+def test_scores_of_a_broken_image_and_of_none(model):
+    files = [b"text", good_files()["jpeg"]]
+    answers = ask(model, files, "score", captions=[["a square"], ["a square"]])
+    assert answers["valid"].tolist() == [False, True]
+    assert answers["log_probs"][0, 0] == 0 > answers["log_probs"][1, 0]
+    none = ask(model, [], "score", captions=np.zeros((0, 1), "S"))
+    assert none["log_probs"].shape == (0, 1)
+
+
+# --- Without Keras, and the folder ----------------------------------------------------------------
+
+WITHOUT_KERAS = """
+import json, pathlib, sys
+sys.modules["keras"] = None
+import tensorflow as tf
+folder, files, *batches = sys.argv[1:]
+model = tf.saved_model.load(folder).signatures["serving_default"]
+files = [path.read_bytes() for path in sorted(pathlib.Path(files).iterdir())]
+for size in map(int, batches):
+    batch = (files * size)[:size]
+    found = model(image_bytes=tf.constant(batch))
+    texts = [[text.decode() for text in row] for row in found["captions"].numpy()]
+    print(json.dumps([texts, found["log_probs"].numpy().tolist()]))
+"""
+
+
+def test_tensorflow_alone_answers_for_batches_of_any_size(exported, live, tmp_path):
+    files = good_files()
+    for name, file in files.items():
+        (tmp_path / name).write_bytes(file)
+    expected = {name: live.captions(file) for name, file in sorted(files.items())}
+    command = [sys.executable, "-c", WITHOUT_KERAS, exported.folder, tmp_path, "1", "3", "32"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    for size, line in zip((1, 3, 32), ended.stdout.splitlines(), strict=True):
+        texts, log_probs = json.loads(line)
+        captions = (list(expected.values()) * size)[:size]
+        assert texts == [[caption.text for caption in each] for each in captions]
+        wanted = [[caption.log_prob for caption in each] for each in captions]
+        np.testing.assert_allclose(log_probs, wanted, atol=1e-4)
+
+
+def test_signatures_are_told_and_shown(exported):
+    lines = "\n".join(exported.description)
+    command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "show"]
+    command += ["--dir", str(exported.folder), "--all"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for name in ("serving_default", "pixels", "score", "image_bytes", "boxes", "word_log_probs"):
+        assert name in lines
+        assert f"['{name}']" in shown
+    assert "proposals" not in lines
+
+
+def test_the_graph_has_no_operation_of_python_and_none_of_its_own(exported):
+    loaded = tf.saved_model.load(str(exported.folder))
+    found = set()
+    for function in loaded.signatures.values():
+        graph = function.graph.as_graph_def()
+        nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
+        found |= {node.op for node in nodes}
+    assert "StatelessWhile" in found or "While" in found
+    assert not {name for name in found if "PyFunc" in name or "Addons" in name}
+
+
+def test_the_warm_up_is_answered(exported, model):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    signatures = set()
+    path = str(exported.folder / "assets.extra" / WARM_UP)
+    for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        name = request.model_spec.signature_name
+        given = {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
+        assert model.signatures[name](**given)["valid"].numpy().all()
+        signatures.add(name)
+    assert signatures == {"serving_default", "score"}

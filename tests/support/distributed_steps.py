@@ -1,0 +1,116 @@
+"""Twenty steps of every kind of regions on one device, two replicas or two processes.
+
+A program of its own, since devices are chosen before TensorFlow starts:
+`python tests/support/distributed_steps.py KIND OPTIMIZER DATA OUTPUT.npz REGIONS …`, where KIND is
+as in `make_strategy` and OPTIMIZER is SGD, in float32, or Adam. Adam divides small differences by
+small gradients, so that it is compared in float64.
+"""
+
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from keras_aoa.data.build import load_data
+from keras_aoa.data.caption_batches import CaptionBatches
+from keras_aoa.data.images.preprocessing import ImageSettings
+from keras_aoa.data.images.split_images import Images, ProposalView, image_batches
+from keras_aoa.data.proposals.cache import ProposalSettings
+from keras_aoa.data.text.vocabulary import Vocabulary
+from keras_aoa.distribution.process import Process, make_strategy
+from keras_aoa.inference.generator import Generator, generate
+from keras_aoa.models.build import make_captioner
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.training.trainer import Adam, OfSums, Trainer
+
+STEPS, JOINT_FROM = 20, 10  # three epochs and a bit of each stage
+# Of 9 images: batches of 4, 4 and 1, or of 3, which two replicas cannot halve either.
+BATCH = {"SGD": 4, "Adam": 3}
+
+
+class SGD(OfSums, keras.optimizers.SGD):
+    """Plain steps on gradients that are added up."""
+
+
+OPTIMIZERS = {"SGD": SGD, "Adam": Adam}
+
+
+def network():
+    """Two convolutions; no layer that learns statistics."""
+    keras.utils.set_random_seed(3)
+    pixels = keras.Input((None, None, 3))
+    scaled = layers.Rescaling(1 / 127.5, -1.0)(pixels)
+    first = layers.Conv2D(6, 5, strides=4, padding="same", activation="relu")(scaled)
+    second = layers.Conv2D(5, 3, padding="same", activation="relu")(first)
+    vector = layers.GlobalAveragePooling2D()(second)
+    return keras.Model(pixels, {"map": second, "vector": vector})
+
+
+def train(process, regions, optimizer, data, folder):
+    """Losses, final weights and captions, by name."""
+    configuration = Configuration(
+        regions=regions, transformer_filter="own", image_size=24, proposals_size=24, units=9,
+        embedding_dim=8, stride=1, anchor_scale=1.0, train_proposals=6, dropout=0.0,
+        batch_size=BATCH[optimizer.__name__],
+        rnn_epochs=1, joint_epochs=1, learning_rate=0.02, backbone_learning_rate=0.02,
+        clip_norm=0.5, average=0.5, flip=True, max_words=2,
+    )  # fmt: skip
+    view = None
+    if regions == "proposals":
+        view = ProposalView(ImageSettings(24, "pad"), ProposalSettings(), folder)
+    examples = data.splits["train"]
+    images = Images("train", examples, ImageSettings(24, "stretch"), 1.0, view)
+    texts = [text for example in examples for text in example.captions]
+    vocabulary = Vocabulary.from_captions(texts, 1)
+    batches = CaptionBatches(images, vocabulary, configuration.batch_size, 2, 2, True, 1.0, 0, 6)
+    with process.strategy.scope():
+        keras.utils.set_random_seed(0)
+        captioner = make_captioner(configuration, network(), len(vocabulary))
+        trainer = Trainer(captioner, configuration, batches.batches_per_epoch, optimizer)
+        generator = Generator.of(captioner, vocabulary, configuration)
+    losses = []
+    while trainer.steps < STEPS:
+        epoch, done = divmod(trainer.steps, batches.batches_per_epoch)
+        for batch in process.feed(batches.epoch(epoch, done, process.replicas)):
+            loss, stopped = trainer.step(batch, trainer.steps >= JOINT_FROM)
+            assert not stopped
+            losses.append(loss)
+            if trainer.steps == STEPS:
+                break
+    results = {**trainer.state(), "losses": np.array(losses)}
+    if optimizer is Adam:
+        return results
+    parts = image_batches(images, 2, 9, process.replicas)
+    found = generate(generator, parts, 9, with_attention=True)
+    shown = [found[index] for index in sorted(found)]
+    return results | {
+        "captions": np.array([each.caption for each in shown]),
+        "log_probs": np.array([each.log_prob for each in shown]),
+        "attention": np.concatenate([each.attention.ravel() for each in shown]),
+    }
+
+
+def main(kind, optimizer, data, output, *kinds_of_regions):
+    """Train all, save what came of it."""
+    if kind == "mirrored":
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+        )
+    process = Process(make_strategy(kind))
+    loaded = load_data(data, cache=data)
+    results = {}
+    if optimizer == "Adam":
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+    for regions in kinds_of_regions:
+        made = train(process, regions, OPTIMIZERS[optimizer], loaded, data)
+        results |= {f"{regions}/{name}": value for name, value in made.items()}
+    if process.chief:
+        np.savez(output, replicas=process.replicas.total, workers=process.workers, **results)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

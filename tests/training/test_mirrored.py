@@ -1,0 +1,104 @@
+"""Whole trainings on two replicas of one process: what one device does, and the same each time."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from processes import ROOT, TRAIN, TWO_CPUS
+
+from benchmarks import kill_and_resume as killing
+from keras_aoa.models.weights import load_arrays
+
+pytestmark = pytest.mark.slow
+
+
+# A step on one image, or on two replicas with that image each, with and without dropout.
+STEP = """
+import dataclasses, json
+import keras
+from keras_aoa.data.images.split_images import Images
+from keras_aoa.data.images.preprocessing import ImageSettings
+from keras_aoa.data.build import load_data
+from keras_aoa.data.caption_batches import CaptionBatches
+from keras_aoa.data.text.vocabulary import Vocabulary
+from keras_aoa.distribution.process import Process, make_strategy
+from keras_aoa.models.build import make_captioner
+from keras_aoa.models.scenes_network import scenes_backbone
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.training.trainer import Trainer
+
+kind, config = sys.argv[1:]
+losses = []
+for dropout in (0.0, 0.5):
+    configuration = dataclasses.replace(
+        Configuration.read(config), dropout=dropout, scheduled_sampling=0.0
+    )
+    process = Process(make_strategy(kind))
+    examples = load_data(configuration.data, cache=configuration.data).splits["train"]
+    images = Images("train", examples, ImageSettings(32, "stretch"))
+    texts = [text for example in examples for text in example.captions]
+    vocabulary = Vocabulary.from_captions(texts, 1)
+    batches = CaptionBatches(images, vocabulary, 1, 2, 5)
+    with process.strategy.scope():
+        keras.utils.set_random_seed(0)
+        captioner = make_captioner(configuration, scenes_backbone(), len(vocabulary))
+        trainer = Trainer(captioner, configuration, batches.batches_per_epoch)
+    part = next(iter(batches.epoch(0)))
+    (batch,) = process.feed([part] * process.replicas.count)
+    losses.append(trainer.step(batch, False)[0])
+print(json.dumps(losses))
+"""
+
+
+def run(program, *arguments):
+    """What a program on two logical CPUs prints last."""
+    ended = subprocess.run(
+        [sys.executable, "-c", TWO_CPUS + program, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """`trained(name, kind, **changes)`: a run's last checkpoint, arrays and facts."""
+    folder = tmp_path_factory.mktemp("mirrored")
+    killing.draw(folder / "squares")
+
+    def train(name, kind, **changes):
+        config = killing.configure(folder, name)
+        config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
+        run(TRAIN, "--config", str(config), "--distribution", kind)
+        return load_arrays(folder / name / "last.npz")
+
+    return train
+
+
+def test_normalisation_has_the_statistics_of_the_whole_batch(trained):
+    # One epoch: later ones are apart by what Adam makes of rounding.
+    still = {"dropout": 0.0, "scheduled_sampling": 0.0, "joint_epochs": 1, "rnn_epochs": 0}
+    alone, two = (trained(kind, kind, **still)[1] for kind in ("one", "mirrored"))
+    history, others = (facts["progress"]["history"] for facts in (alone, two))
+    np.testing.assert_allclose(
+        [epoch["loss"] for epoch in history], [epoch["loss"] for epoch in others], rtol=2e-5
+    )
+
+
+def test_two_trainings_on_two_replicas_are_the_same_to_the_bit(trained):
+    one, other = (trained(name, "mirrored")[0] for name in ("first", "second"))
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+def test_replicas_draw_their_own_dropout(tmp_path):
+    killing.draw(tmp_path / "squares")
+    config = killing.configure(tmp_path, "noise")
+    alone, two = (json.loads(run(STEP, kind, str(config))) for kind in ("one", "mirrored"))
+    assert two[0] == pytest.approx(alone[0], rel=1e-6), "without dropout"
+    assert abs(two[1] - alone[1]) > 1e-3

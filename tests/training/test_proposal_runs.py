@@ -1,0 +1,243 @@
+"""Runs on object proposals: images of odd kinds, the model of edges, commands ahead of training."""
+
+import contextlib
+import dataclasses
+import json
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from image_files import exif, insert
+from rectangles import forest
+
+from keras_aoa import caption, pretrain, propose
+from keras_aoa.data.images.preprocessing import read_image
+from keras_aoa.inference.image_captioner import ImageCaptioner
+from keras_aoa.models import weights
+from keras_aoa.models.backbones import load_backbone
+from keras_aoa.runs.run import Run
+from keras_aoa.training import loop as training
+from keras_aoa.training import preparation, pretraining
+from keras_aoa.utils.errors import UserError
+
+ODD = ("turned-test.jpg", "cmyk-test.jpg", "grey-test.png", "line-test.png", "empty-test.png")
+
+
+@pytest.fixture(scope="module")
+def captioner(trained_proposals):
+    return ImageCaptioner(trained_proposals.folder)
+
+
+def test_images_of_odd_kinds_train_and_are_captioned(trained_proposals, captioner, odd_squares):
+    captions = json.loads((trained_proposals.folder / "captions_test.json").read_text())
+    said = {entry["image_id"]: entry["caption"] for entry in captions}
+    assert set(ODD) < set(said) and len(said) == 8
+    assert all((trained_proposals.folder / f"pictures/test/{name}.png").is_file() for name in ODD)
+    for name in said:
+        found = captioner.caption(odd_squares / name)
+        assert found.text == said[name], "a caption does not depend on its batch"
+        assert np.isfinite(found.log_prob)
+        assert found.boxes.min() > -1e-5 and found.boxes.max() < 1 + 1e-5
+        if found.words:
+            np.testing.assert_allclose(found.attention.sum(axis=1), 1, rtol=1e-5)
+        if name.startswith(("line", "empty")):
+            whole = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
+            np.testing.assert_allclose(found.boxes, whole, atol=1e-5, err_msg=name)
+
+
+def test_a_turned_file_is_captioned_as_it_stands_upright(captioner, odd_squares, tmp_path):
+    upright = read_image(odd_squares / "turned-test.jpg")
+    assert upright.shape == (60, 40, 3)
+    turned, plain = captioner.caption(odd_squares / "turned-test.jpg"), captioner.caption(upright)
+    assert turned.text == plain.text
+    np.testing.assert_array_equal(turned.boxes, plain.boxes)
+    # As the camera wrote it, it is another picture.
+    jpeg = cv2.imencode(".jpg", np.rot90(upright)[:, :, ::-1])[1].tobytes()
+    one, other = captioner.caption(jpeg), captioner.caption(insert(jpeg, exif(6)))
+    assert one.image.shape != other.image.shape == upright.shape
+
+
+def test_pictures_of_captions_of_proposals(captioner, odd_squares, tmp_path):
+    for name in ODD:
+        found = captioner.caption(odd_squares / name)
+        picture = found.picture(tmp_path / f"{name}.png")
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.png"), picture)
+
+
+def test_captions_from_the_command_line_of_the_number_that_is_asked_for(
+    trained_proposals, odd_squares, capsys
+):
+    image = odd_squares / "00.png"
+    expected = ImageCaptioner(trained_proposals.folder, regions=1).caption(image)
+    caption.main([str(trained_proposals.folder), str(image), "--regions", "1"])
+    assert capsys.readouterr().out == f"{image}: {expected.text} ({expected.log_prob:.2f})\n"
+    with pytest.raises(UserError, match=r"stride: means nothing for regions 'proposals'"):
+        caption.main([str(trained_proposals.folder), str(image), "--stride", "1"])
+
+
+def test_a_reloaded_run_has_both_networks_trained(trained_proposals):
+    arrays, _ = weights.load_arrays(trained_proposals.best_file)
+    first, best = trained_proposals.make_captioner(), trained_proposals.load_captioner()
+    for part in ("backbone", "region_backbone"):
+        saved = [array for name, array in arrays.items() if name.startswith(f"{part}/")]
+        for array, variable in zip(saved, getattr(best, part).variables, strict=True):
+            np.testing.assert_array_equal(variable, array)
+        kernels = [v for v in getattr(best, part).variables if len(v.shape) == 4]
+        untrained = [v for v in getattr(first, part).variables if len(v.shape) == 4]
+        assert not any(
+            np.array_equal(own, other) for own, other in zip(kernels, untrained, strict=True)
+        )
+    assert not np.array_equal(best.backbone.variables[0], best.region_backbone.variables[0])
+
+
+# --- the model of edges ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(squares_settings, tmp_path):
+    return dataclasses.replace(
+        squares_settings,
+        output=str(tmp_path / "runs"),
+        regions="proposals",
+        edge_model=str(tmp_path / "forest.v1.yml"),
+    )
+
+
+@pytest.fixture
+def model(tmp_path):
+    (tmp_path / "forest.v1.yml").write_text(forest(0.8))
+    return tmp_path / "forest.v1.yml"
+
+
+def test_a_missing_model_is_told_before_anything_is_made(settings, tmp_path, monkeypatch):
+    for other in (
+        {},
+        {"data": "scenes", "scenes_images": 5, "image_size": 96},
+        {"backbone": "scenes-pretrained"},
+    ):
+        with pytest.raises(UserError, match=r"expected a structured-forest model file.*forest\.v1"):
+            training.train(dataclasses.replace(settings, **other))
+        assert list(tmp_path.iterdir()) == [], other
+
+
+def test_a_file_that_is_no_model_leaves_no_run(settings, model):
+    model.write_text("no forest")
+    with pytest.raises(UserError, match=r"expected a structured-forest model for OpenCV"):
+        training.train(settings)
+    assert not settings.folder.exists()
+
+
+def test_a_run_keeps_its_model_and_goes_on_without_the_original(settings, model):
+    run, _, images, _ = preparation.prepare_run(settings, contextlib.ExitStack())
+    kept = run.folder / "edge_model.v1.yml"
+    assert kept.read_bytes() == model.read_bytes()
+    assert run.proposal_view.search.edge_model == str(kept)
+    before = sorted((run.folder.parent / "data").rglob("*.npy"))
+    assert len(before) == 12
+    model.unlink()
+    others = preparation.prepare_run(settings, contextlib.ExitStack())[2]
+    for place in images.readable:
+        boxes = [each.proposals(place, lambda count: slice(None)) for each in (images, others)]
+        np.testing.assert_array_equal(*boxes)
+    assert sorted((run.folder.parent / "data").rglob("*.npy")) == before, "by content, not by path"
+    shutil.move(run.folder, run.folder.with_name("moved"))
+    moved = Run(run.folder.with_name("moved"))
+    assert moved.proposal_view.search.edge_model == str(moved.folder / kept.name)
+
+
+def test_other_kinds_of_regions_need_no_model(settings):
+    run, *_ = preparation.prepare_run(
+        dataclasses.replace(settings, regions="grid"), contextlib.ExitStack()
+    )
+    assert run.proposal_view is None
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "backbone.keras", "config.json", "lock", "vocabulary.json",
+    ]  # fmt: skip
+
+
+# --- commands ahead of training -------------------------------------------------------------------
+
+
+def test_proposals_ahead_of_training_are_those_of_training(
+    squares_settings, odd_squares, tmp_path, capsys, monkeypatch
+):
+    folder = tmp_path / "data"
+    shutil.copytree(odd_squares, folder)
+    (folder / "04.png").write_text("no picture")
+    propose.main(["--data", str(folder), "--output", str(tmp_path / "runs")])
+    said = capsys.readouterr().out.splitlines()
+    assert said[:3] == [
+        "train: 13 of 14 images have their proposals.",
+        f"train: cannot read {folder / '04.png'}: Unknown image file format: none of JPEG, PNG, "
+        "GIF, BMP and WebP.",
+        "val: 3 of 3 images have their proposals.",
+    ]
+    kept = re.fullmatch(r"They are in (.*)\.", said[-1])[1]
+    files = sorted((tmp_path / "runs").rglob("*.npy"))
+    assert len(files) == 24 and all(str(path).startswith(kept) for path in files)
+
+    def refuse(*_):
+        raise AssertionError("found already")
+
+    monkeypatch.setattr("keras_aoa.data.proposals.edge_boxes.edge_boxes", refuse)
+    preparation.prepare_run(
+        dataclasses.replace(
+            squares_settings, data=str(folder), output=str(tmp_path / "runs"), regions="proposals"
+        ),
+        contextlib.ExitStack(),
+    )
+    propose.main(["--data", str(folder), "--output", str(tmp_path / "runs"), "--crop", "0.5"])
+    assert sorted((tmp_path / "runs").rglob("*.npy")) == files
+
+
+def test_the_pretrained_network_is_made_once_and_taken_by_training(
+    squares_settings, tmp_path, capsys, monkeypatch
+):
+    class Little(pretraining.PretrainingSettings):
+        @classmethod
+        def of(cls, configuration):
+            full = pretraining.PretrainingSettings(
+                configuration.image_size, 1000 + configuration.scenes_seed
+            )
+            return dataclasses.replace(full, images=30, epochs=1)
+
+    full = pretraining.PretrainingSettings.of(
+        dataclasses.replace(squares_settings, scenes_seed=3, image_size=96)
+    )
+    assert (full.scenes_seed, full.image_size, full.images) == (1003, 96, 7500)
+    for module in (pretraining, preparation):
+        monkeypatch.setattr(module, "PretrainingSettings", Little)
+    arguments = ["--output", str(tmp_path / "runs"), "--image-size", "64", "--scenes-seed", "3"]
+    pretrain.main(arguments)
+    said = capsys.readouterr().out.splitlines()
+    (path,) = (tmp_path / "runs" / "data").glob("scenes-backbone-*.keras")
+    assert said[0] == f"{path}: pretraining a network on 30 drawn scenes, 1 epochs, once."
+    assert said[-1] == f"{path}: ready."
+    before = path.read_bytes()
+
+    def refuse(*_):
+        raise AssertionError("made already")
+
+    monkeypatch.setattr(pretraining, "pretrain", refuse)
+    pretrain.main(arguments)
+    assert capsys.readouterr().out == f"{path}: ready.\n"
+    run, *_ = preparation.prepare_run(
+        dataclasses.replace(
+            squares_settings,
+            output=str(tmp_path / "runs"),
+            scenes_seed=3,
+            image_size=64,
+            backbone="scenes-pretrained",
+        ),
+        contextlib.ExitStack(),
+    )
+    expected, captioner = load_backbone(path), run.make_captioner()
+    assert path.read_bytes() == before
+    for own, value in zip(captioner.backbone.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, value)
+    assert captioner.from_scratch is False
+    assert not list((tmp_path / "runs").rglob("*.part*"))
+    with pytest.raises(AssertionError, match="made already"):
+        pretrain.main([*arguments[:-1], "4"])

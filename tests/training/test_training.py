@@ -1,0 +1,240 @@
+"""A whole training on a handful of drawn squares: files, seeds, stages, resuming, bad input."""
+
+import dataclasses
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from keras_aoa.evaluation import evaluate as evaluation
+from keras_aoa.models import weights
+from keras_aoa.runs.run import Run, scored_split
+from keras_aoa.training import loop as training
+from keras_aoa.utils.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def without_meteor(monkeypatch):
+    """METEOR starts a Java process of 7 s for each evaluation; `test_metrics.py` has it."""
+    monkeypatch.setattr(evaluation, "start_meteor", lambda: False)
+
+
+@pytest.fixture
+def settings(squares_settings, tmp_path):
+    return dataclasses.replace(squares_settings, output=str(tmp_path))
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    shutil.copytree(trained.folder, tmp_path / "squares")
+    return Run(tmp_path / "squares")
+
+
+def arrays_of(run):
+    return weights.load_arrays(run.last_file)[0]
+
+
+def test_run_folder_holds_all_that_the_design_names(trained):
+    for name in (
+        "config.json",
+        "vocabulary.json",
+        "backbone.keras",
+        "best.npz",
+        "last.npz",
+        "scores.json",
+        "captions_test.json",
+        "pictures/test.png",
+        "pictures/curves.png",
+        "pictures/test/12.png.png",
+    ):
+        assert (trained.folder / name).is_file(), name
+    assert list((trained.folder / "tensorboard").iterdir())
+    assert not list(trained.folder.rglob("*.part*"))
+
+
+def test_scores_have_the_keys_of_coco_caption(trained):
+    scores = json.loads((trained.folder / "scores.json").read_text())
+    assert {"Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr", "tokenizer", "split"} <= set(scores)
+    assert 0 <= scores["Bleu_1"] <= 1
+    captions = json.loads((trained.folder / "captions_test.json").read_text())
+    assert [entry["image_id"] for entry in captions] == ["12.png", "13.png", "14.png"]
+
+
+def test_same_seed_gives_the_same_run_and_another_does_not(trained, settings):
+    again = training.train(settings)
+    for name, array in arrays_of(trained).items():
+        np.testing.assert_array_equal(arrays_of(again)[name], array, err_msg=name)
+    other = training.train(dataclasses.replace(settings, seed=1, joint_epochs=0, name="other"))
+    words = "cell/000/word_kernel"
+    assert not np.array_equal(arrays_of(other)[words], arrays_of(trained)[words])
+
+
+@pytest.mark.slow  # test_resume.py stops runs within the epochs of both stages
+def test_run_stopped_in_each_stage_equals_one_never_stopped(trained, settings, monkeypatch):
+    whole_epoch = training.train_epoch
+    epochs = []
+
+    def interrupted(trainer, process, batches, progress, *rest):
+        epochs.append(progress.epochs)
+        if epochs in ([0], [0, 0, 1], [0, 0, 1, 1, 2]):
+            raise KeyboardInterrupt
+        return whole_epoch(trainer, process, batches, progress, *rest)
+
+    monkeypatch.setattr(training, "train_epoch", interrupted)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            training.train(settings)
+    resumed = training.train(settings)
+    assert epochs == [0, 0, 1, 1, 2, 2]
+    for name, array in arrays_of(trained).items():
+        np.testing.assert_array_equal(arrays_of(resumed)[name], array, err_msg=name)
+
+
+def test_first_stage_keeps_the_backbone_and_the_second_trains_it(trained, settings):
+    def backbone_of(run):
+        return [array for name, array in arrays_of(run).items() if name.startswith("backbone/")]
+
+    def kernels(arrays):
+        # Normalisation's statistics change without a gradient; kernels do not.
+        return [array for array in arrays if array.ndim == 4]
+
+    first = training.train(dataclasses.replace(settings, joint_epochs=0, name="first"))
+    assert backbone_of(first) == []
+    untrained = [np.asarray(v.value) for v in trained.make_captioner().backbone.variables]
+    pairs = list(zip(kernels(backbone_of(trained)), kernels(untrained), strict=True))
+    assert len(pairs) == 4
+    assert not any(np.array_equal(one, other) for one, other in pairs)
+
+
+def test_run_of_other_settings_is_refused_and_left_as_it_was(copied):
+    before = {path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()}
+    other = dataclasses.replace(
+        copied.configuration, output=str(copied.folder.parent), units=13, beam=1
+    )
+    with pytest.raises(UserError, match=r"holds a run of other settings \(units, beam\)"):
+        training.train(other)
+    assert before == {
+        path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"select_split": "valid"}, "expected a split 'valid', found train, val, test"),
+        ({"backbone": "VGG-16"}, "received 'VGG-16'"),
+        ({"select_images": 9}, "expected a count between 1 and 8"),
+    ],
+)
+def test_bad_settings_leave_no_run_that_would_stand_in_the_way(settings, change, message):
+    with pytest.raises(UserError, match=message):
+        training.train(dataclasses.replace(settings, **change))
+    assert not settings.folder.exists()
+
+
+def test_backbone_with_counters_and_seeds_is_averaged_and_trained(settings, tmp_path):
+    pixels = keras.Input((None, None, 3))
+    normalised = keras.layers.Normalization()
+    normalised.adapt(np.zeros((1, 8, 8, 3)))
+    activations = keras.layers.Conv2D(5, 8, strides=8)(normalised(pixels))
+    keras.Model(pixels, keras.layers.Dropout(0.5)(activations)).save(tmp_path / "network.keras")
+    run = training.train(
+        dataclasses.replace(
+            settings,
+            name="counted",
+            backbone=str(tmp_path / "network.keras"),
+            preprocessing="unit",
+            rnn_epochs=0,
+            joint_epochs=1,
+        )
+    )
+    kinds = {array.dtype.kind for array in weights.load_arrays(run.best_file)[0].values()}
+    assert kinds > {"f"}, "whole numbers are kept as they are"
+
+
+def test_vocabulary_of_another_run_is_refused(copied):
+    from keras_aoa.data.text.vocabulary import Vocabulary
+
+    Vocabulary((*copied.vocabulary.words[4:-1], "walrus")).save(copied.vocabulary_file)
+    with pytest.raises(UserError, match="was trained with vocabulary"):
+        Run(copied.folder).load_captioner()
+
+
+def test_backbone_of_another_run_is_refused(copied):
+    copied.make_captioner().backbone.save(copied.backbone_file)
+    with pytest.raises(UserError, match="was trained with backbone"):
+        copied.load_captioner()
+
+
+def test_damaged_checkpoint_is_told_in_a_line(copied):
+    copied.best_file.write_bytes(copied.best_file.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"best\.npz: expected saved weights, received a damaged"):
+        copied.load_captioner()
+
+
+def test_corrupt_training_image_is_skipped_and_named(settings, squares, tmp_path, caplog):
+    folder = tmp_path / "damaged"
+    shutil.copytree(squares, folder)
+    whole = (folder / "04.png").read_bytes()
+    (folder / "04.png").write_bytes(whole[: len(whole) // 2])
+    training.train(dataclasses.replace(settings, data=str(folder), joint_epochs=0, name="damaged"))
+    assert "1 of 9 images cannot be read" in caplog.text
+    assert "04.png" in caplog.text
+
+
+def test_another_data_set_leaves_the_scores_of_the_runs_own(copied, squares, tmp_path):
+    before = (copied.folder / "scores.json").read_bytes()
+    other = tmp_path / "other"
+    shutil.copytree(squares, other)
+    found = evaluation.evaluate(copied, evaluation.EvaluationSettings(data=str(other), beam=1))
+    assert (copied.folder / "scores.json").read_bytes() == before
+    written = copied.folder / "evaluations" / "other"
+    assert json.loads((written / "scores.json").read_text()) == found
+    assert (written / "pictures" / "test.png").is_file()
+    assert found["data"] == str(other)
+    assert found["search"] == {"beam": 1, "max_words": 5, "length_penalty": 0.0, "stride": 1}
+
+
+def test_data_without_a_test_split_are_scored_on_another_which_is_told(trained):
+    data = trained.load_data()
+    del data.splits["test"]
+    split, note = scored_split(trained.configuration, data)
+    assert split == "val"
+    assert "has no split 'test'; scored is 'val'" in note
+    assert "selects the checkpoint too" in note
+    own = dataclasses.replace(trained.configuration, select_split="train")
+    assert scored_split(own, data) == ("val", note.partition(" 'val' selects")[0])
+
+
+def test_unknown_split_names_those_there_are(trained):
+    with pytest.raises(UserError, match="received 'tset'; there are train, val, test"):
+        evaluation.evaluate(trained, evaluation.EvaluationSettings(split="tset"))
+
+
+def test_images_without_captions_cannot_be_scored(trained):
+    data = trained.load_data()
+    bare = dataclasses.replace(data.splits["test"][0], captions=())
+    data.splits["test"] = (bare, *data.splits["test"][1:])
+    with pytest.raises(UserError, match=r"1 of 3 images of test have no caption .* 12\.png"):
+        evaluation.evaluate(trained, evaluation.EvaluationSettings(), data=data)
+
+
+def test_evaluation_again_gives_the_same_numbers(trained, capsys):
+    before = json.loads((trained.folder / "scores.json").read_text())
+    after = evaluation.evaluate(trained, evaluation.EvaluationSettings(split="test"))
+    # Named on purpose, the split is no longer the run's own choice.
+    assert after == {**before, "default_split": False}
+    assert f"CIDEr {100 * before['CIDEr']:.1f}\n" in capsys.readouterr().out
+
+
+def test_run_that_never_trained_says_so(copied):
+    copied.best_file.unlink()
+    with pytest.raises(UserError, match="has no trained weights yet"):
+        copied.load_captioner()
+
+
+def test_loss_that_is_no_number_stops_with_step_and_images(settings):
+    with pytest.raises(UserError, match=r"the loss became (nan|inf) at step \d+, images .*\.png"):
+        training.train(dataclasses.replace(settings, learning_rate=1e30, clip_norm=1e30))

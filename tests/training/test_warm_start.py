@@ -1,0 +1,273 @@
+"""Training that starts from another run's weights: what is loaded, what is new, what is refused."""
+
+import contextlib
+import dataclasses
+import re
+
+import keras
+import numpy as np
+import pytest
+from warm_sources import PARTS, configured, make_source, network
+
+from keras_aoa.models.backbones import make_backbone
+from keras_aoa.models.build import backbone_settings
+from keras_aoa.runs.run import Run
+from keras_aoa.training import loop as training
+from keras_aoa.training import preparation
+from keras_aoa.training.warm_start import WarmStart
+from keras_aoa.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def vocabulary(squares):
+    from keras_aoa.data.readers import read
+    from keras_aoa.data.text.vocabulary import Vocabulary
+
+    train = read(squares).splits["train"]
+    return Vocabulary.from_captions([text for example in train for text in example.captions], 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources")
+    network(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def source(folder, squares, vocabulary):
+    """A run on the grid, its backbone trained too."""
+    return make_source(configured(folder, squares, name="grid"), vocabulary, tuned=True)
+
+
+def prepare(configuration):
+    """The captioner that a training starts with, and the line it prints."""
+    run = preparation.prepare_run(configuration, contextlib.ExitStack())[0]
+    keras.utils.set_random_seed(configuration.seed)
+    captioner = run.make_captioner()
+    return captioner, WarmStart(configuration.start_from).load(captioner)
+
+
+def arrays(part):
+    return [np.asarray(variable.value) for variable in part.variables]
+
+
+def assert_equal(own, theirs):
+    assert len(own.variables) == len(theirs.variables) > 0
+    for value, expected in zip(arrays(own), arrays(theirs), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def line_of(folder, loaded, new, unused):
+    return f"Starting from {folder}: loaded {loaded}; new {new}; not needed {unused}."
+
+
+CELL = "backbone, cell (10 arrays), image_projection (1 arrays)"
+
+
+@pytest.mark.parametrize(
+    ("regions", "new"),
+    [
+        ("grid", "nothing"),
+        ("mean", "nothing"),
+        ("transformer", "regions"),
+        ("proposals", "region_backbone (a copy of the backbone)"),
+    ],
+)
+def test_every_kind_starts_from_the_grids_weights(folder, source, squares, regions, new):
+    configuration = configured(
+        folder, squares, name=f"to-{regions}", regions=regions, start_from=str(source.folder)
+    )
+    captioner, line = prepare(configuration)
+    assert line == line_of(source.folder, CELL, new, "nothing")
+    theirs = source.load_captioner()
+    for part in PARTS[:3]:
+        assert_equal(getattr(captioner, part), getattr(theirs, part))
+    tuned = theirs.backbone.get_weights()
+    # What is copied from the backbone is the trained one's, not that of its file.
+    if regions == "proposals":
+        for own, expected in zip(captioner.region_backbone.get_weights(), tuned, strict=True):
+            np.testing.assert_array_equal(own, expected)
+    if regions == "transformer":
+        np.testing.assert_array_equal(captioner.regions.kernel, tuned[2])
+        np.testing.assert_array_equal(captioner.regions.bias, tuned[3])
+    # The run alone has the trained backbone, even if it never trains it.
+    kept = Run(configuration.folder).make_captioner().backbone.get_weights()
+    for own, expected in zip(kept, tuned, strict=True):
+        np.testing.assert_array_equal(own, expected)
+
+
+def test_a_run_on_proposals_gives_a_grid_what_it_needs(folder, squares, vocabulary):
+    theirs = make_source(
+        configured(folder, squares, name="proposals", regions="proposals"), vocabulary, tuned=True
+    )
+    configuration = configured(folder, squares, name="back", start_from=str(theirs.folder))
+    captioner, line = prepare(configuration)
+    assert line == line_of(theirs.folder, CELL, "nothing", "region_backbone")
+    again = dataclasses.replace(configuration, name="again", regions="proposals")
+    captioner, line = prepare(again)
+    assert line == line_of(theirs.folder, f"{CELL}, region_backbone", "nothing", "nothing")
+    found = theirs.load_captioner()
+    assert_equal(captioner.region_backbone, found.region_backbone)
+    assert not np.array_equal(arrays(found.backbone)[0], arrays(found.region_backbone)[0])
+
+
+def test_a_transformers_own_weights_are_loaded(folder, squares, vocabulary):
+    options = {"regions": "transformer", "transformer_filter": "own"}
+    theirs = make_source(configured(folder, squares, name="aimed", **options), vocabulary)
+    captioner, line = prepare(
+        configured(folder, squares, name="aimed-on", start_from=str(theirs.folder), **options)
+    )
+    assert line == line_of(theirs.folder, f"{CELL}, regions", "nothing", "nothing")
+    assert_equal(captioner.regions, theirs.load_captioner().regions)
+    _, line = prepare(configured(folder, squares, name="fixed", start_from=str(theirs.folder)))
+    assert line == line_of(theirs.folder, CELL, "nothing", "regions")
+
+
+def test_a_baseline_gives_the_full_variant_what_both_have_and_says_the_rest(
+    folder, squares, vocabulary
+):
+    theirs = make_source(configured(folder, squares, name="base", variant="baseline"), vocabulary)
+    configuration = configured(folder, squares, name="full", start_from=str(theirs.folder))
+    captioner, line = prepare(configuration)
+    found = re.fullmatch(
+        re.escape(f"Starting from {theirs.folder}: ")
+        + r"loaded backbone, cell \((\d+) arrays\), image_projection \(1 arrays\); "
+        r"new (.*); not needed nothing\.",
+        line,
+    )
+    own, base = captioner.cell.variables, theirs.load_captioner().cell.variables
+    names = {variable.name: np.asarray(variable.value) for variable in base}
+    assert int(found[1]) == len(names) == len(base)
+    told = found[2].split(", ")
+    assert sorted(told) == sorted(f"cell's {v.name}" for v in own if v.name not in names)
+    assert "cell's region_kernel" in told and "cell's region_state" in told
+    for variable in own:
+        if variable.name in names:
+            np.testing.assert_array_equal(variable, names[variable.name])
+    back = configured(
+        folder, squares, name="less", variant="baseline", start_from=str(theirs.folder)
+    )
+    full = make_source(configured(folder, squares, name="full-source"), vocabulary)
+    _, line = prepare(dataclasses.replace(back, start_from=str(full.folder)))
+    assert line.endswith(f"new nothing; not needed {', '.join(told)}.")
+
+
+def other_network(folder):
+    pixels = keras.Input((None, None, 3))
+    keras.Model(pixels, keras.layers.Conv2D(5, 5, strides=8)(pixels)).save(folder / "other.keras")
+    return {"backbone": str(folder / "other.keras")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"minimum_count": 8}, r"has another vocabulary \(\d+ words, these data \d+\); train on"),
+        ({"units": 8}, r"has (cell|image_projection)'s \w+ of shape \(.*\), here \(.*\); choose"),
+        ({"embedding_dim": 5}, r"has cell's \w+ of shape \(.*\), here \(.*\); choose"),
+        (other_network, r"has another backbone \(4 arrays, here 2\); choose"),
+        ({"feature_length": 2.5}, r"has feature_length .*, here 2\.5; set feature_length to"),
+        ({"image_first": True}, "has image_first False, here True; set image_first to False"),
+        ({"start_from": "nowhere"}, "nowhere: expected the folder of a run, found no config.json"),
+    ],
+    ids=["vocabulary", "units", "embedding", "backbone", "length", "first", "missing"],
+)
+def test_a_run_that_does_not_fit_is_refused_in_a_line_and_nothing_is_made(
+    folder, source, squares, tmp_path, changes, said
+):
+    changes = changes(tmp_path) if callable(changes) else changes
+    own = {"backbone": str(folder / "network.keras"), "start_from": str(source.folder)}
+    with pytest.raises(UserError, match=said) as refusal:
+        training.train(configured(tmp_path, squares, **{**own, **changes}))
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "run").exists()
+    if "start_from" not in changes:
+        assert str(refusal.value).startswith(f"start_from: {source.folder} has ")
+
+
+def test_a_run_that_never_trained_is_refused(folder, source, squares, tmp_path):
+    bare = configured(tmp_path, squares, name="bare", backbone=source.configuration.backbone)
+    Run.create(bare, source.vocabulary, make_backbone(backbone_settings(bare)))
+    with pytest.raises(UserError, match=r"bare: has no trained weights yet"):
+        training.train(dataclasses.replace(bare, name="run", start_from=str(tmp_path / "bare")))
+    assert not (tmp_path / "run").exists()
+
+
+# --- a training in short: what an epoch does is left out ------------------------------------------
+
+
+@pytest.fixture
+def epochs(monkeypatch):
+    """Trainings whose epochs add 1 to the first word's vector; a list of what they started with."""
+    seen = []
+
+    def epoch(trainer, process, batches, progress, *_):
+        words = trainer.captioner.attention.words
+        seen.append((progress.epochs, np.asarray(words.value).copy()))
+        if len(seen) == epoch.interrupted:
+            raise KeyboardInterrupt
+        words.assign_add(np.ones(words.shape))
+        return 1.0
+
+    epoch.interrupted = 0
+    monkeypatch.setattr(training, "train_epoch", epoch)
+    monkeypatch.setattr(training, "captions_for_validation", lambda *_: {})
+    monkeypatch.setattr(training, "validation_cider", lambda *_: float(len(seen)))
+    monkeypatch.setattr(training.TensorBoard, "validation", lambda *_: None)
+    monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
+    return seen, epoch
+
+
+def test_an_interrupted_run_goes_on_from_its_own_weights(
+    folder, source, squares, tmp_path, epochs, capsys
+):
+    seen, epoch = epochs
+    epoch.interrupted = 2
+    configuration = configured(
+        tmp_path,
+        squares,
+        backbone=source.configuration.backbone,
+        start_from=str(source.folder),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        training.train(configuration)
+    assert "Starting from" in capsys.readouterr().out
+    training.train(configuration)
+    assert "Starting from" not in capsys.readouterr().out
+    words = np.asarray(source.load_captioner().attention.words.value)
+    assert [number for number, _ in seen] == [0, 1, 1]
+    for (_, found), more in zip(seen, (0, 1, 1), strict=True):
+        np.testing.assert_allclose(found, words + more, atol=1e-6)
+
+
+def test_a_run_interrupted_in_its_first_epoch_starts_from_the_source_again(
+    folder, source, squares, tmp_path, epochs, capsys
+):
+    seen, epoch = epochs
+    epoch.interrupted = 1
+    own = {"backbone": source.configuration.backbone, "start_from": str(source.folder)}
+    with pytest.raises(KeyboardInterrupt):
+        training.train(configured(tmp_path, squares, **own))
+    training.train(configured(tmp_path, squares, **own))
+    assert capsys.readouterr().out.count("Starting from") == 2
+    np.testing.assert_array_equal(seen[0][1], seen[1][1])
+    np.testing.assert_array_equal(seen[0][1], source.load_captioner().attention.words)
+
+
+def test_a_second_network_that_came_trained_is_kept_by_the_run(
+    folder, squares, vocabulary, tmp_path, epochs
+):
+    tuned = configured(folder, squares, name="two", regions="proposals")
+    theirs = make_source(tuned, vocabulary, tuned=True)
+    own = {"backbone": theirs.configuration.backbone, "start_from": str(theirs.folder)}
+    run = training.train(configured(tmp_path, squares, regions="proposals", **own))
+    found, expected = run.load_captioner(), theirs.load_captioner()
+    assert_equal(found.region_backbone, expected.region_backbone)
+    assert_equal(found.backbone, expected.backbone)
+    assert not np.array_equal(arrays(found.backbone)[0], arrays(found.region_backbone)[0])
+
+
+def test_without_start_from_a_run_has_other_weights(folder, source, squares, tmp_path, epochs):
+    own = configured(tmp_path, squares, backbone=source.configuration.backbone)
+    training.train(own)
+    assert np.abs(epochs[0][0][1] - source.load_captioner().attention.words).max() > 0.05

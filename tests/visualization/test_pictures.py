@@ -1,0 +1,301 @@
+"""Pictures of captions and attention."""
+
+import subprocess
+import sys
+import warnings
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_aoa.inference.generator import Generated
+from keras_aoa.visualization import canvas as page
+from keras_aoa.visualization import pictures
+from keras_aoa.visualization.panel import View
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+MIDDLE = (0.25, 0.0, 0.75, 1.0)
+
+
+def photograph(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def grid(side):
+    y, x = np.mgrid[:side, :side]
+    cell = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+    return (np.stack([x, y], axis=-1).reshape(-1, 1, 2) + cell) / side
+
+
+def generated(caption, side=4, **changes):
+    words = tuple(caption.split())
+    attention = np.random.default_rng(len(words)).dirichlet(np.full(side**2, 0.3), len(words))
+    fields = {"attention": attention, "boxes": grid(side), "mask": np.ones(side**2, bool)}
+    return Generated(caption, words, -4.2, **{**fields, **changes})
+
+
+def is_blank(picture):
+    return bool((picture == 255).all())
+
+
+TWENTY = " ".join(f"word{number}" for number in range(20))
+
+
+@pytest.mark.parametrize("caption", ["", "dog", "a dog runs on the beach", TWENTY])
+def test_the_file_is_the_picture_that_is_returned(caption, tmp_path):
+    path = tmp_path / "picture.png"
+    picture = pictures.attention_picture(photograph(60, 80), generated(caption), WHOLE, path)
+    assert picture.dtype == np.uint8 and picture.shape[2] == 3
+    np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], picture)
+    assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (96, 96), (3000, 4000), (40, 2000), (2000, 40)])
+@pytest.mark.parametrize("window", [WHOLE, MIDDLE])
+def test_any_shape_of_image_makes_a_picture_that_fits_a_screen(size, window):
+    image = np.broadcast_to(np.uint8(90), (*size, 3))
+    height, width, _ = pictures.attention_picture(image, generated("a big dog"), window).shape
+    assert 400 < width <= pictures.WIDEST + 2 * pictures.MARGIN
+    assert 150 < height < 1500
+
+
+def test_each_word_has_a_panel_and_the_image_one_more(monkeypatch):
+    texts, panels = record(monkeypatch, "write", 0), record(monkeypatch, "place", 0)
+    pictures.attention_picture(photograph(60, 80), generated("a dog runs"), WHOLE, title="1.jpg")
+    assert len(panels) == 4
+    assert len({panel.shape for panel in panels}) == 1
+    assert texts == [
+        *("1.jpg", "a dog runs", "log-probability −4.20"),  # noqa: RUF001
+        "lit: where the model looked · outlined: its strongest regions",
+        *("image", "a", "dog", "runs"),
+    ]
+
+
+def record(monkeypatch, method, argument):
+    """What a method of `Page` is given, as a list that grows."""
+    given, original = [], getattr(page.Page, method)
+
+    def recording(self, *arguments):
+        given.append(arguments[argument])
+        return original(self, *arguments)
+
+    monkeypatch.setattr(page.Page, method, recording)
+    return given
+
+
+def test_panels_do_not_overlap_and_lie_on_the_page(monkeypatch):
+    panels, lefts, tops = (record(monkeypatch, "place", argument) for argument in range(3))
+    page_height, page_width, _ = pictures.attention_picture(
+        photograph(60, 80), generated(TWENTY), WHOLE
+    ).shape
+    covered = np.zeros((page_height, page_width), int)
+    for panel, left, top in zip(panels, lefts, tops, strict=True):
+        height, width = panel.shape[:2]
+        assert left + width <= page_width and top + height <= page_height
+        covered[top : top + height, left : left + width] += 1
+    assert len(panels) == 21 and covered.max() == 1
+
+
+@pytest.mark.parametrize("count", range(1, 40))
+def test_columns_hold_all_panels_without_an_empty_row(count):
+    columns = pictures.column_count(count, 240, 260)
+    assert 1 <= columns <= count and columns * 240 <= pictures.WIDEST
+
+
+def test_text_stays_inside_the_margins():
+    caption = "incomprehensibilities and " * 10 + "pneumono" * 20
+    image, title = photograph(90, 30), "folder/" * 90
+    picture = pictures.attention_picture(image, generated(caption.strip()), WHOLE, title=title)
+    assert is_blank(picture[:, : pictures.MARGIN - 2])
+    assert is_blank(picture[:, -pictures.MARGIN + 2 :])
+
+
+@pytest.mark.parametrize("caption", ["größer naïve Élan", "собака σκύλος", "狗 在 🐕"])
+def test_words_of_any_script_are_drawn_without_a_warning(caption):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pictures.attention_picture(photograph(60, 80), generated(caption), WHOLE)
+
+
+def test_a_panel_is_lit_where_the_attention_lies():
+    view = View(np.full((80, 80, 3), 150, np.uint8), WHOLE, 1)
+    one_hot = np.eye(16)[[0, 15]]
+    first, last = (panel.mean(axis=2) for panel in view.lit(one_hot, grid(4)))
+    assert first[:15, :15].mean() > 2 * first[40:, 40:].mean()
+    np.testing.assert_allclose(first, last[::-1, ::-1], atol=1)
+
+
+def test_even_attention_lights_the_whole_panel_alike():
+    view = View(np.full((80, 80, 3), 150, np.uint8), WHOLE, 1)
+    [panel] = view.lit(np.full((1, 16), 1 / 16), grid(4))
+    assert np.ptp(panel.reshape(-1, 3).astype(int), axis=0).max() <= 1
+    assert panel.mean() > 140
+
+
+def test_what_the_network_does_not_see_is_pale_and_never_lit():
+    view = View(np.zeros((60, 100, 3), np.uint8), MIDDLE, 1)
+    wide = grid(1) * 5 - 2
+    [panel] = view.lit(np.ones((1, 1)), wide)
+    for picture in (view.photograph, panel):
+        assert (picture[:, :25] > 200).all() and (picture[:, 75:] > 200).all()
+    assert (view.photograph[:, 25:75] == 0).all() and (panel[:, 25:75] < 100).all()
+    assert not view.is_whole and View(np.zeros((60, 100, 3), np.uint8), WHOLE, 1).is_whole
+
+
+def test_outlines_are_the_strongest_regions_as_wide_as_their_weights():
+    view = View(photograph(200, 400), MIDDLE, 1)
+    attention = np.zeros((2, 16))
+    attention[0, [0, 5, 10, 15]] = 0.02, 0.2, 0.28, 0.5
+    attention[1] = 1 / 16
+    strongest, even = view.outlines(attention, grid(4))
+    widths = [width for _, width in strongest]
+    np.testing.assert_allclose(np.divide(widths, widths[-1]), [0.4, 0.56, 1])
+    corner = np.array([100 + 3 / 4 * 200, 3 / 4 * 200])
+    np.testing.assert_allclose(strongest[-1][0][0], corner)
+    assert even == []
+
+
+def test_padding_is_neither_lit_nor_outlined():
+    caption = generated("a dog")
+    padded = generated(
+        "a dog",
+        boxes=np.concatenate([caption.boxes, caption.boxes[:3] + 0.1]),
+        attention=np.pad(caption.attention, ((0, 0), (0, 3)), constant_values=0.9),
+        mask=np.arange(19) < 16,
+    )
+    image = photograph(60, 80)
+    np.testing.assert_array_equal(
+        pictures.attention_picture(image, padded, WHOLE),
+        pictures.attention_picture(image, caption, WHOLE),
+    )
+
+
+def test_a_contact_sheet_has_rows_of_so_many_columns(tmp_path):
+    items = [(photograph(50 + 20 * n, 70, n), "a dog runs", ()) for n in range(5)]
+    wide = pictures.contact_sheet(items, tmp_path / "sheet.png", columns=5)
+    narrow = pictures.contact_sheet(items, columns=2)
+    cell = pictures.SHEET_WIDTH + pictures.SHEET_GAP
+    assert wide.shape[1] - narrow.shape[1] == 3 * cell
+    assert narrow.shape[0] > 2 * wide.shape[0]
+    assert pictures.contact_sheet(items[:1], columns=5).shape[1] < cell + 2 * pictures.MARGIN
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1], wide)
+
+
+def test_a_contact_sheet_writes_references_in_grey_below_the_caption(monkeypatch):
+    texts, styles = record(monkeypatch, "write", 0), record(monkeypatch, "write", 3)
+    pictures.contact_sheet([(photograph(50, 70), "", ["one dog", "two dogs"])])
+    assert texts == ["(no words)", "one dog", "two dogs"]
+    assert [style.colour == page.GREY for style in styles] == [False, True, True]
+
+
+def test_the_readme_picture_has_its_width_and_the_words_that_were_asked_for(monkeypatch, tmp_path):
+    texts, panels = record(monkeypatch, "write", 0), record(monkeypatch, "place", 0)
+    caption = generated("a black dog runs on the beach")
+    items = [
+        (photograph(60, 90), caption, (1 / 6, 0, 5 / 6, 1), (1, 2, 6)),
+        (photograph(90, 60), caption, WHOLE, (2, 3, 4, 6)),
+    ]
+    picture = pictures.readme_picture(items, tmp_path / "readme.png")
+    assert picture.shape[1] == pictures.README_WIDTH and picture.shape[0] < 900
+    first, second = ["black", "dog", "beach"], ["dog", "runs", "on", "beach"]
+    assert texts == [*caption.words, *first, *caption.words, *second]
+    cropped, tall = panels[0].shape, panels[4].shape
+    assert len(panels) == 1 + 3 + 1 + 4
+    assert cropped[0] == cropped[1] and tall[0] == pictures.README_HEIGHT > tall[1]
+    assert is_blank(picture[:, -pictures.MARGIN + 2 :])
+
+
+def test_the_readme_picture_shows_the_attention_of_the_words_that_were_asked_for(monkeypatch):
+    panels = record(monkeypatch, "place", 0)
+    looks_at = generated("a b c d", side=2, attention=np.eye(4))
+    image = np.full((60, 60, 3), 150, np.uint8)
+    pictures.readme_picture([(image, looks_at, WHOLE, (3, 1))])
+    quarters = [
+        panel.reshape(2, len(panel) // 2, 2, len(panel) // 2, 3).mean(axis=(1, 3, 4)).argmax()
+        for panel in panels[1:]
+    ]
+    assert quarters == [3, 1]
+
+
+def test_a_long_caption_fits_the_readme_picture():
+    items = [(photograph(60, 60), generated(TWENTY + " " + TWENTY[:60]), WHOLE, (0, 3, 19))]
+    assert is_blank(pictures.readme_picture(items)[:, -pictures.MARGIN + 2 :])
+
+
+def test_curves_show_cider_times_100_and_leave_out_what_was_not_measured(monkeypatch, tmp_path):
+    points, best = record(monkeypatch, "plot", 0), record(monkeypatch, "plot", 5)
+    history = [
+        {"epoch": 1, "loss": 4.0},
+        {"epoch": 2, "loss": 3.0, "CIDEr": 0.5},
+        {"epoch": 3, "loss": float("nan"), "CIDEr": 0.25},
+        {"epoch": 4, "loss": 2.0, "CIDEr": None},
+    ]
+    picture = pictures.curves_picture(history, tmp_path / "curves.png")
+    assert points == [[(1, 4.0), (2, 3.0), (4, 2.0)], [(2, 50.0), (3, 25.0)]]
+    assert best == [None, (2, 50.0)]
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "curves.png"))[..., ::-1], picture)
+    assert pictures.curves_picture(history[:1]).shape == picture.shape
+
+
+def test_where_writing_fails_the_old_file_stays_and_nothing_new_is_left(monkeypatch, tmp_path):
+    path = tmp_path / "curves.png"
+    path.write_text("old")
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        pictures.curves_picture([{"epoch": 1, "loss": 4.0}], path)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OSError, match="missing"):
+        pictures.curves_picture([{"epoch": 1, "loss": 4.0}], tmp_path / "missing" / "a.png")
+
+
+IMAGE, DOG = np.zeros((8, 8, 3), np.uint8), generated("a dog")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: pictures.attention_picture(IMAGE / 255, DOG, WHOLE), "uint8.*of float64"),
+        (lambda: pictures.attention_picture(IMAGE[..., 0], DOG, WHOLE), r"received shape \(8, 8\)"),
+        (lambda: pictures.attention_picture(IMAGE[:0], DOG, WHOLE), r"shape \(0, 8, 3\)"),
+        (
+            lambda: pictures.attention_picture(IMAGE, generated("a dog", attention=None), WHOLE),
+            "'a dog' has no attention; generate it with_attention=True",
+        ),
+        (
+            lambda: pictures.attention_picture(IMAGE, generated("a dog", boxes=grid(3)), WHOLE),
+            r"for 2 words, received shapes \(2, 16\) and \(9, 4, 2\)",
+        ),
+        (
+            lambda: pictures.attention_picture(
+                IMAGE, generated("a dog", boxes=grid(4) * np.nan), WHOLE
+            ),
+            "not finite",
+        ),
+        (lambda: pictures.contact_sheet([]), "received 0 and 4"),
+        (lambda: pictures.contact_sheet([(IMAGE, "a", ())], columns=0), "received 1 and 0"),
+        (lambda: pictures.readme_picture([]), "received none"),
+        (
+            lambda: pictures.readme_picture([(IMAGE, DOG, WHOLE, (0, 2))]),
+            r"indices of the 2 words of 'a dog', received \[0, 2\]",
+        ),
+        (lambda: pictures.curves_picture([]), "at least one epoch"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(make, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value) and "_" in str(caught.value).split(":")[0]
+
+
+def test_the_module_loads_nothing_heavy_and_drawing_needs_no_pyplot():
+    code = (
+        "import sys; from keras_aoa.evaluation import pictures;"
+        "heavy = {'matplotlib', 'cv2', 'tensorflow'} & set(sys.modules); assert not heavy, heavy;"
+        "pictures.curves_picture([{'epoch': 1, 'loss': 4.0}]);"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
