@@ -54,7 +54,7 @@ def main(arguments):
     for images in settings.images:
         for regions in settings.regions:
             size = Size(images, settings.captions, regions)
-            forms = [(dtype, "factorised") for dtype in settings.dtypes]
+            forms = [(dtype, "factorized") for dtype in settings.dtypes]
             if settings.naive and naive_gigabytes(size) < 16:
                 forms.append(("float32", "naive"))
             for dtype, form in forms:
@@ -62,7 +62,7 @@ def main(arguments):
                 show(row, line(row), settings.json)
 
 
-def measured(size, dtype="float32", form="factorised", turns=5):
+def measured(size, dtype="float32", form="factorized", turns=5):
     """A size's row: what was measured in a process of its own."""
     given = {**asdict(size), "dtype": dtype, "form": form}
     return given | in_new_process(MODULE, "measure", **given, turns=turns)
@@ -133,7 +133,7 @@ def random_batch(size):
     }
 
 
-def make_step(words, dtype="float32", form="factorised"):
+def make_step(words, dtype="float32", form="factorized"):
     """A function that trains on a batch and waits: a captioner on features, its joint as `form`."""
     import keras
 

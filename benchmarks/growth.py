@@ -2,7 +2,7 @@
 
 10 images of 5 captions, 49 regions, 6325 words, 17 steps; one of them changes at a time. "Of the
 line" is the time over what it would be if it grew in proportion from the axis's first value; as
-much of that first value is fixed cost, the power between neighbours tells more: above 1 is worse
+much of that first value is fixed cost, the power between neighbors tells more: above 1 is worse
 than in proportion.
 """
 

@@ -219,13 +219,13 @@ def same(first, second):
 
 
 def draw(folder):
-    """A data set of squares of three colours."""
+    """A data set of squares of three colors."""
     import cv2
 
     folder.mkdir(exist_ok=True)
     lines = ["image,caption,split"]
     for number in range(15):
-        colour = ("red", "green", "blue")[number % 3]
+        color = ("red", "green", "blue")[number % 3]
         side = ("left", "right")[number % 2]
         picture = np.full((40, 60, 3), 235, np.uint8)
         corner = 6 if side == "left" else 36
@@ -233,8 +233,8 @@ def draw(folder):
         cv2.imwrite(str(folder / f"{number:02d}.png"), picture)
         split = "train" if number < 9 else "val" if number < 12 else "test"
         lines += [
-            f"{number:02d}.png,a {colour} square,{split}",
-            f"{number:02d}.png,it is {colour},{split}",
+            f"{number:02d}.png,a {color} square,{split}",
+            f"{number:02d}.png,it is {color},{split}",
         ]
     (folder / "captions.csv").write_text("\n".join(lines) + "\n")
 

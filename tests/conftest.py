@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-ODD = ("turned-*.jpg", "cmyk-*.jpg", "grey-*.png", "line-*.png", "empty-*.png")
+ODD = ("turned-*.jpg", "cmyk-*.jpg", "gray-*.png", "line-*.png", "empty-*.png")
 
 
 @pytest.fixture(scope="session")
@@ -19,23 +19,23 @@ def shared():
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory):
-    """Folder of own data: squares of three colours at the left or the right."""
+    """Folder of own data: squares of three colors at the left or the right."""
     import cv2
     import numpy as np
 
-    colours = {"red": (30, 30, 220), "green": (30, 200, 30), "blue": (220, 60, 30)}
+    colors = {"red": (30, 30, 220), "green": (30, 200, 30), "blue": (220, 60, 30)}
     folder = tmp_path_factory.mktemp("squares")
     lines = ["image,caption,split"]
     for number in range(15):
-        colour = list(colours)[number % 3]
+        color = list(colors)[number % 3]
         side = ("left", "right")[number % 2]
         picture = np.full((40, 60, 3), 235, np.uint8)
         left = 6 if side == "left" else 36
-        picture[8:28, left : left + 18] = colours[colour]
+        picture[8:28, left : left + 18] = colors[color]
         cv2.imwrite(str(folder / f"{number:02d}.png"), picture)
         split = "train" if number < 9 else "val" if number < 12 else "test"
-        lines.append(f"{number:02d}.png,a {colour} square on the {side},{split}")
-        lines.append(f'{number:02d}.png,"One {colour} square, {side} side.",{split}')
+        lines.append(f"{number:02d}.png,a {color} square on the {side},{split}")
+        lines.append(f'{number:02d}.png,"One {color} square, {side} side.",{split}')
     (folder / "captions.csv").write_text("\n".join(lines) + "\n")
     return folder
 
@@ -98,7 +98,7 @@ def odd_squares(squares, tmp_path_factory):
         jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
         (folder / f"turned-{split}.jpg").write_bytes(insert(jpeg, exif(6)))
         Image.fromarray(picture).convert("CMYK").save(folder / f"cmyk-{split}.jpg")
-        Image.fromarray(picture).convert("L").save(folder / f"grey-{split}.png")
+        Image.fromarray(picture).convert("L").save(folder / f"gray-{split}.png")
         cv2.imwrite(str(folder / f"line-{split}.png"), np.full((1, 200, 3), 90, np.uint8))
         cv2.imwrite(str(folder / f"empty-{split}.png"), np.full((40, 60, 3), 200, np.uint8))
         for name in ODD:

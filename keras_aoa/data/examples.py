@@ -19,7 +19,7 @@ class NamedObject:
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words `first` to `last - 1` of the tokenised `captions[caption]` name what is in `box`.
+    """Words `first` to `last - 1` of the tokenized `captions[caption]` name what is in `box`.
 
     What is in several boxes has a phrase for each.
     """

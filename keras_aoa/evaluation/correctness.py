@@ -12,10 +12,10 @@ from keras_aoa.data.images.preprocessing import from_original, to_original
 from keras_aoa.evaluation.grounding import mean, share_inside
 from keras_aoa.visualization.heat_map import heat_map, signed_areas
 
-MEASURES = ("region", "pixel", "pointing", "localisation")
+MEASURES = ("region", "pixel", "pointing", "localization")
 # A word's attention is that of the state which predicts it, or of the state after it was fed; of a
 # phrase's words, each by its own state, the best counts.
-COLUMNS = ("model", "model_phrase", "model_after_word", "uniform", "centre_prior")
+COLUMNS = ("model", "model_phrase", "model_after_word", "uniform", "center_prior")
 COUNTS = (
     "words",
     "captions",
@@ -26,7 +26,7 @@ COUNTS = (
 MAP_SIDE = 64  # pixels of an attention map
 THRESHOLD = 0.2  # of the map's maximum: what is above is the word's box
 OVERLAP = 0.5  # least intersection over union of two boxes that are the same
-CENTRE_DEVIATION = 0.25  # of the centre prior, in sides of the original image
+CENTER_DEVIATION = 0.25  # of the center prior, in sides of the original image
 TIED = 1 - 1e-6  # of the maximum: rounding parts no two pixels of one region
 
 WHOLE = ((0.0, 0.0, 1.0, 1.0),)
@@ -46,14 +46,14 @@ def measure(attention, maps, corners, boxes):
         weight is spread evenly over it. `pixel`: the same where each pixel of a region takes the
         whole weight, over the sum of all pixels, as in the authors' code: large regions count
         more. `pointing`: whether the map's maximum lies in a box; of several equal pixels, the
-        share that does. `localisation`: whether the box around the largest connected part of the
+        share that does. `localization`: whether the box around the largest connected part of the
         map above `THRESHOLD` of its maximum is one of the boxes, by `OVERLAP`.
     """
     return {
         "region": attention @ share_inside(corners, boxes),
         "pixel": pixel_correctness(attention, corners, boxes),
         "pointing": np.array([pointing(each, boxes) for each in maps]),
-        "localisation": np.array([localisation(each, boxes) for each in maps]),
+        "localization": np.array([localization(each, boxes) for each in maps]),
     }
 
 
@@ -71,7 +71,7 @@ def attention_maps(attention, corners):
 
 
 def pointing(heat, boxes):
-    """Share of the pixels at a map's maximum whose centres lie in a box; 0 of an empty map."""
+    """Share of the pixels at a map's maximum whose centers lie in a box; 0 of an empty map."""
     if not heat.any():
         return 0.0
     rows, columns = np.nonzero(heat >= TIED * heat.max())
@@ -80,7 +80,7 @@ def pointing(heat, boxes):
     return float(np.any(inside, axis=0).mean())
 
 
-def localisation(heat, boxes):
+def localization(heat, boxes):
     """1 if the map's own box is one of the boxes, else 0; an empty map has none."""
     if not heat.any():
         return 0.0
@@ -113,15 +113,15 @@ def uniform_attention(mask):
     return mask / mask.sum()
 
 
-def centre_attention(original, mask):
-    """A Gaussian over the regions' centres about the image's middle, `(r,)`; sums to 1.
+def center_attention(original, mask):
+    """A Gaussian over the regions' centers about the image's middle, `(r,)`; sums to 1.
 
     Args:
         original: The regions' corners in 0..1 of the original image, `(r, 4, 2)`.
         mask: False for padding, `(r,)`.
     """
     distances = np.sum((np.mean(original, axis=1) - 0.5) ** 2, axis=-1)
-    weights = np.where(mask, np.exp(-distances / (2 * CENTRE_DEVIATION**2)), 0.0)
+    weights = np.where(mask, np.exp(-distances / (2 * CENTER_DEVIATION**2)), 0.0)
     return weights / weights.sum()
 
 
@@ -134,14 +134,14 @@ class Picture:
         window: What the network sees of the original, `(4,)`, as of `data.images.window`.
 
     Attributes:
-        priors: `uniform_attention` and `centre_attention`, `(2, r)`.
+        priors: `uniform_attention` and `center_attention`, `(2, r)`.
         prior_maps: Their maps.
     """
 
     def __init__(self, corners, mask, window):
         self.corners, self.window = np.asarray(corners, np.float64), np.asarray(window, np.float64)
-        centre = centre_attention(to_original(self.corners, self.window), mask)
-        self.priors = np.stack([uniform_attention(mask), centre])
+        center = center_attention(to_original(self.corners, self.window), mask)
+        self.priors = np.stack([uniform_attention(mask), center])
         self.prior_maps = attention_maps(self.priors, self.corners)
 
     def in_view(self, boxes):
@@ -189,8 +189,8 @@ class Tally:
                 picture.corners,
                 boxes,
             )
-            for name, (*phrase, word, after, uniform, centre) in found.items():
-                values = word, max([*phrase, word]), after, uniform, centre
+            for name, (*phrase, word, after, uniform, center) in found.items():
+                values = word, max([*phrase, word]), after, uniform, center
                 for column, value in zip(COLUMNS, values, strict=True):
                     self._values[column][name].append(float(value))
 

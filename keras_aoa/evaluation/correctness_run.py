@@ -10,7 +10,7 @@ from keras_aoa.data.text.mentions import annotated_mentions, named_mentions, nam
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.data.text.vocabulary import PAD
 from keras_aoa.evaluation.correctness import (
-    CENTRE_DEVIATION,
+    CENTER_DEVIATION,
     COLUMNS,
     MAP_SIDE,
     MEASURES,
@@ -33,7 +33,7 @@ from keras_aoa.utils.files import check_writable, write_text
 from keras_aoa.utils.progress import progress_bar
 
 KINDS = ("ground_truth", "generated")
-HEADINGS = ("model", "best of phrase", "model, word fed", "uniform", "centre prior")
+HEADINGS = ("model", "best of phrase", "model, word fed", "uniform", "center prior")
 CONVENTIONS = {
     "default": "model, region",
     "model": "attention of the state that predicts the word",
@@ -41,12 +41,12 @@ CONVENTIONS = {
     "al.)",
     "model_after_word": "attention of the state after the word was fed",
     "uniform": "equal weights of all regions",
-    "centre_prior": f"Gaussian over the regions' centres, deviation {CENTRE_DEVIATION} of the "
+    "center_prior": f"Gaussian over the regions' centers, deviation {CENTER_DEVIATION} of the "
     "image's sides",
     "region": "weights, each spread evenly over its region, inside the boxes",
-    "pixel": "each pixel of a region takes its weight, normalised over the image",
+    "pixel": "each pixel of a region takes its weight, normalized over the image",
     "pointing": f"maximum of the map ({MAP_SIDE} x {MAP_SIDE}, as region) inside a box",
-    "localisation": f"box of the map above {THRESHOLD} of its maximum, largest connected part: "
+    "localization": f"box of the map above {THRESHOLD} of its maximum, largest connected part: "
     f"intersection over union of at least {OVERLAP} with a box",
 }
 

@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from keras_aoa.layers.joint import (
-    factorise,
-    normalise,
+    factorize,
+    normalize,
     region_marginal,
     target_log_prob,
     word_log_marginal,
@@ -129,7 +129,7 @@ class AreaAttention(WordLayer):
         keys = dense(regions, ops.transpose(self.word_region), self.compute_dtype)
         # One product for all images: a batched one would take the words once an image.
         scores = dense(keys, ops.transpose(self.words), self.compute_dtype)
-        factors = factorise(scores, self._word_mask(), region_mask, self.compute_dtype)
+        factors = factorize(scores, self._word_mask(), region_mask, self.compute_dtype)
         return ImageMemory(regions, region_mask, keys, factors)
 
     def word_query(self, states):
@@ -165,19 +165,19 @@ class AreaAttention(WordLayer):
             scores.words,
             scores.regions,
             memory.factors,
-            scores.marginal.log_normaliser,
+            scores.marginal.log_normalizer,
             self.compute_dtype,
         )
         return word_log_probs, scores.marginal.probs
 
-    def target_log_probs(self, states, targets, memory, log_normaliser=None):
+    def target_log_probs(self, states, targets, memory, log_normalizer=None):
         """log p(w*) of known next words, without the distribution over the others.
 
         Args:
             states: `(n, c, u)`.
             targets: Ids, `(n, c)`.
             memory: `ImageMemory`.
-            log_normaliser: `(n, c)`, where the recurrence has computed it already.
+            log_normalizer: `(n, c)`, where the recurrence has computed it already.
 
         Returns:
             `(n, c)`.
@@ -186,12 +186,12 @@ class AreaAttention(WordLayer):
             return self.target_softmax(states, targets)
         scores, words = self.target_scores(states, targets)
         region_scores = self.region_scores(states, memory)
-        if log_normaliser is None:
-            log_normaliser = region_marginal(
+        if log_normalizer is None:
+            log_normalizer = region_marginal(
                 self.word_scores(states), region_scores, memory.factors, self.compute_dtype
-            ).log_normaliser
+            ).log_normalizer
         pair_scores = batched_product(words, ops.swapaxes(memory.keys, 1, 2), self.compute_dtype)
-        return target_log_prob(scores, pair_scores, region_scores, log_normaliser)
+        return target_log_prob(scores, pair_scores, region_scores, log_normalizer)
 
     def attended(self, scores, memory):
         """v = p(r | h)^T R (equation 6) of `JointScores`: `(n, c, f)`."""
@@ -205,7 +205,7 @@ class AreaAttention(WordLayer):
         query = dense(words, ops.convert_to_tensor(self.word_region), self.compute_dtype)
         scores = batched_product(query, ops.swapaxes(memory.regions, 1, 2), self.compute_dtype)
         scores = mask_regions(scores, memory) + self.region_scores(states, memory)
-        probs, _ = normalise(scores)
+        probs, _ = normalize(scores)
         return batched_product(probs, memory.regions, self.compute_dtype)
 
     def call(self, states, regions, region_mask=None):

@@ -39,19 +39,19 @@ class PairFactors(NamedTuple):
 
 
 class RegionMarginal(NamedTuple):
-    """`log_normaliser (n, c)`, `probs (n, c, r)`, and the terms that made them.
+    """`log_normalizer (n, c)`, `probs (n, c, r)`, and the terms that made them.
 
     `word_weights (n, c, w)` are exp(a + word_max), shifted by their maximum, in the products'
     dtype; `sums (n, c, r)` are their products with the exponentials, before the floor.
     """
 
-    log_normaliser: Tensor
+    log_normalizer: Tensor
     probs: Tensor
     word_weights: Tensor
     sums: Tensor
 
 
-def factorise(scores, word_mask=None, region_mask=None, compute_dtype=None):
+def factorize(scores, word_mask=None, region_mask=None, compute_dtype=None):
     """Split word-region scores into maxima of words, maxima of regions, and exponentials.
 
     The double shift keeps exact a region that all words dislike and the state likes; a shift
@@ -79,7 +79,7 @@ def factorise(scores, word_mask=None, region_mask=None, compute_dtype=None):
 
 
 def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
-    """p(r) and the logarithm of the joint's normaliser (equation 4), one product with B.
+    """p(r) and the logarithm of the joint's normalizer (equation 4), one product with B.
 
     Args:
         word_scores: `a`, `(n, c, w)`.
@@ -97,16 +97,16 @@ def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
     log_terms = (
         region_scores + factors.region_max[:, None, :] + ops.log(ops.maximum(sums, SMALLEST_SUM))
     )
-    probs, log_total = normalise(log_terms)
+    probs, log_total = normalize(log_terms)
     return RegionMarginal(
-        log_normaliser=(largest + log_total)[:, :, 0],
+        log_normalizer=(largest + log_total)[:, :, 0],
         probs=probs,
         word_weights=ops.cast(word_weights, factors.exponentials.dtype),
         sums=sums,
     )
 
 
-def normalise(log_terms):
+def normalize(log_terms):
     """Softmax over the last axis, and the logarithm of its denominator with that axis kept.
 
     Unlike Keras's it does not warn of a single region.
@@ -117,10 +117,10 @@ def normalise(log_terms):
     return terms / total, largest + ops.log(total)
 
 
-def word_log_marginal(word_scores, region_scores, factors, log_normaliser, compute_dtype=None):
+def word_log_marginal(word_scores, region_scores, factors, log_normalizer, compute_dtype=None):
     """log p(w), for search: a second product with B.
 
-    Args and dtypes as in `region_marginal`, whose `log_normaliser (n, c)` it takes.
+    Args and dtypes as in `region_marginal`, whose `log_normalizer (n, c)` it takes.
 
     Returns:
         Natural logarithms, `(n, c, w)`, never above 0.
@@ -130,22 +130,22 @@ def word_log_marginal(word_scores, region_scores, factors, log_normaliser, compu
     weights = ops.exp(region_scores - largest)
     sums = batched_product(weights, factors.exponentials, compute_dtype)
     log_sums = largest + ops.log(ops.maximum(sums, SMALLEST_SUM))
-    log_probs = word_scores + factors.word_max[:, None, :] + log_sums - log_normaliser[:, :, None]
+    log_probs = word_scores + factors.word_max[:, None, :] + log_sums - log_normalizer[:, :, None]
     return ops.minimum(log_probs, 0.0)
 
 
-def target_log_prob(target_score, target_region_scores, region_scores, log_normaliser):
+def target_log_prob(target_score, target_region_scores, region_scores, log_normalizer):
     """log p(w*) of a known word, for training: its own scores and no word distribution.
 
     Args:
         target_score: `a` of the word, `(n, c)`.
         target_region_scores: The word's own `B`, `(n, c, r)`; finite where a region is masked.
         region_scores: `c`, `(n, c, r)`; very low where a region is masked.
-        log_normaliser: `(n, c)`.
+        log_normalizer: `(n, c)`.
 
     Returns:
-        Natural logarithms, `(n, c)`, never above 0: the word's own term bounds the normaliser
+        Natural logarithms, `(n, c)`, never above 0: the word's own term bounds the normalizer
         from below even where the product underflowed.
     """
     own_term = target_score + ops.logsumexp(target_region_scores + region_scores, axis=2)
-    return own_term - ops.maximum(log_normaliser, own_term)
+    return own_term - ops.maximum(log_normalizer, own_term)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_aoa.layers.joint import MASKED_SCORE, PairFactors, RegionMarginal, normalise
+from keras_aoa.layers.joint import MASKED_SCORE, PairFactors, RegionMarginal, normalize
 
 Tensor = Any
 
@@ -47,4 +47,4 @@ def uniform_regions(states, memory):
     """p(r) of the baseline, which looks nowhere: equal weights, `(n, c, r)`."""
     regions = ops.shape(memory.regions)[1]
     scores = ops.zeros((*ops.shape(states)[:-1], regions), dtype=states.dtype)
-    return normalise(mask_regions(scores, memory))[0]
+    return normalize(mask_regions(scores, memory))[0]

@@ -16,8 +16,8 @@ UNKNOWN_LEVELS = 8  # of a map whose size is not known when a graph is made: up 
 class ProposalRegions(keras.layers.Layer):
     """Regions given as boxes, such as object proposals, max-pooled from a map to one descriptor.
 
-    A box takes the rows and the columns whose centres it covers, or where there are none the one
-    under its own centre; a box outside the map has the nearest.
+    A box takes the rows and the columns whose centers it covers, or where there are none the one
+    under its own center; a box outside the map has the nearest.
     Any number of boxes, of any size, costs four look-ups each: a table has the maxima over blocks
     of 1, 2, 4 … cells. A map whose size is not known when a graph is made may have 256 cells on a
     side.
@@ -79,7 +79,7 @@ def _with_whole(proposals):
 
 
 def maximum_over_boxes(activations, boxes):
-    """Maximum of each feature over the cells whose centres a box covers, at least one cell.
+    """Maximum of each feature over the cells whose centers a box covers, at least one cell.
 
     Args:
         activations: `(n, rows, columns, f)`.
@@ -123,7 +123,7 @@ def _block_maxima(values, axis):
 
 
 def _covered(start, end, count, levels):
-    """Cells whose centres lie from `start` to `end`, in 0..1: two blocks' first cells, and level.
+    """Cells whose centers lie from `start` to `end`, in 0..1: two blocks' first cells, and level.
 
     The two blocks of 2 ** level cells overlap and together are just these cells.
     """

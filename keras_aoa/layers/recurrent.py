@@ -175,7 +175,7 @@ class AttentionGRUCell(keras.layers.Layer):
 
         Returns:
             States as the attention sees them, `seen` of each `Step`, and the joint's log
-            normalisers, `(n, c, t)`, or None where no feedback needed them.
+            normalizers, `(n, c, t)`, or None where no feedback needed them.
         """
         if words.shape[2] is None:
             raise ValueError(

@@ -24,7 +24,7 @@ def run_full(cell, word_gates, states, memory, state_dropout=None):
         state_dropout: Factors of each state as the attention sees it, `(n, c, t, u)`, or None.
 
     Returns:
-        States as the attention sees them, `(n, c, t, u)`, and the joint's log normalisers,
+        States as the attention sees them, `(n, c, t, u)`, and the joint's log normalizers,
         `(n, c, t)`.
     """
     attention = cell.attention
@@ -49,9 +49,9 @@ def run_full(cell, word_gates, states, memory, state_dropout=None):
         with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
             steps = cell.unrolled(None, word_gates, (state, attended), known, state_dropout)
         seen = ops.stack([step.seen for step in steps], axis=2)
-        normalisers = [step.scores.marginal.log_normaliser for step in steps]
+        normalizers = [step.scores.marginal.log_normalizer for step in steps]
         # One tensor, since PyTorch takes the gradient of a single output only.
-        outputs = ops.concatenate([seen, ops.stack(normalisers, axis=2)[..., None]], axis=-1)
+        outputs = ops.concatenate([seen, ops.stack(normalizers, axis=2)[..., None]], axis=-1)
 
         def gradient(*arguments, upstream=None):
             (upstream,) = (upstream,) if upstream is not None else arguments
@@ -74,7 +74,7 @@ def run_full(cell, word_gates, states, memory, state_dropout=None):
 
 
 def backward(
-    compute_dtype, d_seen, d_normaliser, steps, start, state_dropout, regions, exponentials, weights
+    compute_dtype, d_seen, d_normalizer, steps, start, state_dropout, regions, exponentials, weights
 ):
     """Gradients of `recurrence`'s arguments from those of its outputs, in their order."""
     region_kernel, recurrent_kernel, _, words, word_state, word_bias, region_state, region_bias = (
@@ -88,7 +88,7 @@ def backward(
     for t in reversed(range(len(steps))):
         step = steps[t]
         scores = backward_scores(
-            step.scores.marginal, d_normaliser[:, :, t], d_attended, regions, exponentials,
+            step.scores.marginal, d_normalizer[:, :, t], d_attended, regions, exponentials,
             words, compute_dtype,
         )  # fmt: skip
         d_from_scores = (
@@ -157,9 +157,9 @@ def backward(
 
 
 def backward_scores(
-    marginal, d_normaliser, d_attended, regions, exponentials, words, compute_dtype
+    marginal, d_normalizer, d_attended, regions, exponentials, words, compute_dtype
 ):
-    """Through p(r), v and the normaliser: gradients by name, of one step.
+    """Through p(r), v and the normalizer: gradients by name, of one step.
 
     `words (n, c, w)` and `regions (n, c, r)` are of their scores, `sums (n, c, r)` of the
     products with the exponentials, `query (n, c, e)` and `key (n, c, f)` of what the scores
@@ -167,7 +167,7 @@ def backward_scores(
     """
     probs, sums = marginal.probs, marginal.sums
     d_probs = batched_product(d_attended, ops.swapaxes(regions, 1, 2), compute_dtype)
-    d_probs = d_probs - ops.sum(probs * d_probs, axis=2, keepdims=True) + d_normaliser[..., None]
+    d_probs = d_probs - ops.sum(probs * d_probs, axis=2, keepdims=True) + d_normalizer[..., None]
     d_regions = probs * d_probs
     d_sums = ops.where(sums > SMALLEST_SUM, d_regions / ops.maximum(sums, SMALLEST_SUM), 0.0)
     # Only products read this, in their own dtype: the widest tensor of a step stays narrow.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_aoa.layers.resampling import anchor_centres
+from keras_aoa.layers.resampling import anchor_centers
 
 Tensor = Any
 
@@ -174,7 +174,7 @@ def require_map(who, shape):
 
 def cell_boxes(rows, columns, stride=1, block=1):
     """Corners of the grid's cells, `(r, 4, 2)`, in 0..1; a block may reach outside."""
-    centres = anchor_centres(rows, columns, stride) + 0.5
+    centers = anchor_centers(rows, columns, stride) + 0.5
     corners = ops.convert_to_tensor(CORNERS, dtype="float32") * (block / 2)
     size = ops.cast(ops.stack([columns, rows]), "float32")
-    return (centres[:, None, :] + corners) / size
+    return (centers[:, None, :] + corners) / size

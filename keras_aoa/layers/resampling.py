@@ -2,7 +2,7 @@
 
 Sources: Jaderberg et al., "Spatial Transformer Networks", NeurIPS 2015, arXiv:1506.02025, section
 3.3; Pedersoli et al., arXiv:1612.01033, section 3.3. Axis letters: n image, p point, r region,
-f feature. Points are (x, y) in cells of the map; (0, 0) is the centre of its first cell.
+f feature. Points are (x, y) in cells of the map; (0, 0) is the center of its first cell.
 """
 
 import keras
@@ -37,7 +37,7 @@ def resample(activations, points, border="zero"):
 
 
 def _weights(coordinate, count, border):
-    """Weight of each of `count` cells for a coordinate: 1 at its centre, 0 from the next on."""
+    """Weight of each of `count` cells for a coordinate: 1 at its center, 0 from the next on."""
     cells = ops.arange(count, dtype=coordinate.dtype)
     after = _positive(coordinate[..., None] - cells)
     before = _positive(cells - coordinate[..., None])
@@ -48,20 +48,20 @@ def _weights(coordinate, count, border):
 
 
 def _positive(values):
-    # Like relu, but its derivative at 0 is 1/2: on a cell's centre, where the anchors' points lie
+    # Like relu, but its derivative at 0 is 1/2: on a cell's center, where the anchors' points lie
     # at first, relu loses the derivatives of both sides, and this has their mean.
     return values * ((1.0 + ops.sign(values)) / 2)
 
 
 def block_offsets(block, dtype="float32"):
-    """Places of a block's cells about its centre, `(block * block, 2)`, (x, y), row by row."""
+    """Places of a block's cells about its center, `(block * block, 2)`, (x, y), row by row."""
     places = ops.arange(block, dtype=dtype) - (block - 1) / 2
     y, x = ops.meshgrid(places, places, indexing="ij")
     return ops.stack([ops.reshape(x, (-1,)), ops.reshape(y, (-1,))], axis=-1)
 
 
-def anchor_centres(rows, columns, stride=1, dtype="float32"):
-    """Centres of every `stride`-th cell, `(r, 2)`, (x, y) in cells, row by row."""
+def anchor_centers(rows, columns, stride=1, dtype="float32"):
+    """Centers of every `stride`-th cell, `(r, 2)`, (x, y) in cells, row by row."""
     y, x = ops.meshgrid(
         ops.arange(0, rows, stride, dtype=dtype),
         ops.arange(0, columns, stride, dtype=dtype),
@@ -70,19 +70,19 @@ def anchor_centres(rows, columns, stride=1, dtype="float32"):
     return ops.stack([ops.reshape(x, (-1,)), ops.reshape(y, (-1,))], axis=-1)
 
 
-def transformed(offsets, centres, transforms):
-    """Points about each centre, moved by its affine transform.
+def transformed(offsets, centers, transforms):
+    """Points about each center, moved by its affine transform.
 
     Args:
-        offsets: `(p, 2)`, in cells about the centre.
-        centres: `(r, 2)`.
+        offsets: `(p, 2)`, in cells about the center.
+        centers: `(r, 2)`.
         transforms: `(n, r, 2, 3)`, rows (a, b, shift in x) and (c, d, shift in y).
 
     Returns:
-        `(n, r, p, 2)`: centre + matrix · offset + shift.
+        `(n, r, p, 2)`: center + matrix · offset + shift.
     """
     turned = ops.einsum("nrij,pj->nrpi", transforms[..., :2], offsets)
-    return turned + (centres[:, None] + transforms[..., None, :, 2])
+    return turned + (centers[:, None] + transforms[..., None, :, 2])
 
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
@@ -96,7 +96,7 @@ class AffineResampling(keras.layers.Layer):
     Call arguments:
         activations: `(n, rows, columns, f)`.
         transforms: `(n, rows / stride, columns / stride, 2, 3)`, rounded up: for every
-            `stride`-th cell (x, y) -> matrix · (x, y) + shift, about the cell's centre, in cells;
+            `stride`-th cell (x, y) -> matrix · (x, y) + shift, about the cell's center, in cells;
             `[[1, 0, 0], [0, 1, 0]]` moves nothing.
         stride: Cells from one location to the next.
 
@@ -135,7 +135,7 @@ class AffineResampling(keras.layers.Layer):
         transforms = ops.reshape(transforms, (images, kept[0] * kept[1], 2, 3))
         points = transformed(
             block_offsets(self.block, transforms.dtype),
-            anchor_centres(rows, columns, stride, transforms.dtype),
+            anchor_centers(rows, columns, stride, transforms.dtype),
             transforms,
         )
         sampled = resample(activations, ops.reshape(points, (images, -1, 2)), self.border)

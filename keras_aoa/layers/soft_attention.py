@@ -7,7 +7,7 @@ Source: Xu et al., ICML 2015, arXiv:1502.03044, sections 3.1.2 and 4.2. Axis let
 import keras
 from keras import ops
 
-from keras_aoa.layers.joint import normalise
+from keras_aoa.layers.joint import normalize
 from keras_aoa.layers.memory import ImageMemory, JointScores, mask_regions
 from keras_aoa.layers.products import batched_product, dense
 from keras_aoa.layers.words import WordLayer
@@ -22,7 +22,7 @@ class SoftAttention(WordLayer):
     `W (theta_wh h' + theta_wr v + theta_w)`. In an `AttentionGRUCell` in place of
     `AreaAttention`, with which it shares all that both have: unlike Xu et al. the recurrence is
     the GRU, the word that is fed does not enter the output a second time, and nothing gates or
-    regularises the weights.
+    regularizes the weights.
 
     Args:
         As of `AreaAttention`, without `variant`.
@@ -71,7 +71,7 @@ class SoftAttention(WordLayer):
         hidden = ops.tanh(memory.keys[:, None] + query[:, :, None])
         scores = dense(hidden, self.score_hidden, self.compute_dtype)[..., 0]
         scores = mask_regions(scores, memory)
-        probs, _ = normalise(scores)
+        probs, _ = normalize(scores)
         return scores, batched_product(probs, memory.regions, self.compute_dtype)
 
     def score(self, seen, region_scores):
@@ -86,9 +86,9 @@ class SoftAttention(WordLayer):
 
     def log_probs(self, scores, memory):
         """log p(w) `(n, c, w)` and p(r) `(n, c, r)` of `JointScores`."""
-        return ops.log_softmax(scores.words, axis=-1), normalise(scores.regions)[0]
+        return ops.log_softmax(scores.words, axis=-1), normalize(scores.regions)[0]
 
-    def target_log_probs(self, seen, targets, memory, log_normaliser=None):
+    def target_log_probs(self, seen, targets, memory, log_normalizer=None):
         """log p(w*) of known next words `(n, c)` for what is seen, `(n, c, u + f)`: `(n, c)`."""
         return self.target_softmax(seen, targets)
 

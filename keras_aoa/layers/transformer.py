@@ -18,7 +18,7 @@ from keras_aoa.layers.regions import (
 )
 from keras_aoa.layers.resampling import (
     AffineResampling,
-    anchor_centres,
+    anchor_centers,
     check_border,
     transformed,
 )
@@ -167,7 +167,7 @@ class TransformerRegions(keras.layers.Layer):
         images, rows, columns = ops.shape(transforms)[:3]
         corners = transformed(
             ops.convert_to_tensor(CORNERS, dtype=transforms.dtype) * (BLOCK / 2),
-            anchor_centres(*size, stride, transforms.dtype),
+            anchor_centers(*size, stride, transforms.dtype),
             ops.reshape(transforms, (images, rows * columns, 2, 3)),
         )
         extent = ops.cast(ops.stack([size[1], size[0]]), transforms.dtype)

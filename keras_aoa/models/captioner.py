@@ -44,7 +44,7 @@ class Captioner(keras.Model):
         dropout: Rate on input words, on states as the attention sees them and on the image
             vector.
         region_dropout: Rate on whole features of all regions of an image.
-        from_scratch: Whether the backbone's normalisation layers learn their statistics too, as a
+        from_scratch: Whether the backbone's normalization layers learn their statistics too, as a
             backbone that is not pretrained needs.
         image_first: Whether the image vector is the first input of a zero state, as in the
             authors' code, in place of the first state (h_0 = theta_hi phi(I)).
@@ -62,7 +62,7 @@ class Captioner(keras.Model):
             the words fed are not the captions' own (see `sampling.py`).
 
     Returns:
-        log p of each caption's next word, `(n, c, t)`; 0 at padding. `fit` minimises its
+        log p of each caption's next word, `(n, c, t)`; 0 at padding. `fit` minimizes its
         negative mean over words; there is no other target.
     """
 
@@ -185,13 +185,13 @@ class Captioner(keras.Model):
             ones = ops.ones((images, count, time, self.cell.units))
             state_dropout = keras.random.dropout(ones, self.dropout, seed=self.seeds)
         start = [repeat_captions(part, count) for part in (sight.state, sight.attended)]
-        states, normalisers = self.cell.run(words, start, sight.memory, state_dropout)
+        states, normalizers = self.cell.run(words, start, sight.memory, state_dropout)
         flat = (images, count * time)
         log_probs = self.attention.target_log_probs(
             ops.reshape(states, (*flat, states.shape[-1])),
             ops.reshape(targets, flat),
             sight.memory,
-            None if normalisers is None else ops.reshape(normalisers, flat),
+            None if normalizers is None else ops.reshape(normalizers, flat),
         )
         log_probs = ops.reshape(log_probs, (images, count, time))
         return ops.where(targets == PAD, 0.0, log_probs)

@@ -59,8 +59,8 @@ def scenes_backbone(channels=(32, 64, 128, 192)):
     """A small network for drawn scenes, trained from scratch: 96 pixels to 12x12 regions.
 
     Its last layer is told where it is, since left and right are said of things further apart
-    than a region sees; that is 47 pixels, a big object. Batch normalisation, since with group
-    normalisation no shapes were learnt in four epochs.
+    than a region sees; that is 47 pixels, a big object. Batch normalization, since with group
+    normalization no shapes were learnt in four epochs.
     """
     pixels = keras.Input((None, None, 3), name="pixels")
     x = ImagePreprocessing("tf")(pixels)

@@ -48,7 +48,7 @@ def correctness_of(run):
 
 
 def markdown(found):
-    """The table: each run's attention, then what a uniform one and a centre prior would give."""
+    """The table: each run's attention, then what a uniform one and a center prior would give."""
     lines = [
         "| captions | attention | mass in the box | best word of the phrase | "
         "as the authors count | maximum inside | box found | the paper's, Flickr30k |",
@@ -58,7 +58,7 @@ def markdown(found):
         for row, runs in found.items():
             paper = PAPER.get(row, ("", ""))[place]
             lines.append(line(kind, ROWS[row].title, runs, "model", paper))
-        for column, title in (("uniform", "equal weights"), ("centre_prior", "centre prior")):
+        for column, title in (("uniform", "equal weights"), ("center_prior", "center prior")):
             lines.append(line(kind, f"{title}, grid", found["grid"], column, ""))
     return "\n".join(lines) + "\n"
 

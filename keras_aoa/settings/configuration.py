@@ -54,7 +54,7 @@ class Configuration:
     image_size: int = 224
     """Side of the square the network sees, in pixels."""
     fit: Literal["crop", "stretch"] = "crop"
-    """Scale the short side and crop the centre, or stretch the whole image to the square."""
+    """Scale the short side and crop the center, or stretch the whole image to the square."""
     flip: bool = False
     """Mirror training images at random, but never one whose captions say left or right."""
     crop: float = 1.0

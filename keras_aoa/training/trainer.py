@@ -191,7 +191,7 @@ class Trainer:
 
 
 def synchronize_normalization(captioner):
-    """Let normalisation layers that learn have the statistics of the whole batch."""
+    """Let normalization layers that learn have the statistics of the whole batch."""
     for network in (captioner.backbone, captioner.region_backbone):
         for layer in all_layers(network) if network is not None else ():
             if isinstance(layer, keras.layers.BatchNormalization):

@@ -26,17 +26,17 @@ FONTS = (
 SMALLEST_TEXT = 10
 LINE_HEIGHT, BELOW = 1.35, 5
 
-# Told apart by all kinds of colour vision: Okabe and Ito's blue, vermilion; IBM's amber.
-INK, GREY = "#1a1a1a", "#6e6e6e"
+# Told apart by all kinds of color vision: Okabe and Ito's blue, vermilion; IBM's amber.
+INK, GRAY = "#1a1a1a", "#6e6e6e"
 BLUE, VERMILION, AMBER = "#0072b2", "#d55e00", "#ffb000"
 
 
 class Style(NamedTuple):
-    """Of a text: height of the letters in pixels, weight, colour."""
+    """Of a text: height of the letters in pixels, weight, color."""
 
     size: float
     weight: str = "normal"
-    colour: str = INK
+    color: str = INK
 
 
 class Page:
@@ -69,7 +69,7 @@ class Page:
             _drawable(text),
             transform=self._downward,
             va="baseline",
-            color=style.colour,
+            color=style.color,
             fontproperties=_font(style),
             parse_math=False,
         )
@@ -88,11 +88,11 @@ class Page:
         from matplotlib.transforms import Bbox
 
         left, top, right, bottom = frame
-        for width, colour in ((line_width + 1.2, INK), (line_width, AMBER)):
+        for width, color in ((line_width + 1.2, INK), (line_width, AMBER)):
             polygon = Polygon(
                 corners,
                 fill=False,
-                edgecolor=colour,
+                edgecolor=color,
                 linewidth=_points(width),
                 joinstyle="miter",
                 transform=self._downward,
@@ -100,13 +100,13 @@ class Page:
             self.figure.add_artist(polygon, clip=False)
             polygon.set_clip_box(Bbox([[left, self.height - bottom], [right, self.height - top]]))
 
-    def plot(self, points, frame, label, colour, span, best=None):
+    def plot(self, points, frame, label, color, span, best=None):
         """Draw a curve.
 
         Args:
             points: Of `(x, y)`; where there are none only the label and a word about it are drawn.
             frame: Left, top, width, height of what the axes enclose.
-            label, colour: Of the curve.
+            label, color: Of the curve.
             span: Whole numbers, the first and last x of the axis.
             best: The point to name, if any.
         """
@@ -116,23 +116,23 @@ class Page:
         page_width = self.canvas.get_width_height()[0]
         self.write(label, left, top - 20, Style(15, "bold"))
         if not points:
-            self.write("not measured yet", left, top + 20, Style(13, colour=GREY))
+            self.write("not measured yet", left, top + 20, Style(13, color=GRAY))
             return
         bottom = self.height - top - height
         axes = self.figure.add_axes(
             (left / page_width, bottom / self.height, width / page_width, height / self.height)
         )
         x, y = zip(*points, strict=True)
-        axes.plot(x, y, color=colour, linewidth=2.2, marker="o", markersize=4)
+        axes.plot(x, y, color=color, linewidth=2.2, marker="o", markersize=4)
         if best:
-            axes.plot(*best, color=colour, marker="o", markersize=9)
+            axes.plot(*best, color=color, marker="o", markersize=9)
             axes.annotate(
                 f"{best[1]:.1f}",
                 best,
                 (0, 9),
                 textcoords="offset points",
                 ha="center",
-                color=colour,
+                color=color,
                 fontproperties=_font(Style(14, "bold")),
             )
         axes.set_xlim(span[0] - 0.5, span[1] + 0.5)
@@ -143,9 +143,9 @@ class Page:
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color("#b0b0b0")
-        axes.tick_params(colors=GREY, length=0, pad=6)
+        axes.tick_params(colors=GRAY, length=0, pad=6)
         small = _font(Style(13))
-        axes.set_xlabel("epoch", fontproperties=small, color=GREY)
+        axes.set_xlabel("epoch", fontproperties=small, color=GRAY)
         for tick in (*axes.get_xticklabels(), *axes.get_yticklabels()):
             tick.set_fontproperties(small)
 

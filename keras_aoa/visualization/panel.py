@@ -6,7 +6,7 @@ from keras_aoa.visualization.heat_map import heat_map
 
 # Dimmed turns blue and lit a little warm, so that both show in dark and in pale photographs.
 NIGHT, LAMP, GLOW = (8.0, 14.0, 34.0), (255.0, 236.0, 190.0), 0.15
-DIMMED, PALE = 0.28, 0.13  # how much of the photograph's grey is left where dimmed, where unseen
+DIMMED, PALE = 0.28, 0.13  # how much of the photograph's gray is left where dimmed, where unseen
 BLUR = 0.04  # of the window's longer side: bridges the gaps of a strided grid
 OUTLINES, LINE_WIDTH = 3, 3.2
 EVIDENT = 5  # even shares of attention: where no weight reaches so much, all lines are thinner
@@ -33,10 +33,10 @@ class View:
         self.window = window_pixels(window, small)
         self._window, self._within = np.asarray(window), within
         self._seen = seen_pixels(within, small)
-        grey = small.mean(axis=2, keepdims=True)
-        self.photograph = (PALE * grey + (1 - PALE) * 255).astype(np.uint8).repeat(3, axis=2)
+        gray = small.mean(axis=2, keepdims=True)
+        self.photograph = (PALE * gray + (1 - PALE) * 255).astype(np.uint8).repeat(3, axis=2)
         self.photograph[self._seen] = small[self._seen]
-        self._dimmed = grey[self._seen] * DIMMED + NIGHT
+        self._dimmed = gray[self._seen] * DIMMED + NIGHT
         self.is_whole = small[self._seen].shape == small.shape
 
     def lit(self, attention, boxes):

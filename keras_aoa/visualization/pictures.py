@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_aoa.visualization.canvas import (
     BLUE,
-    GREY,
+    GRAY,
     SMALLEST_TEXT,
     VERMILION,
     Page,
@@ -24,7 +24,7 @@ from keras_aoa.visualization.panel import View, check_image, regions_of, resize,
 
 MARGIN, GAP = 24, 14
 CAPTION, WORD = Style(21, "bold"), Style(16, "bold")
-SHEET_CAPTION, NOTE = Style(15, "bold"), Style(13, colour=GREY)
+SHEET_CAPTION, NOTE = Style(15, "bold"), Style(13, color=GRAY)
 NO_WORDS = "(no words)"
 LABEL = 22  # above a panel, for its word
 
@@ -122,7 +122,7 @@ def contact_sheet(items, path=None, columns=4):
 
     Args:
         items: Of `(image, caption, references)`: `(h, w, 3)` uint8, a sentence, and the human
-            sentences to write in grey below it, if any.
+            sentences to write in gray below it, if any.
         path: PNG file to write, if any.
         columns: Photographs in a row.
 
@@ -200,7 +200,7 @@ def readme_picture(items, path=None):
     page = Page(README_WIDTH, 2 * MARGIN + sum(heights) - 2 * GAP)
     top = MARGIN
     for row_height, (view, words, shown, panels) in zip(heights, rows, strict=True):
-        write_emphasised(page, words, shown, top)
+        write_emphasized(page, words, shown, top)
         panels_top = top + README_CAPTION
         page.place(view.photograph, MARGIN, panels_top + LABEL)
         for number, panel in enumerate(panels, start=1):
@@ -209,10 +209,10 @@ def readme_picture(items, path=None):
     return page.finish(path)
 
 
-def write_emphasised(page, words, shown, top):
+def write_emphasized(page, words, shown, top):
     """Write a caption over the page's width, the words whose index is in `shown` in bold."""
     for size in range(CAPTION.size, SMALLEST_TEXT - 1, -1):
-        plain, bold = Style(size, colour=GREY), Style(size, "bold")
+        plain, bold = Style(size, color=GRAY), Style(size, "bold")
         styles = [bold if number in shown else plain for number in range(len(words))]
         widths = [
             text_width(word, style) + size / 3 for word, style in zip(words, styles, strict=True)
@@ -248,12 +248,12 @@ def curves_picture(history, path=None):
         ("loss", "Loss, nats a word", BLUE, 1),
         ("CIDEr", "CIDEr \N{MULTIPLICATION SIGN} 100", VERMILION, 100),
     )
-    for number, (key, label, colour, factor) in enumerate(panels):
+    for number, (key, label, color, factor) in enumerate(panels):
         points = [
             (entry["epoch"], entry[key] * factor)
             for entry in history
             if entry.get(key) is not None and math.isfinite(entry[key])
         ]
         best = max(points, key=lambda point: point[1]) if key == "CIDEr" and points else None
-        page.plot(points, (60 + number * 490, 55, 420, 265), label, colour, epochs, best)
+        page.plot(points, (60 + number * 490, 55, 420, 265), label, color, epochs, best)
     return page.finish(path)

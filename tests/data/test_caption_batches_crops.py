@@ -15,7 +15,7 @@ SIZE, COUNT = 64, 24
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Ramps: red grows to the right and green downwards, so that a colour tells its place."""
+    """Ramps: red grows to the right and green downwards, so that a color tells its place."""
     folder = tmp_path_factory.mktemp("ramps")
     ramp = np.rint(np.linspace(0, 255, 128)).astype(np.uint8)
     picture = np.zeros((128, 128, 3), np.uint8)
@@ -36,13 +36,13 @@ def batch_of(images, epoch=0, **settings):
 def test_the_window_tells_where_each_pixel_of_a_crop_lies(images, flip):
     batch = batch_of(images, crop=0.3, flip=flip)
     assert batch["flipped"].any() == flip
-    centres = (np.arange(SIZE) + 0.5) / SIZE
+    centers = (np.arange(SIZE) + 0.5) / SIZE
     inner = slice(4, -4)  # bilinear weights end at the border
     for pixels, (x0, y0, x1, y1), flipped in zip(
         batch["images"], batch["window"], batch["flipped"], strict=True
     ):
-        x = x0 + (1 - centres if flipped else centres) * (x1 - x0)
-        y = y0 + centres * (y1 - y0)
+        x = x0 + (1 - centers if flipped else centers) * (x1 - x0)
+        y = y0 + centers * (y1 - y0)
         np.testing.assert_allclose(pixels[32, inner, 0] / 255, x[inner], atol=0.02)
         np.testing.assert_allclose(pixels[inner, 32, 1] / 255, y[inner], atol=0.02)
 

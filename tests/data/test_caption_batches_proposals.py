@@ -37,7 +37,7 @@ def boxes_of(number):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Images that boxes were sought in, by number: their grey tells it."""
+    """Images that boxes were sought in, by number: their gray tells it."""
     found = []
 
     def boxes(image, model=""):

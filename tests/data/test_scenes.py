@@ -32,7 +32,7 @@ def every_caption(data):
             yield example, number, tokenize(caption)
 
 
-def centre(box):
+def center(box):
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
@@ -151,10 +151,10 @@ def test_relations_and_positions_that_are_told_hold_in_the_picture(data):
     for example, number, words in every_caption(data):
         phrases = [phrase for phrase in example.phrases if phrase.caption == number]
         for phrase, after in zip(phrases, [*phrases[1:], None], strict=True):
-            x, y = centre(phrase.box)
+            x, y = center(phrase.box)
             between = " ".join(words[phrase.last : after.first if after else None])
             if after:
-                x_after, y_after = centre(after.box)
+                x_after, y_after = center(after.box)
                 for text, holds in RELATIONS.items():
                     if between.endswith(text):
                         assert holds(x_after - x, y_after - y), example.captions[number]
@@ -172,7 +172,7 @@ def test_told_left_and_right_agree_in_both_forms_of_sentence(data):
         for side, sign in (("left", 1), ("right", -1)):
             if words[-3:] in (["to", "its", side], ["on", "its", side]):
                 whole, part = (p.box for p in example.phrases if p.caption == number)
-                assert sign * (centre(whole)[0] - centre(part)[0]) > 0
+                assert sign * (center(whole)[0] - center(part)[0]) > 0
                 turned += 1
     assert turned > 10
 

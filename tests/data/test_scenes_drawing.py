@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_aoa.data.scenes import draw, layout, shapes
-from keras_aoa.data.scenes.backgrounds import HIDDEN_COLOURS, TEXTURED, TINTS, paint_background
+from keras_aoa.data.scenes.backgrounds import HIDDEN_COLORS, TEXTURED, TINTS, paint_background
 
 
 @pytest.fixture(scope="module")
@@ -14,20 +14,20 @@ def drawn():
     return [layout.draw_scene(96, np.random.default_rng([1, index])) for index in range(150)]
 
 
-def test_scenes_have_every_shape_colour_size_texture_relation_and_background(drawn):
+def test_scenes_have_every_shape_color_size_texture_relation_and_background(drawn):
     things = [thing for scene, _ in drawn for thing in scene.things]
     assert {thing.shape for thing in things} == set(shapes.SHAPES)
-    assert {thing.colour for thing in things} == set(draw.COLOURS)
+    assert {thing.color for thing in things} == set(draw.COLORS)
     assert {thing.size for thing in things} == set(layout.RADIUS)
     assert {thing.texture for thing in things} == set(draw.TEXTURES)
     assert {scene.relation for scene, _ in drawn} == set(layout.RELATIONS)
     assert {scene.background for scene, _ in drawn} == {*TEXTURED, *TINTS}
 
 
-def test_no_two_things_of_a_scene_share_shape_and_colour_nor_hide_in_the_background(drawn):
+def test_no_two_things_of_a_scene_share_shape_and_color_nor_hide_in_the_background(drawn):
     for scene, _ in drawn:
-        assert len({(thing.shape, thing.colour) for thing in scene.things}) == len(scene.things)
-        assert not {thing.colour for thing in scene.things} & HIDDEN_COLOURS[scene.background]
+        assert len({(thing.shape, thing.color) for thing in scene.things}) == len(scene.things)
+        assert not {thing.color for thing in scene.things} & HIDDEN_COLORS[scene.background]
 
 
 def test_boxes_lie_in_the_picture_and_sizes_of_one_shape_never_overlap(drawn):
@@ -43,7 +43,7 @@ def test_boxes_lie_in_the_picture_and_sizes_of_one_shape_never_overlap(drawn):
             assert max(longest[shape, smaller]) < min(longest[shape, larger])
 
 
-def test_the_middle_of_a_plain_thing_has_its_colour(drawn):
+def test_the_middle_of_a_plain_thing_has_its_color(drawn):
     seen = 0
     for scene, picture in drawn:
         for thing in scene.things[2:]:
@@ -51,17 +51,17 @@ def test_the_middle_of_a_plain_thing_has_its_colour(drawn):
                 x0, y0, x1, y1 = thing.box
                 x, y = int(48 * (x0 + x1)), int(48 * (y0 + y1))
                 pixel = picture[y - 1 : y + 2, x - 1 : x + 2].mean(axis=(0, 1))
-                distance = {name: np.abs(pixel - rgb).sum() for name, rgb in draw.COLOURS.items()}
-                assert min(distance, key=distance.get) == thing.colour
+                distance = {name: np.abs(pixel - rgb).sum() for name, rgb in draw.COLORS.items()}
+                assert min(distance, key=distance.get) == thing.color
                 seen += 1
     assert seen > 20
 
 
-@pytest.mark.parametrize("background", HIDDEN_COLOURS)
-def test_colours_that_a_background_allows_differ_from_its_own(background):
+@pytest.mark.parametrize("background", HIDDEN_COLORS)
+def test_colors_that_a_background_allows_differ_from_its_own(background):
     own = paint_background(background, 96, np.random.default_rng(0)).mean(axis=(0, 1))
-    for name in set(draw.COLOURS) - HIDDEN_COLOURS[background]:
-        assert np.abs(own - draw.COLOURS[name]).sum() > 100
+    for name in set(draw.COLORS) - HIDDEN_COLORS[background]:
+        assert np.abs(own - draw.COLORS[name]).sum() > 100
 
 
 def test_what_is_behind_or_carries_another_is_painted_first():
@@ -71,7 +71,7 @@ def test_what_is_behind_or_carries_another_is_painted_first():
         if (attempt := layout._attempt("grey", 96, rng)) is not None:
             scene, painted = attempt
             lower = scene.things[scene.first if scene.relation == "behind" else 1 - scene.first]
-            assert (painted[0].shape, painted[0].colour) == (lower.shape, lower.colour)
+            assert (painted[0].shape, painted[0].color) == (lower.shape, lower.color)
             orders[scene.relation] += 1
     assert set(orders) == set(layout.RELATIONS)
 

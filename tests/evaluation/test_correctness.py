@@ -11,7 +11,7 @@ from keras_aoa.evaluation.correctness import (
     Tally,
     attention_maps,
     box_of_map,
-    centre_attention,
+    center_attention,
     measure,
     overlap,
     pointing,
@@ -57,8 +57,8 @@ def test_equal_weights_of_a_grid_are_the_share_of_the_image_that_the_box_covers(
     found = measured(uniform_attention(np.ones(16, bool)), grid(4), [box])
     for name in ("region", "pixel", "pointing"):
         assert found[name] == pytest.approx(share)
-    assert found["localisation"] == 0.0  # the map's own box is the whole image
-    assert measured(np.full(16, 1 / 16), grid(4), [(0, 0, 1, 0.6)])["localisation"] == 1.0
+    assert found["localization"] == 0.0  # the map's own box is the whole image
+    assert measured(np.full(16, 1 / 16), grid(4), [(0, 0, 1, 0.6)])["localization"] == 1.0
 
 
 def test_large_regions_count_more_by_pixels():
@@ -110,14 +110,14 @@ def test_two_boxes_are_found_one_by_one_not_as_their_union():
     weights[[0, 1]] = 0.5
     found = measured(weights, grid(4), [(0, 0, 0.25, 0.25), (0.25, 0, 0.5, 0.25)])
     assert found["region"] == pytest.approx(1.0)
-    assert found["localisation"] == 1.0  # each is just half of the map's box
+    assert found["localization"] == 1.0  # each is just half of the map's box
     found = measured(weights, grid(4), [(0, 0, 0.2, 0.25), (0.2, 0, 0.4, 0.25)])
-    assert found["localisation"] == 0.0
+    assert found["localization"] == 0.0
 
 
-def test_the_centre_prior_is_a_gaussian_over_the_regions_centres():
+def test_the_center_prior_is_a_gaussian_over_the_regions_centers():
     corners = np.array([rectangle(0.4, 0.4, 0.6, 0.6), rectangle(0.1, 0.0, 0.4, 1.0)] * 2)
-    found = centre_attention(corners, np.array([True, True, False, True]))
+    found = center_attention(corners, np.array([True, True, False, True]))
     edge = np.exp(-(0.25**2) / (2 * 0.25**2))
     np.testing.assert_allclose(found, np.array([1, edge, 0, edge]) / (1 + 2 * edge))
     np.testing.assert_array_equal(uniform_attention(np.array([True, False])), [1.0, 0.0])
@@ -193,4 +193,4 @@ def test_padding_has_no_weight_in_priors():
     found = tallied([Mention(0, ((0, 0, 0.25, 1),))], mask=(True, True, False, False))
     assert found["uniform"]["region"] == pytest.approx(1 / 2)
     near, far = (np.exp(-(d**2) / (2 * 0.25**2)) for d in (0.125, 0.375))
-    assert found["centre_prior"]["region"] == pytest.approx(far / (near + far))
+    assert found["center_prior"]["region"] == pytest.approx(far / (near + far))

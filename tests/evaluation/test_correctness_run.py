@@ -140,11 +140,11 @@ def squares_with_entities(squares, tmp_path_factory):
     folder = tmp_path_factory.mktemp("entities") / "flickr30k"
     texts, listed = {}, []
     for number in range(6):
-        colour, side = ("red", "green", "blue")[number % 3], ("left", "right")[number % 2]
+        color, side = ("red", "green", "blue")[number % 3], ("left", "right")[number % 2]
         name, left = f"{number:02d}.png", 6 if side == "left" else 36
-        marked = f"[/EN#{number + 1}/other a {colour} square] on the [/EN#0/notvisual {side}]"
-        one = "A square !" if number == 1 else f"One {colour} square"
-        listed.append((name, "test", [f"a {colour} square on the {side}", one]))
+        marked = f"[/EN#{number + 1}/other a {color} square] on the [/EN#0/notvisual {side}]"
+        one = "A square !" if number == 1 else f"One {color} square"
+        listed.append((name, "test", [f"a {color} square on the {side}", one]))
         texts[f"Sentences/{number:02d}.txt"] = f"{marked}\n{one}\n"
         texts[f"Annotations/{number:02d}.xml"] = (
             "<annotation><size><width>60</width><height>40</height></size><object>"

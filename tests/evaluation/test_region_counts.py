@@ -84,7 +84,7 @@ def test_numbers_of_proposals_and_an_image_that_has_fewer(trained_proposals, tmp
     assert counts[0] == 1.0
     images = run.load_images("test", run.load_data().splits["test"])
     found = [images.proposal_count(place) for place in images.readable]
-    # A line and an image of one colour have the whole alone.
+    # A line and an image of one color have the whole alone.
     assert found.count(1) == 2 and len(found) == 8 and max(found) > 3
     assert counts[1:] == [pytest.approx(np.mean(np.minimum(found, most))) for most in (2, 2000)]
     assert table_of(capsys.readouterr().out)[0][0] == "regions"

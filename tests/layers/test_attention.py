@@ -66,7 +66,7 @@ def test_target_log_probs_are_the_entries_of_log_probs_for_every_word(variant, m
         found = layer.target_log_probs(states, targets, memory)
         np.testing.assert_allclose(backends.to_numpy([found])[0], log_words[..., word], 1e-12)
         if layer.uses_regions:
-            known = scores.marginal.log_normaliser
+            known = scores.marginal.log_normalizer
             found = layer.target_log_probs(states, targets, memory, known)
             np.testing.assert_allclose(backends.to_numpy([found])[0], log_words[..., word], 1e-12)
 

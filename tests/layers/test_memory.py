@@ -47,11 +47,11 @@ def training_step(variant, steps):
 
     def loss(words, state, regions):
         memory = cell.attention.remember(regions, mask)
-        seen, normalisers = cell.run(words, cell.start(state, memory), memory)
-        if normalisers is not None:
-            normalisers = tf.reshape(normalisers, targets.shape)
+        seen, normalizers = cell.run(words, cell.start(state, memory), memory)
+        if normalizers is not None:
+            normalizers = tf.reshape(normalizers, targets.shape)
         seen = tf.reshape(seen, (*targets.shape, UNITS))
-        log_probs = cell.attention.target_log_probs(seen, targets, memory, normalisers)
+        log_probs = cell.attention.target_log_probs(seen, targets, memory, normalizers)
         return tf.reduce_sum(log_probs), cell.trainable_weights
 
     return sizes_of_pairs(

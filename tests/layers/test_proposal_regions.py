@@ -19,7 +19,7 @@ sizes = pytest.mark.parametrize("size", [(5, 7), (1, 1), (40, 3)])
 
 
 def covered(start, end, count):
-    """Cells of `count` whose centres lie from `start` to `end`; else that under the middle."""
+    """Cells of `count` whose centers lie from `start` to `end`; else that under the middle."""
     cells = [cell for cell in range(count) if start <= (cell + 0.5) / count < end]
     middle = int(np.floor((start + end) / 2 * count))
     return cells or [min(max(middle, 0), count - 1)]
@@ -83,7 +83,7 @@ def test_a_box_has_the_maximum_of_each_feature_over_its_cells(size):
 
 def test_boxes_that_share_an_edge_share_no_cell():
     activations = normal(1, 1, 4, 1)
-    edges = [0, 0.125, 0.375, 0.625, 1]  # between the ends, on centres
+    edges = [0, 0.125, 0.375, 0.625, 1]  # between the ends, on centers
     proposals = np.array([[[a, 0, b, 1] for a, b in itertools.pairwise(edges)]])
     found = backends.to_numpy(compiled(ProposalRegions(dtype="float64"))(activations, proposals))[0]
     first, second, third, fourth = activations[0, 0, :, 0]

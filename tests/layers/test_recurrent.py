@@ -60,17 +60,17 @@ def test_run_over_captions_equals_the_definition(variant, mask, with_dropout):
         weights(cell), variant, state, words, regions, mask, dropout
     )
     expected = expected if dropout is None else expected * dropout
-    seen, normalisers = run(cell, words, state, regions, mask, dropout)
+    seen, normalizers = run(cell, words, state, regions, mask, dropout)
     (found,) = backends.to_numpy([seen])
     np.testing.assert_allclose(found, expected, 1e-10)
     if variant != "full":
-        assert normalisers is None
+        assert normalizers is None
         return
-    (found,) = backends.to_numpy([normalisers])
+    (found,) = backends.to_numpy([normalizers])
     for n, c, t in np.ndindex(*found.shape):
         scores = definition.scores(weights(cell), expected[n, c, t], regions[n])
-        _, log_normaliser = definition.joint(scores, None if mask is None else mask[n])
-        np.testing.assert_allclose(found[n, c, t], log_normaliser, 1e-10)
+        _, log_normalizer = definition.joint(scores, None if mask is None else mask[n])
+        np.testing.assert_allclose(found[n, c, t], log_normalizer, 1e-10)
 
 
 @every_mask
@@ -145,8 +145,8 @@ def test_states_stay_float32_over_a_caption_in_mixed_precision(variant, policy):
     cell = make_cell(variant, policy)
     state, regions = states_and_regions("float32")
     words = caption_words("float32")
-    seen, normalisers = run(cell, words, state, regions, MASK)
-    for output in (seen, normalisers):
+    seen, normalizers = run(cell, words, state, regions, MASK)
+    for output in (seen, normalizers):
         assert output is None or keras.backend.standardize_dtype(output.dtype) == "float32"
     expected, _ = definition.every_recurrence(weights(cell), variant, state, words, regions, MASK)
     np.testing.assert_allclose(backends.to_numpy([seen])[0], expected, 0.05, 0.02)

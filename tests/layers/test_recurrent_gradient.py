@@ -21,17 +21,17 @@ from keras import ops
 def automatic(cell, word_gates, states, memory, state_dropout):
     """What `cell.run` returns, from the steps that the backend differentiates."""
     steps = cell.unrolled(None, word_gates, states, memory, state_dropout)
-    normalisers = [step.scores.marginal.log_normaliser for step in steps]
-    return ops.stack([step.seen for step in steps], axis=2), ops.stack(normalisers, axis=2)
+    normalizers = [step.scores.marginal.log_normalizer for step in steps]
+    return ops.stack([step.seen for step in steps], axis=2), ops.stack(normalizers, axis=2)
 
 
-def gradients(cell, by_hand, mask, with_dropout, of_seen=1.0, of_normalisers=1.0):
+def gradients(cell, by_hand, mask, with_dropout, of_seen=1.0, of_normalizers=1.0):
     """Of a loss that depends on every output, in words, state, v, regions and all weights."""
     shape = IMAGES, CAPTIONS, STEPS
     state, regions = states_and_regions()
     words, attended = normal(*shape, EMBEDDING, seed=5), normal(IMAGES, CAPTIONS, FEATURES, seed=6)
     weights_of_seen = ops.convert_to_tensor(of_seen * normal(*shape, UNITS, seed=7))
-    weights_of_normalisers = ops.convert_to_tensor(of_normalisers * normal(*shape, seed=8))
+    weights_of_normalizers = ops.convert_to_tensor(of_normalizers * normal(*shape, seed=8))
     dropout = None
     if with_dropout:
         kept = np.random.default_rng(9).random((*shape, UNITS)) < 0.6
@@ -44,9 +44,9 @@ def gradients(cell, by_hand, mask, with_dropout, of_seen=1.0, of_normalisers=1.0
         else:
             gates = cell.project(words)
             outputs = automatic(cell, gates, (state, attended), memory, dropout)
-        seen, normalisers = outputs
+        seen, normalizers = outputs
         return ops.sum(weights_of_seen * ops.tanh(seen)) + ops.sum(
-            weights_of_normalisers * ops.square(normalisers)
+            weights_of_normalizers * ops.square(normalizers)
         )
 
     return backends.gradients(loss, [words, state, attended, regions], cell.weights)
@@ -64,10 +64,10 @@ def test_gradients_written_by_hand_equal_automatic_ones(with_dropout, mask, neve
         np.testing.assert_allclose(found, other, 1e-9, 1e-12)
 
 
-@pytest.mark.parametrize("output", ["of_seen", "of_normalisers"])
+@pytest.mark.parametrize("output", ["of_seen", "of_normalizers"])
 def test_each_output_alone_has_its_gradients(output):
     cell = make_cell("full")
-    unused = {"of_seen": 0.0, "of_normalisers": 0.0} | {output: 1.0}
+    unused = {"of_seen": 0.0, "of_normalizers": 0.0} | {output: 1.0}
     by_hand, expected = (gradients(cell, way, MASK, True, **unused) for way in (True, False))
     for found, other in zip(by_hand, expected, strict=True):
         np.testing.assert_allclose(found, other, 1e-9, 1e-12)
@@ -84,8 +84,8 @@ def test_gradients_stay_finite_where_products_underflow():
 
     def loss(words, state, regions):
         memory = cell.attention.remember(regions, MASK)
-        seen, normalisers = cell.run(words, cell.start(state, memory), memory)
-        return ops.sum(ops.square(seen)) + ops.sum(normalisers)
+        seen, normalizers = cell.run(words, cell.start(state, memory), memory)
+        return ops.sum(ops.square(seen)) + ops.sum(normalizers)
 
     for gradient in backends.gradients(loss, [words, state, regions], cell.weights):
         assert np.isfinite(gradient).all()

@@ -80,12 +80,12 @@ def caption_gradients(cell, inputs, mask, dropout, of_targets):
     def loss(words, state, regions):
         memory = cell.attention.remember(regions, mask)
         factors = None if dropout is None else ops.convert_to_tensor(dropout)
-        seen, normalisers = cell.run(words, cell.start(state, memory), memory, factors)
+        seen, normalizers = cell.run(words, cell.start(state, memory), memory, factors)
         log_probs = cell.attention.target_log_probs(
             ops.reshape(seen, (*flat, UNITS)),
             ops.convert_to_tensor(TARGETS.reshape(flat)),
             memory,
-            None if normalisers is None else ops.reshape(normalisers, flat),
+            None if normalizers is None else ops.reshape(normalizers, flat),
         )
         return ops.sum(ops.multiply(ops.cast(of_targets.reshape(flat), log_probs.dtype), log_probs))
 

@@ -10,7 +10,7 @@ from keras import ops
 from test_resampling import NUMPY, borders, moved_points, numpy_of, sampled
 
 from keras_aoa.layers import GridRegions, TransformerRegions
-from keras_aoa.layers.resampling import anchor_centres, block_offsets, transformed
+from keras_aoa.layers.resampling import anchor_centers, block_offsets, transformed
 
 FILTER = normal(3, 3, 5, 4, seed=11), normal(4, seed=12)
 
@@ -227,8 +227,8 @@ def test_boxes_are_the_blocks_turned_scaled_and_moved(matrix, corners):
     aim(layer, [*matrix[0], shift[0]], [*matrix[1], shift[1]])
     expected = []
     for row, column in np.ndindex(3, 4):
-        centre = np.array([2 * column + 0.5, 2 * row + 0.5])
-        expected.append((centre + shift + corners) / [7, 5])
+        center = np.array([2 * column + 0.5, 2 * row + 0.5])
+        expected.append((center + shift + corners) / [7, 5])
     boxes = numpy_of(compiled(layer)(normal(2, 5, 7, 5)).boxes)
     np.testing.assert_allclose(boxes, [expected, expected], 0, 1e-6)
 
@@ -238,12 +238,12 @@ def test_boxes_are_around_the_points_that_are_sampled():
     transforms = compiled(layer.transforms)(activations)
     points = moved_points(numpy_of(transforms), 2, 3).reshape(2, 12, 9, 2)
     flat = ops.reshape(transforms, (2, 12, 2, 3))
-    offsets, centres = block_offsets(3, "float64"), anchor_centres(5, 7, 2, "float64")
-    sampled_at = numpy_of(compiled(transformed)(offsets, centres, flat))
+    offsets, centers = block_offsets(3, "float64"), anchor_centers(5, 7, 2, "float64")
+    sampled_at = numpy_of(compiled(transformed)(offsets, centers, flat))
     np.testing.assert_allclose(sampled_at, points, 0, 1e-12)
     corners = numpy_of(compiled(layer)(activations).boxes) * [7, 5] - 0.5
     np.testing.assert_allclose(corners.mean(axis=2), points[:, :, 4], 0, 1e-5)
-    arms = points[:, :, [0, 2, 8, 6]] - points[:, :, 4:5]  # to cells' centres, not to their ends
+    arms = points[:, :, [0, 2, 8, 6]] - points[:, :, 4:5]  # to cells' centers, not to their ends
     np.testing.assert_allclose(corners, points[:, :, 4:5] + 1.5 * arms, 0, 1e-5)
 
 

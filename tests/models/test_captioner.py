@@ -188,12 +188,12 @@ def test_features_and_image_vector_are_scaled_to_the_length_that_is_set():
 
 
 @pytest.mark.parametrize("from_scratch", [False, True])
-def test_normalisation_learns_its_statistics_only_from_scratch(from_scratch):
+def test_normalization_learns_its_statistics_only_from_scratch(from_scratch):
     pixels = keras.Input((None, None, 3))
     activations = keras.layers.Conv2D(tiny.FEATURES, 4, strides=6)(pixels)
-    normalised = keras.layers.BatchNormalization()(activations)
-    vector = keras.layers.GlobalAveragePooling2D()(normalised)
-    backbone = keras.Model(pixels, {"map": normalised, "vector": vector})
+    normalized = keras.layers.BatchNormalization()(activations)
+    vector = keras.layers.GlobalAveragePooling2D()(normalized)
+    backbone = keras.Model(pixels, {"map": normalized, "vector": vector})
     cell = make_cell(tiny.UNITS, tiny.FEATURES, tiny.WORDS, tiny.EMBEDDING)
     captioner = Captioner(backbone, GridRegions(), cell, from_scratch=from_scratch)
     captioner.build()

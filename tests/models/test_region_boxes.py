@@ -133,8 +133,8 @@ def test_a_transformer_aimed_at_the_square_sees_it_and_draws_its_box_there(
         assert set(found) == set(names)
         for name, (features, boxes) in found.items():
             square = corners_of(scenes[name].box)
-            centre, size = square.mean(axis=0), square[2] - square[0]
-            corners = ((square - centre) / size * SHARE) @ turn.T * size + centre
+            center, size = square.mean(axis=0), square[2] - square[0]
+            corners = ((square - center) / size * SHARE) @ turn.T * size + center
             # Sides are whole pixels, of 64 for the smallest.
             np.testing.assert_allclose(boxes[0], corners, atol=0.02, err_msg=f"{path} {name}")
             assert features[0].min() > 0.95 * 255, (path, name)
@@ -228,8 +228,8 @@ def test_light_and_outlines_lie_on_the_square_of_a_padded_image(
         )
         on_square = light[y0:y1, x0:x1].sum()
         y, x = np.mgrid[:height, :width] + 0.5
-        centre = [(light * x).sum() / light.sum(), (light * y).sum() / light.sum()]
-        np.testing.assert_allclose(centre, [(x0 + x1) / 2, (y0 + y1) / 2], atol=2, err_msg=name)
+        center = [(light * x).sum() / light.sum(), (light * y).sum() / light.sum()]
+        np.testing.assert_allclose(center, [(x0 + x1) / 2, (y0 + y1) / 2], atol=2, err_msg=name)
         assert on_square > 0.5 * light.sum(), "the rest is its blurred border"
         ((outline, _),) = view.outlines(np.array([[0.0, 1.0]]), boxes)[0]
         np.testing.assert_allclose(outline, corners_of((x0, y0, x1, y1)), atol=1, err_msg=name)

@@ -101,8 +101,8 @@ def test_an_unmoved_transformer_is_the_grid_border_included(network_file):
         expected, found = grid.look(images, stride=stride), transformer.look(images, stride=stride)
         assert np.asarray(expected.memory.regions).std() > 0.01
         np.testing.assert_allclose(found.memory.regions, expected.memory.regions, rtol=0, atol=1e-5)
-        centres = np.mean(expected.boxes, axis=2)
-        np.testing.assert_allclose(np.mean(found.boxes, axis=2), centres, rtol=0, atol=1e-6)
+        centers = np.mean(expected.boxes, axis=2)
+        np.testing.assert_allclose(np.mean(found.boxes, axis=2), centers, rtol=0, atol=1e-6)
     inputs = {"images": images, "captions": CAPTIONS}
     np.testing.assert_allclose(transformer(inputs), grid(inputs), rtol=0, atol=1e-5)
     larger = make(configured(network_file, "transformer", anchor_scale=2.0))
@@ -254,7 +254,7 @@ def test_a_saved_captioner_says_the_same(network_file, kind, tmp_path):
 
 
 @every_kind
-def test_a_caption_does_not_depend_on_its_neighbours(network_file, kind):
+def test_a_caption_does_not_depend_on_its_neighbors(network_file, kind):
     captioner = make(configured(network_file, kind))
     inputs = inputs_of(captioner)
     together = np.asarray(captioner(inputs))

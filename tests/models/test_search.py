@@ -133,8 +133,8 @@ def test_unknown_words_padding_and_start_are_never_said(variant):
     words = captioner.attention.words
     if OOV not in likeliest:  # exchange it for a word that would be said
         order = np.arange(WORDS)
-        favourite = min(likeliest)
-        order[[OOV, favourite]] = favourite, OOV
+        favorite = min(likeliest)
+        order[[OOV, favorite]] = favorite, OOV
         words.assign(np.asarray(words)[order])
     assert OOV in {int(np.argmax(Speaker(captioner, image).say(())[0])) for image in IMAGES}
     for beam in (1, 4):

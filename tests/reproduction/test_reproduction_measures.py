@@ -90,7 +90,7 @@ def test_an_ensemble_has_its_members_trained_and_is_scored_once(
     assert len(asked) == 3
 
 
-def test_table_3_has_each_runs_attention_beside_uniform_and_centre(
+def test_table_3_has_each_runs_attention_beside_uniform_and_center(
     tmp_path, trained_runs, monkeypatch
 ):
     asked = []
@@ -99,7 +99,7 @@ def test_table_3_has_each_runs_attention_beside_uniform_and_centre(
         asked.append((module, arguments))
         measures = dict.fromkeys(correctness_table.MEASURES, 0.1 * (configuration.seed + 1))
         columns = {"model": measures, "uniform": dict.fromkeys(measures, 0.05)}
-        columns["centre_prior"] = dict.fromkeys(measures)
+        columns["center_prior"] = dict.fromkeys(measures)
         columns["model_phrase"] = {"region": 0.9}
         content = dict.fromkeys(correctness_table.KINDS, columns)
         content |= {"conventions": correctness_table.CONVENTIONS} | own_facts(configuration)
@@ -113,7 +113,7 @@ def test_table_3_has_each_runs_attention_beside_uniform_and_centre(
     assert asked[0] == ("evaluate", [str(tmp_path / "study-soft-0-tuned"), "--correctness"])
     assert "| ground truth | spatial transformers | 15.0 ± 7.1 | 90.0 ± 0.0 | 15.0 ± 7.1 |" in text
     assert "| generated | equal weights, grid | 5.0 ± 0.0 | 5.0 ± 0.0 |" in text
-    assert "| generated | centre prior, grid |  |  |  |  |  |  |" in text
+    assert "| generated | center prior, grid |  |  |  |  |  |  |" in text
     assert {line.count("|") for line in text.splitlines()} == {9}
     assert correctness_table.table3(base, settings) == text
     assert len(asked) == 6

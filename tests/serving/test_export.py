@@ -47,7 +47,7 @@ def test_every_kind_of_file_is_captioned_as_live(model, live):
     assert len(texts) > 5  # the model tells these pictures from each other
 
 
-def test_broken_files_do_not_spoil_their_neighbours(model, live):
+def test_broken_files_do_not_spoil_their_neighbors(model, live):
     good, bad = good_files(), bad_files()
     mixed = [file for pair in zip(bad.values(), good.values(), strict=False) for file in pair]
     answers = ask(model, mixed)

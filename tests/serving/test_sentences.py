@@ -1,4 +1,4 @@
-"""Sentences read in the graph: the tokeniser's words, a vocabulary's ids."""
+"""Sentences read in the graph: the tokenizer's words, a vocabulary's ids."""
 
 import gzip
 
@@ -42,11 +42,11 @@ def words_of(sentences):
         "",
     ],
 )
-def test_words_are_the_tokenisers(sentence):
+def test_words_are_the_tokenizers(sentence):
     assert words_of([sentence]) == [tokenize(sentence)]
 
 
-def test_words_of_real_captions_are_the_tokenisers(shared):
+def test_words_of_real_captions_are_the_tokenizers(shared):
     path = shared / "data/flickr30k/results_20130124.token.gz"
     with gzip.open(path, "rt", encoding="utf-8") as file:
         captions = [line.split("\t")[1].strip() for line in file]

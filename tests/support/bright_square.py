@@ -55,7 +55,7 @@ def draw_all(folder):
 
 
 def brightness():
-    """A backbone whose map is each cell's mean colour, 0..255."""
+    """A backbone whose map is each cell's mean color, 0..255."""
     pixels = keras.Input((None, None, 3))
     activations = keras.layers.AveragePooling2D(CELL)(pixels)
     vector = keras.layers.GlobalAveragePooling2D()(activations)

@@ -85,7 +85,7 @@ class Tab:
         return self.ask("goog/cdp/execute", cmd=command, params=parameters)
 
     def resize(self, width, height, is_phone=False, scheme="light"):
-        """Show the page on a screen of a size and in a colour scheme."""
+        """Show the page on a screen of a size and in a color scheme."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": is_phone}
         self.tell("Emulation.setDeviceMetricsOverride", **size)
         features = [{"name": "prefers-color-scheme", "value": scheme}]

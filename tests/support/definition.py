@@ -26,7 +26,7 @@ def scores(weights, state, regions):
 
 
 def joint(pair_scores, region_mask=None, never_predicted=()):
-    """p(w, r | h) of equation 4, `(w, r)`, and the logarithm of its normaliser."""
+    """p(w, r | h) of equation 4, `(w, r)`, and the logarithm of its normalizer."""
     highest = pair_scores.max()
     result = np.zeros_like(pair_scores)
     for w, r in np.ndindex(*pair_scores.shape):

@@ -66,7 +66,7 @@ def _originals():
     return {
         "baseline": (".jpg", file_of(image, quality=90)),
         "progressive": (".jpg", file_of(image, progressive=True)),
-        "grey": (".jpg", file_of(image.convert("L"))),
+        "gray": (".jpg", file_of(image.convert("L"))),
         "cmyk": (".jpg", file_of(image.convert("CMYK"))),
         "exif": (".jpg", insert(file_of(image), exif(6))),
         "restarts": (".jpg", file_of(image, restart_marker_rows=1)),
@@ -77,7 +77,7 @@ def _originals():
         "frames": (".gif", frames("GIF", 3)),
         "interlaced": (".gif", file_of(image, "GIF", interlace=True)),
         "bmp": (".bmp", file_of(image, "BMP")),
-        "grey-bmp": (".bmp", file_of(image.convert("L"), "BMP")),
+        "gray-bmp": (".bmp", file_of(image.convert("L"), "BMP")),
         "lossy": (".webp", file_of(image, "WEBP")),
         "lossless": (".webp", file_of(image, "WEBP", lossless=True)),
         "transparent": (".webp", file_of(alpha, "WEBP")),
@@ -145,19 +145,19 @@ def _cmyk():
 
 def _depths():
     random = np.random.default_rng(0)
-    for channels, colour in ((1, 0), (2, 4), (3, 2), (4, 6)):
+    for channels, color in ((1, 0), (2, 4), (3, 2), (4, 6)):
         wide = random.integers(0, 2**16, (20, 30, channels)).astype(">u2")
         rows = b"".join(b"\0" + row.tobytes() for row in wide)
         yield (
             f"depth-16-bits-{channels}-channels.png",
-            Hostile(_png(20, 30, 16, colour, rows), True),
+            Hostile(_png(20, 30, 16, color, rows), True),
         )
     for bits in (1, 2, 4):
         rows = b"".join(b"\0" + random.bytes(-(-30 * bits // 8)) for _ in range(20))
         yield f"depth-{bits}-bits.png", Hostile(_png(20, 30, bits, 0, rows), True)
-    for bits, colour in ((3, 0), (16, 3), (0, 2), (8, 1), (255, 255)):
-        content = _png(20, 30, bits, colour, bytes(4000))
-        yield f"depth-none-{bits}-{colour}.png", Hostile(content, False)
+    for bits, color in ((3, 0), (16, 3), (0, 2), (8, 1), (255, 255)):
+        content = _png(20, 30, bits, color, bytes(4000))
+        yield f"depth-none-{bits}-{color}.png", Hostile(content, False)
     rows = b"".join(b"\0" + bytes(30) for _ in range(20))
     yield "depth-palette-missing.png", Hostile(_png(20, 30, 8, 3, rows), False)
     palette = file_of(Image.fromarray(photograph()).quantize(4), "PNG")
@@ -175,8 +175,8 @@ def _depths():
     )
 
 
-def _png(height, width, bits, colour, rows):
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+def _png(height, width, bits, color, rows):
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
     parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 

@@ -77,7 +77,7 @@ def bombs():
     screen = gif[6:10]
     huge = declared("gif", HUGE, HUGE)
     yield "bomb-frame-beyond-screen.gif", Hostile(huge[:6] + screen + huge[10:], False)
-    packed = gif_of_one_colour(HUGE, HUGE)
+    packed = gif_of_one_color(HUGE, HUGE)
     yield "bomb-frame-beyond-screen-whole.gif", Hostile(packed[:6] + screen + packed[10:], False)
     second = frames("GIF", 2)
     at = second.rindex(b"\x2c\0\0\0\0") + 5
@@ -89,7 +89,7 @@ def bombs():
         content = png[:8] + decoy + png[8:]
         yield f"bomb-behind-{name.decode()}.png", Hostile(content, False)
     yield "bomb-two-headers.png", Hostile(png[:33] + absurd_png(10, 10)[8:], False)
-    yield "bomb-one-colour.png", Hostile(absurd_png(HUGE, HUGE // 100), None)
+    yield "bomb-one-color.png", Hostile(absurd_png(HUGE, HUGE // 100), None)
     whole = file_of(photograph(), "WEBP")
     simple = whole[12:]
     canvas = (89).to_bytes(3, "little") + (59).to_bytes(3, "little")
@@ -112,7 +112,7 @@ def bombs():
     yield "bomb-of-scans.jpg", Hostile(bytes(large[:end] + scan * 300 + large[end:]), None)
 
 
-def gif_of_one_colour(height, width):
+def gif_of_one_color(height, width):
     """A whole file, made without its pixels: each LZW code says a run longer by one."""
     clear, first, last = 4, 6, 4095
     codes = [(0, 3), *((code, code.bit_length()) for code in range(first, last + 1)), (clear, 12)]

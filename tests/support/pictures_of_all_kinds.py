@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def photograph(height=60, width=90, seed=0):
-    """Smooth colours that differ with the seed, `(height, width, 3)`, uint8, RGB."""
+    """Smooth colors that differ with the seed, `(height, width, 3)`, uint8, RGB."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     waves = [np.sin(a * x + b * y + c) for a, b, c in random.uniform(1, 7, (3, 3))]
@@ -25,14 +25,14 @@ def file_of(image, kind="JPEG", **options):
 
 
 def good_files():
-    """Bytes by name: every format, colour, size and orientation."""
+    """Bytes by name: every format, color, size and orientation."""
     picture = photograph()
     alpha = np.dstack([picture, np.linspace(0, 255, picture[..., 0].size).reshape(60, 90)])
     return {
         "jpeg": file_of(picture, quality=90),
         "turned": insert(file_of(photograph(seed=1)), exif(6)),
         "mirrored": insert(file_of(photograph(seed=2)), exif(5)),
-        "grey": file_of(Image.fromarray(photograph(seed=3)).convert("L")),
+        "gray": file_of(Image.fromarray(photograph(seed=3)).convert("L")),
         "cmyk": file_of(Image.fromarray(photograph(seed=4)).convert("CMYK")),
         "png": file_of(photograph(30, 200, seed=5), "PNG"),
         "alpha": file_of(np.uint8(alpha), "PNG"),
@@ -60,7 +60,7 @@ def bad_files():
 
 
 def absurd_png(height, width):
-    """A whole file of grey pixels, all of one value."""
+    """A whole file of gray pixels, all of one value."""
     header = width.to_bytes(4) + height.to_bytes(4) + bytes([8, 0, 0, 0, 0])
     packer = zlib.compressobj(9)
     row = bytes(width + 1)

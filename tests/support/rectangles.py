@@ -6,7 +6,7 @@ import numpy as np
 from keras_aoa.data.proposals.cache import ProposalSettings
 
 SETTINGS = ProposalSettings(count=200)
-RECTANGLES = {  # x0, y0, x1, y1 in pixels of 120 x 90, and colour
+RECTANGLES = {  # x0, y0, x1, y1 in pixels of 120 x 90, and color
     (12, 10, 44, 40): (250, 140, 130),
     (66, 30, 108, 78): (40, 220, 250),
 }
@@ -15,8 +15,8 @@ RECTANGLES = {  # x0, y0, x1, y1 in pixels of 120 x 90, and colour
 def draw(rectangles=RECTANGLES, height=90, width=120):
     """Rectangles on faint noise, RGB."""
     picture = np.random.default_rng(3).integers(90, 110, (height, width, 3)).astype(np.uint8)
-    for (x0, y0, x1, y1), colour in rectangles.items():
-        picture[y0:y1, x0:x1] = colour
+    for (x0, y0, x1, y1), color in rectangles.items():
+        picture[y0:y1, x0:x1] = color
     return picture
 
 

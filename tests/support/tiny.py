@@ -51,8 +51,8 @@ def make_captioner(
 
 
 def make_images(count=2, seed=0):
-    """Random pixels, `(n, 16, 16, 3)`: noise on one colour an image."""
+    """Random pixels, `(n, 16, 16, 3)`: noise on one color an image."""
     random = np.random.default_rng(seed)
-    colours = random.uniform(0, 255, (count, 1, 1, 3))
+    colors = random.uniform(0, 255, (count, 1, 1, 3))
     noise = random.normal(scale=60, size=(count, SIDE, SIDE, 3))
-    return np.clip(colours + noise, 0, 255).astype("float32")
+    return np.clip(colors + noise, 0, 255).astype("float32")

@@ -79,7 +79,7 @@ def trained(tmp_path_factory):
     return train
 
 
-def test_normalisation_has_the_statistics_of_the_whole_batch(trained):
+def test_normalization_has_the_statistics_of_the_whole_batch(trained):
     # One epoch: later ones are apart by what Adam makes of rounding.
     still = {"dropout": 0.0, "scheduled_sampling": 0.0, "joint_epochs": 1, "rnn_epochs": 0}
     alone, two = (trained(kind, kind, **still)[1] for kind in ("one", "mirrored"))

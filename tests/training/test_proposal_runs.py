@@ -22,7 +22,7 @@ from keras_aoa.training import loop as training
 from keras_aoa.training import preparation, pretraining
 from keras_aoa.utils.errors import UserError
 
-ODD = ("turned-test.jpg", "cmyk-test.jpg", "grey-test.png", "line-test.png", "empty-test.png")
+ODD = ("turned-test.jpg", "cmyk-test.jpg", "gray-test.png", "line-test.png", "empty-test.png")
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def test_first_stage_keeps_the_backbone_and_the_second_trains_it(trained, settin
         return [array for name, array in arrays_of(run).items() if name.startswith("backbone/")]
 
     def kernels(arrays):
-        # Normalisation's statistics change without a gradient; kernels do not.
+        # Normalization's statistics change without a gradient; kernels do not.
         return [array for array in arrays if array.ndim == 4]
 
     first = training.train(dataclasses.replace(settings, joint_epochs=0, name="first"))
@@ -136,9 +136,9 @@ def test_bad_settings_leave_no_run_that_would_stand_in_the_way(settings, change,
 
 def test_backbone_with_counters_and_seeds_is_averaged_and_trained(settings, tmp_path):
     pixels = keras.Input((None, None, 3))
-    normalised = keras.layers.Normalization()
-    normalised.adapt(np.zeros((1, 8, 8, 3)))
-    activations = keras.layers.Conv2D(5, 8, strides=8)(normalised(pixels))
+    normalized = keras.layers.Normalization()
+    normalized.adapt(np.zeros((1, 8, 8, 3)))
+    activations = keras.layers.Conv2D(5, 8, strides=8)(normalized(pixels))
     keras.Model(pixels, keras.layers.Dropout(0.5)(activations)).save(tmp_path / "network.keras")
     run = training.train(
         dataclasses.replace(

@@ -181,11 +181,11 @@ def test_a_contact_sheet_has_rows_of_so_many_columns(tmp_path):
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1], wide)
 
 
-def test_a_contact_sheet_writes_references_in_grey_below_the_caption(monkeypatch):
+def test_a_contact_sheet_writes_references_in_gray_below_the_caption(monkeypatch):
     texts, styles = record(monkeypatch, "write", 0), record(monkeypatch, "write", 3)
     pictures.contact_sheet([(photograph(50, 70), "", ["one dog", "two dogs"])])
     assert texts == ["(no words)", "one dog", "two dogs"]
-    assert [style.colour == page.GREY for style in styles] == [False, True, True]
+    assert [style.color == page.GRAY for style in styles] == [False, True, True]
 
 
 def test_the_readme_picture_has_its_width_and_the_words_that_were_asked_for(monkeypatch, tmp_path):

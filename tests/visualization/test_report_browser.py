@@ -17,8 +17,8 @@ OVERFLOWING = """
     && !each.closest('.scrolls *, .panels > *, svg *')
 }).map(each => each.outerHTML.slice(0, 80))
 """
-# Colours of all texts and of what is behind each.
-COLOURS = """
+# Colors of all texts and of what is behind each.
+COLORS = """
 [...document.querySelectorAll('h1, h2, h3, p, th, td, a, li, label span, legend + *')]
 .filter(each => each.getBoundingClientRect().width > 1).map(each => {
   let behind = each
@@ -165,19 +165,19 @@ def test_hostile_texts_do_nothing(hostile_tab):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_texts_stand_out_from_what_is_behind_them(page, scheme):
     page.resize(1200, 900, scheme=scheme)
-    pairs = {tuple(pair) for pair in page.evaluate(COLOURS)}
+    pairs = {tuple(pair) for pair in page.evaluate(COLORS)}
     assert len(pairs) >= 4
     for pair in pairs:
-        ink, paper = (luminance(colour) for colour in pair)
+        ink, paper = (luminance(color) for color in pair)
         contrast = (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05)
         assert contrast >= 4.5, pair
     papers = [luminance(paper) for _, paper in pairs]
     assert max(papers) < 0.1 if scheme == "dark" else min(papers) > 0.6
 
 
-def luminance(colour):
+def luminance(color):
     """Relative luminance of `rgb(…)`, as WCAG 2 defines it."""
-    parts = np.array([float(part) for part in colour[4:-1].split(",")]) / 255
+    parts = np.array([float(part) for part in color[4:-1].split(",")]) / 255
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     return float(linear @ (0.2126, 0.7152, 0.0722))
 

@@ -131,7 +131,7 @@ def _first_image_end(data):
 
 
 def _table(flags):
-    """Bytes of a GIF's table of colours."""
+    """Bytes of a GIF's table of colors."""
     return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
 
 

@@ -62,7 +62,7 @@ class ImageSettings:
 def decode(image_bytes, max_pixels=image_headers.MAX_PIXELS):
     """The upright picture in a JPEG, PNG, GIF, BMP or WebP file.
 
-    Grey and CMYK become RGB, 16 bits become 8, transparency becomes white, an animated GIF its
+    Gray and CMYK become RGB, 16 bits become 8, transparency becomes white, an animated GIF its
     first frame. A BMP's palette is not applied.
 
     Args:
@@ -143,8 +143,8 @@ def _on_white(image, has_alpha):
     def blended(pixels):
         # Whole numbers take half the memory of others, and give the same.
         alpha = tf.cast(pixels[..., -1:], tf.uint16)
-        colours = tf.cast(opaque(pixels), tf.uint16)
-        return tf.cast((alpha * colours + (255 - alpha) * 255 + 127) // 255, tf.uint8)
+        colors = tf.cast(opaque(pixels), tf.uint16)
+        return tf.cast((alpha * colors + (255 - alpha) * 255 + 127) // 255, tf.uint8)
 
     def blended_by_rows():
         # All at once takes eight times the memory of the picture.
@@ -173,7 +173,7 @@ def _turn(image, orientation):
 def prepare(image, settings):
     """The network's input, `(side, side, 3)` RGB in 0..255, float32, of `image (height, width, 3)`.
 
-    Values are whole numbers, so that what is cached as uint8 equals what is served. The centre is
+    Values are whole numbers, so that what is cached as uint8 equals what is served. The center is
     cut out before it is scaled (bilinear, antialiased): no shape of image takes more memory than
     the image itself.
     """

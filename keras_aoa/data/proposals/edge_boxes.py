@@ -35,7 +35,7 @@ _SMALLEST_BOX = 0.005  # of the image's area; half of it costs a fifth more time
 # not fit closely.
 _SEARCH = {"alpha": 0.6, "beta": 0.65}
 # Canny's edges are 0 or 1, so that bits of texture, shorter than this many pixels, join a
-# neighbour or go: fewer groups are faster and rank closed contours higher. A forest's soft edges
+# neighbor or go: fewer groups are faster and rank closed contours higher. A forest's soft edges
 # keep OpenCV's defaults.
 _CANNY_GROUPS = {"clusterMinMag": 8.0, "edgeMergeThr": 1.0}
 
@@ -81,7 +81,7 @@ def edge_boxes(image, model=""):
         maxBoxes=MOST_BOXES, minBoxArea=_SMALLEST_BOX * size[0] * size[1], **_SEARCH, **groups
     )
     boxes = np.array(finder.getBoundingBoxes(*maps)[0], np.float64).reshape(-1, 4)
-    # OpenCV counts pixels from 1, and a box's sides run through the centres of its edge pixels.
+    # OpenCV counts pixels from 1, and a box's sides run through the centers of its edge pixels.
     boxes[:, :2] -= 0.5
     boxes[:, 2:] += boxes[:, :2]
     boxes = np.clip(boxes / np.tile(size, 2), 0, 1)
@@ -98,7 +98,7 @@ def gradient_edges(image):
         cv2.Sobel(smooth, cv2.CV_16S, *order, borderType=cv2.BORDER_REPLICATE)
         for order in ((1, 0), (0, 1))
     )
-    # The channel of the steepest slope: many neighbours differ in colour, not in brightness.
+    # The channel of the steepest slope: many neighbors differ in color, not in brightness.
     steepest = (np.abs(dx) + np.abs(dy)).argmax(axis=2)[:, :, None]
     dx, dy = (np.take_along_axis(d, steepest, axis=2)[:, :, 0] for d in (dx, dy))
     slope, across = cv2.cartToPolar(dx.astype(np.float32), dy.astype(np.float32))

@@ -12,8 +12,8 @@ TINTS: dict[str, tuple[int, int, int]] = {
     "purple": (224, 212, 242),
     "grey": (196, 198, 202),
 }
-# Colours that an object in front of the background may not have.
-HIDDEN_COLOURS: dict[str, frozenset[str]] = {
+# Colors that an object in front of the background may not have.
+HIDDEN_COLORS: dict[str, frozenset[str]] = {
     "grass": frozenset({"green"}),
     "sand": frozenset({"yellow", "brown"}),
     "water": frozenset({"blue"}),
@@ -27,8 +27,8 @@ HIDDEN_COLOURS: dict[str, frozenset[str]] = {
 TEXTURED = ("grass", "sand", "water", "night", "sky", "snow", "brick", "wood", "tiles")
 
 
-def _flat(size: int, colour: tuple[int, int, int]) -> np.ndarray:
-    return np.full((size, size, 3), colour, dtype=np.float64)
+def _flat(size: int, color: tuple[int, int, int]) -> np.ndarray:
+    return np.full((size, size, 3), color, dtype=np.float64)
 
 
 def _clouds(size: int, cell: float, rng: Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ from keras_aoa.data.scenes.shapes import BODY, DARK, INK, LIGHT, outline
 
 FINER = 3  # sprites are painted this many times larger and then averaged
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (214, 40, 40),
     "orange": (245, 135, 25),
     "yellow": (248, 214, 45),
@@ -22,7 +22,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (246, 246, 246),
     "black": (38, 38, 42),
 }
-SECOND, RIM = 5, 6  # roles beside those of the parts: the texture's other colour, the outline
+SECOND, RIM = 5, 6  # roles beside those of the parts: the texture's other color, the outline
 TEXTURES = ("plain", "striped", "dotted", "checked")
 
 
@@ -30,18 +30,18 @@ TEXTURES = ("plain", "striped", "dotted", "checked")
 class Sprite:
     """A painted object cut to its outline's box.
 
-    `colour` is `(height, width, 3)` RGB 0..255, already multiplied by `alpha`, `(height, width)`
+    `color` is `(height, width, 3)` RGB 0..255, already multiplied by `alpha`, `(height, width)`
     0..1.
     """
 
-    colour: np.ndarray
+    color: np.ndarray
     alpha: np.ndarray
 
 
 def _pattern(
     texture: str, x: np.ndarray, y: np.ndarray, pitch: float, rng: Generator
 ) -> np.ndarray:
-    """Where the second colour goes; `pitch` is the pattern's period, in the units of x and y."""
+    """Where the second color goes; `pitch` is the pattern's period, in the units of x and y."""
     # No level stripes: one alone could cover the top of a table.
     angle = rng.choice([0.0, 0.25, 0.75]) * np.pi if texture == "striped" else 0.0
     u = (x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))) / pitch + rng.uniform()
@@ -55,7 +55,7 @@ def _pattern(
 
 
 def make_sprite(
-    shape: str, colour: str, texture: str, radius: float, level: bool, rng: Generator
+    shape: str, color: str, texture: str, radius: float, level: bool, rng: Generator
 ) -> Sprite:
     """Paints one object of the given radius in pixels; `level` keeps it upright."""
     side = FINER * (2 * int(np.ceil(radius * 1.3)) + 4)
@@ -74,11 +74,11 @@ def make_sprite(
         roles[second & (roles == BODY)] = SECOND
     roles[grown > solid] = RIM
 
-    base = np.array(COLOURS[colour]) * rng.uniform(0.92, 1.08, size=3)
+    base = np.array(COLORS[color]) * rng.uniform(0.92, 1.08, size=3)
     palette = np.zeros((7, 3))
     palette[BODY], palette[DARK], palette[RIM] = base, base * 0.68, base * 0.3
     palette[LIGHT], palette[INK] = (250, 226, 160), (60, 48, 42)
-    palette[SECOND] = (150, 160, 185) if colour == "white" else (250, 248, 240)
+    palette[SECOND] = (150, 160, 185) if color == "white" else (250, 248, 240)
     painted = np.clip(palette, 0, 255).astype(np.uint8)[roles]
     small = (side // FINER, side // FINER)
     pixels = cv2.resize(painted, small, interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -107,7 +107,7 @@ def paste(picture: np.ndarray, sprite: Sprite, x: int, y: int) -> None:
     picture *= (1 - 0.3 * shadow)[..., None]
     window = picture[y : y + height, x : x + width]
     window *= (1 - sprite.alpha)[..., None]
-    window += sprite.colour
+    window += sprite.color
 
 
 def light(picture: np.ndarray, rng: Generator) -> np.ndarray:

@@ -13,8 +13,8 @@ def _pick(choice: words.Choice, rng: random.Random) -> str:
     return rng.choices(list(choice), list(choice.values()))[0]
 
 
-def _colour_words(thing: Thing) -> words.Choice:
-    return words.COLOUR_WORDS.get(thing.colour, {thing.colour: 1})
+def _color_words(thing: Thing) -> words.Choice:
+    return words.COLOR_WORDS.get(thing.color, {thing.color: 1})
 
 
 def nouns(thing: Thing) -> frozenset[str]:
@@ -25,7 +25,7 @@ def nouns(thing: Thing) -> frozenset[str]:
 def adjectives(thing: Thing) -> frozenset[str]:
     """All words that describe the thing truly."""
     return frozenset(
-        _colour_words(thing) | words.SIZE_WORDS[thing.size] | words.TEXTURE_WORDS[thing.texture]
+        _color_words(thing) | words.SIZE_WORDS[thing.size] | words.TEXTURE_WORDS[thing.texture]
     )
 
 
@@ -35,7 +35,7 @@ def _noun_phrase(thing: Thing, scene: Scene, rng: random.Random, short: bool = F
     if thing.size != "medium" and rng.random() < (0.2 if short else 0.6):
         told.append(_pick(words.SIZE_WORDS[thing.size], rng))
     if rng.random() < 0.95 or not alone:
-        told.append(_pick(_colour_words(thing), rng))
+        told.append(_pick(_color_words(thing), rng))
     if thing.texture != "plain" and rng.random() < (0.5 if short else 0.8):
         told.append(_pick(words.TEXTURE_WORDS[thing.texture], rng))
     told.append(_pick(words.NOUNS[thing.shape], rng))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from keras_aoa.data.scenes.backgrounds import HIDDEN_COLOURS, choose_background, paint_background
-from keras_aoa.data.scenes.draw import COLOURS, TEXTURES, Sprite, light, make_sprite, paste
+from keras_aoa.data.scenes.backgrounds import HIDDEN_COLORS, choose_background, paint_background
+from keras_aoa.data.scenes.draw import COLORS, TEXTURES, Sprite, light, make_sprite, paste
 from keras_aoa.data.scenes.shapes import SHAPES
 
 RADIUS = {"big": 0.188, "medium": 0.13, "small": 0.086}  # parts of the picture's side
@@ -23,7 +23,7 @@ class Thing:
     """An object as drawn; `box` bounds what is visible of it, x0, y0, x1, y1 in 0..1."""
 
     shape: str
-    colour: str
+    color: str
     texture: str
     size: str
     box: tuple[float, float, float, float]
@@ -44,7 +44,7 @@ class _Plan:
     """An object that has not been drawn yet, and later its sprite's top left pixel."""
 
     shape: str
-    colour: str
+    color: str
     texture: str
     size: str
     sprite: Sprite | None = None
@@ -80,8 +80,8 @@ def _sizes(relation: str, first: int, rng: Generator) -> list[str]:
 
 
 def _plans(background: str, relation: str, first: int, rng: Generator) -> list[_Plan]:
-    """Objects no two of which share both shape and colour, but many of which share one."""
-    colours = [colour for colour in COLOURS if colour not in HIDDEN_COLOURS[background]]
+    """Objects no two of which share both shape and color, but many of which share one."""
+    colors = [color for color in COLORS if color not in HIDDEN_COLORS[background]]
     plans: list[_Plan] = []
     for index, size in enumerate(_sizes(relation, first, rng)):
         fixed = None
@@ -90,18 +90,18 @@ def _plans(background: str, relation: str, first: int, rng: Generator) -> list[_
             if relation == "on":
                 fixed = str(rng.choice(["square", "table"]))
         while True:
-            shape, colour = fixed or str(rng.choice(list(SHAPES))), str(rng.choice(colours))
+            shape, color = fixed or str(rng.choice(list(SHAPES))), str(rng.choice(colors))
             if plans and rng.random() < 0.4:
                 model = plans[rng.integers(len(plans))]
                 if fixed or rng.random() < 0.5:
-                    colour = model.colour
+                    color = model.color
                 else:
                     shape = model.shape
-            if all((plan.shape, plan.colour) != (shape, colour) for plan in plans):
+            if all((plan.shape, plan.color) != (shape, color) for plan in plans):
                 break
         patterned = size != "small" and rng.random() < 0.5
         texture = str(rng.choice(TEXTURES[1:])) if patterned else "plain"
-        plans.append(_Plan(shape, colour, texture, size))
+        plans.append(_Plan(shape, color, texture, size))
     return plans
 
 
@@ -128,7 +128,7 @@ def _place_pair(one: _Plan, two: _Plan, relation: str, size: int, rng: Generator
     return True
 
 
-def _centre_pair(pair: list[_Plan], size: int, rng: Generator) -> bool:
+def _center_pair(pair: list[_Plan], size: int, rng: Generator) -> bool:
     """Moves the pair near the middle of the picture; false if it does not fit."""
     for axis, extent in (("x", "width"), ("y", "height")):
         start = min(getattr(plan, axis) for plan in pair)
@@ -185,9 +185,9 @@ def _attempt(background: str, size: int, rng: Generator) -> tuple[Scene, list[_P
     for index, plan in enumerate(plans):
         level = index < 2 and relation in ("on", "under")
         radius = RADIUS[plan.size] * size * rng.uniform(0.94, 1.06)
-        plan.sprite = make_sprite(plan.shape, plan.colour, plan.texture, radius, level, rng)
+        plan.sprite = make_sprite(plan.shape, plan.color, plan.texture, radius, level, rng)
     one, two = plans[first], plans[1 - first]
-    if not _place_pair(one, two, relation, size, rng) or not _centre_pair(plans[:2], size, rng):
+    if not _place_pair(one, two, relation, size, rng) or not _center_pair(plans[:2], size, rng):
         return None
     for index in range(2, len(plans)):
         if not _place_other(plans[index], plans[:index], size, rng):
@@ -201,7 +201,7 @@ def _attempt(background: str, size: int, rng: Generator) -> tuple[Scene, list[_P
         return None
     boxes = {index: _box(mask > 0.5) for index, mask in zip(order, seen, strict=True)}
     things = tuple(
-        Thing(plan.shape, plan.colour, plan.texture, plan.size, boxes[index])
+        Thing(plan.shape, plan.color, plan.texture, plan.size, boxes[index])
         for index, plan in enumerate(plans)
     )
     return Scene(background, things, relation, first), painted

@@ -1,7 +1,7 @@
 """Outlines of the objects: each shape is a list of parts, later ones painted over earlier ones.
 
 A part is (role, polygon); polygons are `(points, 2)` arrays of (x, y), y pointing down, that
-reach to about 1 from the centre.
+reach to about 1 from the center.
 """
 
 import numpy as np

@@ -20,7 +20,7 @@ NOUNS: dict[str, Choice] = {
     "cup": {"cup": 0.7, "mug": 0.3},
     "car": {"car": 1},
 }
-COLOUR_WORDS: dict[str, Choice] = {"purple": {"purple": 0.8, "violet": 0.2}}
+COLOR_WORDS: dict[str, Choice] = {"purple": {"purple": 0.8, "violet": 0.2}}
 SIZE_WORDS: dict[str, Choice] = {
     "big": {"big": 0.5, "large": 0.4, "huge": 0.1},
     "medium": {},

@@ -11,8 +11,8 @@ from keras_aoa.utils.errors import UserError
 def triangle_weights(length, size):
     """Antialiased bilinear weights `(size, length)`: a triangle as wide as two output pixels."""
     scale = max(length / size, 1)
-    centres = (np.arange(size) + 0.5) * length / size
-    distance = np.abs(np.arange(length) + 0.5 - centres[:, None]) / scale
+    centers = (np.arange(size) + 0.5) * length / size
+    distance = np.abs(np.arange(length) + 0.5 - centers[:, None]) / scale
     weights = np.maximum(1 - distance, 0)
     return weights / weights.sum(axis=1, keepdims=True)
 
@@ -54,8 +54,8 @@ def test_window_tells_where_each_pixel_of_the_input_lies(shape, fit):
     x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
     image = np.stack([x, y, y], axis=2) * 255
     prepared = prepare(image.astype(np.float32), ImageSettings(32, fit)).numpy() / 255
-    centres = (np.arange(32) + 0.5) / 32
-    points = np.stack(np.meshgrid(centres, centres), axis=2)
+    centers = (np.arange(32) + 0.5) / 32
+    points = np.stack(np.meshgrid(centers, centers), axis=2)
     mapped = to_original(points, window(height, width, ImageSettings(32, fit)).numpy())
     inner = slice(2, -2)  # at the border the triangle is cut off
     np.testing.assert_allclose(mapped[inner, inner], prepared[inner, inner, :2], atol=0.005)

@@ -150,7 +150,7 @@ def test_lossless_formats_give_the_very_pixels(noise, extension, options):
 
 
 @pytest.mark.parametrize("extension", [".png", ".bmp", ".jpg"])
-def test_grey_becomes_three_equal_channels(picture, extension):
+def test_gray_becomes_three_equal_channels(picture, extension):
     data = encode(extension, picture[:, :, 0])
     np.testing.assert_array_equal(decode(data), opencv(data))
     assert np.ptp(decode(data), axis=2).max() == 0
@@ -162,17 +162,17 @@ def test_sixteen_bits_become_eight():
     np.testing.assert_array_equal(decode(data)[:, :, 0], np.arange(256).reshape(16, 16))
 
 
-@pytest.mark.parametrize("grey", [False, True])
-def test_transparency_becomes_white(noise, grey):
+@pytest.mark.parametrize("gray", [False, True])
+def test_transparency_becomes_white(noise, gray):
     pytest.importorskip("PIL")
     from PIL import Image
 
     alpha = np.linspace(0, 255, 35).astype(np.uint8).reshape(7, 5)
-    if grey:
+    if gray:
         noise = np.repeat(noise[:, :, :1], 3, axis=2)
     rgba = np.dstack([noise, alpha])
     file = io.BytesIO()
-    Image.fromarray(rgba).convert("LA" if grey else "RGBA").save(file, "PNG")
+    Image.fromarray(rgba).convert("LA" if gray else "RGBA").save(file, "PNG")
     share = alpha[:, :, None] / 255
     expected = noise * share + 255 * (1 - share)
     np.testing.assert_allclose(decode(file.getvalue()), expected, atol=1)
@@ -201,15 +201,15 @@ def test_cmyk_becomes_rgb():
         (255, 0, 0, 0): (0, 255, 255),
         (0, 0, 0, 128): (127,) * 3,
     }
-    for ink, colour in inks.items():
+    for ink, color in inks.items():
         file = io.BytesIO()
         image_module.new("CMYK", (8, 8), ink).save(file, "JPEG", quality=100)
-        np.testing.assert_allclose(decode(file.getvalue()), np.full((8, 8, 3), colour), atol=3)
+        np.testing.assert_allclose(decode(file.getvalue()), np.full((8, 8, 3), color), atol=3)
 
 
 def test_animated_gif_gives_its_first_frame():
     image_module = pytest.importorskip("PIL.Image")
-    frames = [image_module.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
+    frames = [image_module.new("RGB", (6, 4), color) for color in ("red", "blue")]
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(decode(file.getvalue()), np.full((4, 6, 3), (255, 0, 0)))

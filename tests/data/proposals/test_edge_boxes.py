@@ -24,12 +24,12 @@ def test_bright_rectangles_are_among_the_first_boxes(scale):
         assert overlap(np.array(box) / (120, 90, 120, 90), boxes[:5]).max() > 0.85
 
 
-def test_rectangles_that_differ_in_colour_alone_are_found():
-    # Both are (nearly) one grey: Canny's edges of brightness would not show them.
+def test_rectangles_that_differ_in_color_alone_are_found():
+    # Both are (nearly) one gray: Canny's edges of brightness would not show them.
     picture = np.full((90, 120, 3), (200, 60, 60), np.uint8)
     picture[20:60, 30:80] = (60, 131, 60)
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    assert np.ptp(grey) <= 3
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    assert np.ptp(gray) <= 3
     assert (
         overlap((30 / 120, 20 / 90, 80 / 120, 60 / 90), propose(picture, SETTINGS)[:5]).max() > 0.8
     )
@@ -70,7 +70,7 @@ def test_same_image_gives_the_same_boxes_whatever_came_before():
 @pytest.mark.parametrize(
     "shape", [(1, 1), (1, 300), (300, 1), (2, 2), (3, 90), (1, 40000), (64, 2), (65, 2), (16, 16)]
 )
-@pytest.mark.parametrize("content", ["grey", "noise", "step"])
+@pytest.mark.parametrize("content", ["gray", "noise", "step"])
 def test_no_shape_of_image_upsets_it(shape, content):
     image = np.full((*shape, 3), 128, np.uint8)
     if content == "noise":
@@ -79,7 +79,7 @@ def test_no_shape_of_image_upsets_it(shape, content):
         image[shape[0] // 2 :, shape[1] // 2 :] = 255
     boxes = propose(image, SETTINGS)
     check(boxes, 200)
-    if content == "grey":
+    if content == "gray":
         np.testing.assert_array_equal(boxes, [[0, 0, 1, 1]])
 
 

@@ -32,13 +32,13 @@ def test_boxes_are_of_the_upright_picture(tmp_path, value, turns):
     assert not np.array_equal(as_turned[:5], as_plain[:5])
 
 
-def test_grey_and_cmyk_files(tmp_path):
+def test_gray_and_cmyk_files(tmp_path):
     image_module = pytest.importorskip("PIL.Image")
     picture = draw()
     write(tmp_path / "rgb.png", picture)
     image_module.fromarray(picture).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=98)
-    image_module.fromarray(picture).convert("L").save(tmp_path / "grey.jpg", quality=98)
-    paths = [tmp_path / name for name in ("rgb.png", "cmyk.jpg", "grey.jpg")]
+    image_module.fromarray(picture).convert("L").save(tmp_path / "gray.jpg", quality=98)
+    paths = [tmp_path / name for name in ("rgb.png", "cmyk.jpg", "gray.jpg")]
     cache = ProposalCache(tmp_path / "cache", SETTINGS)
     assert cache.extract(paths) == []
     for boxes in cache.read(paths):
