@@ -162,7 +162,7 @@ def wait(process, seconds):
 
 
 def wait_for_writing(process, config, number):
-    """Wait until a process writes its checkpoint of that number aside, or ends."""
+    """Wait until a process writes its checkpoint of that number temporary, or ends."""
     there = False
     while process.poll() is None and number:
         now = any(run_folder(config).glob("last.*.part.npz"))

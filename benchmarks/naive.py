@@ -15,7 +15,7 @@ def write_joint(captioner):
     log_probs, remember = [], attention.remember
 
     def remember_pairs(self, regions, region_mask=None):
-        memory = remember(regions, region_mask)
+        memory = precompute(regions, region_mask)
         scores = dense(memory.keys, ops.transpose(self.words))
         return memory._replace(factors=ops.swapaxes(scores, 1, 2))
 

@@ -77,11 +77,11 @@ def measure(image, count):
     for kind in KINDS:
         look, speak = captioner_functions(kind)
         given = with_boxes if kind == "proposals" else inputs
-        sight = look(given)
+        encoded = look(given)
         functions[kind] = {
             **({"boxes": boxes} if kind == "proposals" else {}),
             "networks": lambda look=look, given=given: look(given),
-            "search": lambda speak=speak, sight=sight: speak(sight),
+            "search": lambda speak=speak, encoded=encoded: speak(encoded),
         }
     times = {kind: {name: [] for name in parts} for kind, parts in functions.items()}
     for turn in range(count + 2):
@@ -109,9 +109,9 @@ def captioner_functions(kind):
     configuration = Configuration(backbone="VGG16", backbone_weights="none", regions=kind)
     backbone = make_backbone(backbone_settings(configuration))
     captioner = make_captioner(configuration, backbone, WORDS)
-    look = tf.function(lambda inputs: captioner.look(inputs), autograph=False)
+    look = tf.function(lambda inputs: captioner.encode(inputs), autograph=False)
     speak = tf.function(
-        lambda sight: search(captioner, sight, beam=1, max_words=LENGTH), autograph=False
+        lambda encoded: search(captioner, encoded, beam=1, max_words=LENGTH), autograph=False
     )
     return look, speak
 

@@ -38,8 +38,8 @@ def main(arguments):
     for beam in sorted({1, *settings.beams}):
 
         def find(features, beam=beam):
-            sight = captioner.look_at_features(features)
-            return search(captioner, sight, beam, LENGTH).ids
+            encoded = captioner.encode_features(features)
+            return search(captioner, encoded, beam, LENGTH).ids
 
         compiled = tf.function(find, autograph=False, reduce_retracing=True)
         for images in settings.images:

@@ -147,7 +147,7 @@ def evaluate_run(settings):
         from keras_aoa.distribution.process import Process, make_strategy
 
         process = Process(make_strategy())
-        with process.lost_workers_told():
+        with process.report_lost_workers():
             evaluate(found, wanted, process=process)
         return
     from keras_aoa.evaluation.region_counts import compare_region_counts

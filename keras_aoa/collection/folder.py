@@ -13,7 +13,7 @@ import pathlib
 import re
 
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import replaced_when_whole, write_text
+from keras_aoa.utils.files import atomic_write, write_text
 
 FORMAT_VERSION = 1  # to be raised whenever the same settings would give other captions
 
@@ -140,8 +140,8 @@ class OutputFolder:
         self._progress.mkdir(exist_ok=True)
         identity = shard.identity
         try:
-            with replaced_when_whole(self.file(shard), self._progress) as aside:
-                with open(aside, "w", encoding="utf-8") as file:
+            with atomic_write(self.file(shard), self._progress) as temporary:
+                with open(temporary, "w", encoding="utf-8") as file:
                     yield file
                     file.flush()
                     os.fsync(file.fileno())

@@ -13,7 +13,7 @@ from keras_aoa.data.images.preprocessing import to_original
 from keras_aoa.data.images.split_images import batched, padded
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.data.text.vocabulary import PAD
-from keras_aoa.distribution.replicas import ALONE
+from keras_aoa.distribution.replicas import ONE_REPLICA
 from keras_aoa.utils.errors import UserError
 
 _SIDE = re.compile(
@@ -98,7 +98,7 @@ class CaptionBatches:
         if images.has_proposals:
             self._most_shown = min(regions, max(map(images.proposal_count, self._usable)))
 
-    def epoch(self, number, skip_batches=0, replicas=ALONE):
+    def epoch(self, number, skip_batches=0, replicas=ONE_REPLICA):
         """The batches of epoch `number`; the first `skip_batches` are not even decoded.
 
         Each batch is cut into as many as `replicas` are fed here, one after the other. Images that
@@ -122,7 +122,7 @@ class CaptionBatches:
         """Places in `images.examples` of the images that some epochs show mirrored."""
         return self._usable[self._may_flip[self._usable]]
 
-    def show(self, images):
+    def set_source(self, images):
         """Take the images from elsewhere: the same ones, as a network saw them before."""
         self._images = images
 

@@ -143,10 +143,10 @@ def _verify(archive: Archive, path: pathlib.Path) -> None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != archive.sha256:
-        aside = path.replace(path.with_name(f"{path.name}.bad"))
+        temporary = path.replace(path.with_name(f"{path.name}.bad"))
         raise UserError(
             f"{archive.name}: expected SHA-256 {archive.sha256}, received {digest}; the file is "
-            f"set aside as {aside}, run the command again to fetch it anew."
+            f"set temporary as {temporary}, run the command again to fetch it anew."
         )
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_aoa.data.images.split_images import batched
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import identity, replaced_when_whole, settings_digest
+from keras_aoa.utils.files import atomic_write, identity, settings_digest
 from keras_aoa.utils.progress import progress_bar
 
 FORMAT_VERSION = 1  # to be raised whenever the same images would give other features
@@ -101,11 +101,11 @@ class FeatureFiles:
                 made.setdefault(name, []).append(kept)
         stem = self._stem(images, places, mirrored)
         for name, parts in made.items():
-            with replaced_when_whole(self.folder / f"{stem}-{name}.npy") as aside:
-                np.save(aside, np.concatenate(parts), allow_pickle=False)
+            with atomic_write(self.folder / f"{stem}-{name}.npy") as temporary:
+                np.save(temporary, np.concatenate(parts), allow_pickle=False)
         # Last: it says that the others are whole.
-        with replaced_when_whole(self.folder / f"{stem}.json") as aside:
-            aside.write_text(json.dumps(sorted(made)), encoding="utf-8")
+        with atomic_write(self.folder / f"{stem}.json") as temporary:
+            temporary.write_text(json.dumps(sorted(made)), encoding="utf-8")
 
 
 class ImageFeatures:

@@ -174,7 +174,7 @@ class Process:
         return result
 
     @contextlib.contextmanager
-    def lost_workers_told(self):
+    def report_lost_workers(self):
         """Tell in a line that another process is lost.
 
         Raises:

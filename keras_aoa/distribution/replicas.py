@@ -37,4 +37,4 @@ class Replicas:
         return rows[places[:, own].ravel()], real[:, own].ravel(), each
 
 
-ALONE = Replicas()
+ONE_REPLICA = Replicas()

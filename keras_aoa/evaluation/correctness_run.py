@@ -26,8 +26,8 @@ from keras_aoa.evaluation.evaluate import (
     open_split,
     output_folder,
 )
-from keras_aoa.inference.generator import Generator
-from keras_aoa.models.teacher_forcing import follow
+from keras_aoa.inference.generator import CaptionGenerator
+from keras_aoa.models.teacher_forcing import teacher_forcing
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_writable, write_text
 from keras_aoa.utils.progress import progress_bar
@@ -77,7 +77,9 @@ def evaluate_correctness(run, settings, several=(), data=None):
     split, examples = open_split(run, settings, data)
     check_boxes(split, examples)
     captioner = run.load_captioner()
-    generator = Generator.of(captioner, run.vocabulary, run.configuration, settings)
+    generator = CaptionGenerator.from_configuration(
+        captioner, run.vocabulary, run.configuration, settings
+    )
     images = run.load_images(split, examples)
     generated = caption_split(generator, images, "captions", with_attention=False)
     captions = {
@@ -196,8 +198,8 @@ def followed(captioner, stride, batches, ids, windows):
 
     @tf.function(autograph=False)
     def attend(inputs, ids):
-        sight = captioner.look(inputs, stride=stride)
-        return follow(captioner, sight, ids).attention, sight.boxes, sight.mask
+        encoded = captioner.encode(inputs, stride=stride)
+        return teacher_forcing(captioner, encoded, ids).attention, encoded.boxes, encoded.mask
 
     with progress_bar(total=len(ids), desc="following captions", unit="image") as bar:
         for batch in batches:

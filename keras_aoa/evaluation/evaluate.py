@@ -10,7 +10,7 @@ from keras_aoa.distribution.process import Process
 from keras_aoa.evaluation.grounding import ground
 from keras_aoa.evaluation.metrics import score, start_meteor
 from keras_aoa.evaluation.results import format_scores, score_content, write_results
-from keras_aoa.inference.generator import Generator, generate
+from keras_aoa.inference.generator import CaptionGenerator, generate
 from keras_aoa.runs.run import scored_split
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError
@@ -64,7 +64,9 @@ def evaluate(run, settings, data=None, history=(), process=None):
     split, examples = open_split(run, settings, data)
     with process.strategy.scope():
         captioner = run.load_captioner()
-        generator = Generator.of(captioner, run.vocabulary, run.configuration, settings)
+        generator = CaptionGenerator.from_configuration(
+            captioner, run.vocabulary, run.configuration, settings
+        )
     images = process.chief_first(lambda: run.load_images(split, examples))
     meteor = start_meteor() if process.chief else None
     found = caption_split(generator, images, "captions")

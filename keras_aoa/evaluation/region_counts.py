@@ -15,8 +15,8 @@ from keras_aoa.evaluation.evaluate import (
     references_of,
 )
 from keras_aoa.evaluation.metrics import score, start_meteor
-from keras_aoa.inference.generator import Generator
-from keras_aoa.utils.files import check_writable, replaced_when_whole, write_text
+from keras_aoa.inference.generator import CaptionGenerator
+from keras_aoa.utils.files import atomic_write, check_writable, write_text
 
 COLUMNS = ("Bleu_4", "METEOR", "CIDEr")
 
@@ -45,7 +45,7 @@ def compare_region_counts(run, settings, name, values, data=None):
     split, examples = open_split(run, settings, data)
     captioner = run.load_captioner()
     generators = [
-        Generator.of(
+        CaptionGenerator.from_configuration(
             captioner, run.vocabulary, run.configuration, replace(settings, **{name: value})
         )
         for value in values
@@ -101,8 +101,8 @@ def draw(path, curves, title=""):
     axes.set(xlabel="regions of an image", ylabel="CIDEr", title=title)
     axes.grid(alpha=0.3)
     axes.legend(title="regions", frameon=False)
-    with replaced_when_whole(path) as aside:
-        FigureCanvasAgg(figure).print_png(aside)
+    with atomic_write(path) as temporary:
+        FigureCanvasAgg(figure).print_png(temporary)
 
 
 def _line(row, name, first):

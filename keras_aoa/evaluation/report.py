@@ -19,7 +19,7 @@ from keras_aoa.evaluation.evaluate import (
     references_of,
 )
 from keras_aoa.evaluation.metrics import score, start_meteor
-from keras_aoa.inference.generator import Generator
+from keras_aoa.inference.generator import CaptionGenerator
 from keras_aoa.runs.run import Run
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_writable, write_text
@@ -142,7 +142,9 @@ def collect(runs, settings, count, data=None):
     """
     split, examples = open_split(runs[0], settings, data)
     generators = [
-        Generator.of(run.load_captioner(), run.vocabulary, run.configuration, own)
+        CaptionGenerator.from_configuration(
+            run.load_captioner(), run.vocabulary, run.configuration, own
+        )
         for run, own in zip(runs, settings_of(runs, settings), strict=True)
     ]
     meteor = start_meteor()

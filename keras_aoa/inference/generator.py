@@ -33,7 +33,7 @@ class Generated:
     mask: Any = None
 
 
-class Generator:
+class CaptionGenerator:
     """A captioner's search as one compiled graph.
 
     Args:
@@ -79,9 +79,9 @@ class Generator:
             features |= boxes
 
         def run(inputs):
-            sight = captioner.look(inputs, stride=stride)
-            found = search(captioner, sight, beam, max_words, length_penalty)
-            return found, sight.boxes, sight.mask
+            encoded = captioner.encode(inputs, stride=stride)
+            found = search(captioner, encoded, beam, max_words, length_penalty)
+            return found, encoded.boxes, encoded.mask
 
         self.process = Process()
         self._inputs = {"images": images, "features": features}
@@ -139,12 +139,12 @@ class Generator:
 
     def _beams(self, found, boxes, mask, count, with_attention):
         ids, log_probs = found.ids.numpy()[:, :count], found.log_probs.numpy()
-        sight = [None] * 3
+        encoded = [None] * 3
         if with_attention:
-            sight = [part.numpy() for part in (found.attention, boxes, mask)]
+            encoded = [part.numpy() for part in (found.attention, boxes, mask)]
         return [
             [
-                self._generated(ids[image, beam], log_probs[image, beam], image, beam, *sight)
+                self._generated(ids[image, beam], log_probs[image, beam], image, beam, *encoded)
                 for beam in range(ids.shape[1])
             ]
             for image in range(len(ids))
@@ -169,7 +169,7 @@ def generate(generator, batches, total, progress="", with_attention=False):
     """Caption all images of a data set of batches: `{index: Generated}`, of all processes.
 
     Args:
-        generator: `Generator`.
+        generator: `CaptionGenerator`.
         batches: Of `{"images", "index"}`, as of `image_batches` for this process's replicas.
         total: Number of images, for the progress bar.
         progress: What the bar says; no bar if empty.

@@ -18,7 +18,7 @@ from keras_aoa.data.images.preprocessing import (
 )
 from keras_aoa.data.proposals.cache import propose
 from keras_aoa.data.readers.files import printable
-from keras_aoa.inference.generator import Generated, Generator
+from keras_aoa.inference.generator import CaptionGenerator, Generated
 from keras_aoa.runs.ensemble import open_run
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError
@@ -74,7 +74,7 @@ class ImageCaptioner:
         self.settings = run.image_settings
         self.proposal_view = run.proposal_view
         self.captioner = run.load_captioner()
-        self.generator = Generator.of(
+        self.generator = CaptionGenerator.from_configuration(
             self.captioner, run.vocabulary, run.configuration, search_settings
         )
 

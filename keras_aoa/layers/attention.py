@@ -121,7 +121,7 @@ class AreaAttention(WordLayer):
         """Whether attended regions are fed back to the recurrent cell."""
         return self.variant in FEEDBACK_VARIANTS
 
-    def remember(self, regions, region_mask=None):
+    def precompute(self, regions, region_mask=None):
         """Compute once what all captions and steps need of an image: `ImageMemory`."""
         regions = ops.cast(regions, self._wide)
         if not self.uses_regions:
@@ -211,7 +211,7 @@ class AreaAttention(WordLayer):
     def call(self, states, regions, region_mask=None):
         leading = ops.shape(states)[:-1]
         states = ops.reshape(states, (leading[0], -1, states.shape[-1]))
-        memory = self.remember(regions, region_mask)
+        memory = self.precompute(regions, region_mask)
         scores = self.score(ops.cast(states, self._wide), memory)
         outputs = self.log_probs(scores, memory)
         return tuple(ops.reshape(output, (*leading, ops.shape(output)[-1])) for output in outputs)

@@ -106,7 +106,7 @@ class AttentionGRUCell(keras.layers.Layer):
                 f"region_dim={self.region_dim} says; received shape {tuple(regions.shape)}."
             )
         self._build_attention()
-        self._memory = self.attention.remember(regions, region_mask)
+        self._memory = self.attention.precompute(regions, region_mask)
         try:
             yield self._memory
         finally:

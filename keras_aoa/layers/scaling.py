@@ -6,7 +6,7 @@ from keras import ops
 from keras_aoa.layers.products import wide_dtype
 
 
-def of_length(features, length):
+def scale_to_length(features, length):
     """Features `(…, f)` scaled to a length; zeros stay zeros."""
     wide = ops.cast(features, wide_dtype(keras.backend.standardize_dtype(features.dtype)))
     squares = ops.sum(ops.square(wide), axis=-1, keepdims=True)

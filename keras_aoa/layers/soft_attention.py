@@ -57,7 +57,7 @@ class SoftAttention(WordLayer):
         self.score_hidden = self.add_weight(name="score_hidden", shape=(hidden, 1))
         self.built = True
 
-    def remember(self, regions, region_mask=None):
+    def precompute(self, regions, region_mask=None):
         """Compute once what all captions and steps need of an image: `ImageMemory`."""
         regions = ops.cast(regions, self._wide)
         keys = dense(regions, self.hidden_region, self.compute_dtype)
@@ -98,7 +98,7 @@ class SoftAttention(WordLayer):
             ops.cast(ops.reshape(part, (leading[0], -1, part.shape[-1])), self._wide)
             for part in (states, previous_states)
         ]
-        memory = self.remember(regions, region_mask)
+        memory = self.precompute(regions, region_mask)
         region_scores, attended = self.glimpse(flat[1], memory)
         scores = self.score(ops.concatenate([flat[0], attended], axis=-1), region_scores)
         outputs = self.log_probs(scores, memory)

@@ -22,7 +22,7 @@ from keras_aoa.layers.resampling import (
     check_border,
     transformed,
 )
-from keras_aoa.layers.scaling import of_length
+from keras_aoa.layers.scaling import scale_to_length
 
 BLOCK = 3  # cells on a side of an anchor box, and of the filter
 
@@ -133,7 +133,7 @@ class TransformerRegions(keras.layers.Layer):
         """
         stride = stride_of(self, stride)
         # The authors' code scales to 1, too: transforms answer to what is there, not how much.
-        hidden = self.hidden(of_length(activations, 1.0))[:, ::stride, ::stride]
+        hidden = self.hidden(scale_to_length(activations, 1.0))[:, ::stride, ::stride]
         numbers = self.localization(hidden)
         shape = ops.shape(numbers)[:3]
         if not self.rotation:

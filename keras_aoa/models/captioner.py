@@ -13,12 +13,12 @@ from keras import ops
 from keras_aoa.data.text.vocabulary import PAD, START
 from keras_aoa.layers import AreaAttention, AttentionGRUCell, SoftAttention
 from keras_aoa.layers.products import wide_dtype
-from keras_aoa.layers.scaling import of_length
+from keras_aoa.layers.scaling import scale_to_length
 
 Tensor = Any
 
 
-class Sight(NamedTuple):
+class EncodedImages(NamedTuple):
     """What a captioner sees of images before the first word.
 
     `memory` and `state (n, 1, u)`, `attended (n, 1, f)` for the cell; `boxes (n, r, 4, 2)` and
@@ -58,8 +58,8 @@ class Captioner(keras.Model):
         inputs: A dictionary: `images (n, rows, columns, 3)`, RGB 0..255; `captions (n, c, t + 1)`,
             ids from START on, padded with PAD; with a `region_backbone` its own
             `region_images (n, side, side, 3)` and `proposals (n, r, 4)` in 0..1 of these. In
-            place of images, `features` that `see` made of them before. `fed (n, c, t)`, where
-            the words fed are not the captions' own (see `sampling.py`).
+            place of images, the `features` returned by `extract_features`. Optional `fed (n, c, t)`:
+            input words that differ from the captions' own (see `scheduled_sampling.py`).
 
     Returns:
         log p of each caption's next word, `(n, c, t)`; 0 at padding. `fit` minimizes its
@@ -117,8 +117,8 @@ class Captioner(keras.Model):
             self.cell.build((None, self.attention.embedding_dim))
         self.built = True
 
-    def look(self, inputs, training=False, stride=None):
-        """See images: their regions, and the state before the first word: `Sight`.
+    def encode(self, inputs, training=False, stride=None):
+        """See images: their regions, and the state before the first word: `EncodedImages`.
 
         Args:
             inputs: As of a call without captions, or images alone.
@@ -127,10 +127,12 @@ class Captioner(keras.Model):
         """
         if not isinstance(inputs, dict):
             inputs = {"images": inputs}
-        features = inputs["features"] if "features" in inputs else self.see(inputs, training)
-        return self.look_at_features(features, inputs.get("proposals"), training, stride)
+        features = (
+            inputs["features"] if "features" in inputs else self.extract_features(inputs, training)
+        )
+        return self.encode_features(features, inputs.get("proposals"), training, stride)
 
-    def see(self, inputs, training=False):
+    def extract_features(self, inputs, training=False):
         """What the networks make of images, before any region: `{"map", "vector"}`."""
         # A pretrained network keeps its statistics: batches of captioning are small.
         training = training and self.from_scratch
@@ -140,8 +142,8 @@ class Captioner(keras.Model):
         activations = self.region_backbone(inputs["region_images"], training=training)
         return {"map": activations, "vector": features["vector"]}
 
-    def look_at_features(self, features, proposals=None, training=False, stride=None):
-        """`look`, for what `see` made before."""
+    def encode_features(self, features, proposals=None, training=False, stride=None):
+        """`encode`, for what `extract_features` made before."""
         if self.region_backbone is None:
             regions = self.regions(features["map"], stride=stride)
         else:
@@ -150,14 +152,14 @@ class Captioner(keras.Model):
         seen = ops.cast(regions.features, wide)
         vector = ops.cast(features["vector"], wide)
         if self.feature_length:
-            seen = of_length(seen, self.feature_length)
-            vector = of_length(vector, self.feature_length)
+            seen = scale_to_length(seen, self.feature_length)
+            vector = scale_to_length(vector, self.feature_length)
         if training and self.region_dropout:
             noise_shape = (ops.shape(seen)[0], 1, seen.shape[-1])
             seen = keras.random.dropout(seen, self.region_dropout, noise_shape, seed=self.seeds)
         if training and self.dropout:
             vector = keras.random.dropout(vector, self.dropout, seed=self.seeds)
-        memory = self.attention.remember(seen, regions.mask)
+        memory = self.attention.precompute(seen, regions.mask)
         image = ops.cast(self.image_projection(vector), wide)[:, None]
         if self.image_first:
             nothing = ops.zeros((ops.shape(image)[0], 1, self.cell.units))
@@ -166,14 +168,14 @@ class Captioner(keras.Model):
             state, attended = step.state, step.attended
         else:
             state, attended = self.cell.start(image, memory)
-        return Sight(memory, state, attended, regions.boxes, regions.mask)
+        return EncodedImages(memory, state, attended, regions.boxes, regions.mask)
 
     def call(self, inputs, training=False):
         captions = ops.cast(inputs["captions"], "int32")
-        sight = self.look(inputs, training)
-        return self.caption_log_probs(sight, captions, training, inputs.get("fed"))
+        encoded = self.encode(inputs, training)
+        return self.caption_log_probs(encoded, captions, training, inputs.get("fed"))
 
-    def caption_log_probs(self, sight, captions, training=False, fed=None):
+    def caption_log_probs(self, encoded, captions, training=False, fed=None):
         """log p of each next word of captions `(n, c, t + 1)`, `(n, c, t)`; 0 at padding."""
         images, count, time = ops.shape(captions)
         fed, targets = captions[:, :, :-1] if fed is None else fed, captions[:, :, 1:]
@@ -184,19 +186,19 @@ class Captioner(keras.Model):
             words = keras.random.dropout(words, self.dropout, seed=self.seeds)
             ones = ops.ones((images, count, time, self.cell.units))
             state_dropout = keras.random.dropout(ones, self.dropout, seed=self.seeds)
-        start = [repeat_captions(part, count) for part in (sight.state, sight.attended)]
-        states, normalizers = self.cell.run(words, start, sight.memory, state_dropout)
+        start = [repeat_captions(part, count) for part in (encoded.state, encoded.attended)]
+        states, normalizers = self.cell.run(words, start, encoded.memory, state_dropout)
         flat = (images, count * time)
         log_probs = self.attention.target_log_probs(
             ops.reshape(states, (*flat, states.shape[-1])),
             ops.reshape(targets, flat),
-            sight.memory,
+            encoded.memory,
             None if normalizers is None else ops.reshape(normalizers, flat),
         )
         log_probs = ops.reshape(log_probs, (images, count, time))
         return ops.where(targets == PAD, 0.0, log_probs)
 
-    def next_words(self, ids, state, attended, memory):
+    def decode_step(self, ids, state, attended, memory):
         """Feed a word: the new states, log p of the next word and p(r) that goes with it.
 
         Args:

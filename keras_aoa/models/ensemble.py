@@ -7,7 +7,7 @@ import math
 
 from keras import ops
 
-from keras_aoa.models.captioner import Sight
+from keras_aoa.models.captioner import EncodedImages
 
 
 class Ensemble:
@@ -47,19 +47,19 @@ class Ensemble:
         """Weights of all members."""
         return [weight for member in self.members for weight in member.weights]
 
-    def look(self, inputs, training=False, stride=None):
-        """What the members see of images: `Sight`, its memory a tuple of theirs."""
-        seen = [member.look(inputs, training, stride) for member in self.members]
-        return Sight(
-            memory=tuple(sight.memory for sight in seen),
-            state=ops.concatenate([sight.state for sight in seen], axis=-1),
-            attended=ops.concatenate([sight.attended for sight in seen], axis=-1),
-            boxes=ops.concatenate([sight.boxes for sight in seen], axis=1),
-            mask=ops.concatenate([sight.mask for sight in seen], axis=1),
+    def encode(self, inputs, training=False, stride=None):
+        """What the members see of images: `EncodedImages`, its memory a tuple of theirs."""
+        seen = [member.encode(inputs, training, stride) for member in self.members]
+        return EncodedImages(
+            memory=tuple(encoded.memory for encoded in seen),
+            state=ops.concatenate([encoded.state for encoded in seen], axis=-1),
+            attended=ops.concatenate([encoded.attended for encoded in seen], axis=-1),
+            boxes=ops.concatenate([encoded.boxes for encoded in seen], axis=1),
+            mask=ops.concatenate([encoded.mask for encoded in seen], axis=1),
         )
 
-    def next_words(self, ids, state, attended, memory):
-        """As `Captioner.next_words`; states of the members side by side."""
+    def decode_step(self, ids, state, attended, memory):
+        """As `Captioner.decode_step`; states of the members side by side."""
         states, looks, log_probs, region_probs = [], [], [], []
         for member, own_state, own_attended, own_memory in zip(
             self.members,
@@ -68,7 +68,7 @@ class Ensemble:
             memory,
             strict=True,
         ):
-            found = member.next_words(ids, own_state, own_attended, own_memory)
+            found = member.decode_step(ids, own_state, own_attended, own_memory)
             for kept, value in zip((states, looks, log_probs, region_probs), found, strict=True):
                 kept.append(value)
         count = len(self.members)

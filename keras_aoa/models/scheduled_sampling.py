@@ -11,7 +11,7 @@ from keras_aoa.data.text.vocabulary import PAD
 from keras_aoa.models.captioner import repeat_captions
 
 
-def sampled_inputs(captioner, sight, captions, share):
+def sampled_inputs(captioner, encoded, captions, share):
     """Words to feed: of the captions, or with probability `share` drawn from p(w) of the step.
 
     Each draw follows the words fed before it, drawn or not, as in the source; but for dropout,
@@ -19,7 +19,7 @@ def sampled_inputs(captioner, sight, captions, share):
 
     Args:
         captioner: `Captioner`.
-        sight: What it sees of the images, from `captioner.look`.
+        encoded: What it sees of the images, from `captioner.encode`.
         captions: Ids, `(n, c, t + 1)`.
         share: Scalar, 0 to 1.
 
@@ -35,8 +35,8 @@ def sampled_inputs(captioner, sight, captions, share):
     drawn = keras.random.uniform(shape, seed=captioner.seeds)
 
     def advance(step, chosen, state, attended):
-        state, attended, log_probs, _ = captioner.next_words(
-            ops.take(chosen, step, axis=2), state, attended, sight.memory
+        state, attended, log_probs, _ = captioner.decode_step(
+            ops.take(chosen, step, axis=2), state, attended, encoded.memory
         )
         below = ops.cumsum(ops.exp(log_probs), axis=2)
         # The last sum is 1 but for rounding.
@@ -48,7 +48,7 @@ def sampled_inputs(captioner, sight, captions, share):
     start = (
         ops.convert_to_tensor(0, dtype="int32"),
         fed,
-        *(repeat_captions(part, count) for part in (sight.state, sight.attended)),
+        *(repeat_captions(part, count) for part in (encoded.state, encoded.attended)),
     )
     _, chosen, _, _ = ops.while_loop(lambda step, *_: step < time - 1, advance, start)
     return chosen

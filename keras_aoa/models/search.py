@@ -14,7 +14,7 @@ IMPOSSIBLE = -1e9
 Tensor = Any
 
 
-class Captions(NamedTuple):
+class SearchResult(NamedTuple):
     """The best captions of images, best first.
 
     `ids (n, k, t)`: words and STOP, then PAD. `log_probs (n, k)`: natural logarithms, STOP
@@ -28,7 +28,7 @@ class Captions(NamedTuple):
     attention: Tensor
 
 
-def search(captioner, sight, beam=1, max_words=20, length_penalty=0.0):
+def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
     """Find the captions of the highest probability; `beam=1` is greedy search.
 
     All hypotheses of an image compete at each step by log-probability over length to the power
@@ -37,16 +37,16 @@ def search(captioner, sight, beam=1, max_words=20, length_penalty=0.0):
 
     Args:
         captioner: `Captioner`.
-        sight: What it sees of the images, from `captioner.look`.
+        encoded: What it sees of the images, from `captioner.encode`.
         beam: Number of hypotheses kept for an image, k.
         max_words: Longest caption; one that long need not end with STOP.
         length_penalty: 0 ranks by probability; 1 by its mean over words.
 
     Returns:
-        `Captions`.
+        `SearchResult`.
     """
-    images = ops.shape(sight.state)[0]
-    regions = ops.shape(sight.boxes)[1]
+    images = ops.shape(encoded.state)[0]
+    regions = ops.shape(encoded.boxes)[1]
     words = captioner.attention.vocabulary_size
     unlikely = ops.where(ops.arange(words) == OOV, IMPOSSIBLE, 0.0)
     only_padding = ops.where(ops.arange(words) == PAD, 0.0, IMPOSSIBLE)
@@ -57,8 +57,8 @@ def search(captioner, sight, beam=1, max_words=20, length_penalty=0.0):
 
     def advance(step, ids, finished, log_probs, lengths, attention, state, attended):
         last = ops.where(step == 0, START, ops.take(ids, ops.maximum(step - 1, 0), axis=2))
-        state, attended, next_log_probs, region_probs = captioner.next_words(
-            last, state, attended, sight.memory
+        state, attended, next_log_probs, region_probs = captioner.decode_step(
+            last, state, attended, encoded.memory
         )
         next_log_probs = ops.where(finished[:, :, None], only_padding, next_log_probs + unlikely)
         totals = log_probs[:, :, None] + next_log_probs
@@ -95,11 +95,11 @@ def search(captioner, sight, beam=1, max_words=20, length_penalty=0.0):
         ops.broadcast_to(alone, (images, beam)),
         ops.zeros((images, beam)),
         ops.zeros((images, beam, max_words, regions)),
-        ops.repeat(sight.state, beam, axis=1),
-        ops.repeat(sight.attended, beam, axis=1),
+        ops.repeat(encoded.state, beam, axis=1),
+        ops.repeat(encoded.attended, beam, axis=1),
     )
     _, ids, _, log_probs, lengths, attention, _, _ = ops.while_loop(going_on, advance, start)
-    return Captions(ids, log_probs, log_probs / lengths**length_penalty, attention)
+    return SearchResult(ids, log_probs, log_probs / lengths**length_penalty, attention)
 
 
 def gather_beams(values, parents):

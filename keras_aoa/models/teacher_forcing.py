@@ -13,7 +13,7 @@ from keras_aoa.models.captioner import repeat_captions
 Tensor = Any
 
 
-class GivenCaptions(NamedTuple):
+class ScoredCaptions(NamedTuple):
     """`log_probs (n, c, t)` of each next word, natural logarithms; 0 at padding.
 
     `attention (n, c, t, r)`: p(r | h) of the state that the word is predicted from.
@@ -23,25 +23,25 @@ class GivenCaptions(NamedTuple):
     attention: Tensor
 
 
-def follow(captioner, sight, captions):
+def teacher_forcing(captioner, encoded, captions):
     """Feed captions word by word, by the same step as search.
 
     Args:
         captioner: `Captioner`.
-        sight: What it sees of the images, from `captioner.look`.
+        encoded: What it sees of the images, from `captioner.encode`.
         captions: Ids from START on, then PAD, `(n, c, t + 1)`; any number of steps.
 
     Returns:
-        `GivenCaptions`.
+        `ScoredCaptions`.
     """
     images, count, time = ops.shape(captions)
-    regions = ops.shape(sight.boxes)[1]
+    regions = ops.shape(encoded.boxes)[1]
     fed, targets = captions[:, :, :-1], captions[:, :, 1:]
     time = time - 1
 
     def advance(step, log_probs, attention, state, attended):
-        state, attended, words, region_probs = captioner.next_words(
-            ops.take(fed, step, axis=2), state, attended, sight.memory
+        state, attended, words, region_probs = captioner.decode_step(
+            ops.take(fed, step, axis=2), state, attended, encoded.memory
         )
         target = ops.take(targets, step, axis=2)[:, :, None]
         now = ops.arange(time) == step
@@ -53,7 +53,7 @@ def follow(captioner, sight, captions):
         ops.convert_to_tensor(0, dtype="int32"),
         ops.zeros((images, count, time)),
         ops.zeros((images, count, time, regions)),
-        *(repeat_captions(part, count) for part in (sight.state, sight.attended)),
+        *(repeat_captions(part, count) for part in (encoded.state, encoded.attended)),
     )
     _, log_probs, attention, *_ = ops.while_loop(lambda step, *_: step < time, advance, start)
-    return GivenCaptions(ops.where(targets == PAD, 0.0, log_probs), attention)
+    return ScoredCaptions(ops.where(targets == PAD, 0.0, log_probs), attention)

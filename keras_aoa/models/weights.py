@@ -8,16 +8,16 @@ import re
 import numpy as np
 
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import replaced_when_whole
+from keras_aoa.utils.files import atomic_write
 
 
 def save_arrays(path, arrays, facts, before_replacing=lambda: None):
-    """Write arrays and a json of facts about them aside, then rename: never half a file.
+    """Write arrays and a json of facts about them temporary, then rename: never half a file.
 
     `before_replacing` is called when the new file is whole and the old one still there.
     """
-    with replaced_when_whole(path) as aside:
-        with open(aside, "wb") as file:
+    with atomic_write(path) as temporary:
+        with open(temporary, "wb") as file:
             np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
             file.flush()
             os.fsync(file.fileno())

@@ -9,7 +9,7 @@ import shutil
 
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import replaced_when_whole, write_text
+from keras_aoa.utils.files import atomic_write, write_text
 
 
 class Run:
@@ -41,10 +41,10 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         vocabulary.save(folder / "vocabulary.json")
         if configuration.regions == "proposals" and configuration.edge_model:
-            with replaced_when_whole(edge_model_file(configuration)) as aside:
-                shutil.copyfile(configuration.edge_model, aside)
-        with replaced_when_whole(folder / "backbone.keras") as aside:
-            backbone.save(aside)
+            with atomic_write(edge_model_file(configuration)) as temporary:
+                shutil.copyfile(configuration.edge_model, temporary)
+        with atomic_write(folder / "backbone.keras") as temporary:
+            backbone.save(temporary)
         write_text(folder / "config.json", configuration.to_json())
         return cls(folder)
 

@@ -6,7 +6,7 @@ from keras_aoa.data.images.preprocessing import from_original, to_original
 from keras_aoa.data.images.views import NetworkViews, read_batch
 from keras_aoa.data.text.vocabulary import PAD, STOP
 from keras_aoa.models.search import search
-from keras_aoa.models.teacher_forcing import follow
+from keras_aoa.models.teacher_forcing import teacher_forcing
 from keras_aoa.serving.sentences import SentenceReader
 
 BYTES, PIXELS, SCORE = "serving_default", "pixels", "score"
@@ -103,8 +103,8 @@ class ServedCaptioner:
     def _caption(self, views, valid, proposals):
         """Search: `OUTPUTS`."""
         count = tf.size(valid)
-        sight, boxes, valid = self._look(views, valid, proposals)
-        found = search(self._captioner, sight, **self._search)
+        encoded, boxes, valid = self._look(views, valid, proposals)
+        found = search(self._captioner, encoded, **self._search)
         is_word = (found.ids != STOP) & (found.ids != PAD) & valid[:, None, None]
         words = self._spelled(found.ids, is_word)
         answers = {
@@ -123,8 +123,8 @@ class ServedCaptioner:
         ids = self._reader(a_row_each(captions, count, "captions"))
         # A first row where there are no images, as `_look` adds one.
         ids = tf.pad(ids, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0]])
-        sight, boxes, valid = self._look(*self._read(image_bytes), proposals)
-        found = follow(self._captioner, sight, ids)
+        encoded, boxes, valid = self._look(*self._read(image_bytes), proposals)
+        found = teacher_forcing(self._captioner, encoded, ids)
         targets = ids[:, :, 1:]
         is_word = (targets != STOP) & (targets != PAD) & valid[:, None, None]
         answers = {
@@ -144,7 +144,7 @@ class ServedCaptioner:
         return read_batch(image_bytes, self._views, self._views.shapes, self._max_pixels)
 
     def _look(self, views, valid, proposals):
-        """`Sight`, boxes in the original, and validity, of one image at least."""
+        """`EncodedImages`, boxes in the original, and validity, of one image at least."""
         missing = tf.maximum(1 - tf.size(valid), 0)
 
         def one_at_least(values):
@@ -163,8 +163,8 @@ class ServedCaptioner:
             proposals = tf.where(has_area[..., None], proposals, 0.0)
             valid &= tf.reduce_any(has_area, axis=1)
             inputs["proposals"] = from_original(proposals, windows[:, None])
-        sight = self._captioner.look(inputs, stride=self._stride)
-        return sight, to_original(sight.boxes, windows[:, None, None]), valid
+        encoded = self._captioner.encode(inputs, stride=self._stride)
+        return encoded, to_original(encoded.boxes, windows[:, None, None]), valid
 
     def _spelled(self, ids, is_word):
         """Words of ids, empty where there is none."""

@@ -88,11 +88,11 @@ def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS
         max_pixels,
     )
     output.mkdir(parents=True, exist_ok=True)
-    aside = pathlib.Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=output))
-    aside.chmod(0o755)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=output))
+    temporary.chmod(0o755)
     try:
-        tf.saved_model.save(served.module, aside, signatures=served.signatures)
-        extra = aside / "assets.extra"
+        tf.saved_model.save(served.module, temporary, signatures=served.signatures)
+        extra = temporary / "assets.extra"
         extra.mkdir()
         about = {
             "run": run.results_folder.name,
@@ -103,19 +103,19 @@ def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS
         }
         (extra / DESCRIPTION).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         write_warm_up(extra / WARM_UP, with_proposals=view is not None)
-        size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
-        folder = _published(aside, output, version)
+        size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
+        folder = _published(temporary, output, version)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return Exported(folder, size / 1e6, served)
 
 
-def _published(aside, output, version):
+def _published(temporary, output, version):
     """Give a whole export its number."""
     while True:
         folder = output / str(version or newest_version(output) + 1)
         try:
-            return aside.rename(folder)
+            return temporary.rename(folder)
         except OSError:
             # Another export took the number in between.
             if version or not folder.exists():

@@ -36,8 +36,8 @@ class Progress:
 class Checkpoints:
     """Saves and restores all that the next step depends on.
 
-    A file is written aside and replaces the last one when it is whole; the last one is kept too,
-    in case the newest is damaged later.
+    Each checkpoint is written to a temporary file and then renamed. The checkpoint before the
+    newest one is kept too, in case the newest is damaged later.
 
     Args:
         run: `Run`.
@@ -141,12 +141,12 @@ class Checkpoints:
             self._last_is_whole = True
             return
         # A second name for the last file: at every moment there is a whole one.
-        aside = self._previous.with_name("previous.part.npz")
+        temporary = self._previous.with_name("previous.part.npz")
         with contextlib.suppress(FileNotFoundError):
-            aside.unlink()
+            temporary.unlink()
         if self._run.last_file.exists():
-            second_name(self._run.last_file, aside)
-            os.replace(aside, self._previous)
+            second_name(self._run.last_file, temporary)
+            os.replace(temporary, self._previous)
 
 
 def second_name(file, other):

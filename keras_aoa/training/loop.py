@@ -12,17 +12,17 @@ from keras_aoa.data.caption_batches import CaptionBatches
 from keras_aoa.distribution.process import Process, make_strategy
 from keras_aoa.evaluation.evaluate import EvaluationSettings, caption_split, evaluate
 from keras_aoa.evaluation.metrics import cider
-from keras_aoa.inference.generator import Generator
+from keras_aoa.inference.generator import CaptionGenerator
 from keras_aoa.models import weights
 from keras_aoa.training.checkpoints import Checkpoints
 from keras_aoa.training.frozen import frozen_features
 from keras_aoa.training.logs import SAMPLES, TensorBoard
 from keras_aoa.training.preparation import prepare_run
-from keras_aoa.training.stopping import StopRequest, not_finite, told_in_a_line
+from keras_aoa.training.stopping import StopRequest, not_finite, report_failures
 from keras_aoa.training.trainer import Trainer
 from keras_aoa.training.warm_start import WarmStart
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.progress import progress_bar, say
+from keras_aoa.utils.progress import print_progress, progress_bar
 
 
 def train(configuration):
@@ -40,10 +40,10 @@ def train(configuration):
     """
     started = time.monotonic()
     process = start_process(configuration)
-    with process.lost_workers_told(), contextlib.ExitStack() as held:
+    with process.report_lost_workers(), contextlib.ExitStack() as held:
         run, data, *images = process.chief_first(lambda: prepare_run(configuration, held, process))
         checkpoints = Checkpoints(run, process.chief, started)
-        with told_in_a_line(configuration, checkpoints):
+        with report_failures(configuration, checkpoints):
             history = train_run(configuration, process, run, images, checkpoints)
             del images
             evaluate(run, EvaluationSettings(), data=data, history=history, process=process)
@@ -95,14 +95,14 @@ def train_run(configuration, process, run, images, checkpoints):
     with process.strategy.scope():
         captioner = run.make_captioner()
     if configuration.start_from and not run.last_file.exists():
-        say(WarmStart(configuration.start_from).load(captioner))
+        print_progress(WarmStart(configuration.start_from).load(captioner))
     with process.strategy.scope():
         trainer = Trainer(captioner, configuration, batches.batches_per_epoch)
-        generator = Generator.of(captioner, run.vocabulary, configuration)
+        generator = CaptionGenerator.from_configuration(captioner, run.vocabulary, configuration)
     progress = checkpoints.restore(trainer)
     process.wait()  # until all have read it, and it may be replaced
     if checkpoints.step:
-        say(f"Going on after step {checkpoints.step}, in epoch {progress.epochs + 1}.")
+        print_progress(f"Going on after step {checkpoints.step}, in epoch {progress.epochs + 1}.")
     board = TensorBoard(run.folder / "tensorboard", process.chief)
     if configuration.feature_cache != "none" and progress.epochs < configuration.rnn_epochs:
         mirrored = batches.mirrored_places
@@ -112,13 +112,13 @@ def train_run(configuration, process, run, images, checkpoints):
                 frozen_features(run, captioner, select_images),
             )
         )
-        batches.show(training_features)
+        batches.set_source(training_features)
     for epoch in range(progress.epochs, configuration.epochs):
         if progress.stopped:
             break
         joint = epoch >= configuration.rnn_epochs
         if joint:
-            batches.show(training_images)
+            batches.set_source(training_images)
             select_images = images[1]
         loss = train_epoch(trainer, process, batches, progress, joint, board, checkpoints)
         facts = {"epoch": epoch + 1, "loss": loss}
@@ -142,7 +142,7 @@ def train_run(configuration, process, run, images, checkpoints):
         progress.epochs, progress.stopped = epoch + 1, last
         progress.steps, progress.loss_sum = 0, 0.0
         checkpoints.save(trainer, progress)
-        say(describe(facts, configuration, progress.seconds))
+        print_progress(describe(facts, configuration, progress.seconds))
     return progress.history
 
 
@@ -179,7 +179,7 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
             if stopped or (trainer.steps % every == 0 and progress.steps < total):
                 checkpoints.save(trainer, progress)
             if stopped:
-                say(f"Saved after step {trainer.steps}.")
+                print_progress(f"Saved after step {trainer.steps}.")
                 raise KeyboardInterrupt
     return progress.loss_sum / progress.steps
 

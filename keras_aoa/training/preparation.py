@@ -11,8 +11,8 @@ from keras_aoa.runs.run import Run, image_settings, proposal_view, read_data
 from keras_aoa.training.pretraining import PretrainingSettings, pretrained_backbone
 from keras_aoa.training.warm_start import WarmStart
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import check_writable, only_one, remove_leftovers
-from keras_aoa.utils.progress import say
+from keras_aoa.utils.files import check_writable, exclusive_lock, remove_leftovers
+from keras_aoa.utils.progress import print_progress
 
 
 def prepare_run(configuration, held, process=None):
@@ -41,7 +41,7 @@ def prepare_run(configuration, held, process=None):
                 f"{folder}: holds a run of other settings ({', '.join(different)}); "
                 "choose another --name, or remove the folder to start anew."
             )
-        say(f"The run is in {folder}.")
+        print_progress(f"The run is in {folder}.")
         data = run.load_data()
         return run, data, *load_images(configuration, data, run.proposal_view)
     if not process.chief:
@@ -75,13 +75,15 @@ def prepare_run(configuration, held, process=None):
         )
     run = Run.create(configuration, vocabulary, backbone)
     counts = {split: len(examples) for split, examples in data.splits.items()}
-    say(f"{folder}: {data.name}, images {counts}, vocabulary of {len(vocabulary)} words.")
+    print_progress(
+        f"{folder}: {data.name}, images {counts}, vocabulary of {len(vocabulary)} words."
+    )
     return run, data, *images
 
 
 def hold(folder, held):
     """Keep other trainings out of a run's folder, and sweep what killed ones left there."""
-    held.enter_context(only_one(folder))
+    held.enter_context(exclusive_lock(folder))
     remove_leftovers(folder)
 
 

@@ -17,7 +17,7 @@ from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.models.backbones import load_backbone
 from keras_aoa.models.scenes_network import scenes_backbone
-from keras_aoa.utils.files import replaced_when_whole, settings_digest
+from keras_aoa.utils.files import atomic_write, settings_digest
 
 SEED_OFFSET = 1000  # from the captioner's scenes to those of its backbone
 FORMAT_VERSION = 1  # to be raised whenever the same settings would give another network
@@ -59,8 +59,8 @@ def pretrained_file(folder, settings):
             f"{settings.epochs} epochs, once."
         )
         backbone = pretrain(folder, settings)
-        with replaced_when_whole(path) as aside:
-            backbone.save(aside)
+        with atomic_write(path) as temporary:
+            backbone.save(temporary)
     return path
 
 

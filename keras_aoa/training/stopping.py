@@ -59,7 +59,7 @@ def not_finite(loss, step, batch_names, checkpoints):
 
 
 @contextlib.contextmanager
-def told_in_a_line(configuration, checkpoints):
+def report_failures(configuration, checkpoints):
     """Tell what stopped a training, what to change, and where it can go on.
 
     Args:

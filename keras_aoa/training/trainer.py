@@ -12,7 +12,7 @@ from keras_aoa.models.scheduled_sampling import sampled_inputs
 REPLICA_SEED = 7919  # between the seeds of two replicas' noise
 
 
-class OfSums:
+class PreReducedGradients:
     """An optimizer's base, where all replicas have the sum of gradients already, to clip it."""
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
@@ -20,7 +20,7 @@ class OfSums:
         return grads_and_vars
 
 
-class Adam(OfSums, keras.optimizers.Adam):
+class Adam(PreReducedGradients, keras.optimizers.Adam):
     """Adam on gradients that are added up."""
 
 
@@ -33,7 +33,7 @@ class Trainer:
         captioner: Built `Captioner`.
         configuration: `Configuration`.
         steps_per_epoch: Batches in an epoch, for the course of the rates.
-        optimizer: Class of both optimizers, `OfSums`.
+        optimizer: Class of both optimizers, `PreReducedGradients`.
     """
 
     def __init__(self, captioner, configuration, steps_per_epoch, optimizer=Adam):
@@ -156,11 +156,11 @@ class Trainer:
         inputs = batch
         # Outside of the tape: nothing of these is kept for a gradient.
         if not joint and "features" not in batch:
-            inputs = {**batch, "features": captioner.see(batch)}
+            inputs = {**batch, "features": captioner.extract_features(batch)}
         if self.configuration.scheduled_sampling:
-            sight = captioner.look(inputs)
+            encoded = captioner.encode(inputs)
             captions = tf.cast(batch["captions"], tf.int32)
-            inputs = {**inputs, "fed": sampled_inputs(captioner, sight, captions, sampled)}
+            inputs = {**inputs, "fed": sampled_inputs(captioner, encoded, captions, sampled)}
         with tf.GradientTape() as tape:
             loss = caption_loss(captioner(inputs, training=True), batch["captions"], words)
         variables = self.own_variables + (self.backbone_variables if joint else [])

@@ -14,7 +14,7 @@ from keras_aoa.utils.errors import UserError
 
 
 @contextlib.contextmanager
-def replaced_when_whole(path, folder=None):
+def atomic_write(path, folder=None):
     """A file's name to write to, which replaces `path` when all went well.
 
     Args:
@@ -27,23 +27,23 @@ def replaced_when_whole(path, folder=None):
     path = pathlib.Path(path)
     # Another process, or another thread, may write the same file.
     writer = f"{os.getpid()}-{threading.get_ident()}"
-    aside = pathlib.Path(folder or path.parent) / f"{path.stem}.{writer}.part{path.suffix}"
+    temporary = pathlib.Path(folder or path.parent) / f"{path.stem}.{writer}.part{path.suffix}"
     try:
-        yield aside
-        os.replace(aside, path)
+        yield temporary
+        os.replace(temporary, path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder):
-    """Remove what killed processes left of `replaced_when_whole`."""
+    """Remove what killed processes left of `atomic_write`."""
     for file in pathlib.Path(folder).glob("*.part*"):
         if re.search(r"\.\d+-\d+\.part(\.|$)", file.name):
             file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def only_one(folder):
+def exclusive_lock(folder):
     """Hold a folder for this process alone; nothing stays when it ends in whatever way.
 
     Raises:
@@ -97,5 +97,5 @@ def identity(path):
 
 def write_text(path, text):
     """Write a text file whole."""
-    with replaced_when_whole(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

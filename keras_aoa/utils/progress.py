@@ -11,7 +11,7 @@ def silence(silent=True):
     _silent = silent
 
 
-def say(line):
+def print_progress(line):
     """Print a line."""
     if not _silent:
         print(line, flush=True)

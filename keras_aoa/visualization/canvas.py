@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_aoa.utils.files import replaced_when_whole
+from keras_aoa.utils.files import atomic_write
 
 DOTS_PER_INCH = 64  # a power of two: sizes in inches are exact, so no pixel is lost
 FONTS = (
@@ -164,12 +164,12 @@ class Page:
 
 
 def write_png(picture, path):
-    """Write `picture (h, w, 3)` aside and rename it; where writing fails nothing is left behind."""
+    """Write `picture (h, w, 3)` as a PNG file; a failed write leaves nothing behind."""
     import cv2
 
     content = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
-    with replaced_when_whole(path) as aside:
-        aside.write_bytes(content)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def text_width(text, style):

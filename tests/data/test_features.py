@@ -163,7 +163,7 @@ def test_layers_of_one_network_have_files_of_their_own(squares_settings, squares
         captioner = run.make_captioner()
         features = frozen_features(run, captioner, images)
         for pixels, made in zip(image_batches(images, 4), image_batches(features, 4), strict=True):
-            expected = captioner.see(pixels)["map"]
+            expected = captioner.extract_features(pixels)["map"]
             np.testing.assert_allclose(made["features"]["map"], expected, 1e-3, 1e-3)
         folders = set((tmp_path / "data").glob("features-*"))
     assert len(folders) == 2

@@ -16,7 +16,7 @@ from keras_aoa.data.images.preprocessing import ImageSettings
 from keras_aoa.data.images.split_images import Images, image_batches
 from keras_aoa.data.text.vocabulary import PAD, Vocabulary
 from keras_aoa.distribution.process import check_cluster
-from keras_aoa.distribution.replicas import ALONE, Replicas
+from keras_aoa.distribution.replicas import ONE_REPLICA, Replicas
 from keras_aoa.utils.errors import UserError
 
 PROGRAM = ROOT / "tests" / "support" / "distributed_steps.py"
@@ -54,7 +54,7 @@ def test_a_process_with_two_replicas_gets_one_after_the_other():
 
 
 def test_one_replica_gets_rows_as_they_are():
-    own, real, size = ALONE.parts(np.arange(7), 4)
+    own, real, size = ONE_REPLICA.parts(np.arange(7), 4)
     np.testing.assert_array_equal(own, np.arange(7))
     assert real.all()
     assert size == 4

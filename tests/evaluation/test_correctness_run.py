@@ -20,7 +20,7 @@ from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP, Vocabulary
 from keras_aoa.evaluation.correctness import COLUMNS, MEASURES
 from keras_aoa.evaluation.correctness_run import check_attends, encode, followed, mentions_of, tally
 from keras_aoa.evaluation.grounding import ground
-from keras_aoa.inference.generator import Generator
+from keras_aoa.inference.generator import CaptionGenerator
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
 
@@ -42,7 +42,9 @@ def captioner():
 @pytest.fixture(scope="module")
 def found(captioner):
     """What is followed: captions, ids, and attention and picture by place; and what was said."""
-    generator = Generator(captioner, VOCABULARY, beam=1, max_words=4, length_penalty=0.0, stride=1)
+    generator = CaptionGenerator(
+        captioner, VOCABULARY, beam=1, max_words=4, length_penalty=0.0, stride=1
+    )
     said = generator(IMAGES, with_attention=True)
     captions = {
         place: [said[place].words, *(text.split() for text in GIVEN[: 2 - place % 2])]
@@ -67,13 +69,13 @@ def test_attention_of_a_given_word_is_that_of_the_state_before_it_was_fed(captio
     _, _, ids, pictures = found
     assert [place for place, *_ in pictures] == [0, 1, 2]
     for place, attention, _ in pictures:
-        sight = captioner.look(IMAGES[place : place + 1], stride=1)
+        encoded = captioner.encode(IMAGES[place : place + 1], stride=1)
         for row in (1, 2) if place != 1 else (1,):
-            state, attended = sight.state, sight.attended
+            state, attended = encoded.state, encoded.attended
             for step in range(list(ids[place][row]).index(STOP)):
                 fed = np.array([[ids[place][row][step]]])
-                state, attended, _, expected = captioner.next_words(
-                    fed, state, attended, sight.memory
+                state, attended, _, expected = captioner.decode_step(
+                    fed, state, attended, encoded.memory
                 )
                 np.testing.assert_allclose(
                     attention[row, step], expected[0, 0], rtol=1e-3, atol=1e-5

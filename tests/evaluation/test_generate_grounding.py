@@ -8,7 +8,7 @@ import tiny
 from keras_aoa.data.examples import Example, NamedObject
 from keras_aoa.data.text.vocabulary import PAD, STOP, Vocabulary
 from keras_aoa.evaluation.grounding import ground, share_inside
-from keras_aoa.inference.generator import Generated, Generator, generate
+from keras_aoa.inference.generator import CaptionGenerator, Generated, generate
 from keras_aoa.models.search import search
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.settings.search import SearchSettings
@@ -25,13 +25,15 @@ def captioner():
 
 @pytest.fixture(scope="module")
 def generator(captioner):
-    return Generator(captioner, VOCABULARY, beam=3, max_words=4, length_penalty=0.0, stride=1)
+    return CaptionGenerator(
+        captioner, VOCABULARY, beam=3, max_words=4, length_penalty=0.0, stride=1
+    )
 
 
 def test_hypotheses_are_those_of_search_in_words(captioner, generator):
     found = generator.all_beams(IMAGES)
-    sight = captioner.look(IMAGES, stride=1)
-    expected = search(captioner, sight, beam=3, max_words=4)
+    encoded = captioner.encode(IMAGES, stride=1)
+    expected = search(captioner, encoded, beam=3, max_words=4)
     lengths = set()
     for image in range(3):
         assert len(found[image]) == 3
@@ -47,7 +49,7 @@ def test_hypotheses_are_those_of_search_in_words(captioner, generator):
             attention = expected.attention[image, beam, : len(words)]
             np.testing.assert_allclose(generated.attention, attention, rtol=1e-3, atol=1e-5)
             assert generated.attention.shape == (len(words), 9)
-            np.testing.assert_array_equal(generated.boxes, sight.boxes[image])
+            np.testing.assert_array_equal(generated.boxes, encoded.boxes[image])
             assert generated.mask.tolist() == [True] * 9
     assert {(0, True), (1, True), (4, False)} <= lengths
 
@@ -63,12 +65,14 @@ def test_the_caption_of_an_image_is_its_best_hypothesis(generator):
 def test_a_configuration_sets_the_search_and_changes_replace_its_settings(captioner, monkeypatch):
     made = []
     monkeypatch.setattr(
-        Generator, "__init__", lambda self, *given, **settings: made.append((given, settings))
+        CaptionGenerator,
+        "__init__",
+        lambda self, *given, **settings: made.append((given, settings)),
     )
     configuration = Configuration(beam=4, max_words=7, length_penalty=0.5, test_stride=3)
-    Generator.of(captioner, VOCABULARY, configuration)
+    CaptionGenerator.from_configuration(captioner, VOCABULARY, configuration)
     search_settings = SearchSettings(beam=1, max_words=9, length_penalty=0.0)
-    Generator.of(captioner, VOCABULARY, configuration, search_settings)
+    CaptionGenerator.from_configuration(captioner, VOCABULARY, configuration, search_settings)
     settings = {
         "beam": 4,
         "max_words": 7,
@@ -88,7 +92,7 @@ def test_a_change_that_means_nothing_for_the_kind_of_regions_is_refused(captione
         ("proposals", "stride", "regions"),
     ):
         with pytest.raises(UserError, match=f"{wrong}: means nothing .*'{kind}'.* set {right}"):
-            Generator.of(
+            CaptionGenerator.from_configuration(
                 captioner, VOCABULARY, Configuration(regions=kind), SearchSettings(**{wrong: 5})
             )
 

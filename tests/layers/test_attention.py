@@ -58,7 +58,7 @@ def test_target_log_probs_are_the_entries_of_log_probs_for_every_word(variant, m
     layer = make_attention(variant)
     states, regions = states_and_regions()
     log_words, _ = backends.to_numpy(layer(states, regions, mask))
-    memory = layer.remember(regions, mask)
+    memory = layer.precompute(regions, mask)
     states = ops.convert_to_tensor(states)
     scores = layer.score(states, memory)
     for word in range(WORDS):
@@ -90,7 +90,7 @@ def test_words_that_are_never_predicted_have_probability_0(variant):
         found = layer.target_log_probs(
             ops.convert_to_tensor(states),
             ops.full((IMAGES, CAPTIONS), word, dtype="int32"),
-            layer.remember(regions),
+            layer.precompute(regions),
         )
         assert (np.exp(backends.to_numpy([found])[0]) == 0).all()
 
@@ -118,7 +118,7 @@ def test_a_known_word_is_scored_without_the_masked_regions(variant):
     layer, states, regions, mask = masked_inputs(variant)
     targets = np.random.default_rng(0).integers(0, WORDS, states.shape[:2])
     found, expected = backends.to_numpy(
-        layer.target_log_probs(states, targets, layer.remember(own, own_mask))
+        layer.target_log_probs(states, targets, layer.precompute(own, own_mask))
         for own, own_mask in ((regions, mask), (regions[:, mask[0]], None))
     )
     np.testing.assert_allclose(found, expected, 1e-11)

@@ -52,7 +52,7 @@ def test_gradients_of_the_target_word_equal_central_differences(variant, mask):
 
     def loss(states, regions):
         log_probs = layer.target_log_probs(
-            states, ops.convert_to_tensor(targets), layer.remember(regions, mask)
+            states, ops.convert_to_tensor(targets), layer.precompute(regions, mask)
         )
         return ops.sum(ops.multiply(of_targets, log_probs))
 
@@ -72,7 +72,7 @@ def test_padding_regions_have_gradient_0(variant):
     embedded = normal(IMAGES, CAPTIONS, layer.embedding_dim, seed=5)
 
     def loss(regions):
-        memory = layer.remember(regions, MASK)
+        memory = layer.precompute(regions, MASK)
         given = ops.convert_to_tensor(states)
         scores = layer.score(given, memory)
         log_words, places = layer.log_probs(scores, memory)

@@ -48,7 +48,7 @@ def marginals_of_layer(a, b, c):
     layer = attention_of(*b.shape[1:])
     states, regions = inputs_of(a, b, c)
     log_words, places = backends.to_numpy(layer(states, regions))
-    memory = layer.remember(regions)
+    memory = layer.precompute(regions)
     targets = np.broadcast_to(np.arange(b.shape[1], dtype="int32"), (len(b), b.shape[1]))
     states = ops.convert_to_tensor(np.repeat(states, b.shape[1], axis=1))
     found = layer.target_log_probs(states, ops.convert_to_tensor(targets), memory)
@@ -165,7 +165,7 @@ def test_gradients_agree_with_float64(scores, path):
     targets = np.random.default_rng(1).integers(words, size=(images, 1)).astype("int32")
 
     def loss(states, regions):
-        memory = layer.remember(regions)
+        memory = layer.precompute(regions)
         ids = ops.convert_to_tensor(targets)
         if path == "target":
             return ops.sum(layer.target_log_probs(states, ids, memory))
@@ -200,7 +200,7 @@ def test_huge_scores_give_finite_gradients(scores):
     targets = np.broadcast_to(np.arange(words, dtype="int32"), (images, words))
 
     def loss(states, regions):
-        memory = layer.remember(regions)
+        memory = layer.precompute(regions)
         scores = layer.score(states, memory)
         log_words, places = layer.log_probs(scores, memory)
         log_targets = layer.target_log_probs(

@@ -46,7 +46,7 @@ def training_step(variant, steps):
     targets = tf.ones((IMAGES, CAPTIONS * steps), "int32")
 
     def loss(words, state, regions):
-        memory = cell.attention.remember(regions, mask)
+        memory = cell.attention.precompute(regions, mask)
         seen, normalizers = cell.run(words, cell.start(state, memory), memory)
         if normalizers is not None:
             normalizers = tf.reshape(normalizers, targets.shape)

@@ -39,7 +39,7 @@ def test_repeated_steps_equal_the_definition(variant, mask, dtype, tolerance):
     state, regions = states_and_regions(dtype)
     words = caption_words(dtype)
     expected = definition.every_recurrence(weights(cell), variant, state, words, regions, mask)
-    memory = cell.attention.remember(regions, mask)
+    memory = cell.attention.precompute(regions, mask)
     states = cell.start(ops.convert_to_tensor(state), memory)
     for t in range(STEPS):
         word = ops.convert_to_tensor(words[:, :, t])
@@ -79,7 +79,7 @@ def test_conditional_feedback_is_the_softmax_of_the_fed_words_region_scores(mask
     states, regions = states_and_regions()
     words = normal(IMAGES, CAPTIONS, EMBEDDING, seed=5)
     found = layer.attended_given_word(
-        ops.convert_to_tensor(states), ops.convert_to_tensor(words), layer.remember(regions, mask)
+        ops.convert_to_tensor(states), ops.convert_to_tensor(words), layer.precompute(regions, mask)
     )
     (found,) = backends.to_numpy([found])
     for n, c in np.ndindex(IMAGES, CAPTIONS):
@@ -111,7 +111,7 @@ def test_the_zero_state_looks_at_what_the_attention_says(captions):
     regions = states_and_regions()[1]
     state = np.zeros((IMAGES, UNITS))
     if captions:
-        memory = cell.attention.remember(regions, MASK)
+        memory = cell.attention.precompute(regions, MASK)
         zeros = ops.zeros((IMAGES, captions, UNITS), dtype="float64")
         found = backends.to_numpy(cell.start(zeros, memory))
         found = [part[:, -1] for part in found]
@@ -186,7 +186,7 @@ def test_run_needs_a_known_number_of_steps():
 
 def run(cell, words, state, regions, mask, dropout=None):
     """`cell.run` from `state`, of arrays."""
-    memory = cell.attention.remember(regions, mask)
+    memory = cell.attention.precompute(regions, mask)
     states = cell.start(ops.convert_to_tensor(state), memory)
     dropout = None if dropout is None else ops.convert_to_tensor(dropout)
     return cell.run(ops.convert_to_tensor(words), states, memory, dropout)

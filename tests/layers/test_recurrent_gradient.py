@@ -38,7 +38,7 @@ def gradients(cell, by_hand, mask, with_dropout, of_seen=1.0, of_normalizers=1.0
         dropout = ops.convert_to_tensor(kept / 0.6)
 
     def loss(words, state, attended, regions):
-        memory = cell.attention.remember(regions, mask)
+        memory = cell.attention.precompute(regions, mask)
         if by_hand:
             outputs = cell.run(words, (state, attended), memory, dropout)
         else:
@@ -78,12 +78,12 @@ def test_gradients_stay_finite_where_products_underflow():
     cell.attention.word_region.assign(200 * np.asarray(cell.attention.word_region))
     state, regions = states_and_regions("float32")
     words = normal(IMAGES, CAPTIONS, STEPS, EMBEDDING, seed=5, dtype="float32")
-    scores = cell.attention.score(ops.convert_to_tensor(state), cell.attention.remember(regions))
+    scores = cell.attention.score(ops.convert_to_tensor(state), cell.attention.precompute(regions))
     (sums,) = backends.to_numpy([scores.marginal.sums])
     assert 0 < (sums == 0).mean() < 1
 
     def loss(words, state, regions):
-        memory = cell.attention.remember(regions, MASK)
+        memory = cell.attention.precompute(regions, MASK)
         seen, normalizers = cell.run(words, cell.start(state, memory), memory)
         return ops.sum(ops.square(seen)) + ops.sum(normalizers)
 

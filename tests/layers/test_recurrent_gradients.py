@@ -78,7 +78,7 @@ def caption_gradients(cell, inputs, mask, dropout, of_targets):
     flat = IMAGES, CAPTIONS * STEPS
 
     def loss(words, state, regions):
-        memory = cell.attention.remember(regions, mask)
+        memory = cell.attention.precompute(regions, mask)
         factors = None if dropout is None else ops.convert_to_tensor(dropout)
         seen, normalizers = cell.run(words, cell.start(state, memory), memory, factors)
         log_probs = cell.attention.target_log_probs(

@@ -7,7 +7,7 @@ import pytest
 from cases import normal
 from keras import ops
 
-from keras_aoa.layers.scaling import of_length
+from keras_aoa.layers.scaling import scale_to_length
 
 every_dtype = pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 TOLERANCES = {"float64": 1e-12, "float32": 1e-5, "float16": 0.01, "bfloat16": 0.01}
@@ -17,7 +17,7 @@ TOLERANCES = {"float64": 1e-12, "float32": 1e-5, "float16": 0.01, "bfloat16": 0.
 @pytest.mark.parametrize(("length", "scale"), [(1, 1e-3), (1, 1), (20, 300)])
 def test_features_are_scaled_to_the_length(dtype, length, scale):
     values = scale * normal(4, 3, 512)
-    found = of_length(ops.cast(ops.convert_to_tensor(values), dtype), length)
+    found = scale_to_length(ops.cast(ops.convert_to_tensor(values), dtype), length)
     assert keras.backend.standardize_dtype(found.dtype) == dtype
     (features,) = backends.to_numpy([ops.cast(found, "float64")])
     tolerance = length * TOLERANCES[dtype]
@@ -32,7 +32,7 @@ def test_zeros_stay_zeros_and_have_finite_gradients(dtype):
     values[0, 1] = 0
 
     def scaled(values):
-        return ops.cast(of_length(ops.cast(values, dtype), 1), "float64")
+        return ops.cast(scale_to_length(ops.cast(values, dtype), 1), "float64")
 
     (features,) = backends.to_numpy([scaled(ops.convert_to_tensor(values))])
     assert (features[0, 1] == 0).all()

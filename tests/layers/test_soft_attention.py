@@ -65,7 +65,7 @@ def test_the_cell_over_captions_is_the_definitions(mask):
     start = normal(IMAGES, CAPTIONS, UNITS, seed=5)
     dropout = np.abs(normal(IMAGES, CAPTIONS, STEPS, UNITS, seed=6))
     targets = np.random.default_rng(7).integers(0, WORDS, (IMAGES, CAPTIONS * STEPS))
-    memory = cell.attention.remember(REGION_FEATURES, mask)
+    memory = cell.attention.precompute(REGION_FEATURES, mask)
     states = cell.start(ops.convert_to_tensor(start), memory)
     seen, _ = cell.run(
         ops.convert_to_tensor(inputs), states, memory, ops.convert_to_tensor(dropout)

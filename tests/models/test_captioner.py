@@ -62,13 +62,13 @@ def test_log_probabilities_are_those_of_the_definition_and_0_at_padding(variant,
 @every_variant
 def test_training_and_search_go_the_same_path(variant):
     captioner = tiny.make_captioner(variant)
-    sight = captioner.look(IMAGES)
+    encoded = captioner.encode(IMAGES)
     in_training = np.asarray(captioner(INPUTS))
-    state, attended = np.repeat(sight.state, 3, axis=1), np.repeat(sight.attended, 3, axis=1)
+    state, attended = np.repeat(encoded.state, 3, axis=1), np.repeat(encoded.attended, 3, axis=1)
     for step in range(CAPTIONS.shape[2] - 1):
         fed, target = CAPTIONS[:, :, step], CAPTIONS[:, :, step + 1]
-        state, attended, log_probs, region_probs = captioner.next_words(
-            tf.constant(fed), state, attended, sight.memory
+        state, attended, log_probs, region_probs = captioner.decode_step(
+            tf.constant(fed), state, attended, encoded.memory
         )
         assert region_probs.shape == (2, 3, tiny.REGIONS)
         in_search = np.take_along_axis(np.asarray(log_probs), target[:, :, None], axis=2)[..., 0]
@@ -107,7 +107,7 @@ def test_fit_lowers_the_loss_and_reports_the_mean_over_words(eight):
 def test_eight_captions_are_repeated_word_for_word(eight, beam):
     captioner, images, captions, _ = eight
     assert len({tuple(caption) for caption in captions[:, 0]}) == 8
-    found = search(captioner, captioner.look(images), beam=beam, max_words=5)
+    found = search(captioner, captioner.encode(images), beam=beam, max_words=5)
     np.testing.assert_array_equal(found.ids[:, 0], captions[:, 0, 1:])
 
 
@@ -157,8 +157,8 @@ def test_dropout_changes_training_alone_and_its_seed_repeats_it():
 
 def test_region_dropout_drops_a_feature_in_all_regions_of_an_image():
     captioner = tiny.make_captioner(region_dropout=0.5, seed=1)
-    kept = np.asarray(captioner.look(IMAGES).memory.regions)
-    dropped = np.asarray(captioner.look(IMAGES, training=True).memory.regions)
+    kept = np.asarray(captioner.encode(IMAGES).memory.regions)
+    dropped = np.asarray(captioner.encode(IMAGES, training=True).memory.regions)
     factors = dropped / kept
     assert_close(factors, np.broadcast_to(factors[:, :1], factors.shape))
     assert set(np.round(factors.ravel(), 3)) == {0, 2}
@@ -208,11 +208,11 @@ def test_the_stride_of_a_call_replaces_the_layers():
     captioner = tiny.make_captioner()
     cells = np.asarray(captioner.backbone(IMAGES)["map"])
     for stride, count in ((None, 4), (1, 9), (2, 4), (3, 1)):
-        sight = captioner.look(IMAGES, stride=stride)
-        assert sight.boxes.shape == (2, count, 4, 2)
-        assert sight.mask.shape == (2, count)
+        encoded = captioner.encode(IMAGES, stride=stride)
+        assert encoded.boxes.shape == (2, count, 4, 2)
+        assert encoded.mask.shape == (2, count)
         kept = cells[:, :: stride or 2, :: stride or 2].reshape(2, count, tiny.FEATURES)
-        np.testing.assert_array_equal(sight.memory.regions, kept)
+        np.testing.assert_array_equal(encoded.memory.regions, kept)
 
 
 @every_variant

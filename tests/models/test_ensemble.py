@@ -22,14 +22,14 @@ IMAGES = tiny.make_images(3)
 every_variant = pytest.mark.parametrize("variant", tiny.VARIANTS)
 
 
-def next_words(captioner, ids):
+def decode_step(captioner, ids):
     """log p(w) and p(r) after the words of each image, which are fed one by one."""
-    sight = captioner.look(IMAGES)
-    state, attended = sight.state, sight.attended
+    encoded = captioner.encode(IMAGES)
+    state, attended = encoded.state, encoded.attended
     for word in ids:
         fed = np.full((3, 1), word)
-        state, attended, log_probs, regions = captioner.next_words(
-            fed, state, attended, sight.memory
+        state, attended, log_probs, regions = captioner.decode_step(
+            fed, state, attended, encoded.memory
         )
     return np.asarray(log_probs), np.asarray(regions)
 
@@ -40,8 +40,8 @@ def test_the_mean_of_distributions_is_said(variant):
         tiny.make_captioner(variant, weights=1),
         tiny.make_captioner(variant, weights=2, units=5),
     ]
-    together = next_words(Ensemble(members), [1, 4, 6])
-    apart = [next_words(member, [1, 4, 6]) for member in members]
+    together = decode_step(Ensemble(members), [1, 4, 6])
+    apart = [decode_step(member, [1, 4, 6]) for member in members]
     expected = np.mean([np.exp(words) for words, _ in apart], axis=0)
     np.testing.assert_allclose(np.exp(together[0]), expected, atol=1e-6)
     for number, (_, regions) in enumerate(apart):
@@ -52,20 +52,20 @@ def test_the_mean_of_distributions_is_said(variant):
 
 def test_an_ensemble_of_one_says_what_it_says_alone():
     captioner = tiny.make_captioner()
-    alone = search(captioner, captioner.look(IMAGES), beam=3, max_words=4)
+    alone = search(captioner, captioner.encode(IMAGES), beam=3, max_words=4)
     ensemble = Ensemble([captioner])
-    together = search(ensemble, ensemble.look(IMAGES), beam=3, max_words=4)
+    together = search(ensemble, ensemble.encode(IMAGES), beam=3, max_words=4)
     for value, expected in zip(together, alone, strict=True):
         np.testing.assert_allclose(value, expected, atol=1e-5)
 
 
 def test_boxes_are_those_of_all_members():
     members = [tiny.make_captioner(weights=seed) for seed in (1, 2)]
-    sight = Ensemble(members).look(IMAGES)
-    own = members[0].look(IMAGES)
-    assert sight.boxes.shape == (3, 2 * tiny.REGIONS, 4, 2)
-    np.testing.assert_array_equal(sight.boxes[:, : tiny.REGIONS], own.boxes)
-    np.testing.assert_array_equal(sight.boxes[:, tiny.REGIONS :], own.boxes)
+    encoded = Ensemble(members).encode(IMAGES)
+    own = members[0].encode(IMAGES)
+    assert encoded.boxes.shape == (3, 2 * tiny.REGIONS, 4, 2)
+    np.testing.assert_array_equal(encoded.boxes[:, : tiny.REGIONS], own.boxes)
+    np.testing.assert_array_equal(encoded.boxes[:, tiny.REGIONS :], own.boxes)
 
 
 # --- Runs -----------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ class Network:
         self.weights = golden
         self.attention = types.SimpleNamespace(vocabulary_size=len(golden["words"]))
 
-    def next_words(self, ids, state, look, memory):
+    def decode_step(self, ids, state, look, memory):
         word = ops.take(self.weights["words"], ids, axis=0)
         state = ops.tanh(
             word @ self.weights["word_state"]
@@ -62,13 +62,13 @@ def as_ours(ids):
 
 @every_beam
 def test_ids_and_log_probabilities_are_those_of_addons(golden, beam):
-    sight = types.SimpleNamespace(
+    encoded = types.SimpleNamespace(
         state=golden["start_state"][:, None],
         attended=golden["start_look"][:, None],
         memory=None,
         boxes=np.zeros((oracle.IMAGES, 1, 4)),
     )
-    found = search(Network(golden), sight, beam=beam, max_words=oracle.MAX_WORDS)
+    found = search(Network(golden), encoded, beam=beam, max_words=oracle.MAX_WORDS)
     np.testing.assert_array_equal(found.ids, as_ours(golden[f"ids_{beam}"]))
     np.testing.assert_allclose(found.log_probs, golden[f"log_probs_{beam}"], rtol=0, atol=1e-5)
 

@@ -35,14 +35,14 @@ def seen_in_training(run, examples, epoch=0, flip=False):
     batches = CaptionBatches(images, run.vocabulary, 3, captions_per_image=1, flip=flip, regions=50)
     captioner, found, flipped = run.load_captioner(), {}, set()
     for batch in batches.epoch(epoch):
-        sight = captioner.look(batch)
+        encoded = captioner.encode(batch)
         for row, index in enumerate(batch["index"].numpy()):
-            boxes = np.asarray(sight.boxes[row])
+            boxes = np.asarray(encoded.boxes[row])
             if batch["flipped"][row]:
                 flipped.add(examples[index].image_id)
                 boxes = boxes * (-1, 1) + (1, 0)
             boxes = to_original(boxes, batch["window"][row].numpy())
-            found[examples[index].image_id] = np.asarray(sight.memory.regions[row]), boxes
+            found[examples[index].image_id] = np.asarray(encoded.memory.regions[row]), boxes
     return found, flipped
 
 
@@ -51,10 +51,10 @@ def seen_in_evaluation(run, examples):
     images = run.load_images("test", examples)
     captioner, found = run.load_captioner(), {}
     for batch in image_batches(images, 2, run.configuration.test_proposals):
-        sight = captioner.look(batch, stride=run.configuration.test_stride)
+        encoded = captioner.encode(batch, stride=run.configuration.test_stride)
         for row, index in enumerate(batch["index"].numpy()):
-            boxes = to_original(np.asarray(sight.boxes[row]), images.windows[index])
-            found[examples[index].image_id] = np.asarray(sight.memory.regions[row]), boxes
+            boxes = to_original(np.asarray(encoded.boxes[row]), images.windows[index])
+            found[examples[index].image_id] = np.asarray(encoded.memory.regions[row]), boxes
     return found
 
 
@@ -63,9 +63,9 @@ def seen_in_captioning(run, examples):
     captioner, found = ImageCaptioner(run.folder), {}
     for example in examples:
         inputs, _ = captioner._inputs(read_image(example.path))
-        sight = captioner.captioner.look(inputs, stride=run.configuration.test_stride)
+        encoded = captioner.captioner.encode(inputs, stride=run.configuration.test_stride)
         boxes = captioner.caption(example.path).boxes
-        found[example.image_id] = np.asarray(sight.memory.regions[0]), boxes
+        found[example.image_id] = np.asarray(encoded.memory.regions[0]), boxes
     return found
 
 
@@ -215,7 +215,7 @@ def test_light_and_outlines_lie_on_the_square_of_a_padded_image(
     run = make_run(settings(tmp_path, regions="proposals", proposals_fit="pad"), brightness())
     images = run.load_images("test", examples)
     (batch,) = image_batches(images, 9, 9)
-    corners = np.asarray(run.load_captioner().look(batch).boxes)
+    corners = np.asarray(run.load_captioner().encode(batch).boxes)
     for name, boxes, seen in zip(NAMES, corners, images.windows, strict=True):
         pixels = read_image(scenes[name].path)
         height, width = pixels.shape[:2]

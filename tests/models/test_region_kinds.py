@@ -98,7 +98,10 @@ def test_an_unmoved_transformer_is_the_grid_border_included(network_file):
     same_but_for_regions(transformer, grid)
     images = pixels(24)
     for stride in (1, 2):
-        expected, found = grid.look(images, stride=stride), transformer.look(images, stride=stride)
+        expected, found = (
+            grid.encode(images, stride=stride),
+            transformer.encode(images, stride=stride),
+        )
         assert np.asarray(expected.memory.regions).std() > 0.01
         np.testing.assert_allclose(found.memory.regions, expected.memory.regions, rtol=0, atol=1e-5)
         centers = np.mean(expected.boxes, axis=2)
@@ -106,8 +109,8 @@ def test_an_unmoved_transformer_is_the_grid_border_included(network_file):
     inputs = {"images": images, "captions": CAPTIONS}
     np.testing.assert_allclose(transformer(inputs), grid(inputs), rtol=0, atol=1e-5)
     larger = make(configured(network_file, "transformer", anchor_scale=2.0))
-    moved = np.asarray(larger.look(images).memory.regions)
-    assert np.abs(moved - grid.look(images).memory.regions).max() > 0.01
+    moved = np.asarray(larger.encode(images).memory.regions)
+    assert np.abs(moved - grid.encode(images).memory.regions).max() > 0.01
     vectors = (captioner.backbone(images)["vector"] for captioner in (grid, transformer))
     np.testing.assert_allclose(*vectors, rtol=1e-6, err_msg="the mean of what the filter gives")
 
@@ -137,10 +140,10 @@ def test_vgg16_has_every_kind_and_its_unmoved_transformer_is_the_grid_of_conv5_3
         inputs = {"images": images, "captions": CAPTIONS}
         if kind == "proposals":
             inputs |= {"region_images": pixels(64), "proposals": BOXES}
-        sight = captioner.look(inputs)
+        encoded = captioner.encode(inputs)
         log_probs = np.asarray(captioner(inputs))
         assert np.isfinite(log_probs).all() and (log_probs[0, 0] < 0).all()
-        found[kind] = np.asarray(sight.memory.regions), log_probs
+        found[kind] = np.asarray(encoded.memory.regions), log_probs
     counts = {kind: regions.shape[1:] for kind, (regions, _) in found.items()}
     assert counts == {
         "grid": (9, 512), "transformer": (9, 512), "proposals": (4, 512), "mean": (1, 512),
@@ -166,9 +169,9 @@ def test_a_map_that_is_no_3x3_convolutions_is_refused_in_one_line(last, said, tm
     assert said in str(refusal.value) and "'own'" in str(refusal.value)
     assert "\n" not in str(refusal.value)
     own = configured(str(tmp_path / "network.keras"), "transformer", transformer_filter="own")
-    assert make(own).look(pixels(24)).boxes.shape[0] == 2
+    assert make(own).encode(pixels(24)).boxes.shape[0] == 2
     named = configured(str(tmp_path / "network.keras"), "transformer", map_layer="second")
-    assert make(named).look(pixels(24)).boxes.shape[1] == 36
+    assert make(named).encode(pixels(24)).boxes.shape[1] == 36
 
 
 def test_the_scenes_network_has_no_filter_to_give():
@@ -228,11 +231,11 @@ def test_both_networks_of_proposals_start_equal_and_only_joint_steps_change_them
 def test_each_network_of_proposals_sees_its_own_pixels(network_file):
     captioner = make(configured(network_file, "proposals"))
     inputs = inputs_of(captioner)
-    before = captioner.look(inputs)
-    other = captioner.look({**inputs, "images": pixels(24, 7)})
+    before = captioner.encode(inputs)
+    other = captioner.encode({**inputs, "images": pixels(24, 7)})
     np.testing.assert_array_equal(before.memory.regions, other.memory.regions)
     assert np.abs(np.asarray(before.state) - other.state).max() > 1e-3
-    other = captioner.look({**inputs, "region_images": pixels(40, 7)})
+    other = captioner.encode({**inputs, "region_images": pixels(40, 7)})
     assert np.abs(np.asarray(before.memory.regions) - other.memory.regions).max() > 1e-3
 
 
@@ -248,7 +251,7 @@ def test_a_saved_captioner_says_the_same(network_file, kind, tmp_path):
     captioner.save(tmp_path / "captioner.keras")
     loaded = keras.models.load_model(tmp_path / "captioner.keras")
     np.testing.assert_array_equal(loaded(inputs), expected)
-    np.testing.assert_array_equal(loaded.look(inputs).boxes, captioner.look(inputs).boxes)
+    np.testing.assert_array_equal(loaded.encode(inputs).boxes, captioner.encode(inputs).boxes)
     assert (loaded.region_backbone is None) == (kind != "proposals")
     assert len(loaded.trainable_variables) == len(captioner.trainable_variables)
 

@@ -25,13 +25,13 @@ FED = CAPTIONS[:, :, :-1]
 
 def test_nothing_is_drawn_at_a_share_of_0():
     captioner = tiny.make_captioner()
-    found = sampled_inputs(captioner, captioner.look(IMAGES), CAPTIONS, 0.0)
+    found = sampled_inputs(captioner, captioner.encode(IMAGES), CAPTIONS, 0.0)
     np.testing.assert_array_equal(found, FED)
 
 
 def test_start_and_padding_stay_at_a_share_of_1():
     captioner = tiny.make_captioner()
-    found = np.asarray(sampled_inputs(captioner, captioner.look(IMAGES), CAPTIONS, 1.0))
+    found = np.asarray(sampled_inputs(captioner, captioner.encode(IMAGES), CAPTIONS, 1.0))
     assert (found[:, :, 0] == START).all()
     np.testing.assert_array_equal(found == PAD, FED == PAD)
     drawn = found[:, :, 1:][FED[:, :, 1:] != PAD]
@@ -43,14 +43,14 @@ def test_words_are_drawn_from_the_distribution_after_what_was_fed():
     captioner = tiny.make_captioner(weights=3)
     copies = 4000
     captions = np.tile(np.array([[[START, 4, 5, STOP]]], "int32"), (1, copies, 1))
-    sight = captioner.look(IMAGES[:1])
-    found = np.asarray(sampled_inputs(captioner, sight, captions, 1.0))[0]
+    encoded = captioner.encode(IMAGES[:1])
+    found = np.asarray(sampled_inputs(captioner, encoded, captions, 1.0))[0]
 
     def distribution(words):
-        state, attended = sight.state, sight.attended
+        state, attended = encoded.state, encoded.attended
         for word in words:
-            state, attended, log_probs, _ = captioner.next_words(
-                np.array([[word]]), state, attended, sight.memory
+            state, attended, log_probs, _ = captioner.decode_step(
+                np.array([[word]]), state, attended, encoded.memory
             )
         return np.exp(np.asarray(log_probs))[0, 0]
 
@@ -70,7 +70,7 @@ def test_words_are_drawn_from_the_distribution_after_what_was_fed():
 def test_the_share_is_that_of_the_words_drawn(share):
     captioner = tiny.make_captioner(words=500, weights=None)
     captions = np.full((2, 300, 12), 4, "int32")
-    found = np.asarray(sampled_inputs(captioner, captioner.look(IMAGES), captions, share))
+    found = np.asarray(sampled_inputs(captioner, captioner.encode(IMAGES), captions, share))
     # One word of 500 hardly ever comes by chance.
     assert np.mean(found[:, :, 1:] != 4) == pytest.approx(share, abs=0.03)
 

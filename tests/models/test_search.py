@@ -15,7 +15,7 @@ every_variant = pytest.mark.parametrize("variant", tiny.VARIANTS)
 
 def captions_of(captioner, images=IMAGES, **settings):
     """For each image the hypotheses, best first: (ids without padding, log p, score, p(r))."""
-    found = search(captioner, captioner.look(images), **settings)
+    found = search(captioner, captioner.encode(images), **settings)
     found = [np.asarray(part) for part in found]
     return [
         [(tuple(ids[ids != PAD].tolist()), *rest) for ids, *rest in zip(*beams, strict=True)]
@@ -82,11 +82,11 @@ def test_the_length_penalty_divides_by_words_and_stop_to_its_power(length_penalt
 @every_variant
 def test_log_probabilities_are_those_of_training_on_the_caption(variant):
     captioner = tiny.make_captioner(variant, weights=1)
-    sight = captioner.look(IMAGES)
-    found = search(captioner, sight, beam=4, max_words=5)
+    encoded = captioner.encode(IMAGES)
+    found = search(captioner, encoded, beam=4, max_words=5)
     start = np.full((len(IMAGES), 4, 1), START)
     captions = tf.constant(np.concatenate([start, found.ids], axis=2), tf.int32)
-    expected = np.sum(captioner.caption_log_probs(sight, captions), axis=2)
+    expected = np.sum(captioner.caption_log_probs(encoded, captions), axis=2)
     np.testing.assert_allclose(found.log_probs, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -121,7 +121,7 @@ def test_hypotheses_are_distinct_sorted_and_end_at_stop(length_penalty):
 
 def test_padding_follows_stop_alone():
     captioner = tiny.make_captioner(weights=1)
-    ids = np.asarray(search(captioner, captioner.look(IMAGES), beam=6, max_words=4).ids)
+    ids = np.asarray(search(captioner, captioner.encode(IMAGES), beam=6, max_words=4).ids)
     assert ids.shape == (len(IMAGES), 6, 4)
     np.testing.assert_array_equal(ids == PAD, np.cumsum(ids == STOP, axis=2) - (ids == STOP) > 0)
 
@@ -175,11 +175,11 @@ def test_a_graph_for_any_number_of_images_finds_the_same(variant):
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))], autograph=False)
     def run(images):
-        return search(captioner, captioner.look(images), beam=3, max_words=4)
+        return search(captioner, captioner.encode(images), beam=3, max_words=4)
 
     for images in (IMAGES, IMAGES[:1]):
         found = run(images)
-        expected = search(captioner, captioner.look(images), beam=3, max_words=4)
+        expected = search(captioner, captioner.encode(images), beam=3, max_words=4)
         np.testing.assert_array_equal(found.ids, expected.ids)
         for part, other in zip(found[1:], expected[1:], strict=True):
             np.testing.assert_allclose(part, other, rtol=1e-4, atol=1e-4)

@@ -6,7 +6,7 @@ import tiny
 
 from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
 from keras_aoa.models.search import search
-from keras_aoa.models.teacher_forcing import follow
+from keras_aoa.models.teacher_forcing import teacher_forcing
 
 IMAGES = tiny.make_images(2)
 CAPTIONS = np.array(
@@ -21,9 +21,9 @@ every_variant = pytest.mark.parametrize("variant", tiny.VARIANTS)
 @every_variant
 def test_log_probabilities_are_those_of_training(variant):
     captioner = tiny.make_captioner(variant)
-    sight = captioner.look(IMAGES)
-    expected = captioner.caption_log_probs(sight, CAPTIONS)
-    found = follow(captioner, sight, CAPTIONS)
+    encoded = captioner.encode(IMAGES)
+    expected = captioner.caption_log_probs(encoded, CAPTIONS)
+    found = teacher_forcing(captioner, encoded, CAPTIONS)
     np.testing.assert_allclose(found.log_probs, expected, rtol=1e-4, atol=1e-5)
     assert not np.asarray(found.log_probs)[CAPTIONS[:, :, 1:] == PAD].any()
 
@@ -31,11 +31,11 @@ def test_log_probabilities_are_those_of_training(variant):
 @every_variant
 def test_attention_is_that_of_search_for_its_own_captions(variant):
     captioner = tiny.make_captioner(variant)
-    sight = captioner.look(IMAGES)
-    own = search(captioner, sight, beam=3, max_words=4)
+    encoded = captioner.encode(IMAGES)
+    own = search(captioner, encoded, beam=3, max_words=4)
     ids = np.asarray(own.ids)
     given = np.concatenate([np.full((2, 3, 1), START), ids], axis=2)
-    found = follow(captioner, sight, given)
+    found = teacher_forcing(captioner, encoded, given)
     said = ids != PAD
     np.testing.assert_allclose(
         np.asarray(found.attention)[said], np.asarray(own.attention)[said], rtol=1e-4, atol=1e-5

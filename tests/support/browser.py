@@ -99,7 +99,7 @@ class Tab:
         """Move the mouse to the middle of an element."""
         move = {"type": "pointerMove", "duration": 0, "origin": self.find(selector), "x": 0, "y": 0}
         mouse = {"type": "pointer", "id": "mouse", "actions": [move]}
-        # Where it is out of sight the driver would refuse.
+        # Where it is out of encoded the driver would refuse.
         self.evaluate(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center'}})")
         self.ask("actions", actions=[mouse])
 

@@ -20,17 +20,17 @@ from keras_aoa.data.images.split_images import Images, ProposalView, image_batch
 from keras_aoa.data.proposals.cache import ProposalSettings
 from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.distribution.process import Process, make_strategy
-from keras_aoa.inference.generator import Generator, generate
+from keras_aoa.inference.generator import CaptionGenerator, generate
 from keras_aoa.models.build import make_captioner
 from keras_aoa.settings.configuration import Configuration
-from keras_aoa.training.trainer import Adam, OfSums, Trainer
+from keras_aoa.training.trainer import Adam, PreReducedGradients, Trainer
 
 STEPS, JOINT_FROM = 20, 10  # three epochs and a bit of each stage
 # Of 9 images: batches of 4, 4 and 1, or of 3, which two replicas cannot halve either.
 BATCH = {"SGD": 4, "Adam": 3}
 
 
-class SGD(OfSums, keras.optimizers.SGD):
+class SGD(PreReducedGradients, keras.optimizers.SGD):
     """Plain steps on gradients that are added up."""
 
 
@@ -69,7 +69,7 @@ def train(process, regions, optimizer, data, folder):
         keras.utils.set_random_seed(0)
         captioner = make_captioner(configuration, network(), len(vocabulary))
         trainer = Trainer(captioner, configuration, batches.batches_per_epoch, optimizer)
-        generator = Generator.of(captioner, vocabulary, configuration)
+        generator = CaptionGenerator.from_configuration(captioner, vocabulary, configuration)
     losses = []
     while trainer.steps < STEPS:
         epoch, done = divmod(trainer.steps, batches.batches_per_epoch)

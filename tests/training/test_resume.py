@@ -24,7 +24,7 @@ from keras_aoa.training.checkpoints import Progress, second_name
 from keras_aoa.training.stopping import StopRequest
 from keras_aoa.training.trainer import Trainer
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import only_one
+from keras_aoa.utils.files import exclusive_lock
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +115,7 @@ def test_interrupt_saves_at_once_and_the_same_command_goes_on(
     assert f"Going on after step {step}, in epoch {epoch}." in capsys.readouterr().out
     assert_same_run(resumed, finished)
     assert own.exists()
-    assert not left.exists(), "what a killed process wrote aside is removed"
+    assert not left.exists(), "what a killed process wrote temporary is removed"
 
 
 def test_interrupted_validation_costs_no_step(settings, finished, monkeypatch, capsys):
@@ -181,7 +181,10 @@ def test_damaged_checkpoints_are_told_and_left(finished, tmp_path):
     with pytest.raises(UserError, match=r"previous\.npz: expected saved weights.*damaged"):
         training.train(configuration)
     assert copied.last_file.read_bytes() == b"PK"
-    with only_one(copied.folder), pytest.raises(UserError, match="another training is writing"):
+    with (
+        exclusive_lock(copied.folder),
+        pytest.raises(UserError, match="another training is writing"),
+    ):
         training.train(configuration)
 
 

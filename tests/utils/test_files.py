@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_aoa.utils.files import replaced_when_whole, write_text
+from keras_aoa.utils.files import atomic_write, write_text
 
 
 def test_file_is_replaced(tmp_path):
@@ -16,8 +16,8 @@ def test_file_is_replaced(tmp_path):
 def test_old_file_stays_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "words.json"
     path.write_text("old")
-    with replaced_when_whole(path) as aside:
-        aside.write_text("new")
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
 
@@ -27,8 +27,8 @@ def test_broken_off_writing_leaves_the_old_file_and_nothing_else(tmp_path):
     path.write_text("old")
 
     def break_off():
-        with replaced_when_whole(path) as aside:
-            aside.write_text("ne")
+        with atomic_write(path) as temporary:
+            temporary.write_text("ne")
             raise OSError("no space left: the disk is full")
 
     with pytest.raises(OSError, match="full"):

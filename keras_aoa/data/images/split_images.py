@@ -22,7 +22,7 @@ from keras_aoa.data.images.preprocessing import (
 )
 from keras_aoa.data.proposals.cache import ProposalCache, ProposalSettings, boxes_as_floats
 from keras_aoa.data.readers.files import printable
-from keras_aoa.distribution.replicas import ALONE
+from keras_aoa.distribution.replicas import ONE_REPLICA
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.progress import progress_bar
 
@@ -219,7 +219,7 @@ def _reader(views):
     return read
 
 
-def image_batches(images, batch_size, regions=None, replicas=ALONE):
+def image_batches(images, batch_size, regions=None, replicas=ONE_REPLICA):
     """Readable images in their order, in the same batches as `CaptionBatches` without captions.
 
     Args:

@@ -16,7 +16,7 @@ import numpy as np
 from keras_aoa.data.proposals import edge_boxes as edges
 from keras_aoa.settings.search import MOST_PROPOSALS
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import identity, replaced_when_whole, settings_digest
+from keras_aoa.utils.files import atomic_write, identity, settings_digest
 from keras_aoa.utils.progress import progress_bar
 
 FORMAT_VERSION = 1  # to be raised whenever the same image and settings would give other boxes
@@ -170,8 +170,8 @@ class ProposalCache:
         boxes = _propose(image, self._settings)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with replaced_when_whole(file) as aside:
-                np.save(aside, boxes, allow_pickle=False)
+            with atomic_write(file) as temporary:
+                np.save(temporary, boxes, allow_pickle=False)
         except OSError as error:
             # Another process may have finished the same file meanwhile.
             if self._load(file) is None:

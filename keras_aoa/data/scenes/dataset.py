@@ -73,12 +73,12 @@ def write(folder: str | pathlib.Path, settings: ScenesSettings, progress: bool =
     counts = {"train": settings.train, "val": settings.val, "test": settings.test}
     splits: dict[str, list[dict]] = {split: [] for split in counts}
     with (
-        tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside,
+        tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary,
         progress_bar(
             total=sum(counts.values()), desc="drawing scenes", unit="scene", disable=not progress
         ) as bar,
     ):
-        whole = pathlib.Path(aside) / "whole"
+        whole = pathlib.Path(temporary) / "whole"
         for stream, (split, count) in enumerate(counts.items()):
             (whole / split).mkdir(parents=True)
             for index in range(count):
