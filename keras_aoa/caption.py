@@ -12,11 +12,11 @@ import tyro
 
 from keras_aoa.collection.lines import caption_line
 from keras_aoa.collection.shards import SUFFIXES, find_shards, part_of
-from keras_aoa.data.readers.files import printable
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_writable
+from keras_aoa.utils.text import printable
 
 
 @dataclass(frozen=True)

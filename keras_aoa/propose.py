@@ -22,7 +22,7 @@ def main(arguments):
     data = read_data(configuration, configuration.output)
     from keras_aoa.data.images.preprocessing import why_unreadable
     from keras_aoa.data.proposals.cache import ProposalCache
-    from keras_aoa.data.readers.files import printable
+    from keras_aoa.utils.text import printable
 
     cache = ProposalCache(view.folder, view.search)
     for split, examples in data.splits.items():

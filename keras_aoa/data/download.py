@@ -22,9 +22,10 @@ from typing import Annotated, Literal
 import tyro
 
 from keras_aoa.data.archives import ARCHIVES, Archive
-from keras_aoa.data.readers.files import first_three, inside
+from keras_aoa.data.readers.files import inside
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import first_three
 
 RETRIES = 5
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces

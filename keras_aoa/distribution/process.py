@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from keras_aoa.distribution.replicas import Replicas
 from keras_aoa.utils import progress
-from keras_aoa.utils.errors import UserError, first_line, is_lost_worker
+from keras_aoa.utils.errors import UserError, is_lost_worker
+from keras_aoa.utils.text import first_line
 
 FAILED = b"failed"  # what the chief tells the others
 

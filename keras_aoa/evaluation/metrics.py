@@ -17,9 +17,9 @@ from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer import ptbtokenizer
 
-from keras_aoa.data.readers.files import first_three
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import first_three
 
 METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr")
 TOKENIZERS = ("auto", "ptb", "python")

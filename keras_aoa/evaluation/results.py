@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from keras_aoa.data.readers.files import clip, entries, first_three, read_json
+from keras_aoa.data.readers.files import entries, read_json
 from keras_aoa.evaluation.metrics import Id, Scores, check_ids, score
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import write_text
+from keras_aoa.utils.text import clip, first_three
 
 FIELDS: dict[str, Any] = {"image_id": (int, str), "caption": str}
 

@@ -17,11 +17,11 @@ from keras_aoa.data.images.preprocessing import (
     window,
 )
 from keras_aoa.data.proposals.cache import propose
-from keras_aoa.data.readers.files import printable
 from keras_aoa.inference.generator import CaptionGenerator, Generated
 from keras_aoa.runs.ensemble import open_run
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import printable
 
 NO_PICTURE = (
     "expected a JPEG, PNG, GIF, BMP or WebP picture, received a damaged file or another format{}; "

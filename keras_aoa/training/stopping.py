@@ -7,7 +7,8 @@ import threading
 
 import tensorflow as tf
 
-from keras_aoa.utils.errors import UserError, first_line
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import first_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

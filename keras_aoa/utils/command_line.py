@@ -6,8 +6,8 @@ import os
 import re
 import sys
 
-from keras_aoa.utils.errors import UserError, first_line
-from keras_aoa.utils.text import closest
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import closest, first_line
 
 
 def parse(settings_class, program, arguments, default=None):

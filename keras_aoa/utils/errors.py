@@ -14,8 +14,3 @@ class UserError(Exception):
 def is_lost_worker(error):
     """Whether an error says that another process of a cluster, or the way to it, is gone."""
     return type(error).__name__ in LOST_WORKER
-
-
-def first_line(message, otherwise):
-    """What a library's message begins with, at most 160 characters; `otherwise` of none."""
-    return message.splitlines()[0][:160] if message else otherwise

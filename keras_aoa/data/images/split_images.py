@@ -21,10 +21,10 @@ from keras_aoa.data.images.preprocessing import (
     window,
 )
 from keras_aoa.data.proposals.cache import ProposalCache, ProposalSettings, boxes_as_floats
-from keras_aoa.data.readers.files import printable
 from keras_aoa.distribution.replicas import ONE_REPLICA
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.progress import progress_bar
+from keras_aoa.utils.text import printable
 
 VIEWS = ("images", "region_images")  # what batches call the pixels that a network sees
 

@@ -6,7 +6,6 @@ import pathlib
 from keras_aoa.data.examples import CaptionData
 from keras_aoa.data.readers.coco import CAPTION_FILE, read_coco, read_objects
 from keras_aoa.data.readers.entities import has_entities, with_entities
-from keras_aoa.data.readers.files import first_three
 from keras_aoa.data.readers.flickr import (
     SPLIT_FILES,
     is_token_file,
@@ -17,6 +16,7 @@ from keras_aoa.data.readers.karpathy import read_karpathy
 from keras_aoa.data.readers.own import read_own
 from keras_aoa.data.readers.splits import hold_out, split_by_name
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import first_three
 
 __all__ = [
     "hold_out",

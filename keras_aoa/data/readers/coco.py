@@ -11,18 +11,11 @@ import re
 from typing import Any
 
 from keras_aoa.data.examples import CaptionData, Example, NamedObject
-from keras_aoa.data.readers.files import (
-    clip,
-    described,
-    entries,
-    first_three,
-    inside,
-    locate,
-    read_json,
-)
+from keras_aoa.data.readers.files import described, entries, inside, locate, read_json
 from keras_aoa.data.readers.splits import paper_splits
 from keras_aoa.data.text.coco_synonyms import nouns_of
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import clip, first_three
 
 CAPTION_FILE = re.compile(r"captions_(train|val)(2014|2017)\.json")
 IMAGE_FIELDS: dict[str, Any] = {"id": (int, str), "file_name": str}

@@ -19,9 +19,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from keras_aoa.data.examples import Box, CaptionData, Example, NamedObject, Phrase
-from keras_aoa.data.readers.files import clip, first_three, read_text
+from keras_aoa.data.readers.files import read_text
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import clip, first_three
 
 logger = logging.getLogger(__name__)
 

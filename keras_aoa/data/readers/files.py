@@ -12,37 +12,11 @@ from typing import Any
 
 from keras_aoa.data.examples import CaptionData, Example
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import clip, first_three, one_line, printable
 
 MOST_UNPACKED = 2**30  # bytes; the captions of Flickr30k have 17 million
 
 logger = logging.getLogger(__name__)
-
-
-def clip(value: object, length: int = 60) -> str:
-    """`repr(value)`, short enough for an error of one line."""
-    text = repr(value)
-    return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"
-
-
-def first_three(names: Iterable[object]) -> str:
-    """The first three, separated by commas, and how many more there are."""
-    names = [printable(name) for name in names]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
-
-
-def printable(name: object) -> str:
-    """A name as text that stays in its line of a terminal, whatever characters it has."""
-    text = str(name)
-    return text if text.isprintable() else repr(text)
-
-
-def one_line(text: str) -> str:
-    """A caption with each run of white space as one blank; COCO's have line breaks in them.
-
-    Halves of pairs of UTF-16, which json may hold and no file, become question marks.
-    """
-    return " ".join(text.split()).encode(errors="replace").decode()
 
 
 def read_text(path: pathlib.Path) -> str:

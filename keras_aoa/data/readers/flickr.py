@@ -8,17 +8,10 @@ import io
 import pathlib
 
 from keras_aoa.data.examples import CaptionData
-from keras_aoa.data.readers.files import (
-    clip,
-    described,
-    first_three,
-    inside,
-    locate,
-    one_line,
-    read_text,
-)
+from keras_aoa.data.readers.files import described, inside, locate, read_text
 from keras_aoa.data.readers.splits import split_by_name
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import clip, first_three, one_line
 
 PUBLIC = {
     "Flickr8k.token.txt": "flickr8k",

@@ -8,17 +8,10 @@ import pathlib
 from typing import Any
 
 from keras_aoa.data.examples import CaptionData, Example
-from keras_aoa.data.readers.files import (
-    clip,
-    described,
-    entries,
-    inside,
-    locate,
-    printable,
-    read_json,
-)
+from keras_aoa.data.readers.files import described, entries, inside, locate, read_json
 from keras_aoa.data.readers.flickr import IMAGE_FOLDERS
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import clip, printable
 
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 

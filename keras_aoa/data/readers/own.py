@@ -9,17 +9,10 @@ import io
 import pathlib
 
 from keras_aoa.data.examples import CaptionData, Example
-from keras_aoa.data.readers.files import (
-    clip,
-    described,
-    inside,
-    locate,
-    one_line,
-    printable,
-    read_text,
-)
+from keras_aoa.data.readers.files import described, inside, locate, read_text
 from keras_aoa.data.readers.splits import split_by_name
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import clip, one_line, printable
 
 COLUMNS = ["image", "caption", "split"]
 SPLITS = {"train": "train", "val": "val", "dev": "val", "test": "test"}
