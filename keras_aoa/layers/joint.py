@@ -1,13 +1,14 @@
 """Marginals of the joint distribution of words and regions, without the joint tensor.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
-arXiv:1612.01033, equation 4. With the scores of words `a`, of regions `c` and of
-pairs `B`, p(w, r) is proportional to exp(a_w + B_wr + c_r). `B` depends on the image
-alone, so its exponentials are taken once an image, shifted by the maximum of each word
-and of each region; every marginal is then one product with them. In memory regions come
-before words: so the scores and the gradients of all steps need no transposed copy.
+arXiv:1612.01033, equation 4. With word scores `a`, region scores `c` and word-region
+scores `B`, p(w, r) is proportional to exp(a_w + B_wr + c_r). `B` depends only on the
+image, so its exponentials are computed once per image, shifted by the maximum of each
+word and of each region. Every marginal is then one matrix product with them. The region
+axis precedes the word axis in memory, so no step needs a transposed copy of the scores
+or of their gradients.
 
-Axis letters of every shape in this package's layers:
+Axis letters of every shape in `keras_aoa.layers`:
     n image   c caption   t time step   w vocabulary word   r region
     e embedding   f region feature   u state unit
 """
@@ -25,11 +26,12 @@ Tensor = Any
 
 
 class PairFactors(NamedTuple):
-    """What the joint distribution needs of an image's word-region scores.
+    """The word-region scores of an image, factored for `region_marginal`.
 
-    `exponentials` is `(n, r, w)`, `by_word` the same as `(n, w, r)`, `word_max` is `(n, w)`,
-    `region_max` `(n, r)`; the scores are `word_max + region_max + log(exponentials)`. The
-    exponentials are there for products alone, and in these products' dtype.
+    `exponentials` has shape `(n, r, w)` and `by_word` is its transpose, `(n, w, r)`. `word_max`
+    has shape `(n, w)` and `region_max` `(n, r)`. The scores equal
+    `word_max + region_max + log(exponentials)`. The exponentials are used only in matrix
+    products and have the dtype of these products.
     """
 
     exponentials: Tensor
@@ -39,10 +41,11 @@ class PairFactors(NamedTuple):
 
 
 class RegionMarginal(NamedTuple):
-    """`log_normalizer (n, c)`, `probs (n, c, r)`, and the terms that made them.
+    """Region probabilities `probs (n, c, r)`, `log_normalizer (n, c)` and intermediate terms.
 
-    `word_weights (n, c, w)` are exp(a + word_max), shifted by their maximum, in the products'
-    dtype; `sums (n, c, r)` are their products with the exponentials, before the floor.
+    `word_weights (n, c, w)` are exp(a + word_max), shifted by their maximum, in the dtype of the
+    matrix products. `sums (n, c, r)` are the products of `word_weights` and the exponentials,
+    before they are clipped to `SMALLEST_SUM`.
     """
 
     log_normalizer: Tensor
@@ -52,16 +55,17 @@ class RegionMarginal(NamedTuple):
 
 
 def factorize(scores, word_mask=None, region_mask=None, compute_dtype=None):
-    """Split word-region scores into maxima of words, maxima of regions, and exponentials.
+    """Split word-region scores into per-word maxima, per-region maxima and exponentials.
 
-    The double shift keeps exact a region that all words dislike and the state likes; a shift
-    by words alone loses it. The maxima carry no gradient: no marginal depends on them.
+    A region may have low scores for all words but a high score for the state. Shifting by both
+    maxima keeps such a region exact; shifting only by the word maxima would underflow. The maxima
+    carry no gradient because no marginal depends on them.
 
     Args:
         scores: `(n, r, w)`.
         word_mask: Booleans, `(w,)`; false for a word that is never predicted.
         region_mask: Booleans, `(n, r)`; false marks padding.
-        compute_dtype: Dtype of products with the exponentials; that of the scores by default.
+        compute_dtype: Dtype of the exponentials; the dtype of `scores` by default.
 
     Returns:
         `PairFactors`.
@@ -79,13 +83,13 @@ def factorize(scores, word_mask=None, region_mask=None, compute_dtype=None):
 
 
 def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
-    """p(r) and the logarithm of the joint's normalizer (equation 4), one product with B.
+    """Compute p(r) and the log normalizer of the joint (equation 4) with one product with B.
 
     Args:
         word_scores: `a`, `(n, c, w)`.
         region_scores: `c`, `(n, c, r)`.
         factors: The image's `PairFactors`.
-        compute_dtype: Dtype of the product; that of the scores by default.
+        compute_dtype: Dtype of the product; the dtype of the scores by default.
 
     Returns:
         `RegionMarginal`.
@@ -107,9 +111,9 @@ def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
 
 
 def normalize(log_terms):
-    """Softmax over the last axis, and the logarithm of its denominator with that axis kept.
+    """Softmax over the last axis, and the log of its denominator with that axis kept as size 1.
 
-    Unlike Keras's it does not warn of a single region.
+    Unlike `keras.ops.softmax`, it does not warn when the axis has size 1.
     """
     largest = ops.stop_gradient(ops.max(log_terms, axis=-1, keepdims=True))
     terms = ops.exp(log_terms - largest)
@@ -118,9 +122,14 @@ def normalize(log_terms):
 
 
 def word_log_marginal(word_scores, region_scores, factors, log_normalizer, compute_dtype=None):
-    """log p(w), for search: a second product with B.
+    """Compute log p(w) for search, with a second product with B.
 
-    Args and dtypes as in `region_marginal`, whose `log_normalizer (n, c)` it takes.
+    Args:
+        word_scores: `a`, `(n, c, w)`.
+        region_scores: `c`, `(n, c, r)`.
+        factors: The image's `PairFactors`.
+        log_normalizer: As returned by `region_marginal`, `(n, c)`.
+        compute_dtype: Dtype of the product; the dtype of the scores by default.
 
     Returns:
         Natural logarithms, `(n, c, w)`, never above 0.
@@ -135,17 +144,17 @@ def word_log_marginal(word_scores, region_scores, factors, log_normalizer, compu
 
 
 def target_log_prob(target_score, target_region_scores, region_scores, log_normalizer):
-    """log p(w*) of a known word, for training: its own scores and no word distribution.
+    """Compute log p(w*) of a target word for training, without the word distribution.
 
     Args:
-        target_score: `a` of the word, `(n, c)`.
-        target_region_scores: The word's own `B`, `(n, c, r)`; finite where a region is masked.
-        region_scores: `c`, `(n, c, r)`; very low where a region is masked.
-        log_normalizer: `(n, c)`.
+        target_score: `a` of the target word, `(n, c)`.
+        target_region_scores: `B` of the target word, `(n, c, r)`; finite for masked regions.
+        region_scores: `c`, `(n, c, r)`; very low for masked regions.
+        log_normalizer: As returned by `region_marginal`, `(n, c)`.
 
     Returns:
-        Natural logarithms, `(n, c)`, never above 0: the word's own term bounds the normalizer
-        from below even where the product underflowed.
+        Natural logarithms, `(n, c)`, never above 0. The target word's own term is a lower bound
+        of the normalizer, even if the matrix product underflowed.
     """
     own_term = target_score + ops.logsumexp(target_region_scores + region_scores, axis=2)
     return own_term - ops.maximum(log_normalizer, own_term)

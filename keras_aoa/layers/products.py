@@ -1,12 +1,14 @@
-"""Matrix products in the compute dtype with results for sums in float32 or wider."""
+"""Mixed-precision helpers: matrix products, accumulator dtypes, scaling of features."""
 
+import keras
 from keras import ops
 
 
 def dense(inputs, kernel, compute_dtype=None):
-    """`inputs (..., i)` times `kernel (i, o)` as one matrix product, `(..., o)`.
+    """Multiply `inputs (..., i)` by `kernel (i, o)` in one matrix product, `(..., o)`.
 
-    Reshaped to rank 2 first: with more axes TensorFlow takes one small product each.
+    The inputs are flattened to rank 2, since TensorFlow splits products of higher rank into many
+    small ones.
     """
     leading = ops.shape(inputs)[:-1]
     flat = ops.reshape(inputs, (-1, ops.shape(inputs)[-1]))
@@ -15,7 +17,7 @@ def dense(inputs, kernel, compute_dtype=None):
 
 
 def batched_product(left, right, compute_dtype=None):
-    """Product over the last two axes, computed in `compute_dtype`, returned in `left`'s dtype."""
+    """Matrix product over the last two axes, in `compute_dtype`; returned in `left`'s dtype."""
     if compute_dtype is None:
         return ops.matmul(left, right)
     result = ops.matmul(ops.cast(left, compute_dtype), ops.cast(right, compute_dtype))
@@ -23,5 +25,13 @@ def batched_product(left, right, compute_dtype=None):
 
 
 def wide_dtype(compute_dtype):
-    """Dtype for states, sums and logarithms: float64 if that is computed in, else float32."""
+    """Dtype of states, sums and logarithms: float64 for float64, otherwise float32."""
     return "float64" if compute_dtype == "float64" else "float32"
+
+
+def scale_to_length(features, length):
+    """Scale features `(…, f)` to a Euclidean length; zeros stay zeros."""
+    wide = ops.cast(features, wide_dtype(keras.backend.standardize_dtype(features.dtype)))
+    squares = ops.sum(ops.square(wide), axis=-1, keepdims=True)
+    # The lower bound keeps the gradient at zeros finite, in float16 too.
+    return ops.cast(wide * (length * ops.rsqrt(ops.maximum(squares, 1e-8))), features.dtype)

@@ -1,4 +1,4 @@
-"""Areas given as boxes, as object proposals are: each is the maximum of a map over its box.
+"""Regions from given boxes, such as object proposals, by max pooling.
 
 Source: Pedersoli et al., arXiv:1612.01033, section 3.3, "object proposals". Axis letters: n image,
 r region, f feature.
@@ -9,35 +9,35 @@ from keras import ops
 
 from keras_aoa.layers.regions import Regions, regions_spec
 
-UNKNOWN_LEVELS = 8  # of a map whose size is not known when a graph is made: up to 256 cells
+UNKNOWN_LEVELS = 8  # table levels if the map's size is unknown when tracing: up to 256 cells
 
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class ProposalRegions(keras.layers.Layer):
-    """Regions given as boxes, such as object proposals, max-pooled from a map to one descriptor.
+    """Max-pools an activation map over given boxes, such as object proposals.
 
-    A box takes the rows and the columns whose centers it covers, or where there are none the one
-    under its own center; a box outside the map has the nearest.
-    Any number of boxes, of any size, costs four look-ups each: a table has the maxima over blocks
-    of 1, 2, 4 … cells. A map whose size is not known when a graph is made may have 256 cells on a
-    side.
+    A box covers the rows and columns whose centers lie inside it. If there are none, it covers
+    the row or column that contains the box's center; a box outside the map covers the nearest
+    one. Tables of maxima over blocks of 1, 2, 4 … cells reduce every box, of any size, to four
+    look-ups. If the map's size is unknown when a graph is traced, it may be at most 256 cells on
+    a side.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
         proposals: `(n, r, 4)`, x0, y0, x1, y1 in 0..1 of the map; a box without area is padding.
-            An image with nothing but padding has one region, the whole.
+            If all boxes of an image are padding, its first region is the whole map.
 
     Returns:
         `Regions`; features of padding are 0.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: a shape is wrong.
 
     Source: section 3.3, "object proposals".
     """
 
     def __init__(self, **kwargs):
-        # Boxes in bfloat16 would be off by a cell.
+        # bfloat16 boxes would be off by a cell.
         super().__init__(autocast=False, **kwargs)
 
     def build(self, activations_shape, proposals_shape):
@@ -52,7 +52,7 @@ class ProposalRegions(keras.layers.Layer):
     def call(self, activations, proposals):
         activations = ops.cast(activations, self.compute_dtype)
         proposals = ops.cast(ops.convert_to_tensor(proposals), "float32")
-        proposals, mask = _with_whole(proposals)
+        proposals, mask = _with_whole_image(proposals)
         x0, y0, x1, y1 = (proposals[..., side] for side in range(4))
         pooled = maximum_over_boxes(activations, ops.where(mask[..., None], proposals, 0.0))
         corners = ops.stack([x0, y0, x1, y0, x1, y1, x0, y1], axis=-1)
@@ -67,23 +67,23 @@ class ProposalRegions(keras.layers.Layer):
         return regions_spec(self, images, count, activations.shape[-1])
 
 
-def _with_whole(proposals):
-    """Boxes and mask; where an image has no box, its first is the whole image."""
+def _with_whole_image(proposals):
+    """Boxes and mask; an image without boxes gets the whole image as its first box."""
     mask = ops.logical_and(
         proposals[..., 2] > proposals[..., 0], proposals[..., 3] > proposals[..., 1]
     )
     first = ops.arange(ops.shape(proposals)[1]) == 0
-    none = ops.logical_and(ops.logical_not(ops.any(mask, axis=1, keepdims=True)), first)
+    added = ops.logical_and(ops.logical_not(ops.any(mask, axis=1, keepdims=True)), first)
     whole = ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0], dtype=proposals.dtype)
-    return ops.where(none[..., None], whole, proposals), ops.logical_or(mask, none)
+    return ops.where(added[..., None], whole, proposals), ops.logical_or(mask, added)
 
 
 def maximum_over_boxes(activations, boxes):
-    """Maximum of each feature over the cells whose centers a box covers, at least one cell.
+    """Max-pool each feature over the cells whose centers a box covers, but at least one cell.
 
     Args:
         activations: `(n, rows, columns, f)`.
-        boxes: `(n, r, 4)`, x0, y0, x1, y1 in 0..1 of the map; what lies outside is cut off.
+        boxes: `(n, r, 4)`, x0, y0, x1, y1 in 0..1 of the map; clipped to the map.
 
     Returns:
         `(n, r, f)`.
@@ -101,13 +101,13 @@ def maximum_over_boxes(activations, boxes):
     pooled = None
     for y in (top, bottom):
         for x in (left, right):
-            found = ops.take(cells, (table * rows + y) * columns + x, axis=0)
-            pooled = found if pooled is None else ops.maximum(pooled, found)
+            maxima = ops.take(cells, (table * rows + y) * columns + x, axis=0)
+            pooled = maxima if pooled is None else ops.maximum(pooled, maxima)
     return pooled
 
 
 def _block_maxima(values, axis):
-    """Maxima over 1, 2, 4 … cells from each cell on; where a block would end outside, anything."""
+    """Maxima over the 1, 2, 4 … cells that start at each cell; undefined past the map's end."""
     size = values.shape[axis]
     levels = UNKNOWN_LEVELS if size is None else size.bit_length()
     tables = [values]
@@ -123,9 +123,16 @@ def _block_maxima(values, axis):
 
 
 def _covered(start, end, count, levels):
-    """Cells whose centers lie from `start` to `end`, in 0..1: two blocks' first cells, and level.
+    """Two blocks of 2 ** level cells whose union is the cells with centers in `start`..`end`.
 
-    The two blocks of 2 ** level cells overlap and together are just these cells.
+    Args:
+        start: `(n, r)`, in 0..1.
+        end: `(n, r)`, in 0..1.
+        count: Number of cells along the axis.
+        levels: Number of table levels.
+
+    Returns:
+        The first cell of each block and the level, `(n, r)` each. The blocks may overlap.
     """
     size = ops.cast(count, start.dtype)
     first = ops.cast(ops.ceil(ops.clip(start, 0.0, 1.0) * size - 0.5), "int32")

@@ -1,4 +1,4 @@
-"""Areas that attention chooses from: regions, the boxes they stand for, and a mask.
+"""Image regions for attention: their features, boxes and mask.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
 arXiv:1612.01033, section 3.3. Axis letters: see `joint.py`.
@@ -17,7 +17,7 @@ CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))  # clockwise from
 
 
 class Regions(NamedTuple):
-    """The three things that every kind of area hands on.
+    """Output of every region layer.
 
     `features (n, r, f)`; `boxes (n, r, 4, 2)`, corners (x, y) clockwise from the top left, in
     0..1 of the network's input; `mask (n, r)`, booleans, false for padding.
@@ -30,22 +30,22 @@ class Regions(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class GridRegions(keras.layers.Layer):
-    """Every cell of an activation map, or every `stride`-th in both directions, is a region.
+    """Uses every cell of an activation map as a region, or every `stride`-th along both axes.
 
     Args:
-        stride: Takes cells 0, s, 2s …; 2 makes 49 regions of a 14x14 map.
-        block: Cells on a side of a region's box: 1 for its cell, 3 for the 3x3 block that the
-            paper draws.
+        stride: Step between cells; 2 gives 49 regions for a 14x14 map.
+        block: Side of a region's box in cells: 1 for the cell itself, 3 for the 3x3 block that
+            the paper draws.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
-        stride: In place of the layer's own, for this call.
+        stride: Overrides the layer's stride for this call.
 
     Returns:
-        `Regions`, row by row.
+        `Regions`, in row-major order.
 
     Raises:
-        ValueError: a stride or block below 1, or a map of another rank.
+        ValueError: `stride` or `block` is below 1, or `activations` is not rank 4.
 
     Source: section 3.3, "activation grid".
     """
@@ -90,20 +90,20 @@ class GridRegions(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class MeanRegion(keras.layers.Layer):
-    """One region, the mean of a map: attention with equal weights, to compare others with.
+    """Averages an activation map into one region, a baseline with uniform attention.
 
     Args:
-        stride: Takes the mean over cells 0, s, 2s … alone.
+        stride: Step between the cells to average, along both axes.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
-        stride: In place of the layer's own, for this call.
+        stride: Overrides the layer's stride for this call.
 
     Returns:
-        `Regions` of one region; its box is the whole.
+        `Regions` with one region; its box covers the whole map.
 
     Raises:
-        ValueError: a stride below 1, or a map of another rank.
+        ValueError: `stride` is below 1, or `activations` is not rank 4.
     """
 
     def __init__(self, stride=1, **kwargs):
@@ -133,7 +133,7 @@ class MeanRegion(keras.layers.Layer):
 
 
 def regions_spec(layer, images, count, features):
-    """Symbolic `Regions` of a layer, sizes None where they are not known."""
+    """Symbolic `Regions` of a layer; unknown sizes are None."""
     return Regions(
         features=keras.KerasTensor((images, count, features), dtype=layer.compute_dtype),
         boxes=keras.KerasTensor((images, count, 4, 2), dtype="float32"),
@@ -142,7 +142,7 @@ def regions_spec(layer, images, count, features):
 
 
 def kept_cells(activations, stride):
-    """How many cells of a symbolic map a stride keeps; None where that is not known."""
+    """Number of cells of a symbolic map at a stride; None if the map's size is unknown."""
     rows, columns = activations.shape[1:3]
     if rows is None or columns is None:
         return None
@@ -150,7 +150,7 @@ def kept_cells(activations, stride):
 
 
 def stride_of(layer, stride):
-    """The stride of a call, or the layer's own."""
+    """The `stride` of a call, or the layer's stride if it is None."""
     if stride is None:
         return layer.stride
     require_positive(type(layer).__name__, "stride", stride)
@@ -173,7 +173,7 @@ def require_map(who, shape):
 
 
 def cell_boxes(rows, columns, stride=1, block=1):
-    """Corners of the grid's cells, `(r, 4, 2)`, in 0..1; a block may reach outside."""
+    """Corners of the grid cells' boxes, `(r, 4, 2)`, in 0..1; a block may extend past the map."""
     centers = anchor_centers(rows, columns, stride) + 0.5
     corners = ops.convert_to_tensor(CORNERS, dtype="float32") * (block / 2)
     size = ops.cast(ops.stack([columns, rows]), "float32")

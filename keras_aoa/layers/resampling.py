@@ -1,4 +1,4 @@
-"""Bilinear resampling of activation maps at any points, and of blocks moved by affine transforms.
+"""Bilinear resampling of activation maps at arbitrary points and at affinely moved blocks.
 
 Sources: Jaderberg et al., "Spatial Transformer Networks", NeurIPS 2015, arXiv:1506.02025, section
 3.3; Pedersoli et al., arXiv:1612.01033, section 3.3. Axis letters: n image, p point, r region,
@@ -14,15 +14,16 @@ BORDERS = ("zero", "replicate")
 
 
 def resample(activations, points, border="zero"):
-    """Bilinear interpolation of maps at points.
+    """Interpolate activation maps bilinearly at points.
 
-    Written as a product with the points' weights on all cells, which has the gradients by itself
-    and costs about what gathering four cells does on maps of a few hundred cells.
+    One matrix product multiplies all cells by the weights of each point, so the gradients need no
+    extra code. On maps of a few hundred cells this costs about as much as gathering four cells
+    per point.
 
     Args:
         activations: `(n, rows, columns, f)`.
-        points: `(n, p, 2)`, x and y in cells; may lie outside.
-        border: What lies outside the map: `zero`, or `replicate`, the nearest cell.
+        points: `(n, p, 2)`, x and y in cells; may lie outside the map.
+        border: Values outside the map: `zero`, or `replicate` for the nearest cell.
 
     Returns:
         `(n, p, f)`.
@@ -37,7 +38,7 @@ def resample(activations, points, border="zero"):
 
 
 def _weights(coordinate, count, border):
-    """Weight of each of `count` cells for a coordinate: 1 at its center, 0 from the next on."""
+    """Interpolation weight of each of `count` cells: 1 at its center, 0 beyond its neighbors'."""
     cells = ops.arange(count, dtype=coordinate.dtype)
     after = _positive(coordinate[..., None] - cells)
     before = _positive(cells - coordinate[..., None])
@@ -48,20 +49,20 @@ def _weights(coordinate, count, border):
 
 
 def _positive(values):
-    # Like relu, but its derivative at 0 is 1/2: on a cell's center, where the anchors' points lie
-    # at first, relu loses the derivatives of both sides, and this has their mean.
+    # Like relu, but with derivative 1/2 at 0. The anchors' points initially lie on cell centers:
+    # there relu has derivative 0, whereas this is the mean of the one-sided derivatives.
     return values * ((1.0 + ops.sign(values)) / 2)
 
 
 def block_offsets(block, dtype="float32"):
-    """Places of a block's cells about its center, `(block * block, 2)`, (x, y), row by row."""
-    places = ops.arange(block, dtype=dtype) - (block - 1) / 2
-    y, x = ops.meshgrid(places, places, indexing="ij")
+    """Offsets of a block's cells from its center, `(block * block, 2)`, (x, y), row-major."""
+    offsets = ops.arange(block, dtype=dtype) - (block - 1) / 2
+    y, x = ops.meshgrid(offsets, offsets, indexing="ij")
     return ops.stack([ops.reshape(x, (-1,)), ops.reshape(y, (-1,))], axis=-1)
 
 
 def anchor_centers(rows, columns, stride=1, dtype="float32"):
-    """Centers of every `stride`-th cell, `(r, 2)`, (x, y) in cells, row by row."""
+    """Centers of every `stride`-th cell, `(r, 2)`, (x, y) in cells, row-major."""
     y, x = ops.meshgrid(
         ops.arange(0, rows, stride, dtype=dtype),
         ops.arange(0, columns, stride, dtype=dtype),
@@ -71,11 +72,11 @@ def anchor_centers(rows, columns, stride=1, dtype="float32"):
 
 
 def transformed(offsets, centers, transforms):
-    """Points about each center, moved by its affine transform.
+    """Apply each region's affine transform to points around its center.
 
     Args:
-        offsets: `(p, 2)`, in cells about the center.
-        centers: `(r, 2)`.
+        offsets: `(p, 2)`, offsets from the center in cells.
+        centers: `(r, 2)`, in cells.
         transforms: `(n, r, 2, 3)`, rows (a, b, shift in x) and (c, d, shift in y).
 
     Returns:
@@ -87,30 +88,30 @@ def transformed(offsets, centers, transforms):
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class AffineResampling(keras.layers.Layer):
-    """Resamples at each location of a map a block of cells that an affine transform has moved.
+    """Resamples one affinely transformed block of cells per location of an activation map.
 
     Args:
-        block: Cells on a side of the block.
-        border: What lies outside the map: `zero`, or `replicate`, the nearest cell.
+        block: Side of the block in cells.
+        border: Values outside the map: `zero`, or `replicate` for the nearest cell.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
-        transforms: `(n, rows / stride, columns / stride, 2, 3)`, rounded up: for every
-            `stride`-th cell (x, y) -> matrix · (x, y) + shift, about the cell's center, in cells;
-            `[[1, 0, 0], [0, 1, 0]]` moves nothing.
-        stride: Cells from one location to the next.
+        transforms: `(n, rows / stride, columns / stride, 2, 3)`, sizes rounded up. Each maps
+            offsets (x, y) from a cell's center, in cells, to matrix · (x, y) + shift;
+            `[[1, 0, 0], [0, 1, 0]]` is the identity.
+        stride: Step between locations, in cells.
 
     Returns:
         `(n, rows / stride, columns / stride, block, block, f)`.
 
     Raises:
-        ValueError: a block below 1, another border, shapes that do not fit.
+        ValueError: `block` is below 1, `border` is unknown, or a shape is wrong.
 
     Source: section 3.3, "spatial transformers".
     """
 
     def __init__(self, block=3, border="zero", **kwargs):
-        # Transforms in bfloat16 would move points by a sixteenth of a cell.
+        # bfloat16 transforms would displace points by up to a sixteenth of a cell.
         super().__init__(autocast=False, **kwargs)
         if block < 1:
             raise ValueError(f"AffineResampling: `block` must be at least 1; received {block}.")

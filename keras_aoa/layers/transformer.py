@@ -1,4 +1,4 @@
-"""Areas that a network aims itself: blocks of a map, moved by an affine transform of their own.
+"""Spatial-transformer regions: blocks of an activation map, each moved by an affine transform.
 
 Source: Pedersoli et al., arXiv:1612.01033, section 3.3, "spatial transformers". Axis letters: n
 image, r region, f feature. Lengths are in cells of the map.
@@ -7,7 +7,7 @@ image, r region, f feature. Lengths are in cells of the map.
 import keras
 from keras import ops
 
-from keras_aoa.layers.products import wide_dtype
+from keras_aoa.layers.products import scale_to_length, wide_dtype
 from keras_aoa.layers.regions import (
     CORNERS,
     Regions,
@@ -22,39 +22,40 @@ from keras_aoa.layers.resampling import (
     check_border,
     transformed,
 )
-from keras_aoa.layers.scaling import scale_to_length
 
-BLOCK = 3  # cells on a side of an anchor box, and of the filter
+BLOCK = 3  # side of an anchor box and of the filter, in cells
 
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class TransformerRegions(keras.layers.Layer):
-    """Regions that a network aims: 3x3 anchor boxes, each moved by an affine transform of its own.
+    """Spatial-transformer regions: 3x3 anchor boxes, each moved by a predicted affine transform.
 
-    Two convolutions, 3x3 and 1x1, regress a transform at every location. Over the moved box 3x3
-    points of the map are interpolated, and a 3x3 filter makes the region's features of them. At
-    first the filter takes the middle point alone: the regions are those of `GridRegions`.
+    A 3x3 and a 1x1 convolution predict one transform per location. The layer interpolates the
+    map at 3x3 points of the moved box and applies a 3x3 filter to them. The filter is initialized
+    to pass the center point through, so the initial features equal those of `GridRegions`.
 
     Args:
-        stride: A region at cells 0, s, 2s … in both directions.
-        anchor_scale: How much larger than 3x3 cells the boxes are at first.
-        rotation: Whether a transform may rotate and shear; else it scales and shifts alone.
-        border: What lies outside the map: `zero`, or `replicate` as in the authors' code.
-        features: Features of a region; those of the map by default.
-        activation: Of the filter; none by default.
-        localization_width: Features between the two convolutions; those of the map by default.
+        stride: Step between locations, in cells, along both axes.
+        anchor_scale: Initial scale of the boxes, relative to 3x3 cells.
+        rotation: Whether a transform may rotate and shear; otherwise it only scales and shifts.
+        border: Values outside the map: `zero`, or `replicate` as in the authors' code.
+        features: Features of a region; as many as the map has by default.
+        activation: Activation of the filter; none by default.
+        localization_width: Features between the two convolutions; as many as the map has by
+            default.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
-        stride: In place of the layer's own, for this call.
+        stride: Overrides the layer's stride for this call.
 
     Returns:
-        `Regions`, row by row.
+        `Regions`, in row-major order.
 
     Raises:
-        ValueError: a stride below 1, a scale of 0 or less, another border, a map of another rank.
+        ValueError: `stride` is below 1, `anchor_scale` is not positive, `border` is unknown, or
+            `activations` is not rank 4.
 
-    Source: section 3.3; the anchors' scale at start, its last paragraph.
+    Source: section 3.3; its last paragraph gives the initial scale of the anchors.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class TransformerRegions(keras.layers.Layer):
             **options,
         )
         self.hidden.build((None, None, None, channels))
-        # Zeros: at first every box is the anchor, scaled, whatever the image.
+        # With a zero kernel, every initial box is the scaled anchor box for any image.
         self.localization = keras.layers.Conv2D(
             len(self._numbers()),
             1,
@@ -115,24 +116,30 @@ class TransformerRegions(keras.layers.Layer):
         features = self.features or channels
         self.kernel = self.add_weight(
             shape=(BLOCK, BLOCK, channels, features),
-            initializer=_middle_alone,
+            initializer=_center_filter,
             name="kernel",
         )
         self.bias = self.add_weight(shape=(features,), initializer="zeros", name="bias")
         self.built = True
 
     def set_filter(self, kernel, bias=None):
-        """Start from another convolution's filter, `(3, 3, f, features)` and `(features,)`."""
+        """Set the filter to another convolution's kernel and bias.
+
+        Args:
+            kernel: `(3, 3, f, features)`.
+            bias: `(features,)`; zeros by default.
+        """
         self.kernel.assign(kernel)
         self.bias.assign(ops.zeros(self.bias.shape) if bias is None else bias)
 
     def transforms(self, activations, stride=None):
         """The affine transform of each region, `(n, rows / s, columns / s, 2, 3)`.
 
-        Rows (a, b, shift in x), (c, d, shift in y), about the region's cell, in cells.
+        The rows of a transform are (a, b, shift in x) and (c, d, shift in y). It maps offsets
+        from the center of the region's cell, in cells.
         """
         stride = stride_of(self, stride)
-        # The authors' code scales to 1, too: transforms answer to what is there, not how much.
+        # As in the authors' code, unit length makes the transforms independent of the magnitude.
         hidden = self.hidden(scale_to_length(activations, 1.0))[:, ::stride, ::stride]
         numbers = self.localization(hidden)
         shape = ops.shape(numbers)[:3]
@@ -193,7 +200,7 @@ class TransformerRegions(keras.layers.Layer):
         }
 
 
-def _middle_alone(shape, dtype=None):
-    """A filter that hands on the middle of its block."""
-    middle = ops.reshape(ops.arange(BLOCK * BLOCK) == BLOCK * BLOCK // 2, (BLOCK, BLOCK, 1, 1))
-    return ops.cast(middle, dtype) * ops.eye(*shape[2:], dtype=dtype)
+def _center_filter(shape, dtype=None):
+    """Initializer of a filter that passes the center point of its block through."""
+    center = ops.reshape(ops.arange(BLOCK * BLOCK) == BLOCK * BLOCK // 2, (BLOCK, BLOCK, 1, 1))
+    return ops.cast(center, dtype) * ops.eye(*shape[2:], dtype=dtype)
