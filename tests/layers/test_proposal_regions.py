@@ -1,4 +1,4 @@
-"""`ProposalRegions`: the maximum over each box, padding, and images without a proposal."""
+"""`ProposalRegions`: the maximum over each box, padding, and images without proposals."""
 
 import itertools
 
@@ -19,7 +19,7 @@ sizes = pytest.mark.parametrize("size", [(5, 7), (1, 1), (40, 3)])
 
 
 def covered(start, end, count):
-    """Cells of `count` whose centers lie from `start` to `end`; else that under the middle."""
+    """Cells whose centers lie in `start`..`end`; if there are none, the cell at the middle."""
     cells = [cell for cell in range(count) if start <= (cell + 0.5) / count < end]
     middle = int(np.floor((start + end) / 2 * count))
     return cells or [min(max(middle, 0), count - 1)]
@@ -31,10 +31,10 @@ def cells_of(box, rows, columns):
 
 
 def definition(activations, proposals):
-    """Features, boxes and mask, box by box."""
+    """Features, boxes and mask by definition, box by box."""
     images, rows, columns, features = activations.shape
     count = proposals.shape[1]
-    found, corners = np.zeros((images, count, features)), np.zeros((images, count, 4, 2))
+    actual, corners = np.zeros((images, count, features)), np.zeros((images, count, 4, 2))
     mask = np.zeros((images, count), bool)
     for n in range(images):
         boxes = proposals[n].copy()
@@ -45,12 +45,12 @@ def definition(activations, proposals):
             corners[n, r] = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
             if mask[n, r]:
                 patch = activations[n][cells_of(boxes[r], rows, columns)]
-                found[n, r] = patch.max(axis=(0, 1))
-    return found, corners, mask
+                actual[n, r] = patch.max(axis=(0, 1))
+    return actual, corners, mask
 
 
 def random_proposals(images=2, count=60):
-    """Boxes inside and partly outside, thin, tiny, whole, outside, without area."""
+    """Boxes inside, partly outside and fully outside; thin, tiny, whole, and without area."""
     random = np.random.default_rng(5)
     start = random.uniform(-0.3, 1, (images, count, 2))
     extent = random.uniform(0, 0.9, (images, count, 2)) ** random.integers(1, 9, (images, count, 2))
@@ -73,7 +73,7 @@ def check(regions, expected, tolerance=0):
 
 
 @sizes
-def test_a_box_has_the_maximum_of_each_feature_over_its_cells(size):
+def test_a_box_is_max_pooled_over_its_cells(size):
     activations, proposals = normal(2, *size, 3), random_proposals()
     check(
         compiled(ProposalRegions(dtype="float64"))(activations, proposals),
@@ -81,16 +81,18 @@ def test_a_box_has_the_maximum_of_each_feature_over_its_cells(size):
     )
 
 
-def test_boxes_that_share_an_edge_share_no_cell():
+def test_boxes_that_share_an_edge_do_not_share_cells():
     activations = normal(1, 1, 4, 1)
-    edges = [0, 0.125, 0.375, 0.625, 1]  # between the ends, on centers
+    edges = [0, 0.125, 0.375, 0.625, 1]  # the inner edges lie on cell centers
     proposals = np.array([[[a, 0, b, 1] for a, b in itertools.pairwise(edges)]])
-    found = backends.to_numpy(compiled(ProposalRegions(dtype="float64"))(activations, proposals))[0]
+    actual = backends.to_numpy(compiled(ProposalRegions(dtype="float64"))(activations, proposals))[
+        0
+    ]
     first, second, third, fourth = activations[0, 0, :, 0]
-    np.testing.assert_array_equal(found[0, :, 0], [first, first, second, max(third, fourth)])
+    np.testing.assert_array_equal(actual[0, :, 0], [first, first, second, max(third, fourth)])
 
 
-def test_an_image_without_a_proposal_is_one_region():
+def test_an_image_without_proposals_has_one_region():
     activations = normal(4, 5, 7, 3)
     proposals = np.zeros((4, 3, 4))
     proposals[1, 2] = [0.1, 0.2, 0.5, 0.9]
@@ -106,17 +108,17 @@ def test_an_image_without_a_proposal_is_one_region():
     np.testing.assert_array_equal(features[1, 2], activations[1, 1:4, 1:3].max(axis=(0, 1)))
 
 
-def test_the_brightest_cell_is_seen_by_the_boxes_over_it_alone():
+def test_only_boxes_over_the_brightest_cell_contain_its_value():
     activations = np.zeros((1, 6, 8, 1), "float32")
     activations[0, 4, 1] = 9
     boxes = [[0, 0.5, 0.25, 1], [1 / 8, 4 / 6, 2 / 8, 5 / 6], [0.25, 0, 1, 1], [0, 0, 1, 4 / 6]]
-    found = backends.to_numpy(
+    actual = backends.to_numpy(
         compiled(ProposalRegions())(activations, np.array([boxes], "float32"))
     )[0]
-    np.testing.assert_array_equal(found[0, :, 0], [9, 9, 0, 0])
+    np.testing.assert_array_equal(actual[0, :, 0], [9, 9, 0, 0])
 
 
-def test_maps_of_any_size_in_a_functional_model_are_those_of_known_size():
+def test_a_functional_model_accepts_maps_of_any_size():
     inputs = [keras.Input((None, None, 3)), keras.Input((None, 4))]
     symbolic = ProposalRegions()(*inputs)
     shapes = [(None, None, 3), (None, None, 4, 2), (None, None)]
@@ -130,7 +132,7 @@ def test_maps_of_any_size_in_a_functional_model_are_those_of_known_size():
 
 
 def expected_gradient(upstream, activations, proposals):
-    """Each box's upstream gradient, at the cell that is its maximum."""
+    """Routes each box's upstream gradient to the cell with the box's maximum."""
     gradient = np.zeros_like(activations)
     for n, r, f in np.ndindex(upstream.shape):
         x0, y0, x1, y1 = proposals[n, r]
@@ -143,7 +145,7 @@ def expected_gradient(upstream, activations, proposals):
 
 
 @pytest.mark.parametrize("beside", [0.0, np.nan, np.inf])
-def test_gradients_go_to_the_maximum_alone_and_none_comes_from_padding(beside):
+def test_gradients_flow_only_to_the_maximum_and_not_through_padding(beside):
     activations, proposals = normal(2, 5, 7, 3), random_proposals(count=12).astype("float64")
     if beside:
         start, extent = np.random.default_rng(6).uniform(0.02, 0.4, (2, 2, 12, 2))
@@ -157,13 +159,13 @@ def test_gradients_go_to_the_maximum_alone_and_none_comes_from_padding(beside):
     def loss(activations):
         return ops.sum(ops.multiply(upstream, layer(activations, proposals).features))
 
-    (found,) = backends.gradients(loss, [activations])
+    (actual,) = backends.gradients(loss, [activations])
     expected = expected_gradient(upstream, activations, proposals)
     assert np.count_nonzero(expected) > 20
-    np.testing.assert_allclose(found, expected, 0, 1e-13)
+    np.testing.assert_allclose(actual, expected, 0, 1e-13)
 
 
-def test_thousands_of_boxes_are_no_others_than_few():
+def test_thousands_of_boxes_match_the_definition():
     activations, proposals = normal(2, 19, 25, 4, dtype="float32"), random_proposals(2, 2000)
     check(compiled(ProposalRegions())(activations, proposals), definition(activations, proposals))
 

@@ -1,4 +1,4 @@
-"""`GridRegions`: which cells, and the boxes they stand for. `MeanRegion`."""
+"""`GridRegions` and `MeanRegion`: features, boxes and masks."""
 
 import backends
 import keras
@@ -24,7 +24,7 @@ def boxes_of(size, **arguments):
 
 @maps
 @strides
-def test_a_stride_takes_every_nth_cell_of_rows_and_columns(size, stride):
+def test_a_stride_keeps_every_nth_row_and_column(size, stride):
     values = activations(*size)
     expected = values[:, ::stride, ::stride].reshape(2, -1, 5)
     for regions in (GridRegions(stride)(values), GridRegions()(values, stride=stride)):
@@ -36,7 +36,7 @@ def test_a_stride_takes_every_nth_cell_of_rows_and_columns(size, stride):
 @maps
 @strides
 @pytest.mark.parametrize("block", [1, 3])
-def test_boxes_are_the_blocks_around_the_cells_clockwise_from_the_top_left(size, stride, block):
+def test_box_corners_of_a_block_run_clockwise_from_the_top_left(size, stride, block):
     rows, columns = size
     expected = []
     for row in range(0, rows, stride):
@@ -60,7 +60,7 @@ def test_boxes_tile_the_image(size):
     np.testing.assert_array_equal(boxes[-1, -1, 2], [1, 1])
 
 
-def test_maps_may_be_of_any_size_in_a_functional_model():
+def test_a_functional_model_accepts_maps_of_any_size():
     inputs = keras.Input((None, None, 5))
     symbolic = GridRegions(2)(inputs)
     model = keras.Model(inputs, list(symbolic))
@@ -71,14 +71,14 @@ def test_maps_may_be_of_any_size_in_a_functional_model():
     ]
     for size, count in (((6, 6), 9), ((5, 8), 12)):
         values = activations(*size)
-        found = model.predict(values, verbose=0)
+        actual = model.predict(values, verbose=0)
         expected = GridRegions(2)(values)
-        for part, other in zip(found, expected, strict=True):
+        for part, other in zip(actual, expected, strict=True):
             assert part.shape[1] == count
             np.testing.assert_allclose(part, ops.convert_to_numpy(other), 1e-6)
 
 
-def test_symbolic_shapes_are_those_of_the_values():
+def test_symbolic_shapes_and_dtypes_equal_the_eager_ones():
     for stride in (1, 2, 3):
         layer = GridRegions(stride)
         symbolic = layer(keras.Input((7, 4, 5), batch_size=2))
@@ -90,7 +90,7 @@ def test_symbolic_shapes_are_those_of_the_values():
 
 @maps
 @strides
-def test_the_mean_region_is_the_mean_of_the_grids_and_covers_the_whole(size, stride):
+def test_the_mean_region_averages_the_grid_and_covers_the_whole_map(size, stride):
     values = normal(2, *size, 5)
     cells = [
         (row, column) for row, column in np.ndindex(size) if row % stride + column % stride == 0
@@ -109,15 +109,15 @@ def test_the_mean_region_is_the_mean_of_the_grids_and_covers_the_whole(size, str
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.004), ("float16", 0.0005)])
 @pytest.mark.parametrize("policy", ["{}", "mixed_{}"])
-def test_the_mean_regions_sum_does_not_overflow_or_lose_bits(dtype, tolerance, policy):
+def test_the_mean_region_is_accurate_in_half_precision(dtype, tolerance, policy):
     values = 1000 + 10 * activations(20, 20)
     features = MeanRegion(dtype=policy.format(dtype))(values).features
     assert keras.backend.standardize_dtype(features.dtype) == dtype
-    (found,) = backends.to_numpy([ops.cast(features, "float32")])
-    np.testing.assert_allclose(found[:, 0], values.mean(axis=(1, 2), dtype="float64"), tolerance)
+    (actual,) = backends.to_numpy([ops.cast(features, "float32")])
+    np.testing.assert_allclose(actual[:, 0], values.mean(axis=(1, 2), dtype="float64"), tolerance)
 
 
-def test_the_mean_region_takes_maps_of_any_size_in_a_functional_model():
+def test_the_mean_region_accepts_maps_of_any_size_in_a_functional_model():
     inputs = keras.Input((None, None, 5))
     symbolic = MeanRegion(2)(inputs)
     assert [tuple(part.shape) for part in symbolic] == [(None, 1, 5), (None, 1, 4, 2), (None, 1)]

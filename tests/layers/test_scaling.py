@@ -1,4 +1,4 @@
-"""Features scaled to a length."""
+"""`scale_to_length`: the lengths of features, zeros, and gradients."""
 
 import backends
 import keras
@@ -7,7 +7,7 @@ import pytest
 from cases import normal
 from keras import ops
 
-from keras_aoa.layers.scaling import scale_to_length
+from keras_aoa.layers.products import scale_to_length
 
 every_dtype = pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 TOLERANCES = {"float64": 1e-12, "float32": 1e-5, "float16": 0.01, "bfloat16": 0.01}
@@ -15,11 +15,11 @@ TOLERANCES = {"float64": 1e-12, "float32": 1e-5, "float16": 0.01, "bfloat16": 0.
 
 @every_dtype
 @pytest.mark.parametrize(("length", "scale"), [(1, 1e-3), (1, 1), (20, 300)])
-def test_features_are_scaled_to_the_length(dtype, length, scale):
+def test_features_have_the_requested_length(dtype, length, scale):
     values = scale * normal(4, 3, 512)
-    found = scale_to_length(ops.cast(ops.convert_to_tensor(values), dtype), length)
-    assert keras.backend.standardize_dtype(found.dtype) == dtype
-    (features,) = backends.to_numpy([ops.cast(found, "float64")])
+    scaled = scale_to_length(ops.cast(ops.convert_to_tensor(values), dtype), length)
+    assert keras.backend.standardize_dtype(scaled.dtype) == dtype
+    (features,) = backends.to_numpy([ops.cast(scaled, "float64")])
     tolerance = length * TOLERANCES[dtype]
     expected = values / np.linalg.norm(values, axis=-1, keepdims=True) * length
     np.testing.assert_allclose(np.linalg.norm(features, axis=-1), length, 0, tolerance)
@@ -31,11 +31,11 @@ def test_zeros_stay_zeros_and_have_finite_gradients(dtype):
     values = normal(4, 3, 5)
     values[0, 1] = 0
 
-    def scaled(values):
+    def scale(values):
         return ops.cast(scale_to_length(ops.cast(values, dtype), 1), "float64")
 
-    (features,) = backends.to_numpy([scaled(ops.convert_to_tensor(values))])
+    (features,) = backends.to_numpy([scale(ops.convert_to_tensor(values))])
     assert (features[0, 1] == 0).all()
     assert np.isfinite(features).all()
-    (gradient,) = backends.gradients(lambda x: ops.sum(ops.sin(scaled(x))), [values])
+    (gradient,) = backends.gradients(lambda x: ops.sum(ops.sin(scale(x))), [values])
     assert np.isfinite(gradient).all()

@@ -1,4 +1,4 @@
-"""`TransformerRegions`: where its boxes lie, and what it sees there."""
+"""`TransformerRegions`: boxes, transforms, features and gradients."""
 
 import backends
 import keras
@@ -22,21 +22,21 @@ def make(channels=5, dtype="float64", **arguments):
 
 
 def make_random(channels=5, dtype="float64", **arguments):
-    """A layer with random weights, and transforms some cells from those of its start."""
+    """A layer with random weights and with transforms some cells away from the initial ones."""
     layer = make(channels, dtype, **arguments)
-    first = numpy_of(layer.localization.bias)
-    randomize(layer).localization.bias.assign(first + normal(*first.shape, seed=7))
+    initial = numpy_of(layer.localization.bias)
+    randomize(layer).localization.bias.assign(initial + normal(*initial.shape, seed=7))
     return layer
 
 
-def aim(layer, *rows):
-    """Give every region the same transform, whatever the map."""
+def set_transform(layer, *rows):
+    """Give every region the same transform for any map."""
     layer.localization.kernel.assign(np.zeros(layer.localization.kernel.shape))
     layer.localization.bias.assign(np.reshape(rows, -1))
 
 
 def expected_transforms(named, activations, stride, rotation=True):
-    """The definition: two convolutions of the map at unit length, region by region."""
+    """Transforms by definition: two convolutions of the unit-length map, region by region."""
     lengths = np.sqrt(np.maximum((activations**2).sum(axis=-1, keepdims=True), 1e-8))
     padded = np.pad(activations / lengths, [(0, 0), (1, 1), (1, 1), (0, 0)])
     images, rows, columns, _ = activations.shape
@@ -82,7 +82,7 @@ def named_weights(layer):
     ("size", "stride"), [((6, 6), 1), ((6, 6), 2), ((5, 7), 2), ((5, 7), 3), ((1, 3), 2)]
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
-def test_boxes_that_stay_give_the_grid_of_the_filters_convolution(size, stride, dtype, tolerance):
+def test_identity_transforms_equal_the_grid_of_a_convolution(size, stride, dtype, tolerance):
     activations = normal(2, *size, 5, dtype=dtype)
     convolution = keras.layers.Conv2D(4, 3, padding="same", activation="relu", dtype=dtype)
     convolution.build(activations.shape)
@@ -90,16 +90,16 @@ def test_boxes_that_stay_give_the_grid_of_the_filters_convolution(size, stride, 
     layer = make(dtype=dtype, stride=stride, anchor_scale=1, features=4, activation="relu")
     layer.set_filter(convolution.kernel, convolution.bias)
     expected = compiled(GridRegions(stride, 3, dtype=dtype))(compiled(convolution)(activations))
-    found = compiled(layer)(activations)
-    assert 0.1 < np.mean(numpy_of(found.features) > 0) < 0.9
-    assert found.features.dtype == expected.features.dtype
-    features = numpy_of(found.features)
+    actual = compiled(layer)(activations)
+    assert 0.1 < np.mean(numpy_of(actual.features) > 0) < 0.9
+    assert actual.features.dtype == expected.features.dtype
+    features = numpy_of(actual.features)
     np.testing.assert_allclose(features, numpy_of(expected.features), 0, tolerance)
-    np.testing.assert_allclose(numpy_of(found.boxes), numpy_of(expected.boxes), 0, 1e-6)
-    assert numpy_of(found.mask).shape == features.shape[:2] and numpy_of(found.mask).all()
+    np.testing.assert_allclose(numpy_of(actual.boxes), numpy_of(expected.boxes), 0, 1e-6)
+    assert numpy_of(actual.mask).shape == features.shape[:2] and numpy_of(actual.mask).all()
 
 
-def test_a_filter_without_bias_has_zeros():
+def test_set_filter_without_bias_sets_the_bias_to_zeros():
     layer = make_random(features=4)
     layer.set_filter(FILTER[0])
     np.testing.assert_array_equal(numpy_of(layer.kernel), FILTER[0])
@@ -110,7 +110,7 @@ def test_a_filter_without_bias_has_zeros():
 @pytest.mark.parametrize(
     ("size", "stride", "anchor_scale"), [((6, 6), 1, 0.7), ((5, 7), 2, 2), ((1, 4), 3, 1)]
 )
-def test_at_its_start_it_is_the_grid_of_its_map(border, size, stride, anchor_scale):
+def test_initial_features_equal_the_grid_of_the_map(border, size, stride, anchor_scale):
     activations = normal(2, *size, 5)
     expected = numpy_of(compiled(GridRegions(stride, dtype="float64"))(activations).features)
     options = {"anchor_scale": anchor_scale, "border": border}
@@ -122,10 +122,10 @@ def test_at_its_start_it_is_the_grid_of_its_map(border, size, stride, anchor_sca
 
 @borders
 @pytest.mark.parametrize("shift", [(2, 0), (0, -1), (-3, 2), (50, -60)])
-def test_a_bias_of_whole_cells_slices_the_padded_map(border, shift):
+def test_a_shift_by_whole_cells_slices_the_padded_map(border, shift):
     activations = normal(2, 5, 7, 5)
     layer = make(stride=2, border=border)
-    aim(layer, [1, 0, shift[0]], [0, 1, shift[1]])
+    set_transform(layer, [1, 0, shift[0]], [0, 1, shift[1]])
     padded = np.pad(activations, [(0, 0), (60, 60), (60, 60), (0, 0)], NUMPY[border])
     top, left = 60 + shift[1], 60 + shift[0]
     expected = padded[:, top : top + 5 : 2, left : left + 7 : 2].reshape(2, -1, 5)
@@ -136,22 +136,22 @@ def test_a_bias_of_whole_cells_slices_the_padded_map(border, shift):
     ("border", "rotation", "stride"),
     [("zero", True, 1), ("replicate", True, 2), ("zero", False, 2)],
 )
-def test_regions_are_those_of_the_definition(border, rotation, stride):
+def test_transforms_and_features_match_the_definition(border, rotation, stride):
     activations = normal(2, 5, 4, 5)
     layer = make_random(
         stride=stride, border=border, rotation=rotation, features=4, localization_width=6
     )
     named = named_weights(layer)
-    found = numpy_of(compiled(layer.transforms)(activations))
+    actual = numpy_of(compiled(layer.transforms)(activations))
     expected = expected_transforms(named, activations, stride, rotation)
     assert expected[:, :, :, 0, 0].std() > 0.05
-    np.testing.assert_allclose(found, expected, 0, 1e-12)
+    np.testing.assert_allclose(actual, expected, 0, 1e-12)
     features = numpy_of(compiled(layer)(activations).features)
     expected = expected_features(named, activations, stride, border, rotation)
     np.testing.assert_allclose(features, expected, 0, 1e-12)
 
 
-def test_without_rotation_boxes_are_upright_whatever_the_weights():
+def test_boxes_are_upright_without_rotation():
     layer = make_random(rotation=False)
     transforms = numpy_of(compiled(layer.transforms)(normal(2, 5, 4, 5)))
     np.testing.assert_array_equal(transforms[..., 0, 1], 0)
@@ -176,37 +176,37 @@ def test_gradients_of_the_map_and_every_weight_equal_central_differences(rotatio
 
     def expected_loss(activations, *values):
         values = dict(zip(named, values, strict=True))
-        found = expected_features(values, activations, stride, "zero", rotation)
-        return np.sum(upstream * found)
+        actual = expected_features(values, activations, stride, "zero", rotation)
+        return np.sum(upstream * actual)
 
-    found = backends.gradients(loss, [activations], variables(layer).values())
-    assert all(np.abs(gradient).max() > 0.01 for gradient in found)
-    backends.assert_gradients(expected_loss, [activations, *named.values()], found)
+    actual = backends.gradients(loss, [activations], variables(layer).values())
+    assert all(np.abs(gradient).max() > 0.01 for gradient in actual)
+    backends.assert_gradients(expected_loss, [activations, *named.values()], actual)
 
 
 @pytest.mark.parametrize(
     ("border", "anchor_scale", "own_filter"),
     [("zero", 2.0, True), ("zero", 2.0, False), ("replicate", 2.0, False), ("zero", 1.0, False)],
 )
-def test_at_the_start_the_transforms_learn_too(border, anchor_scale, own_filter):
+def test_initial_transforms_receive_gradients(border, anchor_scale, own_filter):
     layer = make(border=border, anchor_scale=anchor_scale, features=4)
     if not own_filter:
         layer.set_filter(*FILTER)
-    found = backends.gradients(
+    actual = backends.gradients(
         lambda activations: ops.sum(ops.sin(layer(activations).features)),
         [normal(2, 5, 4, 5)],
         variables(layer).values(),
     )
-    activations, kernel, bias, *hidden, kernel_of_numbers, numbers = found
+    activations, kernel, bias, *hidden, kernel_of_numbers, numbers = actual
     for gradient in (activations, kernel, bias, kernel_of_numbers):
         assert np.abs(gradient).max() > 0.1
-    # The middle alone stays where it is when a box turns or grows.
+    # With the center filter only a shift has an effect: rotating or scaling keeps the center.
     learnt = np.abs(numbers.reshape(2, 3)[:, 2:] if own_filter else numbers)
     assert (learnt > 0.01).all()
     assert all((gradient == 0).all() for gradient in hidden)
 
 
-def turn(degrees, scale=1.0):
+def rotation_matrix(degrees, scale=1.0):
     angle = np.deg2rad(degrees)
     return scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
@@ -216,15 +216,15 @@ def turn(degrees, scale=1.0):
     [
         (np.eye(2), [(-1.5, -1.5), (1.5, -1.5), (1.5, 1.5), (-1.5, 1.5)]),
         (np.diag([2.0, 0.5]), [(-3, -0.75), (3, -0.75), (3, 0.75), (-3, 0.75)]),
-        (turn(90), [(1.5, -1.5), (1.5, 1.5), (-1.5, 1.5), (-1.5, -1.5)]),
-        (turn(45, np.sqrt(2)), [(0, -3), (3, 0), (0, 3), (-3, 0)]),
+        (rotation_matrix(90), [(1.5, -1.5), (1.5, 1.5), (-1.5, 1.5), (-1.5, -1.5)]),
+        (rotation_matrix(45, np.sqrt(2)), [(0, -3), (3, 0), (0, 3), (-3, 0)]),
         (np.array([[1, 0.5], [0, 1]]), [(-2.25, -1.5), (0.75, -1.5), (2.25, 1.5), (-0.75, 1.5)]),
     ],
 )
-def test_boxes_are_the_blocks_turned_scaled_and_moved(matrix, corners):
+def test_boxes_are_affine_transforms_of_the_anchor_boxes(matrix, corners):
     layer = make(stride=2)
     shift = np.array([0.3, -2.1])
-    aim(layer, [*matrix[0], shift[0]], [*matrix[1], shift[1]])
+    set_transform(layer, [*matrix[0], shift[0]], [*matrix[1], shift[1]])
     expected = []
     for row, column in np.ndindex(3, 4):
         center = np.array([2 * column + 0.5, 2 * row + 0.5])
@@ -233,7 +233,7 @@ def test_boxes_are_the_blocks_turned_scaled_and_moved(matrix, corners):
     np.testing.assert_allclose(boxes, [expected, expected], 0, 1e-6)
 
 
-def test_boxes_are_around_the_points_that_are_sampled():
+def test_boxes_surround_the_sampled_points():
     layer, activations = make_random(stride=2), normal(2, 5, 7, 5)
     transforms = compiled(layer.transforms)(activations)
     points = moved_points(numpy_of(transforms), 2, 3).reshape(2, 12, 9, 2)
@@ -243,19 +243,19 @@ def test_boxes_are_around_the_points_that_are_sampled():
     np.testing.assert_allclose(sampled_at, points, 0, 1e-12)
     corners = numpy_of(compiled(layer)(activations).boxes) * [7, 5] - 0.5
     np.testing.assert_allclose(corners.mean(axis=2), points[:, :, 4], 0, 1e-5)
-    arms = points[:, :, [0, 2, 8, 6]] - points[:, :, 4:5]  # to cells' centers, not to their ends
+    arms = points[:, :, [0, 2, 8, 6]] - points[:, :, 4:5]  # end at cell centers, not at corners
     np.testing.assert_allclose(corners, points[:, :, 4:5] + 1.5 * arms, 0, 1e-5)
 
 
 @pytest.mark.parametrize("rotation", [True, False])
-def test_a_box_aimed_at_a_bright_square_covers_and_sees_just_that(rotation):
+def test_a_box_moved_to_a_bright_square_covers_exactly_the_square(rotation):
     activations = np.zeros((1, 8, 9, 1))
     activations[0, 4:7, 2:5] = 1
     layer = make(1, rotation=rotation)
     layer.set_filter(np.ones((3, 3, 1, 1)))
-    shift = np.array([3 - 6, 5 - 1])  # from the cell in row 1, column 6 to the square's middle
+    shift = np.array([3 - 6, 5 - 1])  # from the cell in row 1, column 6 to the square's center
     rows = ([1, 0, shift[0]], [0, 1, shift[1]]) if rotation else ([1, shift[0]], [1, shift[1]])
-    aim(layer, *rows)
+    set_transform(layer, *rows)
     regions = compiled(layer)(activations)
     box = numpy_of(regions.boxes)[0, 1 * 9 + 6] * [9, 8]
     np.testing.assert_allclose(box, [(2, 4), (5, 4), (5, 7), (2, 7)], 0, 1e-5)
@@ -275,17 +275,17 @@ def test_half_precision_keeps_boxes_in_float32(dtype, policy):
     activations = numpy_of(ops.cast(normal(1, 3, 60, 2), dtype)).astype("float32")
     exact, layer = (make(2, kind) for kind in ("float32", policy.format(dtype)))
     for each in (exact, layer):
-        aim(each, [1.2345, 0.1357, -0.4321], [0.2468, 0.8765, 0.1234])
-    expected, found = exact(activations), compiled(layer)(activations)
-    dtypes = [keras.backend.standardize_dtype(part.dtype) for part in found]
+        set_transform(each, [1.2345, 0.1357, -0.4321], [0.2468, 0.8765, 0.1234])
+    expected, actual = exact(activations), compiled(layer)(activations)
+    dtypes = [keras.backend.standardize_dtype(part.dtype) for part in actual]
     assert dtypes == [dtype, "float32", "bool"]
-    np.testing.assert_allclose(numpy_of(found.boxes), numpy_of(expected.boxes), 0, 1e-7)
-    features = numpy_of(ops.cast(found.features, "float32"))
+    np.testing.assert_allclose(numpy_of(actual.boxes), numpy_of(expected.boxes), 0, 1e-7)
+    features = numpy_of(ops.cast(actual.features, "float32"))
     tolerance = {"bfloat16": 0.02, "float16": 0.002}[dtype]
     np.testing.assert_allclose(features, numpy_of(expected.features), 0, tolerance)
 
 
-def test_maps_may_be_of_any_size_in_a_functional_model():
+def test_a_functional_model_accepts_maps_of_any_size():
     inputs = keras.Input((None, None, 5))
     layer = make_random(dtype="float32", stride=2, features=4)
     symbolic = layer(inputs)
@@ -294,6 +294,6 @@ def test_maps_may_be_of_any_size_in_a_functional_model():
     assert [tuple(part.shape) for part in symbolic] == shapes
     for size in ((6, 6), (5, 8)):
         values = normal(2, *size, 5, dtype="float32")
-        found = model.predict(values, verbose=0)
-        for part, other in zip(found, compiled(layer)(values), strict=True):
+        actual = model.predict(values, verbose=0)
+        for part, other in zip(actual, compiled(layer)(values), strict=True):
             np.testing.assert_allclose(part, numpy_of(other), 0, 1e-5)
