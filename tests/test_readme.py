@@ -31,7 +31,7 @@ def test_captions_from_python(trained, squares, tmp_path, monkeypatch, capsys):
     names = {}
     exec(block_with("keras_aoa.load"), names)
     assert names["caption"].text in capsys.readouterr().out
-    assert pathlib.Path("looked.png").is_file()
+    assert pathlib.Path("attention.png").is_file()
 
 
 def test_there_are_no_other_blocks():
