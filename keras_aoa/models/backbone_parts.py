@@ -1,4 +1,4 @@
-"""Parts of a backbone that some kinds of region need for themselves."""
+"""Parts of a backbone that some region layers need separately."""
 
 import keras
 from keras import layers
@@ -8,29 +8,29 @@ from keras_aoa.utils.errors import UserError
 
 
 def map_filter(backbone):
-    """The 3x3 convolution that follows the map of a backbone made with `before_map`.
+    """The 3x3 convolution that follows the map of a backbone built with `before_map`.
 
     Returns:
         The layer, with its kernel, bias and activation.
 
     Raises:
-        UserError: there is none, or more than one.
+        UserError: the number of such convolutions is not one.
     """
     network = _network(backbone)
     activations = network.outputs[0] if network is not backbone else backbone.output["map"]
-    found = [
+    filters = [
         layer for layer in network.layers if is_block_filter(layer) and layer.input is activations
     ]
-    if len(found) != 1:
+    if len(filters) != 1:
         raise UserError(
             f"transformer_filter: expected one 3x3 convolution after the map of {network.name}, "
-            f"found {len(found)}; set transformer_filter to 'own'."
+            f"found {len(filters)}; set transformer_filter to 'own'."
         )
-    return found[0]
+    return filters[0]
 
 
 def convolutional_part(backbone):
-    """A copy of what makes the map, with its weights: from pixels of any size to the map alone."""
+    """Copy the layers up to the map, with their weights; the input may have any size."""
     network = _network(backbone)
     if network is backbone:
         activations = keras.Model(backbone.input, backbone.output["map"])
@@ -46,7 +46,7 @@ def convolutional_part(backbone):
 
 
 def _network(backbone):
-    """The network inside a backbone, or the backbone where there is none."""
+    """The network inside a backbone, or the backbone itself if there is none."""
     inside = (layer for layer in backbone.layers if isinstance(layer, keras.Model))
     return next(inside, backbone)
 

@@ -1,8 +1,8 @@
 """Convolutional networks that turn pixels into an activation map and one image vector.
 
 Every backbone is one `keras.Model` from RGB pixels, 0..255, `(n, rows, columns, 3)`, to
-`{"map": (n, rows, columns, f), "vector": (n, d)}`. Its own preprocessing is inside, so a saved
-backbone cannot be fed the wrong way.
+`{"map": (n, rows, columns, f), "vector": (n, d)}`. The model includes its preprocessing, so a
+saved backbone always receives correctly scaled inputs.
 """
 
 import os
@@ -21,7 +21,7 @@ from keras_aoa.utils.text import closest
 PRETRAINED_SCENES = "scenes-pretrained"
 PREPROCESSINGS = ("caffe", "tf", "torch", "unit", "raw")
 
-# Preprocessing that each family of keras.applications was trained with; the others have it inside.
+# Preprocessing of each family of keras.applications; the other families include it in the model.
 APPLICATION_PREPROCESSING = {
     "VGG": "caffe",
     "ResNet": "caffe",
@@ -37,13 +37,13 @@ APPLICATION_PREPROCESSING = {
 
 @dataclass(frozen=True)
 class BackboneSettings:
-    """Which network, and which of its layers.
+    """Selects a backbone network and its output layers.
 
-    `name` is `scenes` (a small one, trained from scratch), a network of keras.applications such
-    as `VGG16`, or the path of a `.keras` file. `preprocessing` is for files alone. An empty
-    `map_layer` is the last layer with an activation map (VGG16: conv5_3); an empty
-    `vector_layer` is the mean of the map (VGG16: fc7). `before_map` hands on what the map's
-    layer takes (VGG16: conv5_2) in place of what it gives.
+    `name` is `scenes` (a small network, trained from scratch), a network of keras.applications
+    such as `VGG16`, or the path of a `.keras` file. `preprocessing` applies only to files. An
+    empty `map_layer` selects the last layer with an activation map (VGG16: conv5_3). An empty
+    `vector_layer` selects the mean of the map (VGG16: fc7). If `before_map` is true, the map is
+    the input of the map layer (VGG16: conv5_2) instead of its output.
     """
 
     name: str
@@ -56,15 +56,17 @@ class BackboneSettings:
 
 
 def make_backbone(settings):
-    """Build or load the backbone that `BackboneSettings` name.
+    """Build or load the backbone that `BackboneSettings` describe.
 
     Raises:
-        UserError: an unknown name, a missing or unfit file, weights that cannot be fetched.
+        UserError: the name is unknown, the file is missing or unsuitable, or the weights cannot
+            be downloaded.
     """
     if settings.name == "scenes":
         if settings.before_map:
             raise UserError(
-                "transformer_filter: the map of 'scenes' is no convolution's; set it to 'own'."
+                "transformer_filter: expected a backbone whose map is the output of a 3x3 "
+                "convolution, received 'scenes'; set transformer_filter to 'own'."
             )
         return scenes_backbone()
     if settings.name.endswith(".keras") or os.sep in settings.name:
@@ -73,23 +75,23 @@ def make_backbone(settings):
 
 
 def load_backbone(path):
-    """Load a backbone that was saved by `model.save`; nothing in the file is executed.
+    """Load a backbone saved by `model.save`, without executing code from the file.
 
-    In Keras's safe mode: of layers only Keras's own and those that this process has registered,
-    no Python in them, and no files named by them.
+    Keras's safe mode allows only Keras's own layers and layers registered in this process. The
+    file can neither contain Python code nor refer to other files.
 
     Raises:
-        UserError: no `.keras` file, a damaged one, or one that asks for more.
+        UserError: the file is not a `.keras` file, is damaged, or is unsafe.
     """
     try:
-        # Keras would take other formats too, with older rules.
+        # Keras also loads other formats, with weaker safety checks.
         if not str(path).endswith(".keras") or not zipfile.is_zipfile(path):
             raise ValueError("another format, or a damaged file")
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # a file from elsewhere can make Keras stumble anywhere
-        if is_lost_worker(error):  # of which no file is the cause
+    except Exception as error:  # an untrusted file can raise any error in Keras
+        if is_lost_worker(error):  # not caused by the file
             raise
-        # The innermost of the errors that Keras wraps into each other says what is wrong.
+        # Keras nests its errors; the innermost message names the cause.
         reason = _first_line(str(error).rpartition("Exception encountered: ")[2])
         raise UserError(
             f"{path}: expected a backbone in Keras's .keras format, received a file that does "
@@ -98,7 +100,7 @@ def load_backbone(path):
 
 
 def is_pretrained(name, weights):
-    """Whether the backbone of a name and `weights` setting brings weights to start from.
+    """Whether a backbone's name and `weights` setting select pretrained weights.
 
     A `.keras` file counts as pretrained.
     """
@@ -108,7 +110,7 @@ def is_pretrained(name, weights):
 
 
 def application_names():
-    """Networks of keras.applications, by the names it gives them."""
+    """Names of the networks in keras.applications."""
     return sorted(name for name in dir(keras.applications) if name[0].isupper())
 
 
@@ -122,14 +124,14 @@ def _from_applications(settings):
         )
     if settings.preprocessing:
         raise UserError(
-            f"backbone: {settings.name} brings its own preprocessing, received "
-            f"{settings.preprocessing!r}; leave the setting out."
+            f"preprocessing: expected no value because {settings.name} includes its own "
+            f"preprocessing, received {settings.preprocessing!r}; omit the setting."
         )
     name = by_lower_name[settings.name.lower()]
     is_vgg = name.startswith("VGG")
     last = "5_conv3" if name == "VGG16" else "5_conv4"
     map_layer = settings.map_layer or ("block" + last if is_vgg else "")
-    # fc7, as the authors call it, exists at its own input size alone.
+    # fc7 (the authors' name of fc2) exists only at the network's original input size.
     vector_layer = settings.vector_layer or ("fc2" if is_vgg else "mean")
     with_top = vector_layer.startswith("fc")
     if with_top and settings.image_size != 224:
@@ -148,10 +150,10 @@ def _from_applications(settings):
         network = getattr(keras.applications, name)(
             include_top=with_top, weights=weights, input_shape=shape
         )
-    except Exception as error:  # what a download raises depends on where it breaks off
+    except Exception as error:  # a failed download can raise many types of errors
         raise UserError(
-            f"backbone: {name} with weights {weights!r} could not be made "
-            f"({_first_line(error)}); for a machine without network give a weights file."
+            f"backbone: expected to build {name} with weights {weights!r}, received an error "
+            f"({_first_line(error)}); without a network connection, set a weights file."
         ) from error
     mode = _application_mode(name)
     return _with_outputs(network, mode, map_layer, vector_layer, settings.before_map)
@@ -176,7 +178,8 @@ def _from_file(settings):
     if settings.preprocessing not in PREPROCESSINGS:
         raise UserError(
             f"preprocessing: a backbone from a file needs one of {', '.join(PREPROCESSINGS)}, "
-            f"received {settings.preprocessing!r}; say what {settings.name} was trained with."
+            f"received {settings.preprocessing!r}; set the preprocessing that {settings.name} was "
+            "trained with."
         )
     if not pathlib.Path(settings.name).is_file():
         raise UserError(
@@ -192,17 +195,17 @@ def _from_file(settings):
 
 
 def _with_outputs(network, mode, map_layer, vector_layer, before_map):
-    """One model from pixels to the named layers of a network, its preprocessing included."""
+    """Build one model from pixels to the named layers of a network, with its preprocessing."""
     if not isinstance(network, keras.Model) or len(getattr(network, "inputs", None) or ()) != 1:
         raise UserError(
-            f"backbone: expected a functional or sequential Keras model of one input, received "
+            f"backbone: expected a functional or sequential Keras model with one input, received "
             f"{type(network).__name__} {network.name!r}; wrap it in keras.Model(pixels, maps)."
         )
-    made = _output(network, map_layer, 4) if map_layer else _last_map(network)
-    taken = _input_of_convolution(network, made) if before_map else made
-    vector = made if vector_layer == "mean" else _output(network, vector_layer, 2)
+    layer_map = _output(network, map_layer, 4) if map_layer else _last_map(network)
+    activations = _input_of_convolution(network, layer_map) if before_map else layer_map
+    vector = layer_map if vector_layer == "mean" else _output(network, vector_layer, 2)
     pixels = keras.Input(network.input_shape[1:], name="pixels")
-    activations, vector = keras.Model(network.input, [taken, vector], name=network.name)(
+    activations, vector = keras.Model(network.input, [activations, vector], name=network.name)(
         ImagePreprocessing(mode)(pixels)
     )
     if vector_layer == "mean":
@@ -210,14 +213,14 @@ def _with_outputs(network, mode, map_layer, vector_layer, before_map):
     return keras.Model(pixels, {"map": activations, "vector": vector}, name="backbone")
 
 
-def _input_of_convolution(network, made):
-    """What the 3x3 convolution takes that gives the map `made`."""
-    layer = next(layer for layer in network.layers if layer.output is made)
+def _input_of_convolution(network, layer_map):
+    """Input of the 3x3 convolution whose output is `layer_map`."""
+    layer = next(layer for layer in network.layers if layer.output is layer_map)
     if not is_block_filter(layer):
         raise UserError(
-            f"transformer_filter: the map's layer {layer.name} of {network.name} is no 3x3 "
-            "convolution with a stride of 1; name one as map_layer, or set transformer_filter to "
-            "'own'."
+            f"transformer_filter: expected a 3x3 convolution with stride 1 as the map layer, "
+            f"received layer {layer.name} of {network.name}; set map_layer to such a convolution, "
+            "or transformer_filter to 'own'."
         )
     return layer.input
 
@@ -244,7 +247,7 @@ def _output(network, name, rank):
         axes = {4: "(batch, rows, columns, features)", 2: "(batch, features)"}[rank]
         raise UserError(
             f"{setting}: expected a layer of shape {axes}, received {name!r} of shape {shape}; "
-            "name another layer."
+            "choose another layer."
         )
     return output
 

@@ -1,4 +1,4 @@
-"""Several captioners as one: the mean of their word distributions at each step.
+"""An ensemble of captioners, which averages their word distributions at each step.
 
 Axis letters: n image, c caption, w vocabulary word, r region.
 """
@@ -11,13 +11,14 @@ from keras_aoa.models.captioner import EncodedImages
 
 
 class Ensemble:
-    """Captioners of one vocabulary and one kind of regions; searches as a `Captioner` does.
+    """Averages captioners that share a vocabulary and a kind of regions.
 
-    Its regions are those of all members one after the other, each with its member's weights over
-    the number of members: what a word looks at is the mean of what they look at.
+    It can replace a `Captioner` in search. Its regions are the concatenated regions of all
+    members. The attention of each member is divided by the number of members, so the total
+    attention of a word is 1.
 
     Args:
-        members: `Captioner`s.
+        members: Sequence of `Captioner`.
 
     Source: section 4.2, "Comparison to the state of the art".
     """
@@ -29,38 +30,46 @@ class Ensemble:
 
     @property
     def attention(self):
-        """Of the first member: all have the same words."""
+        """The attention of the first member; all members have the same vocabulary."""
         return self.members[0].attention
 
     @property
     def backbone(self):
-        """Of the first member, for the shapes of its outputs."""
+        """The backbone of the first member, for its output shapes."""
         return self.members[0].backbone
 
     @property
     def region_backbone(self):
-        """Of the first member; None where the regions are not object proposals."""
+        """The region backbone of the first member; None unless regions are object proposals."""
         return self.members[0].region_backbone
 
     @property
     def weights(self):
-        """Weights of all members."""
+        """The weights of all members."""
         return [weight for member in self.members for weight in member.weights]
 
     def encode(self, inputs, training=False, stride=None):
-        """What the members see of images: `EncodedImages`, its memory a tuple of theirs."""
-        seen = [member.encode(inputs, training, stride) for member in self.members]
+        """Encode images with every member.
+
+        Returns:
+            `EncodedImages`; its memory is a tuple of the members' memories, its other fields are
+            concatenated.
+        """
+        encodings = [member.encode(inputs, training, stride) for member in self.members]
         return EncodedImages(
-            memory=tuple(encoded.memory for encoded in seen),
-            state=ops.concatenate([encoded.state for encoded in seen], axis=-1),
-            attended=ops.concatenate([encoded.attended for encoded in seen], axis=-1),
-            boxes=ops.concatenate([encoded.boxes for encoded in seen], axis=1),
-            mask=ops.concatenate([encoded.mask for encoded in seen], axis=1),
+            memory=tuple(encoded.memory for encoded in encodings),
+            state=ops.concatenate([encoded.state for encoded in encodings], axis=-1),
+            attended=ops.concatenate([encoded.attended for encoded in encodings], axis=-1),
+            boxes=ops.concatenate([encoded.boxes for encoded in encodings], axis=1),
+            mask=ops.concatenate([encoded.mask for encoded in encodings], axis=1),
         )
 
     def decode_step(self, ids, state, attended, memory):
-        """As `Captioner.decode_step`; states of the members side by side."""
-        states, looks, log_probs, region_probs = [], [], [], []
+        """Decode one word as `Captioner.decode_step` does, with the members' states concatenated.
+
+        Args and returns as in `Captioner.decode_step`.
+        """
+        states, attended_features, log_probs, region_probs = [], [], [], []
         for member, own_state, own_attended, own_memory in zip(
             self.members,
             parts(state, self._states),
@@ -68,19 +77,20 @@ class Ensemble:
             memory,
             strict=True,
         ):
-            found = member.decode_step(ids, own_state, own_attended, own_memory)
-            for kept, value in zip((states, looks, log_probs, region_probs), found, strict=True):
-                kept.append(value)
+            outputs = member.decode_step(ids, own_state, own_attended, own_memory)
+            collected = states, attended_features, log_probs, region_probs
+            for values, value in zip(collected, outputs, strict=True):
+                values.append(value)
         count = len(self.members)
         return (
             ops.concatenate(states, axis=-1),
-            ops.concatenate(looks, axis=-1),
+            ops.concatenate(attended_features, axis=-1),
             ops.logsumexp(ops.stack(log_probs), axis=0) - math.log(count),
             ops.concatenate(region_probs, axis=-1) / count,
         )
 
 
 def parts(values, widths):
-    """Values `(n, c, …)` cut along the last axis into parts of the widths."""
-    ends = [sum(widths[: place + 1]) for place in range(len(widths))]
+    """Split values `(n, c, …)` along the last axis into parts of the given widths."""
+    ends = [sum(widths[: index + 1]) for index in range(len(widths))]
     return [values[..., end - width : end] for end, width in zip(ends, widths, strict=True)]

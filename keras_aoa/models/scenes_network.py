@@ -1,4 +1,4 @@
-"""A small network for drawn scenes, and the layers that Keras lacks for it and for others."""
+"""A small network for drawn scenes, and layers that backbones need beyond Keras's own."""
 
 import keras
 from keras import layers, ops
@@ -6,7 +6,7 @@ from keras import layers, ops
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class ImagePreprocessing(layers.Layer):
-    """RGB pixels, 0..255, as a network was trained to see them.
+    """Converts RGB pixels, 0..255, to the input range that a network was trained with.
 
     Args:
         mode: `caffe` (BGR minus the ImageNet mean), `tf` (-1..1), `torch` (0..1, then ImageNet
@@ -36,7 +36,7 @@ class ImagePreprocessing(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class Coordinates(layers.Layer):
-    """Appends to each cell of a map its place, x and y in -1..1.
+    """Appends the coordinates of each cell, x and y in -1..1, to an activation map.
 
     Source: Liu et al., "An intriguing failing of convolutional neural networks and the CoordConv
     solution", NeurIPS 2018, arXiv:1807.03247.
@@ -44,23 +44,24 @@ class Coordinates(layers.Layer):
 
     def call(self, activations):
         images, rows, columns = ops.shape(activations)[:3]
-        y, x = ops.meshgrid(self._places(rows), self._places(columns), indexing="ij")
-        places = ops.broadcast_to(ops.stack([x, y], axis=-1), (images, rows, columns, 2))
-        return ops.concatenate([activations, ops.cast(places, activations.dtype)], axis=-1)
+        y, x = ops.meshgrid(self._centers(rows), self._centers(columns), indexing="ij")
+        centers = ops.broadcast_to(ops.stack([x, y], axis=-1), (images, rows, columns, 2))
+        return ops.concatenate([activations, ops.cast(centers, activations.dtype)], axis=-1)
 
     def compute_output_shape(self, activations_shape):
         return (*activations_shape[:-1], activations_shape[-1] + 2)
 
-    def _places(self, count):
+    def _centers(self, count):
         return (2 * ops.arange(count, dtype="float32") + 1) / ops.cast(count, "float32") - 1
 
 
 def scenes_backbone(channels=(32, 64, 128, 192)):
     """A small network for drawn scenes, trained from scratch: 96 pixels to 12x12 regions.
 
-    Its last layer is told where it is, since left and right are said of things further apart
-    than a region sees; that is 47 pixels, a big object. Batch normalization, since with group
-    normalization no shapes were learnt in four epochs.
+    The last layer receives the coordinates of its cells, since captions say "left" and "right" of
+    objects that are further apart than a region's receptive field of 47 pixels (the size of a big
+    object). The network uses batch normalization: with group normalization it did not learn
+    shapes within four epochs.
     """
     pixels = keras.Input((None, None, 3), name="pixels")
     x = ImagePreprocessing("tf")(pixels)
@@ -68,8 +69,8 @@ def scenes_backbone(channels=(32, 64, 128, 192)):
         strides = 2 if index < 3 else 1
         padding = "same"
         if index == 2:
-            # Of an even map "same" pads the far sides alone, which would move what a region sees
-            # by 0.5 + 1 + 2 pixels off its cell over three layers; this way it is half a pixel.
+            # For maps of even size "same" pads only the bottom and right. Over three layers this
+            # would shift the receptive field by 0.5 + 1 + 2 pixels; here the shift is 0.5 pixels.
             x, padding = layers.ZeroPadding2D(((1, 0), (1, 0)))(x), "valid"
         if strides == 1:
             x = Coordinates()(x)

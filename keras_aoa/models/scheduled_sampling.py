@@ -1,4 +1,4 @@
-"""Scheduled sampling: captions to train on, some of whose words the captioner chose itself.
+"""Scheduled sampling: replace some input words in training by words that the captioner samples.
 
 Source: Bengio et al., "Scheduled Sampling for Sequence Prediction with Recurrent Neural
 Networks", NIPS 2015, arXiv:1506.03099. Axis letters: n image, c caption, t time step, w word.
@@ -12,19 +12,19 @@ from keras_aoa.models.captioner import repeat_captions
 
 
 def sampled_inputs(captioner, encoded, captions, share):
-    """Words to feed: of the captions, or with probability `share` drawn from p(w) of the step.
+    """Replace each input word, with probability `share`, by a sample from the step's p(w).
 
-    Each draw follows the words fed before it, drawn or not, as in the source; but for dropout,
-    which the draws are made without. START is always fed, and padding never changes.
+    As in the source, each sample is conditioned on the input words before it, sampled or not.
+    Unlike the source, sampling uses no dropout. START and padding are never replaced.
 
     Args:
         captioner: `Captioner`.
-        encoded: What it sees of the images, from `captioner.encode`.
+        encoded: `EncodedImages`, as returned by `captioner.encode`.
         captions: Ids, `(n, c, t + 1)`.
-        share: Scalar, 0 to 1.
+        share: Sampling probability, a scalar in 0..1.
 
     Returns:
-        Ids, `(n, c, t)`.
+        Input ids, `(n, c, t)`.
     """
     fed = captions[:, :, :-1]
     images, count, time = ops.shape(fed)
@@ -32,16 +32,16 @@ def sampled_inputs(captioner, encoded, captions, share):
     replaced = keras.random.uniform(shape, seed=captioner.seeds) < share
     replaced = ops.logical_and(replaced, fed != PAD)
     replaced = ops.logical_and(replaced, ops.arange(time) > 0)
-    drawn = keras.random.uniform(shape, seed=captioner.seeds)
+    uniform = keras.random.uniform(shape, seed=captioner.seeds)
 
     def advance(step, chosen, state, attended):
         state, attended, log_probs, _ = captioner.decode_step(
             ops.take(chosen, step, axis=2), state, attended, encoded.memory
         )
         below = ops.cumsum(ops.exp(log_probs), axis=2)
-        # The last sum is 1 but for rounding.
-        mark = ops.take(drawn, step + 1, axis=2)[:, :, None] * below[:, :, -1:]
-        word = ops.sum(ops.cast(below <= mark, chosen.dtype), axis=2)
+        # The last sum is 1 up to rounding errors.
+        threshold = ops.take(uniform, step + 1, axis=2)[:, :, None] * below[:, :, -1:]
+        word = ops.sum(ops.cast(below <= threshold, chosen.dtype), axis=2)
         here = ops.logical_and(replaced, ops.arange(time) == step + 1)
         return step + 1, ops.where(here, word[:, :, None], chosen), state, attended
 

@@ -1,4 +1,4 @@
-"""Greedy and beam search over captions, batched, as one graph.
+"""Batched greedy and beam search for captions, in one graph.
 
 Axis letters: n image, k beam, t time step, w vocabulary word, r region.
 """
@@ -15,11 +15,12 @@ Tensor = Any
 
 
 class SearchResult(NamedTuple):
-    """The best captions of images, best first.
+    """The best captions of each image, best first.
 
-    `ids (n, k, t)`: words and STOP, then PAD. `log_probs (n, k)`: natural logarithms, STOP
-    included. `scores (n, k)`: what they were ranked by. `attention (n, k, t, r)`: p(r | h) of
-    the state that chose each word.
+    `ids (n, k, t)`: words and STOP, then PAD. `log_probs (n, k)`: natural logarithms of the
+    caption probabilities, STOP included. `scores (n, k)`: log-probabilities with the length
+    penalty, used for ranking. `attention (n, k, t, r)`: p(r | h) of the state that predicts each
+    word.
     """
 
     ids: Tensor
@@ -29,18 +30,18 @@ class SearchResult(NamedTuple):
 
 
 def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
-    """Find the captions of the highest probability; `beam=1` is greedy search.
+    """Search for the most probable captions; `beam=1` is greedy search.
 
-    All hypotheses of an image compete at each step by log-probability over length to the power
-    `length_penalty`, words and STOP counted. A finished one goes on as itself alone, so it
-    fills one place. OOV is never said.
+    At each step all hypotheses of an image compete by log-probability / length^`length_penalty`;
+    the length counts words and STOP. A finished hypothesis stays unchanged and occupies one beam.
+    OOV is never generated.
 
     Args:
         captioner: `Captioner`.
-        encoded: What it sees of the images, from `captioner.encode`.
-        beam: Number of hypotheses kept for an image, k.
-        max_words: Longest caption; one that long need not end with STOP.
-        length_penalty: 0 ranks by probability; 1 by its mean over words.
+        encoded: `EncodedImages`, as returned by `captioner.encode`.
+        beam: Number of hypotheses per image, k.
+        max_words: Maximum caption length; a caption of this length may lack STOP.
+        length_penalty: 0 ranks by log-probability, 1 by mean log-probability per word.
 
     Returns:
         `SearchResult`.
@@ -50,9 +51,10 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
     words = captioner.attention.vocabulary_size
     unlikely = ops.where(ops.arange(words) == OOV, IMPOSSIBLE, 0.0)
     only_padding = ops.where(ops.arange(words) == PAD, 0.0, IMPOSSIBLE)
-    alone = ops.where(ops.arange(beam) == 0, 0.0, IMPOSSIBLE)
+    # All hypotheses of an image start equal, so only the first one may continue.
+    only_first = ops.where(ops.arange(beam) == 0, 0.0, IMPOSSIBLE)
 
-    def going_on(step, ids, finished, *_):
+    def is_unfinished(step, ids, finished, *_):
         return ops.logical_and(step < max_words, ops.logical_not(ops.all(finished)))
 
     def advance(step, ids, finished, log_probs, lengths, attention, state, attended):
@@ -92,18 +94,18 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
         ops.convert_to_tensor(0, dtype="int32"),
         ops.full((images, beam, max_words), PAD, dtype="int32"),
         ops.zeros((images, beam), dtype="bool"),
-        ops.broadcast_to(alone, (images, beam)),
+        ops.broadcast_to(only_first, (images, beam)),
         ops.zeros((images, beam)),
         ops.zeros((images, beam, max_words, regions)),
         ops.repeat(encoded.state, beam, axis=1),
         ops.repeat(encoded.attended, beam, axis=1),
     )
-    _, ids, _, log_probs, lengths, attention, _, _ = ops.while_loop(going_on, advance, start)
+    _, ids, _, log_probs, lengths, attention, _, _ = ops.while_loop(is_unfinished, advance, start)
     return SearchResult(ids, log_probs, log_probs / lengths**length_penalty, attention)
 
 
 def gather_beams(values, parents):
-    """Rows of `values (n, k, …)` for `parents (n, k)`."""
+    """Select the beams `parents (n, k)` of `values (n, k, …)`."""
     images, beams = ops.shape(values)[:2]
     rows = parents + ops.arange(images, dtype=parents.dtype)[:, None] * beams
     flat = ops.reshape(values, (images * beams, *ops.shape(values)[2:]))

@@ -1,4 +1,4 @@
-"""Captions that are given, not searched for: how likely each word is, and where it is looked for.
+"""Teacher forcing: probabilities and attention for each word of given captions.
 
 Axis letters: n image, c caption, t time step, r region.
 """
@@ -14,9 +14,10 @@ Tensor = Any
 
 
 class ScoredCaptions(NamedTuple):
-    """`log_probs (n, c, t)` of each next word, natural logarithms; 0 at padding.
+    """Log-probabilities and attention for each word of given captions.
 
-    `attention (n, c, t, r)`: p(r | h) of the state that the word is predicted from.
+    `log_probs (n, c, t)`: natural logarithms for each next word; 0 at padding.
+    `attention (n, c, t, r)`: p(r | h) of the state that predicts the word.
     """
 
     log_probs: Tensor
@@ -24,12 +25,12 @@ class ScoredCaptions(NamedTuple):
 
 
 def teacher_forcing(captioner, encoded, captions):
-    """Feed captions word by word, by the same step as search.
+    """Score given captions word by word, with the same decoding step as search.
 
     Args:
         captioner: `Captioner`.
-        encoded: What it sees of the images, from `captioner.encode`.
-        captions: Ids from START on, then PAD, `(n, c, t + 1)`; any number of steps.
+        encoded: `EncodedImages`, as returned by `captioner.encode`.
+        captions: Ids from START on, padded with PAD, `(n, c, t + 1)`; any number of steps.
 
     Returns:
         `ScoredCaptions`.

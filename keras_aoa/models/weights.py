@@ -1,4 +1,4 @@
-"""Weights of a captioner as one file: arrays by name, nothing that is executed."""
+"""Weights of a captioner in one file: named arrays and JSON metadata, without executable code."""
 
 import hashlib
 import json
@@ -11,35 +11,44 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import atomic_write
 
 
-def save_arrays(path, arrays, facts, before_replacing=lambda: None):
-    """Write arrays and a json of facts about them temporary, then rename: never half a file.
+def save_arrays(path, arrays, metadata, before_replacing=lambda: None):
+    """Write arrays and their metadata to a temporary file, then rename it atomically.
 
-    `before_replacing` is called when the new file is whole and the old one still there.
+    Args:
+        path: File to write, `.npz`.
+        arrays: NumPy arrays by name.
+        metadata: JSON-serializable dictionary.
+        before_replacing: Called after the temporary file is complete and before it replaces the
+            old file.
     """
     with atomic_write(path) as temporary:
         with open(temporary, "wb") as file:
-            np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
+            # Runs of earlier versions use the key "facts", so it stays.
+            np.savez(file, facts=np.array(json.dumps(metadata)), **arrays)
             file.flush()
             os.fsync(file.fileno())
         before_replacing()
 
 
 def load_arrays(path):
-    """Read what `save_arrays` wrote: the arrays by name, and the facts.
+    """Read a file written by `save_arrays`.
+
+    Returns:
+        The arrays by name, and the metadata.
 
     Raises:
-        UserError: no such file, or a damaged one.
+        UserError: the file is missing or damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        facts = json.loads(str(arrays.pop("facts")))
-        if not isinstance(facts, dict):
-            raise ValueError("facts that are none")
-        return arrays, facts
+        metadata = json.loads(str(arrays.pop("facts")))
+        if not isinstance(metadata, dict):
+            raise ValueError("metadata is not a dictionary")
+        return arrays, metadata
     except FileNotFoundError:
         raise UserError(f"{path}: expected saved weights, found no file.") from None
-    except Exception as error:  # NumPy raises half a dozen kinds on damaged bytes
+    except Exception as error:  # NumPy raises many types of errors for damaged bytes
         reason = " ".join(str(error).split())
         raise UserError(
             f"{path}: expected saved weights, received a damaged file ({reason}); "
@@ -48,14 +57,14 @@ def load_arrays(path):
 
 
 def named_variables(prefix, variables):
-    """Variables by names that do not depend on how many models the process made before."""
-    # Keras numbers models and layers, and an optimizer's variables have these names in theirs.
+    """Variables by names that do not depend on how many models the process built before."""
+    # Keras numbers models and layers, and the names of an optimizer's variables contain theirs.
     names = [re.sub(r"_\d+(?=_|$)", "", variable.name) for variable in variables]
     return {f"{prefix}/{i:03d}/{names[i]}": variable for i, variable in enumerate(variables)}
 
 
 def captioner_variables(captioner, with_backbone):
-    """The captioner's weights by name; those of a backbone that is never trained are left out."""
+    """The captioner's variables by name; without the backbone's unless `with_backbone`."""
     parts = {
         "cell": captioner.cell,
         "image_projection": captioner.image_projection,
@@ -71,7 +80,7 @@ def captioner_variables(captioner, with_backbone):
 
 
 def values(variables):
-    """Arrays of named variables."""
+    """The values of named variables as NumPy arrays."""
     return {name: np.asarray(v.value) for name, v in variables.items()}
 
 
@@ -79,21 +88,25 @@ def assign(variables, arrays, source):
     """Set named variables to saved arrays.
 
     Raises:
-        UserError: an array is missing or has another shape.
+        UserError: an array is missing or has the wrong shape.
     """
     for name, variable in variables.items():
         if name not in arrays:
-            raise UserError(f"{source}: expected weights {name}, found none; another model's file?")
+            raise UserError(
+                f"{source}: expected weights {name}, found none; check that the file belongs to "
+                "this model."
+            )
         if arrays[name].shape != tuple(variable.shape):
             raise UserError(
-                f"{source}: {name} should have shape {tuple(variable.shape)}, received "
-                f"{arrays[name].shape}; another vocabulary's or backbone's file?"
+                f"{source}: expected {name} of shape {tuple(variable.shape)}, received "
+                f"{arrays[name].shape}; check that the file belongs to this vocabulary and "
+                "backbone."
             )
     for name, variable in variables.items():
         variable.assign(arrays[name])
 
 
 def file_digest(path):
-    """Short SHA-256 of a file, to tell another backbone."""
+    """Short SHA-256 digest of a file, to detect a replaced backbone."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
