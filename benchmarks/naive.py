@@ -1,4 +1,4 @@
-"""The joint distribution as equation 4 writes it: a tensor of all words and regions a step."""
+"""The joint distribution as written in equation 4: one tensor of all words and regions per step."""
 
 from types import MethodType
 
@@ -10,11 +10,11 @@ from keras_aoa.layers.products import dense
 
 
 def write_joint(captioner):
-    """Make a captioner score by the joint tensor, with gradients by automatic differentiation."""
+    """Make a captioner materialize the joint tensor and differentiate it automatically."""
     attention, cell = captioner.attention, captioner.cell
-    log_probs, remember = [], attention.remember
+    log_probs, precompute = [], attention.precompute
 
-    def remember_pairs(self, regions, region_mask=None):
+    def precompute_pairs(self, regions, region_mask=None):
         memory = precompute(regions, region_mask)
         scores = dense(memory.keys, ops.transpose(self.words))
         return memory._replace(factors=ops.swapaxes(scores, 1, 2))
@@ -41,7 +41,7 @@ def write_joint(captioner):
         stacked = ops.reshape(stacked, (-1, captions * time, self.vocabulary_size))
         return ops.take_along_axis(stacked, targets[..., None], axis=2)[..., 0]
 
-    attention.remember = MethodType(remember_pairs, attention)
+    attention.precompute = MethodType(precompute_pairs, attention)
     attention.score = MethodType(score, attention)
     attention.target_log_probs = MethodType(target_log_probs, attention)
     cell.run = MethodType(run, cell)

@@ -1,4 +1,4 @@
-"""Captions of shards in an Apache Beam pipeline; needs the extra `beam`.
+"""Caption shards in an Apache Beam pipeline; needs the extra `beam`.
 
     import apache_beam as beam
     from keras_aoa.beam import CaptionShards
@@ -6,7 +6,7 @@
     with beam.Pipeline() as pipeline:
         pipeline | beam.Create(paths) | CaptionShards("runs/mine", "captions")
 
-Workers see the run, the shards and the output folder under the same paths.
+Every worker must reach the run, the shards and the output folder under the same paths.
 """
 
 import logging
@@ -26,19 +26,20 @@ log = logging.getLogger(__name__)
 
 
 class CaptionShards(beam.PTransform):
-    """Paths of shards to what was counted in each; captions go to the output folder.
+    """Captions the shards of a collection of paths and returns their counts.
 
-    A shard that is finished there is not captioned again. Counts are dictionaries of `shard`, its
-    path, and `images`, `unreadable`, `left_out`, or `error` where it could not be read.
+    The captions are written to the output folder. A shard that is finished there is not captioned
+    again. The counts of a shard are a dictionary of `shard`, its path, and either `images`,
+    `unreadable` and `left_out`, or the `error` of a shard that could not be read.
 
     Args:
-        run: The run's folder, or several with commas between.
-        output: Folder of the captions.
+        run: Folder of the run; comma-separated runs form an ensemble.
+        output: Folder for the captions.
         search_settings: `SearchSettings`.
-        batch_size: Images that the network sees at once.
+        batch_size: Images per batch.
 
     Raises:
-        UserError: when a worker starts, as of `caption_shards`.
+        UserError: when a worker starts, as raised by `caption_shards`.
     """
 
     def __init__(self, run, output, search_settings=None, batch_size=32):
@@ -46,7 +47,7 @@ class CaptionShards(beam.PTransform):
         self._work = (run, output, search_settings or SearchSettings(), batch_size)
 
     def expand(self, paths):
-        # A shard may take an hour: spread them, whatever they were made from.
+        # A shard may take an hour. Without a reshuffle Beam may fuse all of them into one worker.
         return paths | beam.Reshuffle() | beam.ParDo(_CaptionShard(*self._work))
 
 
@@ -58,7 +59,7 @@ class _CaptionShard(beam.DoFn):
 
     def setup(self):
         self._folder = open_folder(self._run, self._output, self._search_settings)
-        # One network a process, whatever threads it has.
+        # Shared by all threads of the process, so that it holds only one network.
         self._captioner = self._shared.acquire(self._load)
 
     def _load(self):
@@ -70,27 +71,28 @@ class _CaptionShard(beam.DoFn):
         if counts is None:
             try:
                 counts = self._captioner.caption(shard, self._folder)
-            except ShardError as mistake:
-                log.error("%s", mistake)
-                counts = {"error": str(mistake)}
+            except ShardError as error:
+                log.error("%s", error)
+                counts = {"error": str(error)}
         yield {**counts, "shard": path}
 
 
 def caption_in_pipeline(run, shards, output, search_settings, batch_size, runner, options):
-    """As `caption_shards`, by a Beam runner's workers.
+    """Do the work of `caption_shards` on the workers of a Beam runner.
 
     Args:
-        run, shards, output, search_settings, batch_size: As of `caption_shards`.
-        runner: Its name, as `DirectRunner`.
-        options: Beam's, as `name=value` or `name`.
+        run, shards, output, search_settings, batch_size: As in `caption_shards`.
+        runner: Name of the runner, such as `DirectRunner`.
+        options: Pipeline options of Beam, as `name=value` or `name`.
 
     Raises:
-        UserError: as of `caption_shards`; a runner or an option that Beam does not know.
+        UserError: as raised by `caption_shards`; also if Beam does not know the runner or an
+            option.
     """
     try:
         runner = create_runner(runner)
-    except (ValueError, ImportError) as mistake:
-        raise UserError(f"runner: {' '.join(str(mistake).split())}") from None
+    except (ValueError, ImportError) as error:
+        raise UserError(f"runner: {' '.join(str(error).split())}") from None
     known = PipelineOptions([]).get_all_options()
     for option in options:
         name = option.lstrip("-").split("=")[0]
@@ -98,9 +100,9 @@ def caption_in_pipeline(run, shards, output, search_settings, batch_size, runner
             raise UserError(f"runner options: unknown option {option!r}. {closest(name, known)}")
     pipeline_options = PipelineOptions([f"--{option.lstrip('-')}" for option in options])
     folder = open_folder(run, output, search_settings)
-    todo = [shard for shard in shards if folder.record(shard) is None]
-    if todo:
+    unfinished = [shard for shard in shards if folder.record(shard) is None]
+    if unfinished:
         with beam.Pipeline(runner, pipeline_options) as pipeline:
-            paths = pipeline | beam.Create([shard.path for shard in todo])
+            paths = pipeline | beam.Create([shard.path for shard in unfinished])
             _ = paths | CaptionShards(run, output, search_settings, batch_size)
-    report(folder, shards, len(shards) - len(todo))
+    report(folder, shards, len(shards) - len(unfinished))

@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from keras_aoa.collection.lines import caption_line
-from keras_aoa.collection.shards import SUFFIXES, find_shards, part_of
+from keras_aoa.collection.shards import SUFFIXES, find_shards, worker_shards
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
@@ -79,7 +79,7 @@ def main(arguments):
 
 def caption_shards(settings):
     """Caption a collection, or this worker's part of it."""
-    shards = part_of(find_shards(settings.shards), settings.worker)
+    shards = worker_shards(find_shards(settings.shards), settings.worker)
     search_settings = SearchSettings(**settings.changes)
     work = (settings.run, shards, settings.output, search_settings, settings.batch_size)
     if not settings.runner:

@@ -1,1 +1,1 @@
-"""Captions for collections of images too large for one sitting, shard by shard."""
+"""Caption large collections of images shard by shard, with resume."""

@@ -1,4 +1,4 @@
-"""Captions of one shard: images are read and decoded while the network captions those before."""
+"""Caption one shard; a background thread reads and decodes the next batches meanwhile."""
 
 import collections
 import contextlib
@@ -17,18 +17,21 @@ from keras_aoa.data.proposals import edge_boxes as edges
 from keras_aoa.data.proposals.cache import one_core_a_thread, propose
 from keras_aoa.inference.image_captioner import NO_PICTURE
 
-_AHEAD = 2  # batches that are decoded before their turn
+_PREFETCH = 2  # batches that are read and decoded in advance
 
 
 class ShardCaptioner:
-    """A captioner of shards, in batches; what it says does not depend on these.
+    """Captions the images of a shard in batches.
+
+    The captions do not depend on the batch size: they equal those of `captioner`, which takes one
+    image at a time.
 
     Args:
-        captioner: `ImageCaptioner`, which says the same of one image.
-        batch_size: Images that the network sees at once.
+        captioner: `ImageCaptioner`.
+        batch_size: Images per batch.
 
     Raises:
-        UserError: the model of the proposals' edges cannot be read.
+        UserError: the edge model for object proposals cannot be read.
     """
 
     def __init__(self, captioner, batch_size):
@@ -41,7 +44,7 @@ class ShardCaptioner:
         if view:
             shapes["proposals"] = (self._generator.settings["regions"], 4)
             if view.search.edge_model:
-                edges.load_forest(view.search.edge_model)  # once, before threads ask for it
+                edges.load_forest(view.search.edge_model)  # once, before several threads need it
 
         def read(image_bytes):
             with tf.device("CPU:0"):
@@ -51,67 +54,71 @@ class ShardCaptioner:
         self._read = tf.function(read, input_signature=signature, autograph=False)
 
     def caption(self, shard, folder, on_progress=lambda count: None):
-        """Write a shard's captions, a line an image in their order.
+        """Write a shard's captions: one line per image, in the shard's order.
 
         Args:
             shard: `Shard`.
             folder: `OutputFolder`.
-            on_progress: Is called with the number of images of each batch.
+            on_progress: Called after each batch with its number of images.
 
         Returns:
-            `images`, `unreadable` of them, and `left_out`, files of another kind, by name.
+            Dictionary of counts: `images`, `unreadable` images, and `left_out` files, whose names
+            are not those of images.
 
         Raises:
-            ShardError: it cannot be read; nothing is written.
-            UserError: as of `OutputFolder.writing`.
+            ShardError: the shard cannot be read; nothing is written.
+            UserError: as raised by `OutputFolder.writing`.
         """
         counts = {"images": 0, "unreadable": 0, "left_out": 0}
         contents = Contents(shard)
         with (
             folder.writing(shard, counts) as file,
-            contextlib.closing(_ahead(self._batches(contents))) as batches,
+            contextlib.closing(_prefetch(self._batches(contents))) as batches,
         ):
             for entries, inputs in batches:
                 lines = self._lines(entries, inputs)
                 file.writelines(f"{line}\n" for line in lines)
                 counts["images"] += len(entries)
-                counts["unreadable"] += len(entries) - len(inputs["places"])
+                counts["unreadable"] += len(entries) - len(inputs["indices"])
                 on_progress(len(entries))
             counts["left_out"] = contents.left_out
         return counts
 
     def _batches(self, contents):
-        """Entries, and what the networks are given of those that can be read, at `places`."""
+        """Yield batches: `(name, error)` of each entry, and the network inputs.
+
+        The inputs hold only the readable images, whose positions in the batch are `indices`.
+        """
         entries = iter(contents)
         with one_core_a_thread() if self._search else contextlib.nullcontext():
             while batch := list(itertools.islice(entries, self._batch_size)):
                 inputs, valid = self._read([entry.content or b"" for entry in batch])
-                places = np.flatnonzero(valid)
-                if len(places) < len(batch):
-                    inputs = {name: tf.gather(part, places) for name, part in inputs.items()}
-                # The contents are read: a batch that waits is its pixels alone.
-                batch = [(one.name, one.error or NO_PICTURE.format("")) for one in batch]
-                yield batch, {**inputs, "places": places}
+                indices = np.flatnonzero(valid)
+                if len(indices) < len(batch):
+                    inputs = {name: tf.gather(part, indices) for name, part in inputs.items()}
+                # Drop the file contents, so that a waiting batch holds only its pixels.
+                batch = [(entry.name, entry.error or NO_PICTURE.format("")) for entry in batch]
+                yield batch, {**inputs, "indices": indices}
 
     def _view(self, pixels):
         views = self._views(pixels)
         if self._search:
-            most = self._generator.settings["regions"]
+            max_proposals = self._generator.settings["regions"]
 
-            def find(pixels):
-                boxes = propose(pixels, self._search)[:most]
-                return np.pad(boxes, [[0, most - len(boxes)], [0, 0]])
+            def padded_proposals(pixels):
+                boxes = propose(pixels, self._search)[:max_proposals]
+                return np.pad(boxes, [[0, max_proposals - len(boxes)], [0, 0]])
 
-            boxes = tf.numpy_function(find, [pixels], tf.float32, stateful=False)
-            views["proposals"] = tf.ensure_shape(boxes, (most, 4))
+            boxes = tf.numpy_function(padded_proposals, [pixels], tf.float32, stateful=False)
+            views["proposals"] = tf.ensure_shape(boxes, (max_proposals, 4))
         return views
 
     def _lines(self, entries, inputs):
-        """A line for each of a batch's entries."""
+        """Return the json line of each entry of a batch."""
         lines = [error_line(*entry) for entry in entries]
         inputs = dict(inputs)
-        places = inputs.pop("places")
-        if not len(places):
+        indices = inputs.pop("indices")
+        if not len(indices):
             return lines
         windows = inputs.pop("window").numpy()
         if self._search:
@@ -119,20 +126,20 @@ class ShardCaptioner:
             used = (boxes[..., 2:] > boxes[..., :2]).all(axis=-1).any(axis=0).sum()
             inputs["proposals"] = from_original(boxes[:, :used], windows[:, None])
         captions = self._generator(inputs, with_attention=True)
-        for place, generated, window in zip(places, captions, windows, strict=True):
+        for index, generated, window in zip(indices, captions, windows, strict=True):
             boxes = to_original(generated.boxes, window)
-            lines[place] = caption_line(entries[place][0], generated, boxes)
+            lines[index] = caption_line(entries[index][0], generated, boxes)
         return lines
 
 
-def _ahead(items):
-    """The same items, made in a thread of their own before they are asked for."""
-    nothing = object()
+def _prefetch(items):
+    """Yield the items of a generator, which runs ahead in a background thread."""
+    end = object()
     with ThreadPoolExecutor(1) as pool:
         try:
-            waiting = collections.deque(pool.submit(next, items, nothing) for _ in range(_AHEAD))
-            while (item := waiting.popleft().result()) is not nothing:
-                waiting.append(pool.submit(next, items, nothing))
+            waiting = collections.deque(pool.submit(next, items, end) for _ in range(_PREFETCH))
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(pool.submit(next, items, end))
                 yield item
         finally:
             pool.shutdown(cancel_futures=True)

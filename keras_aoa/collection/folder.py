@@ -1,9 +1,9 @@
-"""The folder of a collection's captions: what made them, which shards are finished.
+"""The output folder of a captioned collection.
 
-captions/part-0000.jsonl          a finished shard, whole
-captions/settings.json            the run and the search that made all of them
-captions/progress/part-0000.json  counts of a finished shard, and which one it was; beside them
-                                  what is being written
+captions/part-0000.jsonl          captions of a finished shard
+captions/settings.json            digests of the run and settings of the search, for all captions
+captions/progress/part-0000.json  identity and counts of a finished shard
+captions/progress/*.part.jsonl    temporary files of shards in progress
 """
 
 import contextlib
@@ -15,23 +15,27 @@ import re
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import atomic_write, write_text
 
-FORMAT_VERSION = 1  # to be raised whenever the same settings would give other captions
+FORMAT_VERSION = 1  # raise it whenever a code change alters the captions of the same settings
 
 
 def describe(run, search_settings):
-    """What the captions of a run depend on, by name.
+    """Describe everything that determines the captions of a run.
 
     Args:
         run: `Run` or `EnsembleRun`.
         search_settings: `SearchSettings`.
 
+    Returns:
+        Dictionary of the run's name, digests of its files, and the search settings.
+
     Raises:
-        UserError: nothing trained yet, or a setting that does not fit the run.
+        UserError: the run is not trained yet, or a setting does not fit the run.
     """
     from keras_aoa.models.weights import file_digest
 
     members = getattr(run, "members", [run])
-    described = {"format": FORMAT_VERSION, "run": ",".join(one.folder.name for one in members)}
+    names = ",".join(member.folder.name for member in members)
+    described = {"format": FORMAT_VERSION, "run": names}
     for name in ("best_file", "backbone_file", "vocabulary_file", "config_file"):
         files = [getattr(member, name) for member in members]
         missing = [file for file in files if not file.is_file()]
@@ -45,14 +49,15 @@ def describe(run, search_settings):
 
 
 class OutputFolder:
-    """Captions of shards, made by one run with one search; made where it is missing.
+    """The folder that holds the captions of shards, all made by one run with one search.
 
     Args:
-        folder: Its path.
-        settings: As of `describe`.
+        folder: Path of the folder; it is created if missing.
+        settings: Dictionary as returned by `describe`.
 
     Raises:
-        UserError: a folder of captions made otherwise, or with files of someone else's.
+        UserError: the folder's captions were made with other settings, or it holds `.jsonl` files
+            that this command did not write.
     """
 
     def __init__(self, folder, settings):
@@ -63,54 +68,57 @@ class OutputFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: expected a folder for captions, found a file.")
         if not self._settings_file.exists():
-            theirs = next(self.path.glob("*.jsonl"), None)
-            if theirs:
+            foreign_file = next(self.path.glob("*.jsonl"), None)
+            if foreign_file:
                 raise UserError(
-                    f"{self.path}: expected an empty folder or one of this command, found "
-                    f"{theirs.name} without settings.json; name another --output."
+                    f"{self.path}: expected an empty folder or the output of this command, found "
+                    f"{foreign_file.name} without settings.json; name another --output."
                 )
             self._progress.mkdir(parents=True, exist_ok=True)
             write_text(self._settings_file, json.dumps(settings, indent=2) + "\n")
         self.check()
 
     def check(self):
-        """Refuse to mix captions.
+        """Check that the folder's captions were made with the same settings.
 
         Raises:
-            UserError: naming which settings the folder's captions were made with.
+            UserError: they were not; the message names the settings that differ.
         """
         try:
-            found = json.loads(self._settings_file.read_text(encoding="utf-8"))
-            names = [name for name in {**self._settings, **found} if name != "run"]
+            recorded = json.loads(self._settings_file.read_text(encoding="utf-8"))
+            names = [name for name in {**self._settings, **recorded} if name != "run"]
         except (OSError, ValueError, TypeError):
             raise UserError(
-                f"{self._settings_file}: expected what made the folder's captions, found no such "
-                "file or a damaged one; put it back, or name another --output."
+                f"{self._settings_file}: expected the settings of the folder's captions, found no "
+                "such file or a damaged one; restore it, or name another --output."
             ) from None
-        ours, theirs = (
+        received, expected = (
             [
-                f"{name} {one.get(name)}"
+                f"{name} {settings.get(name)}"
                 for name in names
-                if found.get(name) != self._settings.get(name)
+                if recorded.get(name) != self._settings.get(name)
             ]
-            for one in (self._settings, found)
+            for settings in (self._settings, recorded)
         )
-        if theirs:
+        if expected:
             raise UserError(
-                f"{self.path}: its captions were made by run {found.get('run')} with "
-                f"{', '.join(theirs)}, received {self._settings['run']} with {', '.join(ours)}; "
-                "take the same, or name another --output."
+                f"{self.path}: its captions were made by run {recorded.get('run')} with "
+                f"{', '.join(expected)}, received {self._settings['run']} with "
+                f"{', '.join(received)}; use the same settings, or name another --output."
             )
 
     def file(self, shard):
-        """Where a shard's captions go."""
+        """Return the path of a shard's captions."""
         return self.path / f"{shard.name}.jsonl"
 
     def record(self, shard):
-        """A finished shard's `images`, `unreadable` and `left_out`, or None.
+        """Return the counts of a finished shard, or None if it is not finished.
+
+        Returns:
+            Dictionary with `images`, `unreadable` and `left_out`, or None.
 
         Raises:
-            UserError: what is there was made from another shard of the same name.
+            UserError: the captions were made from a different shard of the same name.
         """
         file = self._progress / f"{shard.name}.json"
         try:
@@ -120,22 +128,23 @@ class OutputFolder:
             return None
         if identity != shard.identity:
             raise UserError(
-                f"{self.file(shard)}: holds the captions of {record.get('shard')}, which was not "
-                f"what {shard.path} is now; remove the captions and {file}, or name another "
+                f"{self.file(shard)}: holds the captions of {record.get('shard')}, whose content "
+                f"differs from {shard.path}; remove the captions and {file}, or name another "
                 "--output."
             )
         return record if self.file(shard).exists() else None
 
     @contextlib.contextmanager
     def writing(self, shard, counts):
-        """A file to write a shard's captions to; it is finished when all went well.
+        """Open a temporary file for a shard's captions; on success, rename it atomically.
 
         Args:
             shard: `Shard`.
-            counts: Dictionary of what is counted meanwhile, kept with it.
+            counts: Dictionary of counts. The caller fills it inside the block; it is then stored
+                in the shard's record.
 
         Raises:
-            UserError: the folder was given to other settings meanwhile.
+            UserError: the folder's settings changed meanwhile.
         """
         self._progress.mkdir(exist_ok=True)
         identity = shard.identity
@@ -147,17 +156,17 @@ class OutputFolder:
                     os.fsync(file.fileno())
                 self.check()
         except FileNotFoundError:
-            # Another process finished the same shard and swept up.
+            # Another process finished the same shard and removed this temporary file.
             if self.record(shard) is None:
                 raise
             return
         record = {"shard": os.path.abspath(shard.path), **identity, **counts}
         write_text(self._progress / f"{shard.name}.json", json.dumps(record) + "\n")
-        self._sweep(shard)
+        self._remove_leftovers(shard)
 
-    def _sweep(self, shard):
-        """Remove what killed processes left of a shard that is finished now."""
-        left = re.compile(re.escape(shard.name) + r"\.[^.]*\.part\.jsonl")
+    def _remove_leftovers(self, shard):
+        """Remove temporary files that killed processes left of a finished shard."""
+        leftover = re.compile(re.escape(shard.name) + r"\.[^.]*\.part\.jsonl")
         for path in self._progress.iterdir():
-            if left.fullmatch(path.name):
+            if leftover.fullmatch(path.name):
                 path.unlink(missing_ok=True)

@@ -1,15 +1,15 @@
-"""A caption as a line of json."""
+"""Captions and errors as json lines."""
 
 import json
 
 
 def caption_line(image, generated, boxes):
-    """A caption, and for each word its strongest region.
+    """Return the json line of a caption: its words, each with the region of highest weight.
 
     Args:
-        image: The image's name.
-        generated: `Generated` with its attention.
-        boxes: Its regions' corners in 0..1 of the upright image, `(r, 4, 2)`.
+        image: Name of the image.
+        generated: `Generated`, with attention.
+        boxes: Corners of the regions in 0..1 of the upright image, `(r, 4, 2)`.
     """
     strongest = generated.attention.argmax(axis=1) if generated.words else []
     regions = [
@@ -29,5 +29,5 @@ def caption_line(image, generated, boxes):
 
 
 def error_line(image, error):
-    """An image without a caption, and why."""
+    """Return the json line of an image that could not be captioned, with the reason."""
     return json.dumps({"image": image, "error": error})

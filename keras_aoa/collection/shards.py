@@ -1,6 +1,7 @@
-"""Shards of a collection of images: tar archives, or text files of paths, one a line.
+"""Shards of an image collection: tar archives, or text files with one image path per line.
 
-Images are read where they lie: nothing is unpacked, and a name in an archive is only a name.
+Nothing is unpacked: images are read directly from the archive. The name of a file in an archive is
+only a label and never used as a path.
 """
 
 import collections
@@ -17,20 +18,20 @@ from dataclasses import dataclass
 from keras_aoa.utils.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-MOST_BYTES = 2**28  # of an image's file: one of 134 megapixels without compression has more
+MAX_BYTES = 2**28  # per image file; an uncompressed image of 134 megapixels is larger
 
-_READERS = 8  # files of a list that are read at once: a disk across a network makes each one wait
-_BLOCK = 512  # bytes of a tar archive's header
-_SAMPLES, _SAMPLE = 64, 4096  # parts of an archive, and their bytes, that tell it from another
+_READERS = 8  # threads that read the files of a list; a network disk has high latency
+_BLOCK = 512  # bytes of a tar header
+_SAMPLES, _SAMPLE_BYTES = 64, 4096  # of an archive, for its digest
 
 
 class ShardError(UserError):
-    """A shard that cannot be read; others can."""
+    """The shard cannot be read; other shards are not affected."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An image of a shard: its name, and its file's content, or why there is none."""
+    """An image of a shard: its name, and either its file's content or an error."""
 
     name: str
     content: bytes | None = None
@@ -39,51 +40,56 @@ class Entry:
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar archive of images (`.tar`), or a list of their paths (`.txt`)."""
+    """A tar archive of images (`.tar`), or a list of image paths (`.txt`)."""
 
     path: str
 
     @property
     def name(self):
-        """The file's name without its suffix: what its captions are called."""
+        """The file name without its suffix; the captions file has the same name."""
         return pathlib.Path(self.path).stem
 
     @functools.cached_property
     def identity(self):
-        """Size and a digest, which tell it from another of the same name.
+        """Size and digest, which distinguish the shard from another of the same name.
 
-        A list's is of all of it, an archive's of its start and of samples up to its end.
+        The digest of a list covers the whole file. The digest of a large archive covers 64 samples
+        from its start to its end.
         """
         try:
             with open(self.path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                if self.path.endswith(".txt") or size <= _SAMPLES * _SAMPLE:
+                if self.path.endswith(".txt") or size <= _SAMPLES * _SAMPLE_BYTES:
                     digest = hashlib.file_digest(file, "sha256")
                 else:
                     digest = hashlib.sha256()
                     for number in range(_SAMPLES):
-                        file.seek(number * (size - _SAMPLE) // (_SAMPLES - 1))
-                        digest.update(file.read(_SAMPLE))
+                        file.seek(number * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
+                        digest.update(file.read(_SAMPLE_BYTES))
                 return {"bytes": size, "digest": digest.hexdigest()[:16]}
         except OSError as error:
-            raise ShardError(f"{self.path}: {error.strerror}; free it or leave it out.") from None
+            raise ShardError(f"{self.path}: {error.strerror}; fix or omit the file.") from None
 
 
 def find_shards(patterns):
-    """The shards that names and patterns mean, by name.
+    """Find the shards that match file names and patterns.
 
     Args:
-        patterns: Of files, with `*`, `?` and `[...]` as a shell has them.
+        patterns: File names or shell patterns with `*`, `?` and `[...]`.
+
+    Returns:
+        `Shard`s without duplicates, sorted by name.
 
     Raises:
-        UserError: nothing found, a file that is no shard, or two that would share an output.
+        UserError: a pattern matches nothing, a file is not a shard, or two shards would have the
+            same output file.
     """
     paths = []
     for pattern in patterns:
-        found = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern))
-        if not found:
+        matches = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern))
+        if not matches:
             raise UserError(f"shards: expected files, found nothing for {pattern!r}.")
-        paths += found
+        paths += matches
     shards = {}
     for path in paths:
         if not path.endswith((".tar", ".txt")) or not os.path.isfile(path):
@@ -95,20 +101,20 @@ def find_shards(patterns):
         if os.path.realpath(other.path) != os.path.realpath(path):
             raise UserError(
                 f"shards: {other.path!r} and {path!r} would both be captioned as "
-                f"{shard.name}.jsonl; rename one, or caption them into two folders."
+                f"{shard.name}.jsonl; rename one, or write them to separate --output folders."
             )
     return [shards[name] for name in sorted(shards)]
 
 
-def part_of(shards, worker):
-    """The shards of one of several workers.
+def worker_shards(shards, worker):
+    """Return the shards assigned to one of several workers.
 
     Args:
-        shards: All, the same for every worker.
-        worker: `"I/N"`: number I from 0 on, of N; "" has all.
+        shards: All shards, in the same order for every worker.
+        worker: `"I/N"`: worker I, counted from 0, of N workers. "" selects all shards.
 
     Raises:
-        UserError: what is no such number.
+        UserError: `worker` does not have this form, or I is not less than N.
     """
     if not worker:
         return shards
@@ -118,23 +124,23 @@ def part_of(shards, worker):
         if number < count:
             return shards[number::count]
     raise UserError(
-        f"worker: expected its number from 0 on and how many there are, as 0/4 to 3/4, received "
+        f"worker: expected I/N, worker I of N counted from 0, such as 0/4 to 3/4; received "
         f"{worker!r}."
     )
 
 
 class Contents:
-    """The images of a shard, one `Entry` after the other.
+    """Iterates over the images of a shard as `Entry` objects.
 
     Args:
         shard: `Shard`.
 
     Attributes:
-        left_out: Files of the archive so far that are no images by their names.
+        left_out: Number of files read so far whose names are not those of images.
 
     Raises:
-        ShardError: while it is read: no archive, one that is damaged or cut off, or a shard that
-            has files but no image.
+        ShardError: during iteration, if the archive is damaged or truncated, or if the shard has
+            files but no image.
     """
 
     def __init__(self, shard):
@@ -152,20 +158,20 @@ class Contents:
         try:
             with tarfile.open(self._path, "r:") as archive:
                 yield from self._members(archive)
-                # Iteration ends without a word wherever no header follows.
+                # tarfile stops silently at the first block that is not a header.
                 archive.fileobj.seek(archive.offset)
                 if archive.fileobj.read(_BLOCK) != bytes(_BLOCK):
                     raise tarfile.ReadError(f"no end mark at byte {archive.offset}")
         except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
             raise ShardError(
-                f"{self._path}: expected a whole tar archive without compression, received one "
-                f"that is damaged or cut off ({error}); fetch it again, or unpack and pack it."
+                f"{self._path}: expected a complete, uncompressed tar archive, received one "
+                f"that is damaged or truncated ({error}); copy or create it again."
             ) from None
 
     def _members(self, archive):
         images = 0
         while (member := archive.next()) is not None:
-            archive.members.clear()  # it would keep them all
+            archive.members.clear()  # the list would grow with the archive
             if member.isdir():
                 continue
             if not member.name.lower().endswith(SUFFIXES):
@@ -174,22 +180,22 @@ class Contents:
             images += 1
             if not member.isreg():
                 yield Entry(member.name, error="expected an image, found a link or a device.")
-            elif member.size > MOST_BYTES:
+            elif member.size > MAX_BYTES:
                 yield Entry(member.name, error=_too_large(member.size))
             else:
                 yield Entry(member.name, archive.extractfile(member).read())
         if self.left_out and not images:
             raise ShardError(
                 f"{self._path}: expected images ({' '.join(SUFFIXES)}), found none among "
-                f"{self.left_out} files."
+                f"{self.left_out} files; omit the shard, or rename its images."
             )
 
     def _list(self):
         first = next(self._lines(), None)
         if first is not None and not any(map(os.path.isfile, self._lines())):
             raise ShardError(
-                f"{self._path}: expected paths of images, found none of its files, the first is "
-                f"{first!r}; relative ones count from {os.getcwd()!r}."
+                f"{self._path}: expected paths of images, but no listed file exists; the first is "
+                f"{first!r}. Relative paths start at {os.getcwd()!r}."
             )
         with ThreadPoolExecutor(_READERS) as pool:
             waiting = collections.deque()
@@ -211,16 +217,16 @@ def _read(path):
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            return Entry(path, error="expected an image, found no file.")
-        if status.st_size > MOST_BYTES:
+            return Entry(path, error="expected an image, found something that is not a file.")
+        if status.st_size > MAX_BYTES:
             return Entry(path, error=_too_large(status.st_size))
         with open(path, "rb") as file:
             return Entry(path, file.read())
     except OSError as error:
         return Entry(path, error=f"expected an image, received: {error.strerror}.")
-    except ValueError as error:  # no name of a file
+    except ValueError as error:  # not a valid file name
         return Entry(path, error=f"expected an image, received: {error}.")
 
 
 def _too_large(size):
-    return f"expected at most {MOST_BYTES / 1e6:.0f} MB, received {size / 1e6:.0f}; scale it down."
+    return f"expected at most {MAX_BYTES / 1e6:.0f} MB, received {size / 1e6:.0f}; scale it down."

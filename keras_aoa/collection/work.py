@@ -1,4 +1,4 @@
-"""One process's work on a collection: shard after shard, those that are not finished."""
+"""Caption the unfinished shards of a collection in one process."""
 
 import contextlib
 import sys
@@ -11,19 +11,19 @@ from keras_aoa.utils.progress import progress_bar
 
 
 def open_folder(run, output, search_settings):
-    """The `OutputFolder` of captions by a run.
+    """Open or create the `OutputFolder` for the captions of a run.
 
     Raises:
-        UserError: no run there, or captions there that were made otherwise.
+        UserError: there is no such run, or the folder's captions were made with other settings.
     """
     return OutputFolder(output, describe(open_run(run), search_settings))
 
 
 def load_captioner(run, search_settings, batch_size):
-    """The `ShardCaptioner` of a run.
+    """Load a run as a `ShardCaptioner`.
 
     Raises:
-        UserError: as of `ImageCaptioner`.
+        UserError: as raised by `ImageCaptioner`.
     """
     from keras_aoa.collection.captioner import ShardCaptioner
     from keras_aoa.inference.image_captioner import ImageCaptioner
@@ -32,50 +32,52 @@ def load_captioner(run, search_settings, batch_size):
 
 
 def caption_shards(run, shards, output, search_settings, batch_size):
-    """Caption what is not finished of shards, and tell what was done.
+    """Caption the unfinished shards, then print a summary.
 
     Args:
-        run: The run's folder, or several with commas between.
+        run: Folder of the run; comma-separated runs form an ensemble.
         shards: `Shard`s.
-        output: Folder of the captions.
+        output: Folder for the captions.
         search_settings: `SearchSettings`.
-        batch_size: Images that the network sees at once.
+        batch_size: Images per batch.
 
     Raises:
-        UserError: a run that is not whole, captions that were made otherwise, or shards that
-            could not be read, once all others are finished.
+        UserError: the run is incomplete, the folder's captions were made with other settings, or
+            some shards could not be read; the last is raised after all others are finished.
     """
     folder = open_folder(run, output, search_settings)
-    todo = [shard for shard in shards if folder.record(shard) is None]
-    if todo:
+    unfinished = [shard for shard in shards if folder.record(shard) is None]
+    if unfinished:
         captioner = load_captioner(run, search_settings, batch_size)
         with progress_bar(unit="image") as bar:
-            for number, shard in enumerate(todo, 1):
-                bar.set_description(f"{shard.name}, {number} of {len(todo)} shards", refresh=False)
-                with told():
+            for number, shard in enumerate(unfinished, 1):
+                bar.set_description(
+                    f"{shard.name}, {number} of {len(unfinished)} shards", refresh=False
+                )
+                with print_shard_errors():
                     captioner.caption(shard, folder, bar.update)
-    report(folder, shards, len(shards) - len(todo))
+    report(folder, shards, len(shards) - len(unfinished))
 
 
 @contextlib.contextmanager
-def told():
-    """A shard that cannot be read is told, and does not stop the others."""
+def print_shard_errors():
+    """Print a `ShardError` to stderr and continue, so that the other shards are captioned."""
     try:
         yield
-    except ShardError as mistake:
-        print(mistake, file=sys.stderr)
+    except ShardError as error:
+        print(error, file=sys.stderr)
 
 
-def report(folder, shards, before):
-    """Print what became of shards.
+def report(folder, shards, finished_before):
+    """Print a summary of the shards.
 
     Args:
         folder: `OutputFolder`.
         shards: `Shard`s.
-        before: How many of them were finished before.
+        finished_before: Number of shards that earlier commands finished.
 
     Raises:
-        UserError: some are not finished.
+        UserError: some shards are not finished.
     """
     records = [record for record in map(folder.record, shards) if record]
     images, unreadable, left_out = (
@@ -83,16 +85,16 @@ def report(folder, shards, before):
     )
     missing = len(shards) - len(records)
     line = (
-        f"{folder.path}: {len(records)} of {len(shards)} shards are finished, {before} of them "
-        f"were before; {images} images"
+        f"{folder.path}: {len(records)} of {len(shards)} shards are finished, {finished_before} "
+        f"of them by earlier commands; {images} images"
     )
     if unreadable:
         line += f', {unreadable} of them unreadable (their lines have an "error")'
     if left_out:
-        line += f"; {left_out} files in archives that are no images by their names"
+        line += f"; {left_out} other files in archives, ignored"
     print(f"{line}.")
     if missing:
         raise UserError(
-            f"caption: {missing} of {len(shards)} shards could not be read; put them right, and "
-            "the same command does them alone."
+            f"caption: {missing} of {len(shards)} shards could not be read; fix them and run the "
+            "same command again, which captions only those."
         )

@@ -1,4 +1,4 @@
-"""Captions of shards in a pipeline on Beam's local runner, in an environment that has Beam."""
+"""Tests captioning of shards on Beam's local runner, in an environment with Apache Beam."""
 
 import importlib.util
 import os
@@ -13,11 +13,11 @@ from keras_aoa import caption
 from keras_aoa.utils.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-HERE = importlib.util.find_spec("apache_beam") is not None
-PYTHON = pathlib.Path(sys.executable) if HERE else ROOT / ".venv-beam/bin/python"
+INSTALLED = importlib.util.find_spec("apache_beam") is not None
+PYTHON = pathlib.Path(sys.executable) if INSTALLED else ROOT / ".venv-beam/bin/python"
 
 needs_beam = pytest.mark.skipif(
-    not HERE and not (ROOT / ".venv-beam/installed").exists(),
+    not INSTALLED and not (ROOT / ".venv-beam/installed").exists(),
     reason="no Apache Beam installed: make .venv-beam/installed",
 )
 
@@ -30,15 +30,15 @@ from keras_aoa.beam import CaptionShards
 run, output, *paths = sys.argv[1:]
 with beam.Pipeline("DirectRunner") as pipeline:
     counts = pipeline | beam.Create(paths) | CaptionShards(run, output)
-    found = counts | beam.Map(lambda one: (one["shard"], one.get("images"), "error" in one))
+    actual = counts | beam.Map(lambda row: (row["shard"], row.get("images"), "error" in row))
     expected = [(paths[0], 3, False), (paths[1], 2, False), (paths[2], None, True)]
-    assert_that(found, equal_to(expected))
+    assert_that(actual, equal_to(expected))
 """
 
 
 @pytest.fixture
 def shards(squares, tmp_path):
-    """A list, an archive with a file that is no picture, and an archive that is cut off."""
+    """A list, an archive with one unreadable image, and a truncated archive."""
     images = [squares / f"{number:02d}.png" for number in range(3)]
     write_list(tmp_path / "part-0.txt", images)
     image = images[0].read_bytes()
@@ -54,27 +54,27 @@ def call(*arguments):
 
 
 @needs_beam
-def test_a_pipeline_makes_what_a_process_makes_and_goes_on_where_it_was(trained, shards, tmp_path):
-    alone, together = tmp_path / "alone", tmp_path / "together"
+def test_a_pipeline_writes_the_same_captions_as_one_process_and_resumes(trained, shards, tmp_path):
+    one_process, pipeline = tmp_path / "one_process", tmp_path / "pipeline"
     command = ["-m", "keras_aoa.caption", trained.folder, "--shards", *shards]
     with pytest.raises(UserError, match="1 of 3 shards could not be read"):
-        caption.main([*map(str, command[2:]), "--output", str(alone)])
-    done = call(*command, "--output", together, "--runner", "DirectRunner")
+        caption.main([*map(str, command[2:]), "--output", str(one_process)])
+    done = call(*command, "--output", pipeline, "--runner", "DirectRunner")
     assert done.returncode == 2, done.stderr
-    assert "2 of 3 shards are finished, 0 of them were before; 5 images, 1 of them" in done.stdout
-    assert "part-2.tar: expected a whole tar archive" in done.stderr
+    assert "2 of 3 shards are finished, 0 of them by earlier commands; 5 images, 1" in done.stdout
+    assert "part-2.tar: expected a complete, uncompressed tar archive" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("caption: 1 of 3 shards could not be read")
     for name in ("part-0", "part-1"):
-        expected, found = (read_lines(out / f"{name}.jsonl") for out in (alone, together))
-        for line, other in zip(expected, found, strict=True):
+        expected, actual = (read_lines(out / f"{name}.jsonl") for out in (one_process, pipeline))
+        for line, other in zip(expected, actual, strict=True):
             assert other.get("log_prob") == pytest.approx(line.get("log_prob"), abs=1e-4)
             for key in ("image", "caption", "error"):
                 assert other.get(key) == line.get(key)
-    assert not (together / "part-2.jsonl").exists()
-    made = {path.name: path.stat().st_mtime_ns for path in together.glob("*.jsonl")}
-    done = call("-c", PIPELINE, trained.folder, together, *shards)
+    assert not (pipeline / "part-2.jsonl").exists()
+    times = {path.name: path.stat().st_mtime_ns for path in pipeline.glob("*.jsonl")}
+    done = call("-c", PIPELINE, trained.folder, pipeline, *shards)
     assert done.returncode == 0, done.stderr
-    assert {path.name: path.stat().st_mtime_ns for path in together.glob("*.jsonl")} == made
+    assert {path.name: path.stat().st_mtime_ns for path in pipeline.glob("*.jsonl")} == times
 
 
 @needs_beam
@@ -88,7 +88,7 @@ def test_a_pipeline_makes_what_a_process_makes_and_goes_on_where_it_was(trained,
         ),
     ],
 )
-def test_mistakes_are_one_line(options, line, shards, tmp_path):
+def test_invalid_runner_options_are_reported_in_one_line(options, line, shards, tmp_path):
     command = ["-m", "keras_aoa.caption", "run", "--shards", *shards, "--output", tmp_path / "out"]
     done = call(*command, *options)
     assert done.returncode == 2
@@ -97,8 +97,8 @@ def test_mistakes_are_one_line(options, line, shards, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(HERE, reason="Apache Beam is installed here")
-def test_without_beam_it_is_said_how_to_install_it(shards, tmp_path):
+@pytest.mark.skipif(INSTALLED, reason="Apache Beam is installed here")
+def test_without_beam_the_error_names_the_install_command(shards, tmp_path):
     command = ["run", "--shards", *shards, "--output", str(tmp_path / "out")]
     with pytest.raises(UserError, match=r"pip install 'keras-aoa\[train,beam\]'"):
         caption.main([*command, "--runner", "DirectRunner"])

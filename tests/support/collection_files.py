@@ -1,4 +1,4 @@
-"""Shards to caption, and runs of every kind of regions that nobody trained."""
+"""Helpers that write shards and create untrained runs with any kind of regions."""
 
 import dataclasses
 import io
@@ -15,7 +15,7 @@ from keras_aoa.runs.run import Run
 
 
 def write_tar(path, files):
-    """A tar archive of (name, content) pairs, or `tarfile.TarInfo` alone."""
+    """Write a tar archive of `(name, content)` pairs or bare `tarfile.TarInfo` headers."""
     with tarfile.open(path, "w") as archive:
         for member in files:
             if isinstance(member, tarfile.TarInfo):
@@ -29,18 +29,18 @@ def write_tar(path, files):
 
 
 def write_list(path, images):
-    """A text file of paths."""
+    """Write a text file with one path per line."""
     path.write_text("".join(f"{image}\n" for image in images))
     return str(path)
 
 
 def read_lines(path):
-    """What a finished shard holds."""
+    """Read the json lines of a finished shard."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def untrained(trained, folder, **changes):
-    """A run with the vocabulary of another and random weights, that says different things."""
+    """Create a run with the vocabulary of another and random weights; its captions vary."""
     configuration = dataclasses.replace(
         trained.configuration, name="untrained", output=str(folder), **changes
     )
@@ -53,5 +53,5 @@ def untrained(trained, folder, **changes):
         if str(weight.dtype).startswith("float"):
             weight.assign(random.normal(0, 0.7, weight.shape))
     named = weights.captioner_variables(captioner, with_backbone=False)
-    weights.save_arrays(run.best_file, weights.values(named), run.facts)
+    weights.save_arrays(run.best_file, weights.values(named), run.digests)
     return run
