@@ -79,8 +79,8 @@ class Run:
         return self.folder / "last.npz"
 
     @functools.cached_property
-    def facts(self):
-        """What a weights file must agree with: the vocabulary and the backbone."""
+    def digests(self):
+        """Digests of the vocabulary and the backbone, which every weights file must match."""
         from keras_aoa.models.weights import file_digest
 
         return {
@@ -88,16 +88,16 @@ class Run:
             "backbone": file_digest(self.backbone_file),
         }
 
-    def check(self, facts, source):
+    def check(self, metadata, source):
         """Refuse weights that were trained with another vocabulary or backbone.
 
         Raises:
             UserError: naming which of the two differs.
         """
-        for part, digest in self.facts.items():
-            if facts.get(part) != digest:
+        for part, digest in self.digests.items():
+            if metadata.get(part) != digest:
                 raise UserError(
-                    f"{source}: was trained with {part} {facts.get(part)}, but the run's {part} "
+                    f"{source}: was trained with {part} {metadata.get(part)}, but the run's {part} "
                     f"is {digest}; put the run's own {part} file back."
                 )
 
@@ -124,8 +124,8 @@ class Run:
                 f"{self.folder}: has no trained weights yet (best.npz); train it: "
                 f"python train.py --name {self.folder.name}."
             )
-        arrays, facts = weights.load_arrays(self.best_file)
-        self.check(facts, self.best_file)
+        arrays, metadata = weights.load_arrays(self.best_file)
+        self.check(metadata, self.best_file)
         captioner = self.make_captioner()
         with_backbone = any(name.startswith("backbone/") for name in arrays)
         variables = weights.captioner_variables(captioner, with_backbone)

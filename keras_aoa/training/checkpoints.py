@@ -75,7 +75,7 @@ class Checkpoints:
             )
         progress.seconds = self.seconds()
         if self._chief:
-            facts = {**self._run.facts, "steps": trainer.steps, "progress": asdict(progress)}
+            facts = {**self._run.digests, "steps": trainer.steps, "progress": asdict(progress)}
             weights.save_arrays(self._run.last_file, arrays, facts, self._keep_previous)
         self.step = trainer.steps if self._chief else None
 
@@ -131,7 +131,7 @@ class Checkpoints:
             log.warning("%s The weights of the last epoch take its place.", damage)
             if self._chief:
                 weights.save_arrays(
-                    self._run.best_file, trainer.evaluated_weights(), self._run.facts
+                    self._run.best_file, trainer.evaluated_weights(), self._run.digests
                 )
         return progress
 

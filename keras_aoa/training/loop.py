@@ -105,7 +105,7 @@ def train_run(configuration, process, run, images, checkpoints):
         print_progress(f"Going on after step {checkpoints.step}, in epoch {progress.epochs + 1}.")
     board = TensorBoard(run.folder / "tensorboard", process.chief)
     if configuration.feature_cache != "none" and progress.epochs < configuration.rnn_epochs:
-        mirrored = batches.mirrored_places
+        mirrored = batches.mirrored_indices
         training_features, select_images = process.chief_first(
             lambda: (
                 frozen_features(run, captioner, training_images, mirrored),
@@ -134,7 +134,7 @@ def train_run(configuration, process, run, images, checkpoints):
                 progress.best = facts["CIDEr"]
                 arrays = trainer.evaluated_weights()
                 if process.chief:
-                    weights.save_arrays(run.best_file, arrays, run.facts)
+                    weights.save_arrays(run.best_file, arrays, run.digests)
             # What a search over images leaves are rings of many megabytes, and Python, which counts
             # objects, not bytes, would let them pile up.
             gc.collect()

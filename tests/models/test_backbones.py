@@ -1,4 +1,4 @@
-"""Backbones: each network's own preprocessing and layers, files, and every mistake."""
+"""Backbones: preprocessing and layers of each network, files, and error messages."""
 
 import sys
 
@@ -37,22 +37,23 @@ def network_file(tmp_path):
     return network, str(tmp_path / "network.keras")
 
 
-def test_there_are_many_applications():
+def test_application_names_include_well_known_networks():
     assert {"VGG16", "ResNet50V2", "EfficientNetB0", "MobileNetV3Small"} <= set(application_names())
 
 
 @pytest.mark.parametrize("name", application_names())
-def test_each_application_is_fed_as_its_own_module_says(name, monkeypatch):
+def test_each_application_uses_the_preprocessing_of_its_module(name, monkeypatch):
     module = sys.modules[getattr(keras.applications, name).__module__]
     monkeypatch.setattr(keras.applications, name, small_network)
     settings = BackboneSettings(name, 32, map_layer="same", vector_layer="mean", weights="none")
-    fed = make_backbone(settings)(PIXELS)["map"]
-    np.testing.assert_allclose(fed, module.preprocess_input(PIXELS.copy()), rtol=1e-5, atol=1e-5)
+    inputs = make_backbone(settings)(PIXELS)["map"]
+    expected = module.preprocess_input(PIXELS.copy())
+    np.testing.assert_allclose(inputs, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
 def vgg16():
-    """VGG16 with random weights: as a backbone, and keras.applications' own."""
+    """VGG16 with random weights: the backbone and the network of keras.applications."""
     backbone = make_backbone(BackboneSettings("vgg16", 224, weights="none"))
     plain = keras.applications.VGG16(weights=None)
     # The backbone ends at fc2, the network one layer later.
@@ -61,54 +62,54 @@ def vgg16():
     return backbone, plain
 
 
-def test_vgg16_gives_conv5_3_and_fc7(vgg16):
+def test_vgg16_outputs_conv5_3_and_fc7(vgg16):
     backbone, plain = vgg16
     pixels = np.random.default_rng(0).uniform(0, 255, (1, 224, 224, 3)).astype("float32")
     outputs = [plain.get_layer(name).output for name in ("block5_conv3", "fc2")]
     activations, vector = keras.Model(plain.input, outputs)(
         keras.applications.vgg16.preprocess_input(pixels.copy())
     )
-    found = backbone(pixels)
-    assert found["map"].shape == (1, 14, 14, 512)
-    assert found["vector"].shape == (1, 4096)
-    np.testing.assert_allclose(found["map"], activations, rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(found["vector"], vector, rtol=1e-4, atol=1e-3)
+    actual = backbone(pixels)
+    assert actual["map"].shape == (1, 14, 14, 512)
+    assert actual["vector"].shape == (1, 4096)
+    np.testing.assert_allclose(actual["map"], activations, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(actual["vector"], vector, rtol=1e-4, atol=1e-3)
     assert np.std(vector) > 0.1
 
 
-def test_vgg16_takes_any_size_with_the_mean_as_its_vector_and_weights_from_a_file(tmp_path):
+def test_vgg16_accepts_any_size_with_a_mean_vector_and_weights_from_a_file(tmp_path):
     plain = keras.applications.VGG16(weights=None, include_top=False)
     plain.save_weights(tmp_path / "vgg16.weights.h5")
     settings = BackboneSettings(
         "VGG16", 64, vector_layer="mean", weights=str(tmp_path / "vgg16.weights.h5")
     )
-    found = make_backbone(settings)(PIXELS)
+    actual = make_backbone(settings)(PIXELS)
     (tmp_path / "vgg16.weights.h5").unlink()
     activations = keras.Model(plain.input, plain.get_layer("block5_conv3").output)(
         keras.applications.vgg16.preprocess_input(PIXELS.copy())
     )
-    assert found["map"].shape == (2, 2, 2, 512)
-    np.testing.assert_allclose(found["map"], activations, rtol=1e-4, atol=1e-4)
+    assert actual["map"].shape == (2, 2, 2, 512)
+    np.testing.assert_allclose(actual["map"], activations, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(
-        found["vector"], np.mean(activations, axis=(1, 2)), rtol=1e-4, atol=1e-4
+        actual["vector"], np.mean(activations, axis=(1, 2)), rtol=1e-4, atol=1e-4
     )
 
 
-def test_the_pretrained_network_sees_bgr_minus_the_mean(shared):
+def test_the_pretrained_network_receives_bgr_minus_the_mean(shared):
     path = str(shared / "models" / "squeezenet1_1_notop.keras")
     backbone = make_backbone(BackboneSettings(path, 243, preprocessing="caffe"))
     pixels = np.random.default_rng(0).uniform(0, 255, (1, 243, 243, 3)).astype("float32")
     expected = keras.models.load_model(path)(pixels[..., ::-1] - [103.939, 116.779, 123.68])
-    found = backbone(pixels)
-    assert found["map"].shape == (1, 14, 14, 512)
-    np.testing.assert_allclose(found["map"], expected, rtol=1e-4, atol=1e-3)
+    actual = backbone(pixels)
+    assert actual["map"].shape == (1, 14, 14, 512)
+    np.testing.assert_allclose(actual["map"], expected, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(
-        found["vector"], np.mean(expected, axis=(1, 2)), rtol=1e-4, atol=1e-3
+        actual["vector"], np.mean(expected, axis=(1, 2)), rtol=1e-4, atol=1e-3
     )
 
 
 @pytest.mark.parametrize(
-    ("preprocessing", "fed"),
+    ("preprocessing", "inputs"),
     [
         ("raw", PIXELS),
         ("unit", PIXELS / 255),
@@ -117,26 +118,28 @@ def test_the_pretrained_network_sees_bgr_minus_the_mean(shared):
         ("caffe", PIXELS[..., ::-1] - [103.939, 116.779, 123.68]),
     ],
 )
-def test_a_file_is_fed_as_its_preprocessing_says(network_file, preprocessing, fed):
+def test_a_network_from_a_file_uses_the_configured_preprocessing(
+    network_file, preprocessing, inputs
+):
     network, path = network_file
-    found = make_backbone(BackboneSettings(path, 32, preprocessing))(PIXELS)
-    expected = network.get_layer("convolution")(fed)
-    np.testing.assert_allclose(found["map"], expected, rtol=1e-4, atol=1e-3)
+    actual = make_backbone(BackboneSettings(path, 32, preprocessing))(PIXELS)
+    expected = network.get_layer("convolution")(inputs)
+    np.testing.assert_allclose(actual["map"], expected, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(
-        found["vector"], np.mean(expected, axis=(1, 2)), rtol=1e-4, atol=1e-3
+        actual["vector"], np.mean(expected, axis=(1, 2)), rtol=1e-4, atol=1e-3
     )
 
 
-def test_layers_may_be_chosen_by_name(network_file):
+def test_layers_can_be_selected_by_name(network_file):
     network, path = network_file
     settings = BackboneSettings(path, 32, "raw", map_layer="same", vector_layer="scores")
-    found = make_backbone(settings)(PIXELS)
-    np.testing.assert_array_equal(found["map"], PIXELS)
-    np.testing.assert_allclose(found["vector"], network(PIXELS), rtol=1e-5)
+    actual = make_backbone(settings)(PIXELS)
+    np.testing.assert_array_equal(actual["map"], PIXELS)
+    np.testing.assert_allclose(actual["vector"], network(PIXELS), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["scenes", "network"])
-def test_a_saved_backbone_is_the_same_without_its_settings(name, network_file, tmp_path):
+def test_a_saved_backbone_loads_without_its_settings(name, network_file, tmp_path):
     settings = BackboneSettings(name, 32)
     if name == "network":
         settings = BackboneSettings(network_file[1], 32, "torch", vector_layer="highest")
@@ -149,13 +152,13 @@ def test_a_saved_backbone_is_the_same_without_its_settings(name, network_file, t
         np.testing.assert_array_equal(loaded[output], expected[output])
 
 
-def test_the_network_for_scenes_has_cells_of_8_pixels_and_knows_where_they_are():
+def test_the_scenes_network_has_cells_of_8_pixels_and_encodes_their_positions():
     backbone = scenes_backbone()
     pixels = np.full((1, 96, 96, 3), 90, "float32")
-    found = backbone(pixels)
-    activations = np.asarray(found["map"])
+    actual = backbone(pixels)
+    activations = np.asarray(actual["map"])
     assert activations.shape == (1, 12, 12, 192)
-    np.testing.assert_allclose(found["vector"], activations.mean(axis=(1, 2)), 1e-4, 1e-5)
+    np.testing.assert_allclose(actual["vector"], activations.mean(axis=(1, 2)), 1e-4, 1e-5)
     inside = activations[0, 3:9, 3:9]
     assert np.std(inside, axis=0).max() > 0.01
     assert np.std(inside, axis=1).max() > 0.01
@@ -171,7 +174,8 @@ def test_the_network_for_scenes_has_cells_of_8_pixels_and_knows_where_they_are()
         ),
         (
             {"name": "VGG16", "preprocessing": "tf"},
-            "VGG16 brings its own preprocessing, received 'tf'; leave the setting out",
+            "preprocessing: expected no value because VGG16 includes its own preprocessing, "
+            "received 'tf'; omit the setting",
         ),
         (
             {"name": "VGG16", "image_size": 256},
@@ -189,7 +193,7 @@ def test_the_network_for_scenes_has_cells_of_8_pixels_and_knows_where_they_are()
         (
             {"name": "NETWORK"},
             r"preprocessing: a backbone from a file needs one of caffe, tf, torch, unit, raw, "
-            r"received ''; say what .*network.keras was trained with",
+            r"received ''; set the preprocessing that .*network.keras was trained with",
         ),
         ({"name": "NETWORK", "preprocessing": "bgr"}, "needs one of .* received 'bgr'"),
         (
@@ -211,7 +215,7 @@ def test_the_network_for_scenes_has_cells_of_8_pixels_and_knows_where_they_are()
         ),
     ],
 )
-def test_a_mistake_is_told_in_one_line(settings, message, network_file):
+def test_wrong_settings_raise_a_one_line_error(settings, message, network_file):
     if settings["name"] == "NETWORK":
         settings = {**settings, "name": network_file[1]}
     with pytest.raises(UserError, match=message) as raised:
@@ -220,7 +224,7 @@ def test_a_mistake_is_told_in_one_line(settings, message, network_file):
 
 
 @pytest.mark.parametrize("content", [b"", b"no network", b"PK\x03\x04 half a zip"])
-def test_a_file_that_is_no_network_is_refused(content, tmp_path):
+def test_a_file_that_is_not_a_network_is_refused(content, tmp_path):
     path = tmp_path / "photo.keras"
     path.write_bytes(content)
     settings = BackboneSettings(str(path), 224, "raw")
@@ -228,7 +232,7 @@ def test_a_file_that_is_no_network_is_refused(content, tmp_path):
         make_backbone(settings)
 
 
-def test_code_in_a_file_is_not_run(tmp_path):
+def test_code_in_a_file_is_not_executed(tmp_path):
     pixels = keras.Input((None, None, 3))
     network = keras.Model(pixels, layers.Lambda(lambda x: x + 1)(pixels))
     network.save(tmp_path / "lambda.keras")
@@ -243,10 +247,10 @@ def test_a_network_without_a_map_is_refused(tmp_path):
         make_backbone(BackboneSettings(str(tmp_path / "flat.keras"), 224, "raw"))
 
 
-def test_a_network_of_two_inputs_is_refused(tmp_path):
+def test_a_network_with_two_inputs_is_refused(tmp_path):
     inputs = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
     keras.Model(inputs, layers.Add()(inputs), name="two").save(tmp_path / "two.keras")
-    with pytest.raises(UserError, match="of one input, received Functional 'two'"):
+    with pytest.raises(UserError, match="with one input, received Functional 'two'"):
         make_backbone(BackboneSettings(str(tmp_path / "two.keras"), 224, "raw"))
 
 
@@ -260,16 +264,17 @@ def test_a_network_of_two_inputs_is_refused(tmp_path):
         ("network.keras", "none", True),
     ],
 )
-def test_which_backbones_bring_weights(name, weights, pretrained):
+def test_is_pretrained_depends_on_name_and_weights(name, weights, pretrained):
     assert is_pretrained(name, weights) == pretrained
 
 
-def test_a_download_that_fails_offers_a_weights_file(monkeypatch):
+def test_the_error_of_a_failed_download_suggests_a_weights_file(monkeypatch):
     def broken(**_):
         raise OSError("URL fetch failure\nand a stack of details")
 
     monkeypatch.setattr(keras.applications, "VGG16", broken)
-    with pytest.raises(UserError, match=r"could not be made .URL fetch failure.; .* weights file"):
+    message = r"received an error .URL fetch failure.; .* weights file"
+    with pytest.raises(UserError, match=message):
         make_backbone(BackboneSettings("VGG16", 224))
 
 
@@ -279,19 +284,19 @@ def test_weights_of_another_network_are_refused(network_file, tmp_path):
     settings = BackboneSettings(
         "VGG19", 32, vector_layer="mean", weights=str(tmp_path / "other.weights.h5")
     )
-    with pytest.raises(UserError, match=r"VGG19 with weights .* could not be made"):
+    with pytest.raises(UserError, match=r"to build VGG19 with weights .*received an error"):
         make_backbone(settings)
 
 
-def test_cells_of_the_scenes_backbone_see_what_lies_around_them():
+def test_receptive_fields_of_the_scenes_backbone_are_centered_on_their_cells():
     tf = pytest.importorskip("tensorflow")
     backbone = scenes_backbone()
     pixels = tf.random.stateless_uniform((1, 96, 96, 3), (1, 2), 0, 255)
     for row, column in ((6, 6), (5, 6)):
         with tf.GradientTape() as tape:
             tape.watch(pixels)
-            seen = tf.reduce_sum(backbone(pixels, training=False)["map"][0, row, column])
-        strength = tf.reduce_sum(tf.abs(tape.gradient(seen, pixels)), axis=(0, 3)).numpy()
-        rows, columns = np.flatnonzero(strength.sum(1)), np.flatnonzero(strength.sum(0))
+            cell = tf.reduce_sum(backbone(pixels, training=False)["map"][0, row, column])
+        gradient = tf.reduce_sum(tf.abs(tape.gradient(cell, pixels)), axis=(0, 3)).numpy()
+        rows, columns = np.flatnonzero(gradient.sum(1)), np.flatnonzero(gradient.sum(0))
         assert abs((rows[0] + rows[-1] + 1) / 2 - 8 * (row + 0.5)) <= 0.5
         assert abs((columns[0] + columns[-1] + 1) / 2 - 8 * (column + 0.5)) <= 0.5

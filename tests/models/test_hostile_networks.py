@@ -1,4 +1,4 @@
-"""Networks and arrays that bring code along: refused in a line, and nothing runs."""
+"""Network and array files that contain code are refused in one line and nothing is executed."""
 
 import json
 import pathlib
@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class Touch:
-    """Unpickled, it makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -30,21 +30,21 @@ class Touch:
         return pathlib.Path.touch, (self.path,)
 
 
-# --- networks from elsewhere ----------------------------------------------------------------------
+# --- untrusted network files ----------------------------------------------------------------------
 
 
 def saved(folder):
-    """A sound network in a file, and its settings."""
+    """Save a valid network; returns its path and its config."""
     pixels = keras.Input((16, 16, 3))
-    made = layers.Conv2D(2, 3, name="last")(layers.Activation("relu", name="first")(pixels))
+    outputs = layers.Conv2D(2, 3, name="last")(layers.Activation("relu", name="first")(pixels))
     path = folder / "network.keras"
-    keras.Model(pixels, made).save(path)
+    keras.Model(pixels, outputs).save(path)
     with zipfile.ZipFile(path) as archive:
         return path, json.loads(archive.read("config.json"))
 
 
 def rewritten(path, config, more=()):
-    """The file with other settings and more members."""
+    """Replace the config in the file and add members."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     members["config.json"] = config if isinstance(config, bytes) else json.dumps(config)
@@ -53,23 +53,23 @@ def rewritten(path, config, more=()):
             archive.writestr(name, content)
 
 
-def in_place_of_the_first(config, layer):
-    """The settings with another first layer, called as the first was."""
-    for place, one in enumerate(config["config"]["layers"]):
-        if one["name"] == "first":
-            config["config"]["layers"][place] = {**one, **layer}
+def replace_first_layer(config, layer):
+    """Replace the first layer in a config and keep its name."""
+    for index, original in enumerate(config["config"]["layers"]):
+        if original["name"] == "first":
+            config["config"]["layers"][index] = {**original, **layer}
     return config
 
 
 def python(marker):
-    """Python that makes a file, as Keras writes it into a file."""
+    """Python code that creates a file, serialized as Keras does."""
     touch = eval(f"lambda x: (open({str(marker)!r}, 'w').close(), x)[1]")
     code, defaults, closure = keras.src.utils.python_utils.func_dump(touch)
     return {"code": code, "defaults": defaults, "closure": closure}
 
 
 def evil_layers(marker):
-    """Settings of a layer by what is wrong with it."""
+    """Malicious layer configs by the kind of attack."""
     code = {"class_name": "__lambda__", "config": python(marker)}
     value = {"class_name": "__lambda__", "config": {"value": python(marker)["code"]}}
     built_in = {"module": "keras.layers", "registered_name": None, "build_config": None}
@@ -119,10 +119,10 @@ def evil_layers(marker):
 def refuses(path, marker, reason=""):
     with pytest.raises(UserError) as refusal:
         load_backbone(path)
-    told = str(refusal.value)
-    assert len(told.splitlines()) == 1 and len(told) < 600
-    assert f"{path}: expected a backbone in Keras's .keras format" in told
-    assert reason in told
+    message = str(refusal.value)
+    assert len(message.splitlines()) == 1 and len(message) < 600
+    assert f"{path}: expected a backbone in Keras's .keras format" in message
+    assert reason in message
     assert not marker.exists()
 
 
@@ -150,7 +150,7 @@ def marker(tmp_path):
         "unknown of ours": "Could not locate class 'Own'",
     }.items(),
 )
-def test_a_network_that_brings_code_or_reads_files_is_refused(evil, reason, tmp_path, marker):
+def test_a_network_that_contains_code_or_reads_files_is_refused(evil, reason, tmp_path, marker):
     path, config = saved(tmp_path)
     if evil == "a saved graph":
         module = tf.Module()
@@ -161,13 +161,13 @@ def test_a_network_that_brings_code_or_reads_files_is_refused(evil, reason, tmp_
         )
         tf.saved_model.save(module, str(tmp_path / "graph"))
     assert load_backbone(path)
-    rewritten(path, in_place_of_the_first(config, evil_layers(marker)[evil]))
+    rewritten(path, replace_first_layer(config, evil_layers(marker)[evil]))
     refuses(path, marker, reason)
 
 
-def test_the_code_would_have_run(tmp_path, marker):
+def test_the_code_runs_without_safe_mode(tmp_path, marker):
     path, config = saved(tmp_path)
-    rewritten(path, in_place_of_the_first(config, evil_layers(marker)["lambda"]))
+    rewritten(path, replace_first_layer(config, evil_layers(marker)["lambda"]))
     keras.models.load_model(path, compile=False, safe_mode=False)
     assert marker.exists()
 
@@ -176,14 +176,14 @@ def test_the_code_would_have_run(tmp_path, marker):
     "config",
     [b"", b"[" * 100_000, b"\xff\xfe", b"{}", b"[1]", b'{"class_name": 3, "config": {}}', b"null"],
 )
-def test_settings_that_are_none_are_refused(config, tmp_path, marker):
+def test_an_invalid_config_is_refused(config, tmp_path, marker):
     path, _ = saved(tmp_path)
     rewritten(path, config)
     refuses(path, marker)
 
 
 @pytest.mark.filterwarnings("ignore:Skipping invalid path")
-def test_a_network_writes_no_file_outside(tmp_path, marker):
+def test_loading_a_network_writes_no_files(tmp_path, marker):
     path, config = saved(tmp_path)
     names = ["../../executed", "assets/../../../executed", str(marker)]
     before = set(tmp_path.parent.rglob("*"))
@@ -191,12 +191,12 @@ def test_a_network_writes_no_file_outside(tmp_path, marker):
     try:
         load_backbone(path)
     except UserError as mistake:
-        told = str(mistake)
-        assert len(told.splitlines()) == 1
+        message = str(mistake)
+        assert len(message.splitlines()) == 1
     assert set(tmp_path.parent.rglob("*")) == before
 
 
-def test_other_formats_than_keras_are_refused(tmp_path, marker):
+def test_formats_other_than_keras_are_refused(tmp_path, marker):
     pixels = keras.Input((16, 16, 3))
     model = keras.Model(pixels, layers.Conv2D(2, 3)(pixels))
     model.save(tmp_path / "network.h5")
@@ -208,12 +208,12 @@ def test_other_formats_than_keras_are_refused(tmp_path, marker):
 # --- arrays ---------------------------------------------------------------------------------------
 
 
-def test_pickles_in_arrays_are_not_opened(tmp_path, marker):
+def test_pickles_in_arrays_are_not_loaded(tmp_path, marker):
     evil = np.array([Touch(marker)], dtype=object)
     np.savez(tmp_path / "best.npz", facts=evil, weights=evil)
-    with pytest.raises(UserError, match=r"best.npz: expected saved weights, .* damaged") as told:
+    with pytest.raises(UserError, match=r"best.npz: expected saved weights, .* damaged") as raised:
         load_arrays(tmp_path / "best.npz")
-    assert len(str(told.value).splitlines()) == 1
+    assert len(str(raised.value).splitlines()) == 1
     (tmp_path / "image.png").write_bytes(file_of(photograph(), "PNG"))
     cache = ProposalCache(tmp_path, ProposalSettings(count=5))
     image = [str(tmp_path / "image.png")]
@@ -224,7 +224,7 @@ def test_pickles_in_arrays_are_not_opened(tmp_path, marker):
     kept.write_bytes(pickle.dumps(Touch(marker)))
     assert len(cache.read(image)[0]) and not marker.exists()
     pickle.loads(pickle.dumps(Touch(marker)))
-    assert marker.exists(), "it would have been made"
+    assert marker.exists(), "unpickling would have created the file"
 
 
 @pytest.mark.parametrize(
@@ -237,13 +237,13 @@ def test_pickles_in_arrays_are_not_opened(tmp_path, marker):
         "",
     ],
 )
-def test_arrays_of_any_header_are_one_line(header, tmp_path):
+def test_an_array_with_an_invalid_header_raises_a_one_line_error(header, tmp_path):
     with zipfile.ZipFile(tmp_path / "best.npz", "w") as archive:
         archive.writestr("facts.npy", npy(header))
         archive.writestr("weights.npy", npy(header))
-    with pytest.raises(UserError, match=r"best.npz: expected saved weights, .* damaged") as told:
+    with pytest.raises(UserError, match=r"best.npz: expected saved weights, .* damaged") as raised:
         load_arrays(tmp_path / "best.npz")
-    assert len(str(told.value).splitlines()) == 1
+    assert len(str(raised.value).splitlines()) == 1
 
 
 def npy(header):

@@ -1,4 +1,4 @@
-"""The boxes drawn on an image are the areas that were looked at, for every kind of regions."""
+"""Boxes drawn on an image match the areas of the region features, for every kind of regions."""
 
 import bright_square
 import numpy as np
@@ -29,11 +29,11 @@ def examples(scenes):
     return [Example(name, str(scenes[name].path), ("a square",)) for name in NAMES]
 
 
-def seen_in_training(run, examples, epoch=0, flip=False):
-    """By name: features and boxes in the original, from the batches of training."""
+def regions_in_training(run, examples, epoch=0, flip=False):
+    """Features and boxes in the original image, by image name, from training batches."""
     images = run.load_images("train", examples)
     batches = CaptionBatches(images, run.vocabulary, 3, captions_per_image=1, flip=flip, regions=50)
-    captioner, found, flipped = run.load_captioner(), {}, set()
+    captioner, by_name, flipped = run.load_captioner(), {}, set()
     for batch in batches.epoch(epoch):
         encoded = captioner.encode(batch)
         for row, index in enumerate(batch["index"].numpy()):
@@ -42,39 +42,45 @@ def seen_in_training(run, examples, epoch=0, flip=False):
                 flipped.add(examples[index].image_id)
                 boxes = boxes * (-1, 1) + (1, 0)
             boxes = to_original(boxes, batch["window"][row].numpy())
-            found[examples[index].image_id] = np.asarray(encoded.memory.regions[row]), boxes
-    return found, flipped
+            by_name[examples[index].image_id] = (
+                np.asarray(encoded.memory.regions[row]),
+                boxes,
+            )
+    return by_name, flipped
 
 
-def seen_in_evaluation(run, examples):
-    """The same from the batches of evaluation, with their `Images.windows`."""
+def regions_in_evaluation(run, examples):
+    """Features and boxes in the original image, by image name, from evaluation batches."""
     images = run.load_images("test", examples)
-    captioner, found = run.load_captioner(), {}
+    captioner, by_name = run.load_captioner(), {}
     for batch in image_batches(images, 2, run.configuration.test_proposals):
         encoded = captioner.encode(batch, stride=run.configuration.test_stride)
         for row, index in enumerate(batch["index"].numpy()):
             boxes = to_original(np.asarray(encoded.boxes[row]), images.windows[index])
-            found[examples[index].image_id] = np.asarray(encoded.memory.regions[row]), boxes
-    return found
+            by_name[examples[index].image_id] = (
+                np.asarray(encoded.memory.regions[row]),
+                boxes,
+            )
+    return by_name
 
 
-def seen_in_captioning(run, examples):
-    """The same from the captioner of one's own images, with the boxes of its captions."""
-    captioner, found = ImageCaptioner(run.folder), {}
+def regions_in_captioning(run, examples):
+    """Features and boxes in the original image, by image name, from `ImageCaptioner`."""
+    captioner, by_name = ImageCaptioner(run.folder), {}
     for example in examples:
         inputs, _ = captioner._inputs(read_image(example.path))
         encoded = captioner.captioner.encode(inputs, stride=run.configuration.test_stride)
         boxes = captioner.caption(example.path).boxes
-        found[example.image_id] = np.asarray(encoded.memory.regions[0]), boxes
-    return found
+        by_name[example.image_id] = np.asarray(encoded.memory.regions[0]), boxes
+    return by_name
 
 
-def seen_everywhere(run, examples):
-    """By path of the program, by name of the image: features and boxes in the original."""
+def regions_of_every_path(run, examples):
+    """Features and boxes in the original image, by code path and by image name."""
     return {
-        "training": seen_in_training(run, examples)[0],
-        "evaluation": seen_in_evaluation(run, examples),
-        "captioning": seen_in_captioning(run, examples),
+        "training": regions_in_training(run, examples)[0],
+        "evaluation": regions_in_evaluation(run, examples),
+        "captioning": regions_in_captioning(run, examples),
     }
 
 
@@ -82,16 +88,16 @@ def seen_everywhere(run, examples):
     ("regions", "fit", "stride"),
     [("grid", "crop", 1), ("grid", "stretch", 2), ("mean", "crop", 1)],
 )
-def test_brightness_of_a_cell_is_that_under_its_box(
+def test_the_brightness_of_a_cell_is_the_brightness_inside_its_box(
     scenes, examples, tmp_path, regions, fit, stride
 ):
     run = make_run(settings(tmp_path, fit=fit, regions=regions, test_stride=stride), brightness())
-    for path, found in seen_everywhere(run, examples).items():
+    for path, by_name in regions_of_every_path(run, examples).items():
         own_stride = 1 if path == "training" else stride
-        for name, (features, boxes) in found.items():
+        for name, (features, boxes) in by_name.items():
             expected = 255 * share_inside(boxes, [scenes[name].box])
             assert len(boxes) == (1 if regions == "mean" else (CELLS // own_stride) ** 2)
-            # Antialiasing moves light by less than a pixel, an eighth of a cell.
+            # Antialiasing shifts brightness by less than a pixel, an eighth of a cell.
             assert np.abs(features[:, 0] - expected).max() < 0.12 * 255, (path, name)
             assert abs(features.mean() - expected.mean()) < 2, (path, name)
             best = boxes[features[:, 0].argmax()].mean(axis=0)
@@ -101,45 +107,45 @@ def test_brightness_of_a_cell_is_that_under_its_box(
 
 
 ANGLE = np.pi / 6
-SHARE = 0.5  # of the square's side: the nine points read cells around them
+SHARE = 0.5  # size relative to the square, since the nine points also sample neighboring cells
 TURN = np.array([[np.cos(ANGLE), -np.sin(ANGLE)], [np.sin(ANGLE), np.cos(ANGLE)]])
 
 
 @pytest.mark.parametrize(
     ("fit", "names", "turn"),
     [
-        ("crop", NAMES, TURN),  # in the central square all squares are at the same place
+        ("crop", NAMES, TURN),  # the central crops of all images have the square at one position
         ("stretch", ["wide"], np.eye(2)),
     ],
     ids=["crop", "stretch"],
 )
-def test_a_transformer_aimed_at_the_square_sees_it_and_draws_its_box_there(
+def test_a_transformer_moved_to_the_square_has_its_features_and_its_box(
     scenes, examples, tmp_path, fit, names, turn
 ):
     configuration = settings(tmp_path, fit=fit, regions="transformer")
     seen = window(*read_image(scenes[names[0]].path).shape[:2], image_settings(configuration))
-    aim = from_original(np.array([scenes[names[0]].box]), seen.numpy())[0].reshape(2, 2) * CELLS
-    matrix = np.diag(SHARE * (aim[1] - aim[0])) @ turn / 3
-    transform = np.concatenate([matrix, aim.mean(axis=0)[:, None] - 0.5], axis=1)
+    box = from_original(np.array([scenes[names[0]].box]), seen.numpy())[0].reshape(2, 2) * CELLS
+    matrix = np.diag(SHARE * (box[1] - box[0])) @ turn / 3
+    transform = np.concatenate([matrix, box.mean(axis=0)[:, None] - 0.5], axis=1)
 
-    def take_aim(captioner):
+    def set_transform(captioner):
         captioner.regions.localization.bias.assign(transform.ravel())
         # Each feature is the mean over the box's nine points.
         captioner.regions.kernel.assign(np.tile(np.eye(3, dtype=np.float32) / 9, (3, 3, 1, 1)))
 
-    run = make_run(configuration, brightness(), take_aim)
+    run = make_run(configuration, brightness(), set_transform)
     chosen = [example for example in examples if example.image_id in names]
-    for path, found in seen_everywhere(run, chosen).items():
-        assert set(found) == set(names)
-        for name, (features, boxes) in found.items():
+    for path, by_name in regions_of_every_path(run, chosen).items():
+        assert set(by_name) == set(names)
+        for name, (features, boxes) in by_name.items():
             square = corners_of(scenes[name].box)
             center, size = square.mean(axis=0), square[2] - square[0]
             corners = ((square - center) / size * SHARE) @ turn.T * size + center
-            # Sides are whole pixels, of 64 for the smallest.
+            # Sides are rounded to whole pixels; the smallest image has 64.
             np.testing.assert_allclose(boxes[0], corners, atol=0.02, err_msg=f"{path} {name}")
             assert features[0].min() > 0.95 * 255, (path, name)
             assert share_inside(boxes[:1], [scenes[name].box])[0] > 0.97
-            # The same box some cells further is dark.
+            # The same box a few cells away is dark.
             x0, y0, x1, y1 = scenes[name].box
             outside = share_inside(boxes, [(x0 - 0.1, y0 - 0.1, x1 + 0.1, y1 + 0.1)]) < 1e-6
             assert outside.sum() > 100
@@ -151,22 +157,22 @@ def corners_of(box):
 
 
 def inner(box, share=0.5):
-    """The middle of a box, so that cells across its border do not count."""
+    """The central part of a box, so that it contains no cells across the box's border."""
     x0, y0, x1, y1 = box
     x, y = (x1 - x0) * (1 - share) / 2, (y1 - y0) * (1 - share) / 2
     return (x0 + x, y0 + y, x1 - x, y1 - y)
 
 
 @pytest.mark.parametrize("fit", ["pad", "stretch"])
-def test_proposals_are_pooled_where_they_are_and_come_back_as_they_were(
+def test_proposals_are_pooled_at_their_positions_and_returned_unchanged(
     scenes, examples, tmp_path, monkeypatch, fit
 ):
     given = {name: [ELSEWHERE[0], inner(scenes[name].box), ELSEWHERE[1]] for name in NAMES}
     propose_these(monkeypatch, scenes, given)
     run = make_run(settings(tmp_path, regions="proposals", proposals_fit=fit), brightness())
-    for path, found in seen_everywhere(run, examples).items():
-        assert set(found) == set(NAMES)
-        for name, (features, corners) in found.items():
+    for path, by_name in regions_of_every_path(run, examples).items():
+        assert set(by_name) == set(NAMES)
+        for name, (features, corners) in by_name.items():
             assert corners.shape == (3, 4, 2)
             boxes = np.concatenate([corners[:, 0], corners[:, 2]], axis=1)
             np.testing.assert_array_equal(corners, [corners_of(box) for box in boxes])
@@ -179,7 +185,7 @@ def test_proposals_are_pooled_where_they_are_and_come_back_as_they_were(
             assert features[order][[0, 2]].max() < 0.05 * 255, message
 
 
-def test_one_proposal_of_a_caption_is_the_best(scenes, tmp_path, monkeypatch):
+def test_a_caption_with_one_proposal_uses_the_best_one(scenes, tmp_path, monkeypatch):
     given = {name: [ELSEWHERE[1], scenes[name].box] for name in NAMES}
     propose_these(monkeypatch, scenes, given)
     run = make_run(settings(tmp_path, regions="proposals"), brightness())
@@ -197,17 +203,17 @@ def test_mirrored_images_have_mirrored_boxes(scenes, examples, tmp_path, monkeyp
     run = make_run(settings(tmp_path, regions=regions, **fits), brightness())
     flips = set()
     for epoch in range(3):
-        found, flipped = seen_in_training(run, examples, epoch, flip=True)
+        by_name, flipped = regions_in_training(run, examples, epoch, flip=True)
         flips |= {(name, name in flipped) for name in NAMES}
-        for name, (features, boxes) in found.items():
+        for name, (features, boxes) in by_name.items():
             share = share_inside(boxes, [scenes[name].box])
-            # A maximum over a box that is either on the square or beside it is its mean.
+            # The maximum equals the mean for a box that is entirely inside or outside the square.
             assert np.abs(features[:, 0] - 255 * share).max() < 0.12 * 255, (epoch, name)
             assert share.max() > 0.99
-    assert len(flips) > 1.5 * len(NAMES), "most of them both ways"
+    assert len(flips) > 1.5 * len(NAMES), "most images appear in both orientations"
 
 
-def test_light_and_outlines_lie_on_the_square_of_a_padded_image(
+def test_highlights_and_outlines_lie_on_the_square_of_a_padded_image(
     scenes, examples, tmp_path, monkeypatch
 ):
     given = {name: [ELSEWHERE[1], scenes[name].box] for name in NAMES}
@@ -230,6 +236,6 @@ def test_light_and_outlines_lie_on_the_square_of_a_padded_image(
         y, x = np.mgrid[:height, :width] + 0.5
         center = [(light * x).sum() / light.sum(), (light * y).sum() / light.sum()]
         np.testing.assert_allclose(center, [(x0 + x1) / 2, (y0 + y1) / 2], atol=2, err_msg=name)
-        assert on_square > 0.5 * light.sum(), "the rest is its blurred border"
+        assert on_square > 0.5 * light.sum(), "the rest is the blurred border of the highlight"
         ((outline, _),) = view.outlines(np.array([[0.0, 1.0]]), boxes)[0]
         np.testing.assert_allclose(outline, corners_of((x0, y0, x1, y1)), atol=1, err_msg=name)

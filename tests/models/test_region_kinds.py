@@ -1,4 +1,4 @@
-"""Captioners of every kind of regions, as settings make them: equal starts, own weights, files."""
+"""Captioners with every kind of regions: initialization, separate weights, files and batches."""
 
 import dataclasses
 
@@ -44,7 +44,7 @@ SETTINGS = Configuration(
 
 
 def network(last=None):
-    """Two 3x3 convolutions with biases that are not 0, and perhaps another layer as the last."""
+    """A 5x5 and a 3x3 convolution, the latter with random biases, and an optional last layer."""
     pixels = keras.Input((None, None, 3))
     first = layers.Conv2D(6, 5, strides=4, padding="same", activation="relu", name="first")(pixels)
     second = layers.Conv2D(
@@ -68,7 +68,7 @@ def configured(network_file, kind, **changes):
 
 
 def make(configuration, seed=0):
-    """A captioner as training makes it, with random weights in its cell."""
+    """A captioner built as in training, with random weights in its cell."""
     keras.utils.set_random_seed(seed)
     return make_captioner(configuration, make_backbone(backbone_settings(configuration)), WORDS)
 
@@ -85,88 +85,94 @@ def pixels(side, seed=0, count=2):
     return random.uniform(0, 255, (count, side, side, 3)).astype(np.float32)
 
 
-def same_but_for_regions(captioner, other):
-    """Give a captioner another's cell and projection."""
+def copy_cell_and_projection(captioner, other):
+    """Copy the weights of the cell and the image projection from another captioner."""
     for name in ("cell", "image_projection"):
         parts = (getattr(each, name).variables for each in (captioner, other))
         for own, theirs in zip(*parts, strict=True):
             own.assign(theirs)
 
 
-def test_an_unmoved_transformer_is_the_grid_border_included(network_file):
+def test_an_identity_transformer_equals_the_grid_including_its_border(network_file):
     grid, transformer = (make(configured(network_file, kind)) for kind in ("grid", "transformer"))
-    same_but_for_regions(transformer, grid)
+    copy_cell_and_projection(transformer, grid)
     images = pixels(24)
     for stride in (1, 2):
-        expected, found = (
+        expected, actual = (
             grid.encode(images, stride=stride),
             transformer.encode(images, stride=stride),
         )
         assert np.asarray(expected.memory.regions).std() > 0.01
-        np.testing.assert_allclose(found.memory.regions, expected.memory.regions, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            actual.memory.regions, expected.memory.regions, rtol=0, atol=1e-5
+        )
         centers = np.mean(expected.boxes, axis=2)
-        np.testing.assert_allclose(np.mean(found.boxes, axis=2), centers, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(np.mean(actual.boxes, axis=2), centers, rtol=0, atol=1e-6)
     inputs = {"images": images, "captions": CAPTIONS}
     np.testing.assert_allclose(transformer(inputs), grid(inputs), rtol=0, atol=1e-5)
     larger = make(configured(network_file, "transformer", anchor_scale=2.0))
     moved = np.asarray(larger.encode(images).memory.regions)
     assert np.abs(moved - grid.encode(images).memory.regions).max() > 0.01
     vectors = (captioner.backbone(images)["vector"] for captioner in (grid, transformer))
-    np.testing.assert_allclose(*vectors, rtol=1e-6, err_msg="the mean of what the filter gives")
+    np.testing.assert_allclose(*vectors, rtol=1e-6, err_msg="mean of the filter's output")
 
 
 @pytest.fixture(scope="module")
 def vgg16():
-    """VGG16 with random weights, with its map or with what goes into that."""
+    """VGG16 with random weights, once with the map layer's output and once with its input."""
     keras.utils.set_random_seed(0)
-    made = [
+    backbones = [
         make_backbone(
             BackboneSettings("VGG16", 48, vector_layer="mean", weights="none", before_map=before)
         )
         for before in (False, True)
     ]
-    made[1].set_weights(made[0].get_weights())
-    return made
+    backbones[1].set_weights(backbones[0].get_weights())
+    return backbones
 
 
-def test_vgg16_has_every_kind_and_its_unmoved_transformer_is_the_grid_of_conv5_3(vgg16):
-    images, found, first = pixels(48), {}, None
+def test_vgg16_supports_every_kind_and_its_identity_transformer_equals_the_grid(vgg16):
+    images, outputs, first = pixels(48), {}, None
     for kind in KINDS:
         configuration = dataclasses.replace(SETTINGS, regions=kind, image_size=48)
         assert backbone_settings(configuration).before_map == (kind == "transformer")
         captioner = make_captioner(configuration, vgg16[kind == "transformer"], WORDS)
         first = first or captioner
-        same_but_for_regions(captioner, first)
+        copy_cell_and_projection(captioner, first)
         inputs = {"images": images, "captions": CAPTIONS}
         if kind == "proposals":
             inputs |= {"region_images": pixels(64), "proposals": BOXES}
         encoded = captioner.encode(inputs)
         log_probs = np.asarray(captioner(inputs))
         assert np.isfinite(log_probs).all() and (log_probs[0, 0] < 0).all()
-        found[kind] = np.asarray(encoded.memory.regions), log_probs
-    counts = {kind: regions.shape[1:] for kind, (regions, _) in found.items()}
+        outputs[kind] = np.asarray(encoded.memory.regions), log_probs
+    counts = {kind: regions.shape[1:] for kind, (regions, _) in outputs.items()}
     assert counts == {
         "grid": (9, 512), "transformer": (9, 512), "proposals": (4, 512), "mean": (1, 512),
     }  # fmt: skip
-    assert found["grid"][0].std() > 0.01
-    for own, grids in zip(found["transformer"], found["grid"], strict=True):
+    assert outputs["grid"][0].std() > 0.01
+    for own, grids in zip(outputs["transformer"], outputs["grid"], strict=True):
         np.testing.assert_allclose(own, grids, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("last", "said"),
+    ("last", "message"),
     [
-        (layers.Activation("relu", name="relu10"), "layer relu10 of network is no 3x3 convolution"),
-        (layers.Conv2D(4, 1, name="squeeze"), "layer squeeze of network is no 3x3 convolution"),
+        (
+            layers.Activation("relu", name="relu10"),
+            "expected a 3x3 convolution with stride 1 as the map layer, received layer relu10 of "
+            "network",
+        ),
+        (layers.Conv2D(4, 1, name="squeeze"), "received layer squeeze of network"),
         (layers.Conv2D(4, 3, strides=2, padding="same", name="half"), "layer half of network"),
         (layers.Conv2D(4, 3, padding="valid", name="less"), "layer less of network"),
     ],
 )
-def test_a_map_that_is_no_3x3_convolutions_is_refused_in_one_line(last, said, tmp_path):
+def test_a_map_layer_that_is_not_a_3x3_convolution_is_refused(last, message, tmp_path):
     network(last).save(tmp_path / "network.keras")
     with pytest.raises(UserError, match=r"^transformer_filter: ") as refusal:
         make(configured(str(tmp_path / "network.keras"), "transformer"))
-    assert said in str(refusal.value) and "'own'" in str(refusal.value)
+    assert message in str(refusal.value) and "'own'" in str(refusal.value)
     assert "\n" not in str(refusal.value)
     own = configured(str(tmp_path / "network.keras"), "transformer", transformer_filter="own")
     assert make(own).encode(pixels(24)).boxes.shape[0] == 2
@@ -174,7 +180,7 @@ def test_a_map_that_is_no_3x3_convolutions_is_refused_in_one_line(last, said, tm
     assert make(named).encode(pixels(24)).boxes.shape[1] == 36
 
 
-def test_the_scenes_network_has_no_filter_to_give():
+def test_the_scenes_network_cannot_provide_a_filter():
     with pytest.raises(UserError, match=r"transformer_filter: .*'scenes'.*'own'") as refusal:
         make(dataclasses.replace(SETTINGS, backbone="scenes", regions="transformer"))
     assert "\n" not in str(refusal.value)
@@ -184,7 +190,7 @@ def test_the_scenes_network_has_no_filter_to_give():
 
 
 @pytest.mark.parametrize("kind", ["file", "scenes", "plain"])
-def test_the_copy_gives_the_map_of_the_backbone_at_any_size(network_file, kind):
+def test_the_copied_network_outputs_the_map_of_the_backbone_at_any_size(network_file, kind):
     if kind == "file":
         backbone = make_backbone(backbone_settings(configured(network_file, "grid")))
     else:
@@ -220,7 +226,7 @@ def test_both_networks_of_proposals_start_equal_and_only_joint_steps_change_them
     assert not np.array_equal(cell[0], values(captioner.cell)[0])
     trainer.step(inputs_of(captioner), joint=True)
     for own, copied, old in zip(*map(values, parts), first[0], strict=True):
-        # Adam's first step is as long as the rate.
+        # Adam's first step has the length of the learning rate.
         assert np.abs(own - old).max() == pytest.approx(rate, rel=0.01)
         assert np.abs(copied - old).max() == pytest.approx(rate, rel=0.01)
         assert np.abs(own - copied).max() > rate / 2
@@ -228,7 +234,7 @@ def test_both_networks_of_proposals_start_equal_and_only_joint_steps_change_them
     assert sum(name.startswith("region_backbone/") for name in names) == 4
 
 
-def test_each_network_of_proposals_sees_its_own_pixels(network_file):
+def test_each_network_of_proposals_receives_its_own_images(network_file):
     captioner = make(configured(network_file, "proposals"))
     inputs = inputs_of(captioner)
     before = captioner.encode(inputs)
@@ -244,7 +250,7 @@ def test_each_network_of_proposals_sees_its_own_pixels(network_file):
 
 @pytest.mark.filterwarnings("error::UserWarning")
 @every_kind
-def test_a_saved_captioner_says_the_same(network_file, kind, tmp_path):
+def test_a_saved_captioner_has_the_same_outputs(network_file, kind, tmp_path):
     captioner = make(configured(network_file, kind))
     inputs = inputs_of(captioner)
     expected = np.asarray(captioner(inputs))
@@ -264,7 +270,7 @@ def test_a_caption_does_not_depend_on_its_neighbors(network_file, kind):
     for row in range(2):
         alone = {name: value[row : row + 1] for name, value in inputs.items()}
         if kind == "proposals":
-            kept = alone["proposals"][:, : 3 - row]  # without padding, and with more of it
+            kept = alone["proposals"][:, : 3 - row]  # first with more padding, then without any
             more = {**alone, "proposals": np.pad(kept, ((0, 0), (0, 5), (0, 0)))}
             np.testing.assert_allclose(captioner(more)[0], together[row], rtol=1e-5, atol=1e-5)
             alone["proposals"] = kept

@@ -1,4 +1,4 @@
-"""Weights in one file: round trips, files that are damaged or of another model."""
+"""Weights in one file: round trips, damaged files, and files of another model."""
 
 import json
 import os
@@ -16,13 +16,13 @@ ARRAYS = {
     "captioner/000/kernel": np.arange(6, dtype="float32").reshape(2, 3),
     "steps": np.array(7, dtype="int64"),
 }
-FACTS = {"vocabulary": "0a1b", "cider": 0.5}
+METADATA = {"vocabulary": "0a1b", "cider": 0.5}
 
 
-def test_arrays_and_facts_come_back_as_they_were(tmp_path):
-    weights.save_arrays(tmp_path / "best.npz", ARRAYS, FACTS)
-    arrays, facts = weights.load_arrays(tmp_path / "best.npz")
-    assert facts == FACTS
+def test_arrays_and_metadata_survive_a_round_trip(tmp_path):
+    weights.save_arrays(tmp_path / "best.npz", ARRAYS, METADATA)
+    arrays, metadata = weights.load_arrays(tmp_path / "best.npz")
+    assert metadata == METADATA
     assert set(arrays) == set(ARRAYS)
     for name, array in ARRAYS.items():
         assert arrays[name].dtype == array.dtype
@@ -30,9 +30,9 @@ def test_arrays_and_facts_come_back_as_they_were(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["best.npz"]
 
 
-def test_saving_that_breaks_off_leaves_the_file_before(tmp_path, monkeypatch):
+def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "best.npz"
-    weights.save_arrays(path, ARRAYS, FACTS)
+    weights.save_arrays(path, ARRAYS, METADATA)
 
     def full_disk(descriptor):
         raise OSError("No space left on device")
@@ -40,20 +40,20 @@ def test_saving_that_breaks_off_leaves_the_file_before(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         weights.save_arrays(path, {"other": np.zeros(3)}, {})
-    arrays, facts = weights.load_arrays(path)
+    arrays, metadata = weights.load_arrays(path)
     assert set(arrays) == set(ARRAYS)
-    assert facts == FACTS
+    assert metadata == METADATA
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_raises_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"best.npz: expected saved weights, found no file"):
         weights.load_arrays(tmp_path / "best.npz")
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "half", "flipped", "other zip", "no facts"])
-def test_a_damaged_file_is_told_in_one_line(damage, tmp_path):
+@pytest.mark.parametrize("damage", ["empty", "text", "half", "flipped", "other zip", "no metadata"])
+def test_a_damaged_file_raises_a_one_line_error(damage, tmp_path):
     path = tmp_path / "best.npz"
-    weights.save_arrays(path, {**ARRAYS, "noise": np.random.default_rng(0).random(999)}, FACTS)
+    weights.save_arrays(path, {**ARRAYS, "noise": np.random.default_rng(0).random(999)}, METADATA)
     content = path.read_bytes()
     if damage == "flipped":
         middle = len(content) // 2
@@ -61,13 +61,15 @@ def test_a_damaged_file_is_told_in_one_line(damage, tmp_path):
     elif damage == "half":
         content = content[: len(content) // 2]
     path.write_bytes({"empty": b"", "text": b"weights"}.get(damage, content))
-    if damage == "no facts":
+    if damage == "no metadata":
         np.savez(path, **ARRAYS)
     elif damage == "other zip":
         np.savez(path, facts=np.array("{half"), **ARRAYS)
-    with pytest.raises(UserError, match=r"best.npz: expected .* damaged file .*restore it") as told:
+    with pytest.raises(
+        UserError, match=r"best.npz: expected .* damaged file .*restore it"
+    ) as raised:
         weights.load_arrays(path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_nothing_in_a_file_is_unpickled(tmp_path):
@@ -77,7 +79,7 @@ def test_nothing_in_a_file_is_unpickled(tmp_path):
 
     np.savez(
         tmp_path / "best.npz",
-        facts=np.array(json.dumps(FACTS)),
+        facts=np.array(json.dumps(METADATA)),
         kernel=np.array([Harm()], dtype=object),
     )
     with pytest.raises(UserError, match=r"received a damaged file .*allow_pickle=False"):
@@ -89,7 +91,7 @@ def test_nothing_in_a_file_is_unpickled(tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["baseline", "full"])
-def test_a_captioner_gets_its_weights_back_whatever_was_made_before(variant, tmp_path):
+def test_captioner_weights_survive_a_round_trip_to_another_instance(variant, tmp_path):
     captioner = tiny.make_captioner(variant, weights=1)
     saved = weights.values(weights.captioner_variables(captioner, with_backbone=True))
     weights.save_arrays(tmp_path / "best.npz", saved, {})
@@ -101,7 +103,7 @@ def test_a_captioner_gets_its_weights_back_whatever_was_made_before(variant, tmp
     np.testing.assert_array_equal(other(inputs), captioner(inputs))
 
 
-def test_names_of_an_optimizers_variables_do_not_count_the_models_made_before():
+def test_optimizer_variable_names_do_not_depend_on_models_built_before():
     names = []
     for _ in range(2):
         optimizer = keras.optimizers.Adam()
@@ -111,7 +113,7 @@ def test_names_of_an_optimizers_variables_do_not_count_the_models_made_before():
     assert len(set(names[0])) == len(optimizer.variables)
 
 
-def test_a_backbone_that_is_never_trained_and_seeds_are_left_out():
+def test_captioner_variables_exclude_seeds_and_optionally_the_backbone():
     captioner = tiny.make_captioner()
     own = weights.captioner_variables(captioner, with_backbone=False)
     every = weights.captioner_variables(captioner, with_backbone=True)
@@ -135,13 +137,13 @@ def test_weights_of_another_model_are_refused_and_change_nothing(at_fault):
         message = "last.npz: expected weights captioner/001/kernel, found none"
     else:
         arrays[second] = np.zeros((3, 2))
-        message = r"last.npz: captioner/001/kernel should have shape \(2, 3\), received \(3, 2\)"
+        message = r"last.npz: expected captioner/001/kernel of shape \(2, 3\), received \(3, 2\)"
     with pytest.raises(UserError, match=message):
         weights.assign(variables, arrays, "last.npz")
     assert all((np.asarray(variable) == 1).all() for variable in variables.values())
 
 
-def test_the_digest_tells_files_apart(tmp_path):
+def test_file_digests_differ_if_and_only_if_contents_differ(tmp_path):
     for name, content in (("a", b"one"), ("b", b"two"), ("c", b"one")):
         (tmp_path / name).write_bytes(content)
     a, b, c = (weights.file_digest(tmp_path / name) for name in "abc")

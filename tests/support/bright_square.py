@@ -1,4 +1,4 @@
-"""Images of one bright square on black, a network that sees brightness alone, runs not trained."""
+"""Images of a bright square on black, a backbone that outputs brightness, and untrained runs."""
 
 import pathlib
 from dataclasses import dataclass
@@ -21,14 +21,17 @@ ASPECTS = {"wide": (90, 160), "tall": (150, 64), "square": (96, 96), "panorama":
 
 @dataclass(frozen=True)
 class Scene:
-    """An image file, and where its square is: x0, y0, x1, y1 in 0..1 of the upright image."""
+    """An image file and the box of its square: x0, y0, x1, y1 in 0..1 of the upright image."""
 
     path: pathlib.Path
     box: tuple[float, float, float, float]
 
 
 def draw(folder, height, width, orientation=1):
-    """A square right above the middle, inside the central square; PNG, or JPEG with EXIF."""
+    """Draw a bright square to the upper right of the center, inside the central crop.
+
+    The file is a PNG, or a JPEG with EXIF data for an `orientation` other than 1.
+    """
     short = min(height, width)
     side = round(0.3 * short)
     left, top = round(width / 2 + 0.12 * short), round(height / 2 - 0.38 * short)
@@ -39,7 +42,7 @@ def draw(folder, height, width, orientation=1):
     if orientation == 1:
         cv2.imwrite(str(path), picture)
     else:
-        # What the camera wrote lies on its side.
+        # The stored pixels are rotated; EXIF gives the upright orientation.
         turns = {3: 2, 6: 1, 8: -1}[orientation]
         path = path.with_suffix(".jpg")
         options = (cv2.IMWRITE_JPEG_QUALITY, 100)
@@ -49,7 +52,7 @@ def draw(folder, height, width, orientation=1):
 
 
 def draw_all(folder):
-    """Scenes of several shapes, one of them turned by its EXIF orientation: by name."""
+    """Scenes of several aspect ratios by name; one is rotated by its EXIF orientation."""
     scenes = {name: draw(folder, *size) for name, size in ASPECTS.items()}
     return {**scenes, "exif": draw(folder, 90, 160, 6)}
 
@@ -87,17 +90,17 @@ VOCABULARY = Vocabulary(["a", "square"])
 
 
 def make_run(configuration, backbone, change=lambda captioner: None):
-    """A run whose best weights are the first ones, after `change(captioner)`."""
+    """A run whose best weights are the initial ones after `change(captioner)`."""
     keras.utils.set_random_seed(0)
     run = Run.create(configuration, VOCABULARY, backbone)
     captioner = run.make_captioner()
     change(captioner)
     arrays = weights.values(weights.captioner_variables(captioner, with_backbone=False))
-    weights.save_arrays(run.best_file, arrays, run.facts)
+    weights.save_arrays(run.best_file, arrays, run.digests)
     return run
 
 
 def propose_these(monkeypatch, scenes, boxes):
-    """Let boxes, by name, x0, y0, x1, y1 in 0..1 of the original, be the proposals of scenes."""
+    """Replace the proposals of scenes by `boxes`: x0, y0, x1, y1 in 0..1, by scene name."""
     known = {read_image(scenes[name].path).tobytes(): np.array(own) for name, own in boxes.items()}
     monkeypatch.setattr(edges, "edge_boxes", lambda image, model="": known[image.tobytes()])

@@ -1,4 +1,4 @@
-"""Runs to start others from: random weights stand for trained ones."""
+"""Runs for warm starts, with random weights in place of trained ones."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ PARTS = ("backbone", "cell", "image_projection", "regions", "region_backbone")
 
 
 def network(folder):
-    """A file of a network with two convolutions, whose last can be a transformer's filter."""
+    """Save a network of two convolutions; the last one can be a transformer's filter."""
     keras.utils.set_random_seed(3)
     pixels = keras.Input((None, None, 3))
     first = keras.layers.Conv2D(6, 5, strides=8, padding="same", activation="relu")(pixels)
@@ -44,7 +44,7 @@ def configured(folder, squares, **changes):
 
 
 def scatter(captioner, seed=8):
-    """Random weights everywhere, so that whatever was not loaded shows."""
+    """Add random noise to all weights, so that a test detects weights that were not loaded."""
     random = np.random.default_rng(seed)
     for part in PARTS:
         for variable in getattr(getattr(captioner, part), "variables", ()):
@@ -53,7 +53,7 @@ def scatter(captioner, seed=8):
 
 
 def make_source(configuration, vocabulary, tuned=False):
-    """A run whose trained weights are random ones; `tuned` has a trained backbone, too."""
+    """A run with random weights as its trained ones; `tuned` includes the backbone's."""
     keras.utils.set_random_seed(5)
     run = Run.create(configuration, vocabulary, make_backbone(backbone_settings(configuration)))
     captioner = run.make_captioner()
@@ -62,6 +62,6 @@ def make_source(configuration, vocabulary, tuned=False):
     if not tuned:
         for variable, value in zip(captioner.backbone.variables, own, strict=True):
             variable.assign(value)
-    found = weights.captioner_variables(captioner, with_backbone=tuned)
-    weights.save_arrays(run.best_file, weights.values(found), run.facts)
+    variables = weights.captioner_variables(captioner, with_backbone=tuned)
+    weights.save_arrays(run.best_file, weights.values(variables), run.digests)
     return run
