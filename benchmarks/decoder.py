@@ -160,7 +160,8 @@ def make_captioner(words, dtype="float32"):
     import keras
 
     from keras_aoa.layers import GridRegions
-    from keras_aoa.models.captioner import Captioner, make_cell
+    from keras_aoa.models.build import make_cell
+from keras_aoa.models.captioner import Captioner
 
     pixels = keras.Input((None, None, WIDTH))
     vector = keras.layers.GlobalAveragePooling2D()(pixels)

@@ -3,9 +3,9 @@
 from types import MethodType
 
 from keras import ops
+from keras_aoa.layers.memory import JointScores
 
 from keras_aoa.layers.joint import RegionMarginal
-from keras_aoa.layers.memory import JointScores
 from keras_aoa.layers.products import dense
 
 
@@ -33,7 +33,7 @@ def write_joint(captioner):
     def run(self, words, states, memory, state_dropout=None):
         del log_probs[:]
         steps = self.unrolled(words, self.project(words), states, memory, state_dropout)
-        return ops.stack([step.seen for step in steps], axis=2), None
+        return ops.stack([step.output for step in steps], axis=2), None
 
     def target_log_probs(self, states, targets, memory, log_normalizer=None):
         captions, time = log_probs[0].shape[1], len(log_probs)

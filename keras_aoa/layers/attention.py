@@ -1,53 +1,73 @@
-"""The attention of Areas of Attention: words and regions chosen together from the state.
+"""The joint word-region attention of Areas of Attention.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
 arXiv:1612.01033, section 3.2, equations 4 to 6. Axis letters: see `joint.py`.
 """
 
+from typing import Any, NamedTuple
+
 import keras
 from keras import ops
 
+from keras_aoa.layers.base import (
+    Attended,
+    AttentionLayer,
+    ImageMemory,
+    mask_regions,
+    merge_captions,
+    split_captions,
+)
 from keras_aoa.layers.joint import (
+    RegionMarginal,
     factorize,
     normalize,
     region_marginal,
     target_log_prob,
     word_log_marginal,
 )
-from keras_aoa.layers.memory import (
-    ImageMemory,
-    JointScores,
-    mask_regions,
-    uniform_regions,
-)
 from keras_aoa.layers.products import batched_product, dense
-from keras_aoa.layers.words import WordLayer
+from keras_aoa.layers.recurrent_gradient import run_full
 
 VARIANTS = ("baseline", "word_region", "word_region_state", "conditional", "full")
 FEEDBACK_VARIANTS = ("conditional", "full")
 
+Tensor = Any
+
+
+class JointScores(NamedTuple):
+    """Scores of words `(n, c, w)` and of regions `(n, c, r)`, and p(r).
+
+    The last two are None in the variant `baseline`.
+    """
+
+    words: Tensor
+    regions: Tensor | None
+    marginal: RegionMarginal | None
+
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
-class AreaAttention(WordLayer):
-    """Joint distribution of the next word and the region it describes, given the state.
+class AreaAttention(AttentionLayer):
+    """Joint distribution of the next word and the region that it describes, given the state.
 
     `s(w, r, h) = W_w theta_wh h + W_w theta_wr R_r + R_r theta_rh h + W_w theta_w + R_r theta_r`
-    (equation 5); its softmax over words and regions together has the marginals p(w) and p(r).
-    The tensor of all pairs is never made for a state (see `joint.py`).
+    (equation 5). Its softmax over all words and regions together has the marginals p(w) and p(r).
+    The word x region tensor is never materialized for a state (see `joint.py`).
 
     Args:
         vocabulary_size: Number of words, n_w.
         embedding_dim: Width of word embeddings, d_w.
         variant: Row of the paper's Table 1: `baseline` (no regions), `word_region`,
-            `word_region_state`, `conditional` or `full`. The last two have the same scores and
-            differ in the feedback to the recurrent cell.
+            `word_region_state`, `conditional` or `full`. The last two have the same scores; they
+            differ in the region vector that the recurrent cell receives.
         never_predicted: Ids that get probability 0, such as padding and START.
-        tied: Whether `W` also embeds the input word (the paper), or a second matrix does.
+        tied: If True, `W` also embeds the input word, as in the paper. If False, a second matrix
+            embeds it.
 
     Call arguments:
-        states: `(n, u)`, or with any axes between such as captions and time.
+        states: `(n, u)`, or `(n, …, u)` with axes for captions and time.
         regions: `(n, r, f)`.
-        region_mask: Booleans, `(n, r)`; false marks padding. Each image keeps one at least.
+        region_mask: Booleans, `(n, r)`; false marks padding. Each image needs at least one
+            unmasked region.
 
     Returns:
         `word_log_probs (n, …, w)`, natural logarithms, and `region_probs (n, …, r)`; float32
@@ -113,27 +133,42 @@ class AreaAttention(WordLayer):
 
     @property
     def uses_regions(self):
-        """Whether the scores depend on regions at all."""
+        """Whether the scores depend on regions."""
         return self.variant != "baseline"
 
     @property
     def has_feedback(self):
-        """Whether attended regions are fed back to the recurrent cell."""
+        """Whether the recurrent cell receives the attended region."""
         return self.variant in FEEDBACK_VARIANTS
 
     def precompute(self, regions, region_mask=None):
-        """Compute once what all captions and steps need of an image: `ImageMemory`."""
         regions = ops.cast(regions, self._wide)
         if not self.uses_regions:
             return ImageMemory(regions, region_mask, None, None)
         keys = dense(regions, ops.transpose(self.word_region), self.compute_dtype)
-        # One product for all images: a batched one would take the words once an image.
+        # One product for all images: a batched product would copy the words for each image.
         scores = dense(keys, ops.transpose(self.words), self.compute_dtype)
         factors = factorize(scores, self._word_mask(), region_mask, self.compute_dtype)
         return ImageMemory(regions, region_mask, keys, factors)
 
+    def attend_before(self, state, word, attended, memory):
+        if self.variant == "conditional":
+            attended = self.attended_given_word(state, word, memory)
+        return attended, None
+
+    def attend_after(self, state, attended, context, memory):
+        if self.variant != "full":
+            return Attended(state, attended, None)
+        scores = self.score(state, memory)
+        return Attended(state, self.attended(scores, memory), scores)
+
+    def run(self, cell, words, states, memory, state_dropout=None):
+        if self.variant != "full":
+            return super().run(cell, words, states, memory, state_dropout)
+        return run_full(cell, cell.project(words), states, memory, state_dropout)
+
     def word_query(self, states):
-        """theta_wh h + theta_w, `(n, c, u)` to `(n, c, e)`: its product with W is `a`."""
+        """theta_wh h + theta_w, `(n, c, u)` to `(n, c, e)`; its product with W is `a`."""
         query = dense(states, ops.transpose(self.word_state), self.compute_dtype)
         return query + ops.cast(self.word_bias, self._wide)
 
@@ -149,7 +184,7 @@ class AreaAttention(WordLayer):
         return mask_regions(scores, memory)
 
     def score(self, states, memory):
-        """Scores of words and regions for states `(n, c, u)`, and p(r): `JointScores`."""
+        """Score words and regions for states `(n, c, u)`: `JointScores`."""
         words = self.word_scores(states)
         if not self.uses_regions:
             return JointScores(words, None, None)
@@ -157,10 +192,10 @@ class AreaAttention(WordLayer):
         marginal = region_marginal(words, regions, memory.factors, self.compute_dtype)
         return JointScores(words, regions, marginal)
 
-    def log_probs(self, scores, memory):
-        """log p(w) `(n, c, w)` and p(r) `(n, c, r)` of `JointScores`."""
+    def log_probs(self, output, memory, scores=None):
+        scores = scores or self.score(output, memory)
         if not self.uses_regions:
-            return ops.log_softmax(scores.words, axis=-1), uniform_regions(scores.words, memory)
+            return ops.log_softmax(scores.words, axis=-1), uniform_regions(output, memory)
         word_log_probs = word_log_marginal(
             scores.words,
             scores.regions,
@@ -170,35 +205,24 @@ class AreaAttention(WordLayer):
         )
         return word_log_probs, scores.marginal.probs
 
-    def target_log_probs(self, states, targets, memory, log_normalizer=None):
-        """log p(w*) of known next words, without the distribution over the others.
-
-        Args:
-            states: `(n, c, u)`.
-            targets: Ids, `(n, c)`.
-            memory: `ImageMemory`.
-            log_normalizer: `(n, c)`, where the recurrence has computed it already.
-
-        Returns:
-            `(n, c)`.
-        """
+    def target_log_probs(self, output, targets, memory, log_normalizer=None):
         if not self.uses_regions:
-            return self.target_softmax(states, targets)
-        scores, words = self.target_scores(states, targets)
-        region_scores = self.region_scores(states, memory)
+            return self.target_softmax(output, targets)
+        scores, words = self.target_scores(output, targets)
+        region_scores = self.region_scores(output, memory)
         if log_normalizer is None:
             log_normalizer = region_marginal(
-                self.word_scores(states), region_scores, memory.factors, self.compute_dtype
+                self.word_scores(output), region_scores, memory.factors, self.compute_dtype
             ).log_normalizer
         pair_scores = batched_product(words, ops.swapaxes(memory.keys, 1, 2), self.compute_dtype)
         return target_log_prob(scores, pair_scores, region_scores, log_normalizer)
 
     def attended(self, scores, memory):
-        """v = p(r | h)^T R (equation 6) of `JointScores`: `(n, c, f)`."""
+        """v = p(r | h)^T R (equation 6) for `JointScores`: `(n, c, f)`."""
         return batched_product(scores.marginal.probs, memory.regions, self.compute_dtype)
 
     def attended_given_word(self, states, words, memory):
-        """v = p(r | w, h)^T R, with the embedding `words (n, c, e)` of the word that is fed.
+        """v = p(r | w, h)^T R, for the embedded input `words (n, c, e)`: `(n, c, f)`.
 
         Source: section 3.2, "conditional feedback".
         """
@@ -209,12 +233,10 @@ class AreaAttention(WordLayer):
         return batched_product(probs, memory.regions, self.compute_dtype)
 
     def call(self, states, regions, region_mask=None):
-        leading = ops.shape(states)[:-1]
-        states = ops.reshape(states, (leading[0], -1, states.shape[-1]))
         memory = self.precompute(regions, region_mask)
-        scores = self.score(ops.cast(states, self._wide), memory)
-        outputs = self.log_probs(scores, memory)
-        return tuple(ops.reshape(output, (*leading, ops.shape(output)[-1])) for output in outputs)
+        flat = ops.cast(merge_captions(states), self._wide)
+        word_log_probs, region_probs = self.log_probs(flat, memory)
+        return split_captions(word_log_probs, states), split_captions(region_probs, states)
 
     def compute_output_spec(self, states, regions, region_mask=None):
         leading = tuple(states.shape[:-1])
@@ -225,3 +247,10 @@ class AreaAttention(WordLayer):
 
     def get_config(self):
         return {**super().get_config(), "variant": self.variant}
+
+
+def uniform_regions(states, memory):
+    """p(r) of the variant `baseline`: equal weights, `(n, c, r)`."""
+    regions = ops.shape(memory.regions)[1]
+    scores = ops.zeros((*ops.shape(states)[:-1], regions), dtype=states.dtype)
+    return normalize(mask_regions(scores, memory))[0]

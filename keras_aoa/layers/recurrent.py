@@ -1,24 +1,27 @@
-"""The recurrent cell that looks at regions, and the same cell run over known captions.
+"""The recurrent cell that attends to regions, and an RNN layer around it.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
 arXiv:1612.01033, section 3.2, equations 2, 6 and 7. Axis letters: see `joint.py`.
 """
 
 import contextlib
+import contextvars
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
-from keras_aoa.layers.memory import JointScores
 from keras_aoa.layers.products import dense, wide_dtype
-from keras_aoa.layers.recurrent_gradient import run_full
 
 Tensor = Any
 
+# The image memories of the calls under way, by the id of their cell. A context variable, because
+# several threads may call one cell, and because calls may be nested.
+_MEMORIES = contextvars.ContextVar("memories", default=None)
+
 
 class Gates(NamedTuple):
-    """What the GRU computed on its way, each `(n, c, u)`."""
+    """Intermediate values of the GRU, each `(n, c, u)`."""
 
     update: Tensor
     reset: Tensor
@@ -27,16 +30,17 @@ class Gates(NamedTuple):
 
 
 class Step(NamedTuple):
-    """New `state (n, c, u)` and `attended (n, c, f)`, and what made them.
+    """Result of one step of `AttentionGRUCell`.
 
-    `seen (n, c, u)` is the state as the attention sees it, after dropout; in `SoftAttention`
-    `(n, c, u + f)`, with the attended region. `scores` are there where the feedback needed them.
+    `state (n, c, u)` and `attended (n, c, f)` are the new states. `output (n, c, o)` predicts the
+    next word; it is the state after dropout, followed by the attended region in `SoftAttention`.
+    `scores` are the attention's, or None if the step did not need them.
     """
 
     state: Tensor
     attended: Tensor
-    seen: Tensor
-    scores: JointScores | None
+    output: Tensor
+    scores: Any
     gates: Gates
 
 
@@ -44,28 +48,29 @@ class Step(NamedTuple):
 class AttentionGRUCell(keras.layers.Layer):
     """GRU cell whose input is the current word and the regions that its state attends to.
 
-    `h' = GRU(h, [x ; v])` (equation 7), `v = p(r | h)^T R` (equation 6). Its state is `(h, v)`:
-    each step takes a word and gives the state that scores the next word, and what that state
-    looks at, which the next step needs. The GRU is Keras's with `reset_after=True`.
+    `h' = GRU(h, [x ; v])` (equation 7) with `v = p(r | h)^T R` (equation 6). The cell has two
+    states, `h` and `v`. Each step takes a word and returns the state that scores the next word,
+    together with the region vector that this state attends to. The GRU equals
+    `keras.layers.GRUCell` with `reset_after=True`.
 
-    Regions are the same for all steps, so they are no input: the caller sets them for the
-    duration of a call, `with cell.attending(regions, region_mask): rnn(words)`. `AttentionRNN`
-    does that, for functional models.
+    All steps attend to the same regions, so the regions are not an input of a step. Set them
+    around a call: `with cell.attending(regions, region_mask): rnn(words)`. `AttentionRNN` does
+    this for functional models.
 
     Args:
         units: Width of the state, d_h.
         region_dim: Width of region features, d_r.
-        attention: The `AreaAttention` that scores words and regions, or a `SoftAttention`.
+        attention: An `AttentionLayer`, such as `AreaAttention` or `SoftAttention`.
 
     Call arguments:
-        inputs: Embedded words, `(n, e)`, or `(n, c, e)` for several captions of an image.
-        states: `h (n, u)` and `v (n, f)`, or with the axis of captions.
+        inputs: Embedded words, `(n, e)`, or `(n, c, e)` for several captions per image.
+        states: `h (n, u)` and `v (n, f)`, or with the caption axis.
 
     Returns:
         `h'`, and the new states `(h', v')`.
 
     Raises:
-        ValueError: called with no regions set, or with regions of another shape.
+        ValueError: called without regions, or with regions of another shape.
 
     Source: equations 2, 6 and 7.
     """
@@ -77,7 +82,6 @@ class AttentionGRUCell(keras.layers.Layer):
         self.attention = attention
         self.state_size = (units, region_dim)
         self.output_size = units
-        self._memory = None
 
     def build(self, inputs_shape, states_shape=None):
         self.word_kernel = self.add_weight(
@@ -99,97 +103,87 @@ class AttentionGRUCell(keras.layers.Layer):
 
     @contextlib.contextmanager
     def attending(self, regions, region_mask=None):
-        """Set the regions `(n, r, f)` that calls inside the `with` block look at."""
+        """Set the regions `(n, r, f)` that calls inside the `with` block attend to."""
         if len(regions.shape) != 3 or regions.shape[-1] != self.region_dim:
             raise ValueError(
                 f"AttentionGRUCell: `regions` must be (batch, regions, {self.region_dim}), as "
                 f"region_dim={self.region_dim} says; received shape {tuple(regions.shape)}."
             )
         self._build_attention()
-        self._memory = self.attention.precompute(regions, region_mask)
+        memory = self.attention.precompute(regions, region_mask)
+        token = _MEMORIES.set({**(_MEMORIES.get() or {}), id(self): memory})
         try:
-            yield self._memory
+            yield memory
         finally:
-            self._memory = None
+            _MEMORIES.reset(token)
 
     def get_initial_state(self, batch_size=None):
-        """A state of zeros and what it looks at, while regions are set."""
+        """A zero state and the region vector it attends to; regions must be set."""
         state = ops.zeros((batch_size, 1, self.units), dtype=self._wide)
         return [part[:, 0] for part in self.start(state, self._current_memory())]
 
     def start(self, state, memory):
-        """States `(h, v)` before the first word, from `h (n, c, u)`."""
-        if self.attention.variant == "full":
-            return state, self.attention.attended(self.attention.score(state, memory), memory)
-        return state, ops.zeros((*ops.shape(state)[:-1], self.region_dim), dtype=state.dtype)
+        """Return the states `(h, v)` before the first word, from `h (n, c, u)`."""
+        nothing = ops.zeros((*ops.shape(state)[:-1], self.region_dim), dtype=state.dtype)
+        return state, self.attention.attend_after(state, nothing, None, memory).attended
 
     def project(self, words):
-        """The words' part of the gates, `(…, e)` to `(…, 3 u)`; for a known caption once."""
+        """Project embedded words to their part of the gates, `(…, e)` to `(…, 3 u)`."""
         return dense(words, self.word_kernel, self.compute_dtype) + ops.cast(
             self.bias[0], self._wide
         )
 
     def step(self, words, word_gates, states, memory, state_dropout=None):
-        """One step of the recurrence, for training and for search.
+        """Run one step of the recurrence; training and search both call it.
 
         Args:
             words: Embedded words, `(n, c, e)`.
             word_gates: `project(words)`, `(n, c, 3 u)`.
             states: `h (n, c, u)` and `v (n, c, f)`.
             memory: The images' `ImageMemory`.
-            state_dropout: Factors of `h'` as the attention sees it, `(n, c, u)`, or None.
+            state_dropout: Dropout mask applied to `h'` before attention, `(n, c, u)`, or None.
 
         Returns:
-            `Step`. In the variants `conditional` and `soft`, `attended` is what was fed with
-            the word.
+            `Step`.
         """
         state, attended = states
-        if self.attention.variant == "conditional":
-            attended = self.attention.attended_given_word(state, words, memory)
-        elif self.attention.variant == "soft":
-            region_scores, attended = self.attention.glimpse(state, memory)
+        attended, context = self.attention.attend_before(state, words, attended, memory)
         gates = word_gates
         if self.attention.has_feedback:
             gates = gates + dense(attended, self.region_kernel, self.compute_dtype)
         state, gates = gru(state, gates, self.recurrent_kernel, self.bias[1], self.compute_dtype)
-        seen = state if state_dropout is None else state * state_dropout
-        scores = None
-        if self.attention.variant == "full":
-            scores = self.attention.score(seen, memory)
-            attended = self.attention.attended(scores, memory)
-        elif self.attention.variant == "soft":
-            seen = ops.concatenate([seen, attended], axis=-1)
-            scores = self.attention.score(seen, region_scores)
-        return Step(state, attended, seen, scores, gates)
+        dropped = state if state_dropout is None else state * state_dropout
+        output, attended, scores = self.attention.attend_after(dropped, attended, context, memory)
+        return Step(state, attended, output, scores, gates)
 
     def run(self, words, states, memory, state_dropout=None):
-        """The recurrence over known captions.
-
-        In the variant `full` its gradient is written by hand (see `sequence.py`).
+        """Run the recurrence over known captions (teacher forcing).
 
         Args:
-            words: Embedded words, `(n, c, t, e)`; `t` known before the graph is made.
+            words: Embedded words, `(n, c, t, e)`; `t` must be known when the graph is built.
             states: `h (n, c, u)` and `v (n, c, f)` before the first word.
             memory: The images' `ImageMemory`.
-            state_dropout: Factors of each state as the attention sees it, `(n, c, t, u)`.
+            state_dropout: Dropout mask applied to each state before attention, `(n, c, t, u)`.
 
         Returns:
-            States as the attention sees them, `seen` of each `Step`, and the joint's log
-            normalizers, `(n, c, t)`, or None where no feedback needed them.
+            The `output` of each `Step`, `(n, c, t, o)`, and the joint's log normalizers,
+            `(n, c, t)`, or None if the recurrence does not compute them.
+
+        Raises:
+            ValueError: the number of time steps is unknown.
         """
         if words.shape[2] is None:
             raise ValueError(
                 "AttentionGRUCell: `words` must have a known number of time steps; received "
                 f"shape {tuple(words.shape)}. Pad all captions to one length."
             )
-        word_gates = self.project(words)
-        if self.attention.variant == "full":
-            return run_full(self, word_gates, states, memory, state_dropout)
-        steps = self.unrolled(words, word_gates, states, memory, state_dropout)
-        return ops.stack([step.seen for step in steps], axis=2), None
+        return self.attention.run(self, words, states, memory, state_dropout)
 
     def unrolled(self, words, word_gates, states, memory, state_dropout=None):
-        """Every `Step` of the recurrence over known captions; arguments as of `run`."""
+        """Return every `Step` over known captions; arguments as in `run`.
+
+        `words` may be None if the attention does not use the input word.
+        """
         steps = []
         for t in range(word_gates.shape[2]):
             dropout = None if state_dropout is None else state_dropout[:, :, t]
@@ -213,8 +207,8 @@ class AttentionGRUCell(keras.layers.Layer):
 
     def get_config(self):
         attention = keras.saving.serialize_keras_object(self.attention)
-        # A model also calls it to score words. Keras loses this mark of a shared object where
-        # the object comes first inside another's configuration, and would load two of it.
+        # A model also calls the attention to score words. Without this mark Keras would load two
+        # of it if the cell's configuration comes first.
         attention["shared_object_id"] = id(self.attention)
         return {
             **super().get_config(),
@@ -234,27 +228,30 @@ class AttentionGRUCell(keras.layers.Layer):
 
     def _build_attention(self):
         if not self.attention.built:
-            self.attention.build((None, self.units), (None, None, self.region_dim))
+            self.attention.build(
+                states_shape=(None, self.units), regions_shape=(None, None, self.region_dim)
+            )
 
     def _current_memory(self):
-        if self._memory is None:
+        memory = (_MEMORIES.get() or {}).get(id(self))
+        if memory is None:
             raise ValueError(
                 "AttentionGRUCell: no regions are set; call the layer inside "
                 "`with cell.attending(regions, region_mask):` or use AttentionRNN."
             )
-        return self._memory
+        return memory
 
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class AttentionRNN(keras.layers.RNN):
-    """`keras.layers.RNN` of an `AttentionGRUCell` that takes the regions as a call argument.
+    """`keras.layers.RNN` around an `AttentionGRUCell`, with the regions as a call argument.
 
     Call arguments:
         sequences: Embedded words, `(n, t, e)`.
         regions: `(n, r, f)`.
         region_mask: Booleans, `(n, r)`; false marks padding.
         initial_state, mask, training: As in `keras.layers.RNN`.
-        sequences_mask: The mask that Keras hands on with `sequences`; `mask` goes before it.
+        sequences_mask: The mask that Keras passes with `sequences`; `mask` takes precedence.
 
     Returns:
         As `keras.layers.RNN`: `(n, u)`, or `(n, t, u)` with `return_sequences=True`.
@@ -285,7 +282,7 @@ def gru(state, input_gates, recurrent_kernel, recurrent_bias, compute_dtype=None
 
     Args:
         state: `(n, c, u)`.
-        input_gates: The inputs' product with their kernel, plus bias, `(n, c, 3 u)`, in Keras's
+        input_gates: Product of the inputs and their kernel, plus bias, `(n, c, 3 u)`, in Keras's
             order: update, reset, candidate.
         recurrent_kernel: `(u, 3 u)`.
         recurrent_bias: `(3 u,)`.

@@ -1,9 +1,9 @@
-"""The full model's recurrence over known captions, with its gradient written by hand.
+"""The full model's recurrence over known captions, with a custom gradient.
 
-Automatic differentiation makes, for every step, a gradient of the words, of the regions and of
-their exponentials, `(n, r, w)`, and adds them up. Here the steps keep their factors, and each of
-these gradients is one product over all steps after the loop. Equal to automatic differentiation
-by test. Axis letters: see `joint.py`.
+Automatic differentiation computes three gradients per step and adds them up: those of the words,
+of the regions, and of their exponentials, `(n, r, w)`. Here the steps keep the factors instead, and
+each of these gradients is one product over all steps after the loop. A test compares the result
+with automatic differentiation. Axis letters: see `joint.py`.
 """
 
 import keras
@@ -14,18 +14,17 @@ from keras_aoa.layers.products import batched_product, dense
 
 
 def run_full(cell, word_gates, states, memory, state_dropout=None):
-    """Run an `AttentionGRUCell` of the variant `full` over captions.
+    """Run an `AttentionGRUCell` over captions, with an `AreaAttention` of the variant `full`.
 
     Args:
         cell: The cell.
-        word_gates: The words' part of the gates, `(n, c, t, 3 u)`.
+        word_gates: `cell.project` of the input words, `(n, c, t, 3 u)`.
         states: `h (n, c, u)` and `v (n, c, f)` before the first word.
         memory: The images' `ImageMemory`.
-        state_dropout: Factors of each state as the attention sees it, `(n, c, t, u)`, or None.
+        state_dropout: Dropout mask applied to each state before attention, `(n, c, t, u)`, or None.
 
     Returns:
-        States as the attention sees them, `(n, c, t, u)`, and the joint's log normalizers,
-        `(n, c, t)`.
+        States after dropout, `(n, c, t, u)`, and the joint's log normalizers, `(n, c, t)`.
     """
     attention = cell.attention
     variables = [
@@ -45,26 +44,19 @@ def run_full(cell, word_gates, states, memory, state_dropout=None):
         by_word = ops.swapaxes(exponentials, 1, 2)
         factors = memory.factors._replace(exponentials=exponentials, by_word=by_word)
         known = memory._replace(regions=regions, factors=factors)
-        # The step reads the weights given here, through which the gradient flows.
+        # The step must read the weights of this function, since the gradient flows through them.
         with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
             steps = cell.unrolled(None, word_gates, (state, attended), known, state_dropout)
-        seen = ops.stack([step.seen for step in steps], axis=2)
+        output = ops.stack([step.output for step in steps], axis=2)
         normalizers = [step.scores.marginal.log_normalizer for step in steps]
-        # One tensor, since PyTorch takes the gradient of a single output only.
-        outputs = ops.concatenate([seen, ops.stack(normalizers, axis=2)[..., None]], axis=-1)
+        # One tensor, because PyTorch supports a custom gradient of one output only.
+        outputs = ops.concatenate([output, ops.stack(normalizers, axis=2)[..., None]], axis=-1)
 
         def gradient(*arguments, upstream=None):
             (upstream,) = (upstream,) if upstream is not None else arguments
+            start = state, attended
             return backward(
-                cell.compute_dtype,
-                upstream[..., :-1],
-                upstream[..., -1],
-                steps,
-                (state, attended),
-                state_dropout,
-                regions,
-                exponentials,
-                weights,
+                cell.compute_dtype, upstream, steps, start, state_dropout, known, weights
             )
 
         return outputs, gradient
@@ -73,10 +65,10 @@ def run_full(cell, word_gates, states, memory, state_dropout=None):
     return outputs[..., :-1], outputs[..., -1]
 
 
-def backward(
-    compute_dtype, d_seen, d_normalizer, steps, start, state_dropout, regions, exponentials, weights
-):
-    """Gradients of `recurrence`'s arguments from those of its outputs, in their order."""
+def backward(compute_dtype, upstream, steps, start, state_dropout, memory, weights):
+    """Return the gradients of `recurrence`'s arguments, in the arguments' order."""
+    d_output, d_normalizer = upstream[..., :-1], upstream[..., -1]
+    regions, exponentials = memory.regions, memory.factors.exponentials
     region_kernel, recurrent_kernel, _, words, word_state, word_bias, region_state, region_bias = (
         weights
     )
@@ -92,7 +84,7 @@ def backward(
             words, compute_dtype,
         )  # fmt: skip
         d_from_scores = (
-            d_seen[:, :, t]
+            d_output[:, :, t]
             + dense(scores["query"], word_state, compute_dtype)
             + dense(scores["key"], region_state, compute_dtype)
         )
@@ -125,9 +117,9 @@ def backward(
     def total(values):
         return ops.sum(values, axis=(0, 1))
 
-    seen = flat([step.seen for step in steps])
-    query = dense(seen, ops.transpose(word_state), compute_dtype) + word_bias
-    key = dense(seen, ops.transpose(region_state), compute_dtype) + region_bias
+    output = flat([step.output for step in steps])
+    query = dense(output, ops.transpose(word_state), compute_dtype) + word_bias
+    key = dense(output, ops.transpose(region_state), compute_dtype) + region_bias
     probs = flat([step.scores.marginal.probs for step in steps])
     word_weights = flat([step.scores.marginal.word_weights for step in steps])
     d_regions = batched_product(
@@ -149,9 +141,9 @@ def backward(
         weight_gradient(flat(states), d_state_gates),
         d_bias,
         ops.transpose(weight_gradient(query, of("words"))),
-        weight_gradient(of("query"), seen),
+        weight_gradient(of("query"), output),
         total(of("query")),
-        weight_gradient(of("key"), seen),
+        weight_gradient(of("key"), output),
         total(of("key")),
     )
 
@@ -159,18 +151,18 @@ def backward(
 def backward_scores(
     marginal, d_normalizer, d_attended, regions, exponentials, words, compute_dtype
 ):
-    """Through p(r), v and the normalizer: gradients by name, of one step.
+    """Backpropagate one step through p(r), v and the normalizer; returns gradients by name.
 
-    `words (n, c, w)` and `regions (n, c, r)` are of their scores, `sums (n, c, r)` of the
-    products with the exponentials, `query (n, c, e)` and `key (n, c, f)` of what the scores
-    are made from.
+    `words (n, c, w)` and `regions (n, c, r)` are gradients of the scores, `sums (n, c, r)` of the
+    products with the exponentials, and `query (n, c, e)` and `key (n, c, f)` of the inputs of the
+    scores.
     """
     probs, sums = marginal.probs, marginal.sums
     d_probs = batched_product(d_attended, ops.swapaxes(regions, 1, 2), compute_dtype)
     d_probs = d_probs - ops.sum(probs * d_probs, axis=2, keepdims=True) + d_normalizer[..., None]
     d_regions = probs * d_probs
     d_sums = ops.where(sums > SMALLEST_SUM, d_regions / ops.maximum(sums, SMALLEST_SUM), 0.0)
-    # Only products read this, in their own dtype: the widest tensor of a step stays narrow.
+    # Only products read this tensor, so it keeps their narrow dtype: it is the widest of a step.
     d_words = ops.matmul(ops.cast(d_sums, exponentials.dtype), exponentials)
     d_words = d_words * marginal.word_weights
     return {
@@ -183,7 +175,7 @@ def backward_scores(
 
 
 def backward_gru(gates, state, d_new_state):
-    """Through one step of the GRU: gradients of both kinds of gates, and of the state directly."""
+    """Backpropagate one GRU step; returns gradients of the input gates, state gates and state."""
     update, reset, candidate, state_candidate = gates
     d_candidate = d_new_state * (1 - update) * (1 - candidate * candidate)
     d_update = d_new_state * (state - candidate) * update * (1 - update)

@@ -1,37 +1,44 @@
-"""Soft attention of "Show, Attend and Tell", to compare the areas of attention with.
+"""Soft attention of "Show, Attend and Tell", for comparison with the areas of attention.
 
 Source: Xu et al., ICML 2015, arXiv:1502.03044, sections 3.1.2 and 4.2. Axis letters: see
-`joint.py`; a is the width of the attention's hidden layer, here that of the embeddings.
+`joint.py`. The attention's hidden layer is as wide as the word embeddings, e.
 """
 
 import keras
 from keras import ops
 
+from keras_aoa.layers.base import (
+    Attended,
+    AttentionLayer,
+    ImageMemory,
+    mask_regions,
+    merge_captions,
+    split_captions,
+)
 from keras_aoa.layers.joint import normalize
-from keras_aoa.layers.memory import ImageMemory, JointScores, mask_regions
 from keras_aoa.layers.products import batched_product, dense
-from keras_aoa.layers.words import WordLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
-class SoftAttention(WordLayer):
-    """A state's weights over regions, and the next word from state and attended region together.
+class SoftAttention(AttentionLayer):
+    """Soft attention: the state weights the regions, and both together predict the next word.
 
-    `e_r = theta_a tanh(theta_ar R_r + theta_ah h + b)` of the state before the word,
-    `v = softmax(e)^T R`, which is fed with the word; then `p(w)` is the softmax of
-    `W (theta_wh h' + theta_wr v + theta_w)`. In an `AttentionGRUCell` in place of
-    `AreaAttention`, with which it shares all that both have: unlike Xu et al. the recurrence is
-    the GRU, the word that is fed does not enter the output a second time, and nothing gates or
-    regularizes the weights.
+    The state `h` before the word gives `e_r = theta_a tanh(theta_ar R_r + theta_ah h + b)` and
+    `v = softmax(e)^T R`. The GRU receives `v` together with the word. Then `p(w)` is the softmax
+    of `W (theta_wh h' + theta_wr v + theta_w)`. Use it in an `AttentionGRUCell` in place of
+    `AreaAttention`. It differs from Xu et al. in four points: the recurrence is a GRU, the input
+    word does not enter the output a second time, there is no gate, and the weights have no
+    regularization.
 
     Args:
-        As of `AreaAttention`, without `variant`.
+        As `AreaAttention`, without `variant`.
 
     Call arguments:
-        states: After the word, `(n, u)`, or with any axes between such as captions and time.
-        previous_states: Before it, of the same shape.
+        states: States after the word, `(n, u)`, or `(n, …, u)` with axes for captions and time.
+        previous_states: States before the word, of the same shape.
         regions: `(n, r, f)`.
-        region_mask: Booleans, `(n, r)`; false marks padding. Each image keeps one at least.
+        region_mask: Booleans, `(n, r)`; false marks padding. Each image needs at least one
+            unmasked region.
 
     Returns:
         `word_log_probs (n, …, w)`, natural logarithms, and `region_probs (n, …, r)`; float32
@@ -40,12 +47,7 @@ class SoftAttention(WordLayer):
     Source: Xu et al., equations 4, 5, 7 and 13.
     """
 
-    variant = "soft"
-    has_feedback = True
-
     def build(self, states_shape, previous_states_shape=None, regions_shape=None):
-        # The cell, whose one state is enough, gives two shapes by their order.
-        regions_shape = regions_shape or previous_states_shape
         units, features, hidden = states_shape[-1], regions_shape[-1], self.embedding_dim
         self.build_words()
         self.word_state = self.add_weight(name="word_state", shape=(hidden, units))
@@ -58,51 +60,43 @@ class SoftAttention(WordLayer):
         self.built = True
 
     def precompute(self, regions, region_mask=None):
-        """Compute once what all captions and steps need of an image: `ImageMemory`."""
         regions = ops.cast(regions, self._wide)
         keys = dense(regions, self.hidden_region, self.compute_dtype)
         return ImageMemory(regions, region_mask, keys, None)
 
-    def glimpse(self, states, memory):
-        """Scores of regions `(n, c, r)` for states `(n, c, u)`, and what they see, `(n, c, f)`."""
-        query = dense(states, self.hidden_state, self.compute_dtype) + ops.cast(
+    def attend_before(self, state, word, attended, memory):
+        query = dense(state, self.hidden_state, self.compute_dtype) + ops.cast(
             self.hidden_bias, self._wide
         )
         hidden = ops.tanh(memory.keys[:, None] + query[:, :, None])
         scores = dense(hidden, self.score_hidden, self.compute_dtype)[..., 0]
-        scores = mask_regions(scores, memory)
-        probs, _ = normalize(scores)
-        return scores, batched_product(probs, memory.regions, self.compute_dtype)
+        region_probs, _ = normalize(mask_regions(scores, memory))
+        attended = batched_product(region_probs, memory.regions, self.compute_dtype)
+        return attended, region_probs
 
-    def score(self, seen, region_scores):
-        """`JointScores` of what is seen, states and attended regions `(n, c, u + f)`."""
-        return JointScores(self.word_scores(seen), region_scores, None)
+    def attend_after(self, state, attended, context, memory):
+        return Attended(ops.concatenate([state, attended], axis=-1), attended, context)
 
-    def word_query(self, seen):
+    def word_query(self, output):
         """theta_wh h + theta_wr v + theta_w, `(n, c, u + f)` to `(n, c, e)`."""
         kernel = ops.concatenate([self.word_state, self.word_region], axis=1)
-        query = dense(seen, ops.transpose(kernel), self.compute_dtype)
+        query = dense(output, ops.transpose(kernel), self.compute_dtype)
         return query + ops.cast(self.word_bias, self._wide)
 
-    def log_probs(self, scores, memory):
-        """log p(w) `(n, c, w)` and p(r) `(n, c, r)` of `JointScores`."""
-        return ops.log_softmax(scores.words, axis=-1), normalize(scores.regions)[0]
+    def log_probs(self, output, memory, scores=None):
+        return ops.log_softmax(self.word_scores(output), axis=-1), scores
 
-    def target_log_probs(self, seen, targets, memory, log_normalizer=None):
-        """log p(w*) of known next words `(n, c)` for what is seen, `(n, c, u + f)`: `(n, c)`."""
-        return self.target_softmax(seen, targets)
+    def target_log_probs(self, output, targets, memory, log_normalizer=None):
+        return self.target_softmax(output, targets)
 
     def call(self, states, previous_states, regions, region_mask=None):
-        leading = ops.shape(states)[:-1]
-        flat = [
-            ops.cast(ops.reshape(part, (leading[0], -1, part.shape[-1])), self._wide)
-            for part in (states, previous_states)
-        ]
         memory = self.precompute(regions, region_mask)
-        region_scores, attended = self.glimpse(flat[1], memory)
-        scores = self.score(ops.concatenate([flat[0], attended], axis=-1), region_scores)
-        outputs = self.log_probs(scores, memory)
-        return tuple(ops.reshape(output, (*leading, ops.shape(output)[-1])) for output in outputs)
+        before = ops.cast(merge_captions(previous_states), self._wide)
+        after = ops.cast(merge_captions(states), self._wide)
+        attended, region_probs = self.attend_before(before, None, None, memory)
+        output = self.attend_after(after, attended, region_probs, memory).output
+        word_log_probs, _ = self.log_probs(output, memory, region_probs)
+        return split_captions(word_log_probs, states), split_captions(region_probs, states)
 
     def compute_output_spec(self, states, previous_states, regions, region_mask=None):
         leading = tuple(states.shape[:-1])

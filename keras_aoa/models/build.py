@@ -1,15 +1,31 @@
-"""From settings to a captioner, the same way for training, evaluation and export."""
+"""Builds a captioner from settings, the same way for training, evaluation and export."""
 
 import keras
 
-from keras_aoa.layers import GridRegions, MeanRegion, ProposalRegions, TransformerRegions
+from keras_aoa.data.text.vocabulary import PAD, START
+from keras_aoa.layers import (
+    AreaAttention,
+    AttentionGRUCell,
+    GridRegions,
+    MeanRegion,
+    ProposalRegions,
+    SoftAttention,
+    TransformerRegions,
+)
+from keras_aoa.layers.attention import VARIANTS
 from keras_aoa.models.backbone_parts import convolutional_part, map_filter
 from keras_aoa.models.backbones import BackboneSettings, is_pretrained
-from keras_aoa.models.captioner import Captioner, make_cell
+from keras_aoa.models.captioner import Captioner
+
+# Attention layers by the setting `variant`: the class, and the arguments that it adds.
+ATTENTIONS = {
+    **{variant: (AreaAttention, {"variant": variant}) for variant in VARIANTS},
+    "soft": (SoftAttention, {}),
+}
 
 
 def backbone_settings(configuration):
-    """Which network a `Configuration` asks for."""
+    """Return the `BackboneSettings` that a `Configuration` asks for."""
     return BackboneSettings(
         configuration.backbone,
         configuration.image_size,
@@ -22,30 +38,31 @@ def backbone_settings(configuration):
 
 
 def make_captioner(configuration, backbone, vocabulary_size):
-    """Put a captioner together as a `Configuration` says.
+    """Build the captioner that a `Configuration` describes.
 
     Args:
-        configuration: Anything with the settings of `training.configuration.Configuration`.
+        configuration: `Configuration`.
         backbone: Model from pixels to `{"map", "vector"}`.
-        vocabulary_size: Number of ids.
+        vocabulary_size: Number of word ids.
 
     Returns:
         A built `Captioner`.
     """
     regions = make_regions(configuration, backbone)
     has_proposals = configuration.regions == "proposals"
+    cell = make_cell(
+        units=configuration.units,
+        region_dim=getattr(regions, "features", None) or backbone.output["map"].shape[-1],
+        vocabulary_size=vocabulary_size,
+        embedding_dim=configuration.embedding_dim,
+        variant=configuration.variant,
+        tied=configuration.tied,
+        dtype=dtype_policy(configuration),
+    )
     captioner = Captioner(
         backbone,
         regions,
-        make_cell(
-            configuration.units,
-            getattr(regions, "features", None) or backbone.output["map"].shape[-1],
-            vocabulary_size,
-            configuration.embedding_dim,
-            configuration.variant,
-            configuration.tied,
-            dtype_policy(configuration),
-        ),
+        cell,
         dropout=configuration.dropout,
         region_dropout=configuration.region_dropout,
         from_scratch=not is_pretrained(configuration.backbone, configuration.backbone_weights),
@@ -58,14 +75,29 @@ def make_captioner(configuration, backbone, vocabulary_size):
     return captioner
 
 
+def make_cell(
+    units, region_dim, vocabulary_size, embedding_dim, variant="full", tied=True, dtype=None
+):
+    """Build the recurrent cell and its attention, which never predicts PAD and START."""
+    attention_class, arguments = ATTENTIONS[variant]
+    attention = attention_class(
+        vocabulary_size,
+        embedding_dim,
+        never_predicted=(PAD, START),
+        tied=tied,
+        dtype=dtype,
+        **arguments,
+    )
+    return AttentionGRUCell(units, region_dim, attention, dtype=dtype)
+
+
 def make_regions(configuration, backbone):
-    """The layer that makes a configuration's kind of regions, with the weights it starts from."""
-    if configuration.regions == "proposals":
-        return ProposalRegions()
-    if configuration.regions == "grid":
-        return GridRegions(configuration.stride)
-    if configuration.regions == "mean":
-        return MeanRegion(configuration.stride)
+    """Build the region layer of a `Configuration`, with its initial weights."""
+    return REGIONS[configuration.regions](configuration, backbone)
+
+
+def make_transformer_regions(configuration, backbone):
+    """Build `TransformerRegions`, with the backbone's own filter if the configuration says so."""
     options = {
         "stride": configuration.stride,
         "anchor_scale": configuration.anchor_scale,
@@ -85,10 +117,19 @@ def make_regions(configuration, backbone):
 
 
 def dtype_policy(configuration):
-    """Of what decodes: its products may be in 16 bits; weights, states and sums are in 32."""
+    """Return the decoder's dtype policy: 16-bit products if asked; weights and sums in 32 bits."""
     return "mixed_bfloat16" if configuration.precision == "bfloat16" else keras.config.floatx()
 
 
 def uses_backbone_filter(configuration):
-    """Whether the regions' filter is the convolution that makes the backbone's map."""
+    """Whether the regions use the convolution that computes the backbone's map as their filter."""
     return configuration.regions == "transformer" and configuration.transformer_filter == "backbone"
+
+
+# Builders of region layers by the setting `regions`.
+REGIONS = {
+    "grid": lambda configuration, _: GridRegions(configuration.stride),
+    "mean": lambda configuration, _: MeanRegion(configuration.stride),
+    "transformer": make_transformer_regions,
+    "proposals": lambda *_: ProposalRegions(),
+}

@@ -75,7 +75,7 @@ def test_padding_regions_have_gradient_0(variant):
         memory = layer.precompute(regions, MASK)
         given = ops.convert_to_tensor(states)
         scores = layer.score(given, memory)
-        log_words, places = layer.log_probs(scores, memory)
+        log_words, places = layer.log_probs(given, memory, scores)
         total = ops.sum(ops.square(log_words)) + ops.sum(ops.square(places))
         if layer.uses_regions:
             total = total + ops.sum(ops.square(layer.attended(scores, memory)))

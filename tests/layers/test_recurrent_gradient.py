@@ -22,7 +22,7 @@ def automatic(cell, word_gates, states, memory, state_dropout):
     """What `cell.run` returns, from the steps that the backend differentiates."""
     steps = cell.unrolled(None, word_gates, states, memory, state_dropout)
     normalizers = [step.scores.marginal.log_normalizer for step in steps]
-    return ops.stack([step.seen for step in steps], axis=2), ops.stack(normalizers, axis=2)
+    return ops.stack([step.output for step in steps], axis=2), ops.stack(normalizers, axis=2)
 
 
 def gradients(cell, by_hand, mask, with_dropout, of_seen=1.0, of_normalizers=1.0):

@@ -9,7 +9,8 @@ from enumeration import Speaker
 
 from keras_aoa.data.text.vocabulary import PAD, START, STOP
 from keras_aoa.layers import GridRegions
-from keras_aoa.models.captioner import Captioner, caption_loss, make_cell, word_count
+from keras_aoa.models.build import make_cell
+from keras_aoa.models.captioner import Captioner, caption_loss, word_count
 from keras_aoa.models.search import search
 
 IMAGES = tiny.make_images(2)

@@ -18,7 +18,7 @@ class Speaker:
 
     def __init__(self, captioner, image):
         cell = captioner.cell
-        self.variant = cell.attention.variant
+        self.variant = getattr(cell.attention, "variant", "soft")
         self.weights = {w.name: np.asarray(w, "float64") for w in cell.weights}
         self.input_words = self.weights.get("input_words", self.weights["words"])
         features = {
@@ -39,8 +39,8 @@ class Speaker:
             looks = definition.attended_given_word(self.weights, word, state, self.regions)
             word = np.concatenate([word, looks])
         elif self.variant == "soft":
-            self.glimpse = definition.soft_attention(self.weights, state, self.regions)
-            word = np.concatenate([word, self.glimpse[1]])
+            self.soft = definition.soft_attention(self.weights, state, self.regions)
+            word = np.concatenate([word, self.soft[1]])
         return definition.gru(self.weights, state, word)
 
     def say(self, words):
@@ -49,7 +49,7 @@ class Speaker:
         for word in (START, *words):
             state = self.fed(state, self.input_words[word])
         if self.variant == "soft":
-            places, looks = self.glimpse
+            places, looks = self.soft
             probs = definition.soft_words(self.weights, state, looks, NEVER)
         else:
             probs, places = definition.marginals(self.weights, state, self.regions, None, NEVER)

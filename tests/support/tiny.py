@@ -9,7 +9,8 @@ import numpy as np
 from keras import layers
 
 from keras_aoa.layers import GridRegions
-from keras_aoa.models.captioner import Captioner, make_cell
+from keras_aoa.models.build import make_cell
+from keras_aoa.models.captioner import Captioner
 from keras_aoa.models.scenes_network import ImagePreprocessing
 
 WORDS, EMBEDDING, UNITS, FEATURES, VECTOR, SIDE, REGIONS = 8, 6, 7, 5, 3, 16, 4

@@ -1,0 +1,219 @@
+"""Base class of the attention layers: the word embeddings, and the hooks of the recurrent cell.
+
+A new attention subclasses `AttentionLayer`. Axis letters: see `joint.py`.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from keras_aoa.layers.joint import MASKED_SCORE, PairFactors
+from keras_aoa.layers.products import dense, wide_dtype
+
+Tensor = Any
+
+
+class ImageMemory(NamedTuple):
+    """Everything that depends only on the image, computed once for all its captions.
+
+    `regions (n, r, f)` and `region_mask (n, r)` or None. `keys (n, r, e)` are projected regions.
+    `factors` belong to `AreaAttention`. An attention that needs neither sets them to None.
+    """
+
+    regions: Tensor
+    region_mask: Tensor | None
+    keys: Tensor | None
+    factors: PairFactors | None
+
+
+class Attended(NamedTuple):
+    """Output of `AttentionLayer.attend_after`.
+
+    `output (n, c, o)` predicts the next word. `attended (n, c, f)` is the region vector of the
+    new state. `scores` is whatever `log_probs` can reuse, or None.
+    """
+
+    output: Tensor
+    attended: Tensor
+    scores: Any
+
+
+class AttentionLayer(keras.layers.Layer):
+    """Base class of attention layers, which score words and weight regions.
+
+    `AttentionGRUCell` calls the hooks in this order at each step: `attend_before`, then the GRU,
+    then `attend_after`. A subclass implements `build`, `precompute`, `word_query`, `log_probs`,
+    `target_log_probs` and `call`, and overrides the hooks that it needs.
+
+    Args:
+        vocabulary_size: Number of words, n_w.
+        embedding_dim: Width of word embeddings, d_w.
+        never_predicted: Ids that get probability 0, such as padding and START.
+        tied: If True, one matrix embeds input words and scores output words. If False, a second
+            matrix embeds the input words.
+
+    Raises:
+        ValueError: an id in `never_predicted` is outside the vocabulary.
+    """
+
+    # Whether the GRU's input contains the attended region.
+    has_feedback = True
+
+    def __init__(self, vocabulary_size, embedding_dim, never_predicted=(), tied=True, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        if not all(0 <= word < vocabulary_size for word in never_predicted):
+            raise ValueError(
+                f"{type(self).__name__}: `never_predicted` must be ids below {vocabulary_size}; "
+                f"received {tuple(never_predicted)}."
+            )
+        self.vocabulary_size = vocabulary_size
+        self.embedding_dim = embedding_dim
+        self.never_predicted = tuple(never_predicted)
+        self.tied = tied
+        self.supports_masking = True
+
+    def precompute(self, regions, region_mask=None):
+        """Precompute everything that depends only on the image: an `ImageMemory`."""
+        raise NotImplementedError
+
+    def attend_before(self, state, word, attended, memory):
+        """Choose the region vector that the GRU receives together with the word.
+
+        Args:
+            state: State before the word, `(n, c, u)`.
+            word: Embedded input word, `(n, c, e)`.
+            attended: Region vector that belongs to `state`, `(n, c, f)`.
+            memory: The images' `ImageMemory`.
+
+        Returns:
+            The region vector `(n, c, f)`, by default `attended` unchanged, and a context for
+            `attend_after`, by default None.
+        """
+        return attended, None
+
+    def attend_after(self, state, attended, context, memory):
+        """Attend to regions with the new state.
+
+        Args:
+            state: State after the word, `(n, c, u)`.
+            attended: Region vector that the GRU received, `(n, c, f)`.
+            context: Second output of `attend_before`; None before the first word.
+            memory: The images' `ImageMemory`.
+
+        Returns:
+            `Attended`; by default the state and `attended` unchanged.
+        """
+        return Attended(state, attended, None)
+
+    def run(self, cell, words, states, memory, state_dropout=None):
+        """Run a cell over known captions; see `AttentionGRUCell.run`.
+
+        A subclass overrides this to give the recurrence a custom gradient.
+
+        Returns:
+            The outputs of all steps, `(n, c, t, o)`, and the log normalizers `(n, c, t)`, or None
+            if the recurrence does not compute them.
+        """
+        steps = cell.unrolled(words, cell.project(words), states, memory, state_dropout)
+        return ops.stack([step.output for step in steps], axis=2), None
+
+    def log_probs(self, output, memory, scores=None):
+        """Return log p(w) `(n, c, w)` and p(r) `(n, c, r)` for outputs `(n, c, o)`.
+
+        Args:
+            output: `output` of `Attended`, `(n, c, o)`.
+            memory: The images' `ImageMemory`.
+            scores: `scores` of `Attended`; computed here if None and needed.
+        """
+        raise NotImplementedError
+
+    def target_log_probs(self, output, targets, memory, log_normalizer=None):
+        """Return log p(w*) of known next words, without the distribution over the others.
+
+        Args:
+            output: `output` of `Attended`, `(n, c, o)`.
+            targets: Ids, `(n, c)`.
+            memory: The images' `ImageMemory`.
+            log_normalizer: `(n, c)`, if the recurrence has computed it already.
+
+        Returns:
+            Natural logarithms, `(n, c)`.
+        """
+        raise NotImplementedError
+
+    def word_query(self, output):
+        """Project outputs `(n, c, o)` to the word embedding space, `(n, c, e)`."""
+        raise NotImplementedError
+
+    def build_words(self):
+        """Create `words (w, e)` and `input_words`, the same matrix or a second one."""
+        embedding = {
+            "shape": (self.vocabulary_size, self.embedding_dim),
+            "initializer": keras.initializers.RandomNormal(stddev=self.embedding_dim**-0.5),
+        }
+        self.words = self.add_weight(name="words", **embedding)
+        self.input_words = self.words
+        if not self.tied:
+            self.input_words = self.add_weight(name="input_words", **embedding)
+
+    def embed(self, ids):
+        """Embed word ids, `(…)` to `(…, e)`."""
+        return ops.cast(ops.take(ops.convert_to_tensor(self.input_words), ids, axis=0), self._wide)
+
+    def word_scores(self, output):
+        """Score all words, `(n, c, o)` to `(n, c, w)`."""
+        scores = dense(self.word_query(output), ops.transpose(self.words), self.compute_dtype)
+        return scores + self._word_penalty(ops.arange(self.vocabulary_size))
+
+    def target_scores(self, output, targets):
+        """Return the scores of known words `(n, c)`, and their embeddings `(n, c, e)`."""
+        words = ops.take(ops.cast(self.words, self._wide), targets, axis=0)
+        scores = ops.sum(self.word_query(output) * words, axis=-1)
+        return scores + self._word_penalty(targets), words
+
+    def target_softmax(self, output, targets):
+        """Return log p(w*) if p(w) is the softmax of `word_scores`, `(n, c)`."""
+        scores, _ = self.target_scores(output, targets)
+        return scores - ops.maximum(ops.logsumexp(self.word_scores(output), axis=-1), scores)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "embedding_dim": self.embedding_dim,
+            "never_predicted": self.never_predicted,
+            "tied": self.tied,
+        }
+
+    @property
+    def _wide(self):
+        return wide_dtype(self.compute_dtype)
+
+    def _word_mask(self):
+        if not self.never_predicted:
+            return None
+        return self._word_penalty(ops.arange(self.vocabulary_size)) == 0
+
+    def _word_penalty(self, ids):
+        penalty = ops.zeros(ops.shape(ids), dtype=self._wide)
+        for never in self.never_predicted:
+            penalty = ops.where(ids == never, ops.cast(MASKED_SCORE, self._wide), penalty)
+        return penalty
+
+
+def mask_regions(scores, memory):
+    """Set the scores `(n, c, r)` of padding so low that its probability is 0."""
+    if memory.region_mask is None:
+        return scores
+    return ops.where(memory.region_mask[:, None, :], scores, MASKED_SCORE)
+
+
+def merge_captions(tensor):
+    """Merge the axes between the first and the last, `(n, …, u)` to `(n, c, u)`."""
+    return ops.reshape(tensor, (ops.shape(tensor)[0], -1, tensor.shape[-1]))
+
+
+def split_captions(tensor, like):
+    """Give `(n, c, x)` the axes between the first and the last of `like`, `(n, …, x)`."""
+    return ops.reshape(tensor, (*ops.shape(like)[:-1], ops.shape(tensor)[-1]))
