@@ -1,7 +1,7 @@
-"""Replicas on one machine or several: which there are, what each is fed, what they find together.
+"""Distribution over devices and machines: strategies, workers, and exchange between processes.
 
-A process feeds the replicas of its own devices. Every process runs the same program, and only the
-chief, worker 0 of TF_CONFIG, writes and speaks.
+A process feeds the replicas of its own devices. Every process runs the same program. Only the
+chief, worker 0 of TF_CONFIG, prints and writes files.
 """
 
 import contextlib
@@ -18,22 +18,25 @@ from keras_aoa.utils import progress
 from keras_aoa.utils.errors import UserError, is_lost_worker
 from keras_aoa.utils.text import first_line
 
-FAILED = b"failed"  # what the chief tells the others
+FAILED = b"failed"  # message of the chief to the other workers
 
 
 def make_strategy(kind="auto"):
-    """The strategy of a kind; call it before TensorFlow runs anything.
+    """Create the distribution strategy. Call this before TensorFlow runs any operation.
 
     Args:
-        kind: `one` device; `mirrored`, all GPUs of this machine, or its logical CPUs where there
-            is none; `workers`, the processes that TF_CONFIG names; `auto`, workers where TF_CONFIG
-            is set, mirrored where there are several GPUs, else one.
+        kind: One of
+            - `one`: a single device;
+            - `mirrored`: all GPUs of this machine, or its logical CPUs if it has no GPU;
+            - `workers`: the processes listed in TF_CONFIG;
+            - `auto`: `workers` if TF_CONFIG is set, `mirrored` if there are several GPUs,
+              otherwise `one`.
 
     Returns:
         `tf.distribute.Strategy`.
 
     Raises:
-        UserError: TF_CONFIG is missing or wrong, or another process has this one's address.
+        UserError: TF_CONFIG is missing or invalid, or another process uses this worker's address.
     """
     if kind == "auto" and os.environ.get("TF_CONFIG", "").strip():
         kind = "workers"
@@ -41,7 +44,7 @@ def make_strategy(kind="auto"):
         strategy = join_cluster(check_cluster())
         progress.silence(not Process(strategy).chief)
         return strategy
-    # Not before: to list devices starts TensorFlow, and workers must be told of first.
+    # Listing devices initializes TensorFlow, which must not happen before workers are configured.
     gpus = tf.config.list_logical_devices("GPU")
     if kind == "mirrored" or (kind == "auto" and len(gpus) > 1):
         devices = gpus or tf.config.list_logical_devices("CPU")
@@ -50,13 +53,13 @@ def make_strategy(kind="auto"):
 
 
 def check_cluster():
-    """Refuse a TF_CONFIG that TensorFlow would wait for, or fail on.
+    """Check TF_CONFIG, since TensorFlow would hang or crash on an invalid one.
 
     Returns:
-        The workers' addresses, and which of them is this one.
+        List of the workers' addresses, and the index of this worker.
 
     Raises:
-        UserError: not json, no workers, or a task that is none of them.
+        UserError: TF_CONFIG is not json, has no workers, or its task is not one of the workers.
     """
     text = os.environ.get("TF_CONFIG", "")
     example = (
@@ -77,32 +80,38 @@ def check_cluster():
 
 
 def join_cluster(cluster):
-    """Wait until all workers have started: the strategy that they share.
+    """Wait until all workers have started, then return their common strategy.
 
     Args:
-        cluster: Addresses of the workers, and the index of this one.
+        cluster: Addresses of the workers, and the index of this worker.
+
+    Returns:
+        `tf.distribute.MultiWorkerMirroredStrategy`.
 
     Raises:
-        UserError: this one's address cannot be used.
+        UserError: this worker cannot use its address.
     """
     workers, index = cluster
-    progress.say(f"Worker {index} waits for all {len(workers)} workers: {', '.join(workers)}.")
+    progress.print_progress(
+        f"Worker {index} waits for all {len(workers)} workers: {', '.join(workers)}."
+    )
     try:
         with default_signals():
             return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
-        reason = first_line(error.message, "it said nothing")
+        reason = first_line(error.message, "no error message")
         raise UserError(
-            f"TF_CONFIG: worker {index} cannot use its address {workers[index]} ({reason}); end "
-            "what uses it, or name another for all workers."
+            f"TF_CONFIG: worker {index} cannot use its address {workers[index]} ({reason}); stop "
+            "the process that uses it, or set another address for all workers."
         ) from None
 
 
 @contextlib.contextmanager
 def default_signals():
-    """Let Ctrl-C end a process that waits in TensorFlow, and SIGTERM afterwards.
+    """Let Ctrl-C stop a process that waits inside TensorFlow; restore all handlers afterwards.
 
-    Python would not hear Ctrl-C before the wait is over; a cluster's TensorFlow takes SIGTERM.
+    Python handles Ctrl-C only after the call returns. TensorFlow replaces the SIGTERM handler when
+    it joins a cluster, so this one is restored too.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -117,15 +126,15 @@ def default_signals():
 
 
 class Process:
-    """This process among those of a strategy.
+    """This process and its position among the processes of a strategy.
 
     Args:
         strategy: `tf.distribute.Strategy`; the current one by default.
 
     Attributes:
-        replicas: `Replicas` that it feeds.
+        replicas: `Replicas` that this process feeds.
         workers: Number of processes.
-        chief: Whether this is the one that writes.
+        chief: Whether this process prints and writes files.
     """
 
     def __init__(self, strategy=None):
@@ -140,34 +149,37 @@ class Process:
         self.chief = task == 0
 
     def feed(self, dataset):
-        """Batches of a data set of replicas' parts, as `strategy.run` takes them."""
+        """Yield batches for `strategy.run`, from a data set that holds one part per replica."""
         count = self.replicas.count
         if count == 1:
             yield from dataset
             return
         parts = iter(dataset)
         for first in parts:
-            together = [first, *(next(parts) for _ in range(count - 1))]
-            yield self._each(lambda place, together=together: together[place])
+            batch = [first, *(next(parts) for _ in range(count - 1))]
+            yield self._per_replica(lambda index, batch=batch: batch[index])
 
     def local(self, value):
-        """The parts of a value that this process's replicas hold: a list."""
+        """Return the list of a value's parts on this process's replicas."""
         return self.strategy.experimental_local_results(value)
 
     def chief_first(self, function):
-        """Call a function in the chief and, when it is done there, in the others.
+        """Call a function in the chief; when it has returned there, call it in the other workers.
+
+        Returns:
+            The function's result in this process.
 
         Raises:
-            UserError: in the others too, where the chief's function failed.
+            UserError: in the other workers, if the function failed in the chief.
         """
         if not self.chief:
             if FAILED in self.gather(b""):
-                raise UserError("worker 0 could not go on; see what it said.")
+                raise UserError("worker 0 failed; see its output for the reason.")
             return function()
         try:
             result = function()
         except Exception as error:
-            # Of a cluster that is gone nobody would hear.
+            # If a worker is lost, the others cannot receive the message.
             if not is_lost_worker(error):
                 self.gather(FAILED)
             raise
@@ -176,45 +188,52 @@ class Process:
 
     @contextlib.contextmanager
     def report_lost_workers(self):
-        """Tell in a line that another process is lost.
+        """Convert TensorFlow's error about a lost worker into a one-line error.
 
         Raises:
-            UserError: it is.
+            UserError: another worker ended or cannot be reached.
         """
         try:
             yield
         except tf.errors.OpError as error:
             if self.workers == 1 or not is_lost_worker(error):
                 raise
-            reason = first_line(error.message, "it said nothing")
+            reason = first_line(error.message, "no error message")
             raise UserError(
                 f"another of the {self.workers} workers ended or cannot be reached ({reason}); "
-                "start all again with the same command, which goes on from the last checkpoint."
+                "start all workers again with the same command, which resumes from the last "
+                "checkpoint."
             ) from None
 
     def wait(self):
-        """Wait until all processes are here."""
+        """Wait until all processes have called this method."""
         if self.workers > 1:
             self.gather(b".")
 
     def gather(self, content):
-        """Bytes of all processes: a list, in their order."""
+        """Exchange bytes between all processes.
+
+        Returns:
+            List of the bytes of each process, in the order of the workers.
+        """
         if self.workers == 1:
             return [content]
-        # Bytes cannot be gathered, whole numbers can.
+        # TensorFlow gathers integers but not bytes.
         own = np.frombuffer(content + bytes(-len(content) % 4), np.int32)
 
         def part(values):
-            # What a process says is with its first replica; the others say nothing.
-            return self._each(lambda place: tf.constant(values if place == 0 else values[:0]))
+            # Only the first replica of a process carries its content; the others are empty.
+            return self._per_replica(
+                lambda index: tf.constant(values if index == 0 else values[:0])
+            )
 
         sizes = self.strategy.gather(part(np.array([len(content)], np.int64)), axis=0).numpy()
-        everything = self.strategy.gather(part(own), axis=0).numpy()
-        parts = np.split(everything, np.cumsum(-(-sizes // 4))[:-1])
-        return [each.tobytes()[:size] for each, size in zip(parts, sizes, strict=True)]
+        gathered = self.strategy.gather(part(own), axis=0).numpy()
+        chunks = np.split(gathered, np.cumsum(-(-sizes // 4))[:-1])
+        return [chunk.tobytes()[:size] for chunk, size in zip(chunks, sizes, strict=True)]
 
-    def _each(self, value_of):
-        """A value for each of this process's replicas, of its place among them."""
+    def _per_replica(self, value_of):
+        """Create a per-replica value from `value_of(index)`, the index within this process."""
         first = self.replicas.first
         return self.strategy.experimental_distribute_values_from_function(
             lambda context: value_of(context.replica_id_in_sync_group - first)

@@ -1,4 +1,4 @@
-"""Batches split among replicas."""
+"""Splitting of batches among replicas."""
 
 from dataclasses import dataclass
 
@@ -7,34 +7,37 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Replicas:
-    """Which of all replicas a process feeds: `count` of `total`, from `first` on."""
+    """The replicas that a process feeds: `count` of `total`, starting at `first`."""
 
     total: int = 1
     first: int = 0
     count: int = 1
 
     def parts(self, rows, batch_size):
-        """Split batches so that all replicas always get equally many rows.
+        """Split batches so that every replica gets the same number of rows.
 
-        What a batch lacks is filled up with its first row, which is then not `real`. So one
-        compiled step is enough for all batches. A single replica gets the rows as they are.
+        Missing rows are filled with copies of the batch's first row, which are marked as not
+        `real`. All batches then have the same shape, so that one compiled step serves all of
+        them. A single replica gets the rows unchanged.
 
         Args:
             rows: `(n,)` integers.
-            batch_size: Rows of a batch, over all replicas; the last may have fewer.
+            batch_size: Rows per batch over all replicas; the last batch may have fewer.
 
         Returns:
-            `rows` of this process's replicas, one replica after the other, batch after batch;
-            `real`, whether each counts; and how many in succession are one replica's.
+            Tuple of
+            - `rows` of this process's replicas, ordered by batch, then by replica;
+            - `real`, booleans of the same shape, false for filled rows;
+            - the number of consecutive rows that belong to one replica.
         """
         if self.total == 1:
             return rows, np.ones(len(rows), bool), batch_size
         each, batches = -(-batch_size // self.total), -(-len(rows) // batch_size)
-        places = np.arange(batches)[:, None] * batch_size + np.arange(each * self.total)
-        real = (np.arange(each * self.total) < batch_size) & (places < len(rows))
-        places = np.where(real, places, places[:, :1])
+        indices = np.arange(batches)[:, None] * batch_size + np.arange(each * self.total)
+        real = (np.arange(each * self.total) < batch_size) & (indices < len(rows))
+        indices = np.where(real, indices, indices[:, :1])
         own = slice(self.first * each, (self.first + self.count) * each)
-        return rows[places[:, own].ravel()], real[:, own].ravel(), each
+        return rows[indices[:, own].ravel()], real[:, own].ravel(), each
 
 
 ONE_REPLICA = Replicas()

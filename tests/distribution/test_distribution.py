@@ -1,4 +1,4 @@
-"""Batches shared by replicas, and training on two of them, in one process and in two."""
+"""Tests batches split among replicas, and training on two replicas, in one process or two."""
 
 import json
 import os
@@ -28,7 +28,7 @@ REGIONS = ("grid", "transformer", "proposals")
 
 @pytest.mark.parametrize("total", [2, 3, 5])
 @pytest.mark.parametrize(("rows", "batch_size"), [(12, 6), (13, 6), (7, 5), (3, 5), (9, 4)])
-def test_parts_of_all_replicas_are_the_batches_each_row_real_once(rows, batch_size, total):
+def test_every_row_of_a_batch_is_real_in_exactly_one_replica(rows, batch_size, total):
     rows = 100 + np.arange(rows)
     parts = [Replicas(total, first, 1).parts(rows, batch_size) for first in range(total)]
     sizes = {size for _, _, size in parts}
@@ -37,15 +37,15 @@ def test_parts_of_all_replicas_are_the_batches_each_row_real_once(rows, batch_si
     batches = -(-len(rows) // batch_size)
     assert all(len(own) == len(real) == batches * size for own, real, _ in parts)
     for number in range(batches):
-        here = slice(number * size, (number + 1) * size)
-        batch = np.concatenate([own[here][real[here]] for own, real, _ in parts])
-        whole = rows[number * batch_size : (number + 1) * batch_size]
-        np.testing.assert_array_equal(np.sort(batch), whole)
-        filled = np.concatenate([own[here][~real[here]] for own, real, _ in parts])
-        assert set(filled) <= {whole[0]}
+        part = slice(number * size, (number + 1) * size)
+        batch = np.concatenate([own[part][real[part]] for own, real, _ in parts])
+        expected = rows[number * batch_size : (number + 1) * batch_size]
+        np.testing.assert_array_equal(np.sort(batch), expected)
+        filled = np.concatenate([own[part][~real[part]] for own, real, _ in parts])
+        assert set(filled) <= {expected[0]}
 
 
-def test_a_process_with_two_replicas_gets_one_after_the_other():
+def test_a_process_with_two_replicas_gets_the_rows_of_both_in_turn():
     rows = np.arange(7)
     both, real, size = Replicas(4, 2, 2).parts(rows, 4)
     assert size == 1
@@ -53,7 +53,7 @@ def test_a_process_with_two_replicas_gets_one_after_the_other():
     np.testing.assert_array_equal(real, [True, True, True, False])
 
 
-def test_one_replica_gets_rows_as_they_are():
+def test_a_single_replica_gets_the_rows_unchanged():
     own, real, size = ONE_REPLICA.parts(np.arange(7), 4)
     np.testing.assert_array_equal(own, np.arange(7))
     assert real.all()
@@ -67,31 +67,31 @@ def training_images(squares):
     )
 
 
-def test_replicas_see_the_captions_and_pixels_of_one_each_once(training_images):
-    texts = [text for each in training_images.examples for text in each.captions]
+def test_replicas_together_get_the_captions_and_pixels_of_one_device(training_images):
+    texts = [text for example in training_images.examples for text in example.captions]
     batches = CaptionBatches(training_images, Vocabulary.from_captions(texts, 1), 4, flip=True)
-    alone = [{name: v.numpy() for name, v in batch.items()} for batch in batches.epoch(3)]
-    shared = [list(batches.epoch(3, 0, Replicas(3, first, 1))) for first in range(3)]
-    assert [len(parts) for parts in shared] == [3, 3, 3]
-    for batch, *parts in zip(alone, *shared, strict=True):
-        together = {name: np.concatenate([part[name] for part in parts]) for name in batch}
-        real = (together["captions"] != PAD).any(axis=(1, 2))
-        order = np.argsort(together["index"][real])
+    single = [{name: v.numpy() for name, v in batch.items()} for batch in batches.epoch(3)]
+    split = [list(batches.epoch(3, 0, Replicas(3, first, 1))) for first in range(3)]
+    assert [len(parts) for parts in split] == [3, 3, 3]
+    for batch, *parts in zip(single, *split, strict=True):
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in batch}
+        real = (joined["captions"] != PAD).any(axis=(1, 2))
+        order = np.argsort(joined["index"][real])
         own = np.argsort(batch["index"])
         for name in batch:
-            np.testing.assert_array_equal(together[name][real][order], batch[name][own])
-        assert (together["captions"][~real] == PAD).all()
+            np.testing.assert_array_equal(joined[name][real][order], batch[name][own])
+        assert (joined["captions"][~real] == PAD).all()
         assert len(real) == 6
 
 
-def test_replicas_caption_each_image(training_images):
-    shared = [image_batches(training_images, 2, replicas=Replicas(2, first, 1)) for first in (0, 1)]
-    seen = [[batch["index"].numpy() for batch in part] for part in shared]
-    assert [len(each) for part in seen for each in part] == [2] * 6
-    assert set(np.concatenate([each for part in seen for each in part])) == set(range(9))
+def test_replicas_together_caption_every_image(training_images):
+    split = [image_batches(training_images, 2, replicas=Replicas(2, first, 1)) for first in (0, 1)]
+    indices = [batch["index"].numpy() for batches in split for batch in batches]
+    assert [len(batch) for batch in indices] == [2] * 6
+    assert set(np.concatenate(indices)) == set(range(9))
 
 
-# --- which workers there are ----------------------------------------------------------------------
+# --- TF_CONFIG ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,13 @@ def test_replicas_caption_each_image(training_images):
         '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
     ],
 )
-def test_a_cluster_that_cannot_be_is_refused_with_an_example(text, monkeypatch):
+def test_an_invalid_cluster_is_refused_with_an_example(text, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UserError, match=r'TF_CONFIG: expected \{"cluster".*received'):
         check_cluster()
 
 
-def test_more_replicas_than_images_of_a_batch_are_refused(squares_settings, tmp_path):
+def test_more_replicas_than_images_per_batch_are_refused(squares_settings, tmp_path):
     arguments = ["--distribution", "mirrored", "--batch-size", "1", "--output", str(tmp_path)]
     ended = subprocess.run(
         [sys.executable, "-c", TWO_CPUS + TRAIN, *arguments],
@@ -124,11 +124,11 @@ def test_more_replicas_than_images_of_a_batch_are_refused(squares_settings, tmp_
     assert "Traceback" not in ended.stderr
 
 
-# --- the same steps -------------------------------------------------------------------------------
+# --- equal steps on all kinds of devices ----------------------------------------------------------
 
 
 def steps_of(kind, optimizer, regions, squares, folder):
-    """What the program finds with a kind of devices."""
+    """Run the program with a kind of devices and return its results."""
     output = folder / f"{kind}.npz"
     environments = [{}]
     if kind == "workers":
@@ -144,77 +144,77 @@ def steps_of(kind, optimizer, regions, squares, folder):
         )
         for environment in environments
     ]
-    said = [process.communicate(timeout=600)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), said
+    outputs = [process.communicate(timeout=600)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), outputs
     return np.load(output)
 
 
 def assert_equal_steps(optimizer, tolerance, kinds, squares, folder, kinds_of_regions=REGIONS):
-    """The same losses and weights on one device as on two of other kinds."""
-    alone, *others = [
+    """Assert that losses and weights on one device equal those on two replicas of other kinds."""
+    single, *others = [
         steps_of(kind, optimizer, kinds_of_regions, squares, folder) for kind in ("one", *kinds)
     ]
     for kind, other in zip(kinds, others, strict=True):
         assert other["replicas"] == 2
         assert other["workers"] == (2 if kind == "workers" else 1)
     for regions in kinds_of_regions:
-        losses = alone[f"{regions}/losses"]
+        losses = single[f"{regions}/losses"]
         assert len(losses) == 20
         assert losses[-3:].mean() < losses[:3].mean()
         for other in others:
-            for name in (name for name in alone.files if name.startswith(regions)):
+            for name in (name for name in single.files if name.startswith(regions)):
                 if name.endswith("captions"):
-                    assert other[name].tolist() == alone[name].tolist()
+                    assert other[name].tolist() == single[name].tolist()
                 else:
-                    # A search adds up what the weights' differences make of several words.
+                    # Search accumulates the effect of weight differences over several words.
                     searched = name.endswith(("log_probs", "attention"))
                     atol = 10 * tolerance if searched else tolerance
                     np.testing.assert_allclose(
-                        other[name], alone[name], rtol=0, atol=atol, err_msg=name
+                        other[name], single[name], rtol=0, atol=atol, err_msg=name
                     )
 
 
-def test_two_processes_do_the_steps_of_one(squares, tmp_path):
+def test_two_processes_take_the_same_steps_as_one(squares, tmp_path):
     assert_equal_steps("Adam", 1e-9, ["workers"], squares, tmp_path, ["transformer"])
 
 
 @pytest.mark.slow
-def test_two_replicas_and_two_processes_do_the_steps_of_one_with_adam(squares, tmp_path):
+def test_two_replicas_and_two_processes_take_the_same_steps_as_one_with_adam(squares, tmp_path):
     assert_equal_steps("Adam", 1e-9, ["mirrored", "workers"], squares, tmp_path)
 
 
 @pytest.mark.slow
-def test_two_replicas_and_two_processes_do_the_steps_of_one_with_sgd(squares, tmp_path):
+def test_two_replicas_and_two_processes_take_the_same_steps_as_one_with_sgd(squares, tmp_path):
     assert_equal_steps("SGD", 1e-5, ["mirrored", "workers"], squares, tmp_path)
 
 
-# --- a cluster that loses a worker ----------------------------------------------------------------
+# --- lost workers ---------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_a_lost_worker_ends_the_job_which_goes_on_and_scores_as_one(tmp_path):
-    from benchmarks import kill_and_resume as killing
+def test_a_job_stops_when_a_worker_is_lost_and_resumes(tmp_path):
+    from benchmarks import kill_and_resume
 
-    killing.draw(tmp_path / "squares")
-    config = killing.configure(tmp_path, "shared")
+    kill_and_resume.draw(tmp_path / "squares")
+    config = kill_and_resume.configure(tmp_path, "shared")
     settings = json.loads(config.read_text())
     config.write_text(json.dumps({**settings, "rnn_epochs": 4, "joint_epochs": 1}))
     command = ["-m", "keras_aoa.train", "--config", str(config)]
     processes, files = start_workers(command, tmp_path, "first")
     chief, other = processes
-    while killing.checkpoint_step(config) < 6 and chief.poll() is None:
+    while kill_and_resume.checkpoint_step(config) < 6 and chief.poll() is None:
         time.sleep(0.1)
     other.kill()
     assert chief.wait(60) == 2, files[0].read_text()
-    said = files[0].read_text()
-    assert "another of the 2 workers ended or cannot be reached (" in said
-    assert "start all again with the same command, which goes on from the last checkpoint." in said
-    assert "Traceback" not in said
-    kept = killing.checkpoint_step(config)
+    output = files[0].read_text()
+    assert "another of the 2 workers ended or cannot be reached (" in output
+    assert "with the same command, which resumes from the last checkpoint." in output
+    assert "Traceback" not in output
+    kept = kill_and_resume.checkpoint_step(config)
     processes, files = start_workers(command, tmp_path, "second")
     assert [process.wait(300) for process in processes] == [0, 0], files[0].read_text()
     assert f"Going on after step {kept}, in epoch" in files[0].read_text()
-    assert "epoch" not in files[1].read_text(), "only the chief speaks of them"
+    assert "epoch" not in files[1].read_text(), "only the chief prints epochs"
     scores = tmp_path / "shared" / "scores.json"
     both = json.loads(scores.read_text())
     evaluate = ["-m", "keras_aoa.evaluate", str(tmp_path / "shared")]

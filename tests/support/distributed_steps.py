@@ -1,9 +1,9 @@
-"""Twenty steps of every kind of regions on one device, two replicas or two processes.
+"""Run twenty training steps with each kind of regions on one device, two replicas or two processes.
 
-A program of its own, since devices are chosen before TensorFlow starts:
-`python tests/support/distributed_steps.py KIND OPTIMIZER DATA OUTPUT.npz REGIONS …`, where KIND is
-as in `make_strategy` and OPTIMIZER is SGD, in float32, or Adam. Adam divides small differences by
-small gradients, so that it is compared in float64.
+This is a separate program because devices must be configured before TensorFlow starts:
+`python tests/support/distributed_steps.py KIND OPTIMIZER DATA OUTPUT.npz REGIONS …`. KIND is that
+of `make_strategy`. OPTIMIZER is SGD, in float32, or Adam, in float64: Adam divides by small
+gradients and so amplifies rounding errors.
 """
 
 import sys
@@ -25,20 +25,20 @@ from keras_aoa.models.build import make_captioner
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.training.trainer import Adam, PreReducedGradients, Trainer
 
-STEPS, JOINT_FROM = 20, 10  # three epochs and a bit of each stage
-# Of 9 images: batches of 4, 4 and 1, or of 3, which two replicas cannot halve either.
+STEPS, JOINT_FROM = 20, 10  # each stage has slightly more than three epochs
+# The 9 images give batches of 4, 4 and 1, or of 3: two replicas must fill some of them.
 BATCH = {"SGD": 4, "Adam": 3}
 
 
 class SGD(PreReducedGradients, keras.optimizers.SGD):
-    """Plain steps on gradients that are added up."""
+    """Plain SGD on gradients that are already summed over replicas."""
 
 
 OPTIMIZERS = {"SGD": SGD, "Adam": Adam}
 
 
 def network():
-    """Two convolutions; no layer that learns statistics."""
+    """Build a backbone of two convolutions, without batch normalization."""
     keras.utils.set_random_seed(3)
     pixels = keras.Input((None, None, 3))
     scaled = layers.Rescaling(1 / 127.5, -1.0)(pixels)
@@ -49,7 +49,7 @@ def network():
 
 
 def train(process, regions, optimizer, data, folder):
-    """Losses, final weights and captions, by name."""
+    """Train, and return losses, final weights and captions by name."""
     configuration = Configuration(
         regions=regions, transformer_filter="own", image_size=24, proposals_size=24, units=9,
         embedding_dim=8, stride=1, anchor_scale=1.0, train_proposals=6, dropout=0.0,
@@ -83,17 +83,17 @@ def train(process, regions, optimizer, data, folder):
     if optimizer is Adam:
         return results
     parts = image_batches(images, 2, 9, process.replicas)
-    found = generate(generator, parts, 9, with_attention=True)
-    shown = [found[index] for index in sorted(found)]
+    by_index = generate(generator, parts, 9, with_attention=True)
+    captions = [by_index[index] for index in sorted(by_index)]
     return results | {
-        "captions": np.array([each.caption for each in shown]),
-        "log_probs": np.array([each.log_prob for each in shown]),
-        "attention": np.concatenate([each.attention.ravel() for each in shown]),
+        "captions": np.array([generated.caption for generated in captions]),
+        "log_probs": np.array([generated.log_prob for generated in captions]),
+        "attention": np.concatenate([generated.attention.ravel() for generated in captions]),
     }
 
 
 def main(kind, optimizer, data, output, *kinds_of_regions):
-    """Train all, save what came of it."""
+    """Train with each kind of regions and save the results."""
     if kind == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(
@@ -106,8 +106,8 @@ def main(kind, optimizer, data, output, *kinds_of_regions):
         keras.config.set_floatx("float64")
         keras.config.set_dtype_policy("float64")
     for regions in kinds_of_regions:
-        made = train(process, regions, OPTIMIZERS[optimizer], loaded, data)
-        results |= {f"{regions}/{name}": value for name, value in made.items()}
+        trained = train(process, regions, OPTIMIZERS[optimizer], loaded, data)
+        results |= {f"{regions}/{name}": value for name, value in trained.items()}
     if process.chief:
         np.savez(output, replicas=process.replicas.total, workers=process.workers, **results)
 

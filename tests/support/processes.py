@@ -1,4 +1,4 @@
-"""Processes that tests start: workers of a cluster, and two devices in one process."""
+"""Helpers that start processes: workers of a cluster, and two devices in one process."""
 
 import json
 import os
@@ -19,23 +19,23 @@ TRAIN = "from keras_aoa.train import command\ncommand()\n"
 
 
 def cluster(index, ports):
-    """Environment of a worker."""
+    """Return the environment variables of a worker."""
     workers = [f"localhost:{port}" for port in ports]
     task = {"type": "worker", "index": index}
     return {"TF_CONFIG": json.dumps({"cluster": {"worker": workers}, "task": task})}
 
 
 def free_ports(count):
-    """Ports that nothing listens on."""
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    """Return ports that no process listens on."""
+    servers = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
     return ports
 
 
 def start_workers(command, folder, name):
-    """Two processes of a command, what they say in files."""
+    """Start a command as two workers; returns the processes and their log files."""
     ports = free_ports(2)
     files = [folder / f"{name}-{index}.log" for index in range(2)]
     processes = []
