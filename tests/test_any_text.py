@@ -97,7 +97,7 @@ def test_any_file(file, content):
 
 
 def test_what_unpacks_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MOST_UNPACKED", 100_000)
+    monkeypatch.setattr(files, "MAX_UNPACKED_BYTES", 100_000)
     put(tmp_path, dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), ""))
     lines = "".join(f"{name}.jpg#0\ta dog\n" for name in "abc")
     (tmp_path / "my.token.gz").write_bytes(gzip.compress(lines.encode()))

@@ -210,4 +210,4 @@ def test_out_of_memory_is_a_line(of_tensorflow, capsys):
     assert stop.value.code == 2
     said = capsys.readouterr().err
     assert "out of memory (" in said
-    assert "; lower what the command has of batch_size, beam, " in said
+    assert "; lower batch_size, beam, " in said

@@ -1,4 +1,4 @@
-"""The archives that `download` fetches: where they are, how large, with which checksum."""
+"""Archives that `download` fetches: their addresses, sizes and checksums."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,14 @@ from dataclasses import dataclass
 class Archive:
     """A zip file on a server.
 
-    `size` and `unpacked` in bytes, the latter rounded up and of `keeps` alone: those folders and
-    files of the archive that are unpacked, and by which it is known to be there already.
+    Attributes:
+        host: Address of the server.
+        path: Path of the file on the server.
+        size: Bytes of the file.
+        sha256: Checksum of the file.
+        unpacked: Bytes of the unpacked `keeps`, rounded up.
+        keeps: Files and folders of the archive to unpack. If all of them exist, the archive is not
+            downloaded again.
     """
 
     host: str
@@ -20,11 +26,11 @@ class Archive:
 
     @property
     def name(self) -> str:
-        """The file's name without the folders."""
+        """The file name, without folders."""
         return self.path.rpartition("/")[2]
 
 
-# The bucket behind images.cocodataset.org, whose own name its TLS certificate does not cover.
+# The bucket behind images.cocodataset.org. Its TLS certificate does not cover that host name.
 COCO = "https://s3.amazonaws.com/images.cocodataset.org/"
 STANFORD = "https://cs.stanford.edu/people/karpathy/deepimagesent/"
 
@@ -34,9 +40,9 @@ def _annotations(year: int) -> tuple[str, ...]:
     return tuple(f"annotations/{kind}{year}.json" for kind in kinds)
 
 
-# COCO's sizes and SHA-256: TensorFlow Datasets, url_checksums/coco.txt; the same in torchvision's
-# prototype data sets. Neither COCO nor Karpathy publishes any; the SHA-256 of Karpathy's archive
-# is what two unrelated projects recorded for the file of that size.
+# COCO's sizes and checksums are from TensorFlow Datasets, url_checksums/coco.txt; torchvision's
+# prototype data sets have the same. Neither COCO nor Karpathy publishes checksums; two unrelated
+# projects recorded this SHA-256 for Karpathy's archive of this size.
 ARCHIVES: dict[str, tuple[Archive, ...]] = {
     "coco2014": (
         Archive(

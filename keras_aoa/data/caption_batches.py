@@ -1,7 +1,8 @@
-"""Examples to batches: images in memory or from files, with their captions as ids.
+"""Batches of images, from memory or files, with their captions as word ids.
 
-Every random choice depends on seed, epoch and the example's place alone, and all images are tried
-before the first batch. So a run that resumes goes on exactly, and memory changes only the speed.
+Every random choice depends only on the seed, the epoch and the example's index, and unreadable
+images are found before the first batch. A resumed run therefore continues exactly, and the amount
+of memory changes only the speed.
 """
 
 import re
@@ -19,40 +20,42 @@ from keras_aoa.utils.errors import UserError
 _SIDE = re.compile(
     r"\b(?:left|right)(?:y|ies|most|wards?|side|hand(?:ed|er|ers)?)?\b|clockwise|southpaw"
 )
-_STRETCH = 0.15  # most of the logarithm of a crop's width over height, halved
+_STRETCH = 0.15  # maximum of half the logarithm of a crop's aspect ratio
 
 
 class CaptionBatches:
-    """Batches of images, each with its captions, in another order every epoch.
+    """Batches of images with their captions, shuffled anew in every epoch.
 
     A batch is a dictionary:
         images: `(n, size, size, 3)` float32, RGB in 0..255.
-        captions: `(n, captions_per_image, time)` int32, as of `Vocabulary.encode`, padded with PAD
-            to the longest of all. An image with fewer captions has rows of PAD, one with more
-            shows other ones each epoch.
-        index: `(n,)` int32, places in `images.examples`.
-        window: `(n, 4)` float32, as of `images.window`, of the part that was cut out.
-        flipped: `(n,)` boolean; such an image is mirrored, and x of its boxes is 1 - x.
-    and where object proposals are the regions:
-        region_images: `(n, side, side, 3)` float32, what the network sees that pools them.
-        proposals: `(n, regions, 4)` float32, x0, y0, x1, y1 in 0..1 of that input, other ones
-            each epoch; boxes without area where an image has fewer.
+        captions: `(n, captions_per_image, time)` int32, as returned by `Vocabulary.encode`, padded
+            with PAD to the longest caption of the split. An image with fewer captions has rows of
+            PAD. An image with more captions has a random choice, different in each epoch.
+        index: `(n,)` int32, indices into `images.examples`.
+        window: `(n, 4)` float32, the part of the image that the input covers, as returned by
+            `window` in `preprocessing.py`.
+        flipped: `(n,)` boolean. If true, the image is mirrored, so x in its boxes becomes 1 - x.
+    If the regions are object proposals, the batch also has:
+        region_images: `(n, side, side, 3)` float32, the input of the network that pools regions.
+        proposals: `(n, regions, 4)` float32, x0, y0, x1, y1 in 0..1 of `region_images`, a random
+            choice in each epoch. Boxes without area are padding.
     n is `batch_size`, or fewer in the last batch.
 
     Args:
-        images: `Images`. Those without a word of caption are left out.
+        images: `Images`. Images whose captions have no words are left out.
         vocabulary: `Vocabulary`.
-        batch_size: Images of a batch, over all replicas.
-        captions_per_image: Captions of an image in one batch.
-        max_words: Longer captions are cut.
-        flip: Mirror half of the images, never one whose captions tell left from right.
-        crop: Cut a random part out of each image, of at least this share of its area, and scale
-            it to the whole; 1 leaves images whole.
-        seed: Of order, choice and mirroring; 0 or more.
-        regions: Most object proposals of an image, a random choice.
+        batch_size: Images per batch, over all replicas.
+        captions_per_image: Captions per image in a batch.
+        max_words: Words after which longer captions are cut.
+        flip: Whether to mirror half of the images. Images whose captions mention left or right are
+            never mirrored.
+        crop: Minimum share of an image's area in a random crop, which is scaled to the full input
+            size; 1 disables cropping.
+        seed: Seed of all random choices, 0 or more.
+        regions: Maximum number of object proposals per image; they are chosen at random.
 
     Raises:
-        UserError: No image has a caption.
+        UserError: No image has a caption, or `crop` is used with object proposals.
     """
 
     def __init__(
@@ -90,68 +93,80 @@ class CaptionBatches:
             for words, row in zip(captions, rows, strict=False):
                 ids = vocabulary.encode_words(words, max_words)
                 row[: len(ids)] = ids
-        # One length for all batches: the unrolled recurrence is compiled once.
+        # All batches have the same length, so that the unrolled recurrence is compiled once.
         self._ids = self._ids[:, :, (self._ids != PAD).any(axis=(0, 1))]
-        self._may_flip = flip & np.array([not any(map(_tells_sides, words)) for words in tokens])
+        self._may_flip = flip & np.array([not any(map(_mentions_sides, words)) for words in tokens])
         self.batches_per_epoch = -(-len(self._usable) // batch_size)
-        self._most_shown = 0
+        self._max_proposals = 0
         if images.has_proposals:
-            self._most_shown = min(regions, max(map(images.proposal_count, self._usable)))
+            self._max_proposals = min(regions, max(map(images.proposal_count, self._usable)))
 
     def epoch(self, number, skip_batches=0, replicas=ONE_REPLICA):
-        """The batches of epoch `number`; the first `skip_batches` are not even decoded.
+        """Returns the batches of one epoch.
 
-        Each batch is cut into as many as `replicas` are fed here, one after the other. Images that
-        only fill a part up have rows of PAD for captions.
+        For several replicas, each batch is divided into one part per local replica, and the parts
+        follow each other in the dataset. Captions of padding images are PAD.
+
+        Args:
+            number: The epoch.
+            skip_batches: Number of batches to skip; their images are not decoded.
+            replicas: `Replicas` to divide the batches among.
+
+        Returns:
+            A `tf.data.Dataset` of the dictionaries described above.
         """
         order, captions, flipped, crops = self._choices(number)
         order = order[skip_batches * self._batch_size :].astype(np.int32)
-        places, real, size = replicas.parts(order, self._batch_size)
-        shown = np.where(real[:, None, None], captions[places], PAD)
+        indices, real, size = replicas.parts(order, self._batch_size)
+        captions = np.where(real[:, None, None], captions[indices], PAD)
         images = self._images.dataset(
-            {"index": places, "captions": shown, "flipped": flipped[places]}
-            | ({} if self._crop == 1 else {"crop": crops[places]})
-            | self._proposals(number, places, flipped)
+            {"index": indices, "captions": captions, "flipped": flipped[indices]}
+            | ({} if self._crop == 1 else {"crop": crops[indices]})
+            | self._proposals(number, indices, flipped)
         )
         if self._crop < 1:
             images = images.map(_cut_out)
         return batched(images, size)
 
     @property
-    def mirrored_places(self):
-        """Places in `images.examples` of the images that some epochs show mirrored."""
+    def mirrored_indices(self):
+        """Indices into `images.examples` of the images that are mirrored in some epochs."""
         return self._usable[self._may_flip[self._usable]]
 
     def set_source(self, images):
-        """Take the images from elsewhere: the same ones, as a network saw them before."""
+        """Replaces the source of the images, for example by their precomputed features.
+
+        Args:
+            images: `Images` or `ImageFeatures` of the same examples.
+        """
         self._images = images
 
     def names(self, index):
-        """Paths of the images of a batch, by its `index`."""
-        return [self._images.examples[place].path for place in index]
+        """Returns the image paths of a batch, given its `index`."""
+        return [self._images.examples[i].path for i in index]
 
-    def _proposals(self, number, places, flipped):
-        """Columns of the proposals shown in an epoch."""
+    def _proposals(self, number, indices, flipped):
+        """Returns the column of the proposals for an epoch, if the images have proposals."""
         if not self._images.has_proposals:
             return {}
         boxes = []
-        for place in places:
-            # Each image's own stream: the choice does not depend on the batches skipped.
-            random = np.random.default_rng((self._seed, number, place))
-            shown = self._images.proposals(
-                place, lambda count, random=random: random.permutation(count)[: self._regions]
+        for index in indices:
+            # One random stream per image, so that skipped batches do not change the choice.
+            random = np.random.default_rng((self._seed, number, index))
+            chosen = self._images.proposals(
+                index, lambda count, random=random: random.permutation(count)[: self._regions]
             )
-            boxes.append(mirrored(shown) if flipped[place] else shown)
-        # One width for all batches, whichever are skipped.
-        return {"proposals": padded(boxes, self._most_shown)}
+            boxes.append(mirrored(chosen) if flipped[index] else chosen)
+        # All batches have the same width, even if some are skipped.
+        return {"proposals": padded(boxes, self._max_proposals)}
 
     def _choices(self, number):
-        """Order of the places; captions, mirroring and crop of every place."""
+        """Returns the order of usable examples, and captions, mirroring and crop of each."""
         random = np.random.default_rng((self._seed, number))
         order = random.permutation(len(self._ids))
         absent = self._ids[:, :, 0] == PAD
-        lots = np.where(absent, 1, random.random(absent.shape))
-        chosen = np.sort(np.argsort(lots, axis=1)[:, : self._captions_per_image], axis=1)
+        ranks = np.where(absent, 1, random.random(absent.shape))
+        chosen = np.sort(np.argsort(ranks, axis=1)[:, : self._captions_per_image], axis=1)
         captions = np.take_along_axis(self._ids, chosen[:, :, None], axis=1)
         flipped = self._may_flip & (random.random(len(self._ids)) < 0.5)
         crops = _random_windows(random, len(self._ids), self._crop)
@@ -159,7 +174,7 @@ class CaptionBatches:
 
 
 def _random_windows(random, count, least_area):
-    """Parts of a square, `(count, 4)` float32, x0, y0, x1, y1 in 0..1."""
+    """Returns random parts of a square, `(count, 4)` float32, x0, y0, x1, y1 in 0..1."""
     side = np.sqrt(random.uniform(least_area, 1, count))
     stretch = np.exp(random.uniform(-_STRETCH, _STRETCH, count))
     size = np.minimum(np.stack([side * stretch, side / stretch], axis=1), 1)
@@ -170,7 +185,7 @@ def _random_windows(random, count, least_area):
 def _cut_out(row):
     crop, images = row.pop("crop"), row["images"]
     size = images.shape[:2]
-    box = tf.gather(crop, [1, 0, 3, 2])  # rows come first
+    box = tf.gather(crop, [1, 0, 3, 2])  # TensorFlow's order is y0, x0, y1, x1
     cut = tf.image.crop_and_resize(images[None], box[None], [0], size)[0]
     corners = to_original(tf.reshape(crop, (2, 2)), row["window"])
     return row | {
@@ -180,10 +195,10 @@ def _cut_out(row):
 
 
 def mirrored(boxes):
-    """Boxes `(r, 4)`, x0, y0, x1, y1 in 0..1, of the mirrored image."""
+    """Returns boxes `(r, 4)`, x0, y0, x1, y1 in 0..1, mirrored left to right."""
     x0, y0, x1, y1 = boxes.T
     return np.stack([1 - x1, y0, 1 - x0, y1], axis=1)
 
 
-def _tells_sides(words):
+def _mentions_sides(words):
     return _SIDE.search(" ".join(words)) is not None

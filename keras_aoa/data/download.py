@@ -1,10 +1,10 @@
-"""Fetches COCO's images and captions, or Karpathy's splits, into the layout the readers read.
+"""Downloads COCO's images and captions, or Karpathy's splits, in the layout of the readers.
 
     python -m keras_aoa.data.download coco2014 FOLDER
     python -m keras_aoa.data.download karpathy FOLDER
 
-What has arrived when the network fails is kept: the same command goes on from there. What is
-already in FOLDER is never touched; once everything is there, the command does nothing.
+After a network failure, the same command resumes the download. Existing files in FOLDER are never
+changed. If everything is present, the command does nothing.
 """
 
 import contextlib
@@ -28,32 +28,33 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import first_three
 
 RETRIES = 5
-TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
+TIMEOUT = (10, 60)  # seconds to connect, and between two chunks
 STAGING = ".download"
 
 
 def fetch(dataset: str, folder: str | os.PathLike, base_url: str = "") -> None:
-    """Downloads, verifies and unpacks what of a data set is not in `folder` yet.
+    """Downloads, verifies and unpacks the parts of a data set that are missing from `folder`.
 
     Args:
         dataset: A key of `ARCHIVES`.
-        folder: Where it goes; made if need be. Archives wait in `.download/` in it and are
-            deleted once unpacked.
+        folder: Destination folder; created if necessary. Archives are kept in its subfolder
+            `.download/` until they are unpacked.
         base_url: Another server that has the archives under the same paths.
 
     Raises:
-        UserError: too little space, no network, a wrong checksum, a damaged or unsafe archive.
+        UserError: There is too little space, the network fails, a checksum is wrong, or an archive
+            is damaged or unsafe.
     """
     folder = pathlib.Path(folder)
     staging = folder / STAGING
-    wanted = [a for a in ARCHIVES[dataset] if not all((folder / k).exists() for k in a.keeps)]
-    if not wanted:
+    missing = [a for a in ARCHIVES[dataset] if not all((folder / k).exists() for k in a.keeps)]
+    if not missing:
         print(f"{dataset}: complete in {folder}, nothing to do.")
         return
-    with _told(f"{dataset}: {folder}"):
+    with _one_line_os_errors(f"{dataset}: {folder}"):
         staging.mkdir(parents=True, exist_ok=True)
-        _check_space(dataset, wanted, staging)
-        for archive in wanted:
+        _check_space(dataset, missing, staging)
+        for archive in missing:
             path = staging / archive.name
             _download((base_url or archive.host).rstrip("/") + "/" + archive.path, archive, path)
             _verify(archive, path)
@@ -65,45 +66,47 @@ def fetch(dataset: str, folder: str | os.PathLike, base_url: str = "") -> None:
 
 
 @contextlib.contextmanager
-def _told(who: str) -> Iterator[None]:
-    """A full disk, a missing permission and the like in one line."""
+def _one_line_os_errors(who: str) -> Iterator[None]:
+    """Turns operating system errors, such as a full disk, into a `UserError`."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{who}: expected to write there, received '{error.strerror or error}'."
+            f"{who}: expected a writable folder, received '{error.strerror or error}'; "
+            "make it writable or choose another."
         ) from None
 
 
 def _check_space(dataset: str, archives: Sequence[Archive], staging: pathlib.Path) -> None:
-    here = sum(file.stat().st_size for a in archives for file in _arrived(staging / a.name))
+    present = sum(file.stat().st_size for a in archives for file in _received(staging / a.name))
     total = sum(archive.size for archive in archives)
-    # An archive lies beside its contents until it is unpacked; those before it are gone by then.
+    # An archive and its contents exist together during unpacking. Earlier archives are deleted.
     peak = max(
         archive.size + sum(before.unpacked for before in archives[: index + 1])
         for index, archive in enumerate(archives)
     )
-    free = shutil.disk_usage(staging).free
+    needed, free = peak - present, shutil.disk_usage(staging).free
     print(
-        f"{dataset}: {total / 1e9:.2f} GB to fetch, of which {min(here, total) / 1e9:.2f} GB are "
-        f"here; needs {max(peak - here, 0) / 1e9:.2f} GB of free space, has {free / 1e9:.2f} GB."
+        f"{dataset}: {total / 1e9:.2f} GB to download, {min(present, total) / 1e9:.2f} GB of it "
+        f"already present; needs {max(needed, 0) / 1e9:.2f} GB of free space, "
+        f"{free / 1e9:.2f} GB available."
     )
-    if free < peak - here:
+    if free < needed:
         raise UserError(
-            f"{dataset}: expected {(peak - here) / 1e9:.2f} GB of free space in {staging.parent}, "
+            f"{dataset}: expected {needed / 1e9:.2f} GB of free space in {staging.parent}, "
             f"received {free / 1e9:.2f} GB; free some or choose another folder."
         )
 
 
-def _arrived(path: pathlib.Path) -> list[pathlib.Path]:
-    """An archive or, under the name that gdown gives it, as much of it as has arrived."""
+def _received(path: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files of an archive: a partial download, as gdown names it, or all of it."""
     return [*path.parent.glob(f"{path.name}????????.part"), *path.parent.glob(path.name)]
 
 
 def _download(url: str, archive: Archive, path: pathlib.Path) -> None:
     try:
-        # Chosen because it goes on where it stopped, retries, and checks that the server does
-        # continue the same file; pooch begins anew, pypdl needs the space twice.
+        # gdown resumes downloads, retries, and checks that the server continues the same file.
+        # pooch restarts downloads, and pypdl needs twice the space.
         import gdown
         import requests
         from tqdm import tqdm
@@ -112,12 +115,14 @@ def _download(url: str, archive: Archive, path: pathlib.Path) -> None:
             f"download: expected the package {error.name}, which is not installed; "
             "pip install 'keras-aoa[download]'."
         ) from None
-    held = 0
-    for part in _arrived(path):
-        held = part.stat().st_size
-        if held >= archive.size:  # maybe stopped between its last byte and its renaming
+    received = 0
+    for part in _received(path):
+        received = part.stat().st_size
+        if received >= archive.size:  # interrupted after its last byte, before its renaming
             part.replace(path)
-    with tqdm(total=archive.size, initial=held, unit="B", unit_scale=True, desc=path.name) as bar:
+    with tqdm(
+        total=archive.size, initial=received, unit="B", unit_scale=True, desc=path.name
+    ) as bar:
         try:
             gdown.download(
                 url,
@@ -134,9 +139,9 @@ def _download(url: str, archive: Archive, path: pathlib.Path) -> None:
             reason = str(error).split(".\n")[0].rpartition("Caused by ")[2]
             reason = textwrap.shorten(reason, 160)
             raise UserError(
-                f"{path.name}: expected to fetch {url}, received '{reason}'; "
-                "see to the network and run the command again, it goes on where it stopped; "
-                f"to begin anew delete {path.parent}."
+                f"{path.name}: expected to download {url}, received '{reason}'; check the "
+                "network and run the command again, which resumes the download; "
+                f"to start over, delete {path.parent}."
             ) from None
 
 
@@ -144,10 +149,10 @@ def _verify(archive: Archive, path: pathlib.Path) -> None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != archive.sha256:
-        temporary = path.replace(path.with_name(f"{path.name}.bad"))
+        rejected = path.replace(path.with_name(f"{path.name}.bad"))
         raise UserError(
-            f"{archive.name}: expected SHA-256 {archive.sha256}, received {digest}; the file is "
-            f"set temporary as {temporary}, run the command again to fetch it anew."
+            f"{archive.name}: expected SHA-256 {archive.sha256}, received {digest}; the file was "
+            f"renamed to {rejected}, run the command again to download it again."
         )
 
 
@@ -174,12 +179,18 @@ def _unpack(archive: Archive, path: pathlib.Path, folder: pathlib.Path) -> None:
                 )
             for member in tqdm(members, unit="file", desc=f"unpacking {archive.name}"):
                 content.extract(member, unpacked)
-    # The last two: encrypted, and packed in a way that is not known.
+    # The last two mean encrypted archives and unknown compression methods.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise UserError(f"{archive.name}: expected a zip file, received '{error}'.") from None
+        raise UserError(
+            f"{archive.name}: expected a zip file, received '{error}'; delete {path} and run the "
+            "command again."
+        ) from None
     absent = [keep for keep in archive.keeps if not (unpacked / keep).exists()]
     if absent:
-        raise UserError(f"{archive.name}: expected {first_three(absent)} in it, found none.")
+        raise UserError(
+            f"{archive.name}: expected {first_three(absent)} in the archive, found nothing; delete "
+            f"{path} and run the command again."
+        )
     for keep in archive.keeps:
         if not (folder / keep).exists():
             (folder / keep).parent.mkdir(parents=True, exist_ok=True)
@@ -189,21 +200,21 @@ def _unpack(archive: Archive, path: pathlib.Path, folder: pathlib.Path) -> None:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Fetch a captioning data set: resumes, verifies SHA-256, overwrites nothing."""
+    """Download a captioning data set; resumes, verifies SHA-256 and never overwrites files."""
 
     dataset: Annotated[Literal["coco2014", "coco2017", "karpathy"], tyro.conf.Positional]
     """coco2014 (20.4 GB), coco2017 (20.4 GB) or Karpathy's splits (0.04 GB)."""
     folder: Annotated[pathlib.Path, tyro.conf.Positional]
-    """Where it goes; the free space it needs is told first, at most 41 GB."""
+    """Destination folder; the command first prints the free space it needs, at most 41 GB."""
     base_url: str = ""
-    """Another server with the archives; empty for COCO's own, or Stanford's."""
+    """Another server with the archives; empty for COCO's or Stanford's own."""
 
 
 def main(arguments: list[str]) -> None:
-    """Fetch what the arguments name."""
+    """Downloads the data set that the arguments name."""
     settings = parse(Arguments, "keras_aoa.data.download", arguments)
     fetch(settings.dataset, settings.folder, settings.base_url)
 
 
 if __name__ == "__main__":
-    run(main, interrupted="The same command goes on from here.")
+    run(main, interrupted="The same command resumes the download.")

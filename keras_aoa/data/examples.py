@@ -1,4 +1,4 @@
-"""What a captioning data set is made of, whatever file format it came in."""
+"""Data classes of a captioning data set, independent of its file format."""
 
 from dataclasses import dataclass, field
 
@@ -7,9 +7,12 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class NamedObject:
-    """Something in the picture, with every word that may name or describe it.
+    """An object in an image, with every word that may name or describe it.
 
-    `box` is `(x0, y0, x1, y1)` in 0..1 of the upright original image.
+    Attributes:
+        nouns: Words that name the object.
+        adjectives: Words that describe the object.
+        box: `(x0, y0, x1, y1)` in 0..1 of the upright original image.
     """
 
     nouns: frozenset[str]
@@ -19,9 +22,10 @@ class NamedObject:
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words `first` to `last - 1` of the tokenized `captions[caption]` name what is in `box`.
+    """A phrase of a caption and the box of the object it names.
 
-    What is in several boxes has a phrase for each.
+    The phrase is words `first` to `last - 1` of the tokenized `captions[caption]`. If it names
+    several boxes, there is one `Phrase` for each of them.
     """
 
     caption: int
@@ -43,7 +47,7 @@ class Example:
 
 @dataclass(frozen=True)
 class CaptionData:
-    """A data set: its name and the examples of each split (`train`, `val`, `test`)."""
+    """A data set: its name, and the examples of each split (`train`, `val`, `test`)."""
 
     name: str
     splits: dict[str, tuple[Example, ...]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What every command shares: settings from the command line, mistakes told in one line."""
+"""Shared by all commands: command-line settings and one-line error messages."""
 
 import contextlib
 import io
@@ -11,12 +11,13 @@ from keras_aoa.utils.text import closest, first_line
 
 
 def parse(settings_class, program, arguments, default=None):
-    """Read command-line arguments into a dataclass; its field docstrings are the help.
+    """Parses command-line arguments into a dataclass; its field docstrings are the help text.
 
-    As `parse_known`, but nothing may be left over.
+    Works like `parse_known`, but rejects unknown arguments.
 
     Raises:
-        UserError: also an unknown argument (with the nearest known one).
+        UserError: As for `parse_known`, or for an unknown argument; the message suggests the
+            nearest known setting.
     """
     settings, unknown = parse_known(settings_class, program, arguments, default)
     if unknown:
@@ -31,42 +32,44 @@ def parse(settings_class, program, arguments, default=None):
 
 
 def parse_known(settings_class, program, arguments, default=None):
-    """Read what a dataclass knows of command-line arguments.
+    """Parses the command-line arguments that match the fields of a dataclass.
 
     Args:
         settings_class: A dataclass.
-        program: Name of the command.
+        program: Name of the command, for messages.
         arguments: List of strings.
-        default: An instance whose values are the defaults; the class's own if None.
+        default: An instance whose values are the defaults; if None, the defaults of the class.
 
     Returns:
-        The instance, and the arguments left over.
+        The parsed instance, and a list of the remaining arguments.
 
     Raises:
-        UserError: a value of a wrong type.
+        UserError: A value has the wrong type.
     """
     import tyro
 
     options = {} if default is None else {"default": default}
-    said = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(stderr):
             return tyro.cli(
                 settings_class, prog=program, args=arguments, return_unknown_args=True, **options
             )
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise UserError(f"{program}: {_first_sentence(said.getvalue())}") from None
+        raise UserError(f"{program}: {_first_sentence(stderr.getvalue())}") from None
 
 
 def run(main, arguments=None, interrupted=""):
-    """Call a command's `main(arguments)`; ends the process with 0, or 2 for a user's mistake.
+    """Runs a command's `main(arguments)` and turns errors into messages and exit codes.
+
+    The exit code is 0 on success, 2 after a user's mistake and 130 after Ctrl-C.
 
     Args:
-        main: Function of a list of strings.
-        arguments: They; the process's own if None.
-        interrupted: What to say to a user who interrupts it.
+        main: Function that takes a list of strings.
+        arguments: The list; if None, the arguments of the process.
+        interrupted: Message to print after Ctrl-C.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -80,14 +83,14 @@ def run(main, arguments=None, interrupted=""):
     except OSError as mistake:
         if mistake.strerror is None:
             raise
-        where = f"{mistake.filename}: " if mistake.filename else ""
-        print(f"{where}{mistake.strerror}; choose another path or free it.", file=sys.stderr)
+        prefix = f"{mistake.filename}: " if mistake.filename else ""
+        print(f"{prefix}{mistake.strerror}; choose another path or free it.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"\nInterrupted. {interrupted}".rstrip(), file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        # TensorFlow's own, by name: to import it takes seconds.
+        # Compare TensorFlow's exception by name, because importing TensorFlow takes seconds.
         if type(error).__name__ != "ResourceExhaustedError":
             raise
         print(_out_of_memory(error.message), file=sys.stderr)
@@ -95,16 +98,16 @@ def run(main, arguments=None, interrupted=""):
 
 
 def _out_of_memory(message):
-    """What to say when there is no more memory."""
-    reason = first_line(message, "no more could be had")
+    """Returns the error message for a failed memory allocation."""
+    reason = first_line(message, "allocation failed")
     return (
-        f"out of memory ({reason}); lower what the command has of batch_size, beam, regions, "
-        "image_size and cache_gigabytes, or give it more."
+        f"out of memory ({reason}); lower batch_size, beam, regions, image_size or "
+        "cache_gigabytes, or use a machine with more memory."
     )
 
 
 def _first_sentence(box):
-    """The text of a framed message, up to its first rule, as one line."""
+    """Returns the text of a framed message, up to its first horizontal rule, as one line."""
     lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()[1:]]
     text = []
     for line in lines:

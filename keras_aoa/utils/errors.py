@@ -1,16 +1,17 @@
-"""The one exception that stands for a user's mistake."""
+"""The exception for user mistakes, and the detection of lost workers."""
 
-# Of TensorFlow, by name: what a process hears when another one, or the way to it, is gone.
+# Names of the TensorFlow exceptions that a process receives when another process of the cluster,
+# or the connection to it, is lost. Compared by name, so that TensorFlow need not be imported.
 LOST_WORKER = ("UnavailableError", "AbortedError", "DeadlineExceededError")
 
 
 class UserError(Exception):
-    """A mistake of the user's, told in one line: who, expected, received, remedy.
+    """A user's mistake, described in one line: who, expected, received, remedy.
 
-    Scripts print the line and leave with status 2; nobody sees a stack trace.
+    Scripts print this line, without a stack trace, and exit with status 2.
     """
 
 
 def is_lost_worker(error):
-    """Whether an error says that another process of a cluster, or the way to it, is gone."""
+    """Returns whether an error means that another process of the cluster was lost."""
     return type(error).__name__ in LOST_WORKER

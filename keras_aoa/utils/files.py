@@ -1,4 +1,4 @@
-"""Files written whole: readers see the old one or the new one, never a half."""
+"""Atomic file writes, folder locks, and digests that identify files and settings."""
 
 import contextlib
 import fcntl
@@ -15,17 +15,20 @@ from keras_aoa.utils.errors import UserError
 
 @contextlib.contextmanager
 def atomic_write(path, folder=None):
-    """A file's name to write to, which replaces `path` when all went well.
+    """Yields the path of a temporary file that replaces `path` on success.
+
+    Readers see either the old file or the complete new one, never a partial file.
 
     Args:
-        path: The file.
-        folder: Where it lies until then, on the same disk; beside `path` if None.
+        path: The file to write.
+        folder: Folder of the temporary file, on the same disk; if None, the folder of `path`.
 
     Raises:
-        OSError: the file cannot be written; nothing is left behind, the old file stays.
+        OSError: The file cannot be written. The temporary file is removed and the old file is
+            kept.
     """
     path = pathlib.Path(path)
-    # Another process, or another thread, may write the same file.
+    # Another process or thread may be writing the same file.
     writer = f"{os.getpid()}-{threading.get_ident()}"
     temporary = pathlib.Path(folder or path.parent) / f"{path.stem}.{writer}.part{path.suffix}"
     try:
@@ -36,7 +39,7 @@ def atomic_write(path, folder=None):
 
 
 def remove_leftovers(folder):
-    """Remove what killed processes left of `atomic_write`."""
+    """Removes temporary files of `atomic_write` that killed processes left in a folder."""
     for file in pathlib.Path(folder).glob("*.part*"):
         if re.search(r"\.\d+-\d+\.part(\.|$)", file.name):
             file.unlink(missing_ok=True)
@@ -44,10 +47,10 @@ def remove_leftovers(folder):
 
 @contextlib.contextmanager
 def exclusive_lock(folder):
-    """Hold a folder for this process alone; nothing stays when it ends in whatever way.
+    """Locks a folder for this process; the lock is released however the process ends.
 
     Raises:
-        UserError: another process holds it.
+        UserError: Another process holds the lock.
     """
     with open(pathlib.Path(folder) / "lock", "ab") as file:
         try:
@@ -61,41 +64,48 @@ def exclusive_lock(folder):
 
 
 def check_writable(folder):
-    """Refuse a folder that cannot be written, before the work whose result it is to hold.
+    """Checks that a folder can be written, before a long computation whose result it will hold.
 
     Args:
-        folder: It; it need not exist, then the folder that it would be made in counts.
+        folder: The folder; if it does not exist, its nearest existing parent is checked.
 
     Raises:
-        UserError: it cannot.
+        UserError: The folder cannot be written.
     """
     folder = pathlib.Path(folder).absolute()
-    there = next(each for each in (folder, *folder.parents) if each.exists())
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise UserError(
             f"{folder}: expected a folder that can be written, received "
-            f"{(error.strerror or str(error)).lower()} ({there}); free it, or name "
+            f"{(error.strerror or str(error)).lower()} ({existing}); make it writable, or choose "
             "another."
         ) from None
 
 
-def settings_digest(described):
-    """Short SHA-256 that tells settings, json's types, from others: for a cache's name."""
-    text = json.dumps(described, sort_keys=True)
+def settings_digest(settings):
+    """Returns 12 hexadecimal digits of the SHA-256 of settings; caches use it in their names.
+
+    Args:
+        settings: Dictionary of values that JSON can represent.
+    """
+    text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def identity(path):
-    """Text that tells a file from others, and from what it was before it was exchanged."""
+    """Returns a text that identifies a file by absolute path, size and modification time.
+
+    The text changes when the file is replaced.
+    """
     path = os.path.abspath(path)
     status = os.stat(path)
     return f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
 
 
 def write_text(path, text):
-    """Write a text file whole."""
+    """Writes a UTF-8 text file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

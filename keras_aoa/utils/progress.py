@@ -1,4 +1,4 @@
-"""What a command says while it works; in a terminal, in a log file, or not at all."""
+"""Progress output of commands, for terminals and for log files."""
 
 import sys
 
@@ -6,19 +6,19 @@ _silent = False
 
 
 def silence(silent=True):
-    """Say nothing from now on: for a process whose chief speaks."""
+    """Turns progress output off, for every process except the chief of a cluster."""
     global _silent
     _silent = silent
 
 
 def print_progress(line):
-    """Print a line."""
+    """Prints a line, unless output is silenced."""
     if not _silent:
         print(line, flush=True)
 
 
 def progress_bar(items=None, **options):
-    """`tqdm.tqdm`; where the output is no terminal, a line in half a minute at most."""
+    """Returns a `tqdm.tqdm` bar that updates at most every 30 seconds outside a terminal."""
     from tqdm import tqdm
 
     if _silent:

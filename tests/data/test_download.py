@@ -155,7 +155,7 @@ def test_dropped_connection_resumes_in_the_next_call(coco, server, tmp_path):
     server.files = {f"/{archive.path}": server.files[f"/{archive.path}"]}
     ARCHIVES["coco2017"] = (archive,)
     server.drops = 1
-    with pytest.raises(UserError, match=r"train2017.zip: .* incomplete.*goes on where it stopped"):
+    with pytest.raises(UserError, match=r"train2017.zip: .* incomplete.*resumes the download"):
         download.fetch("coco2017", tmp_path)
     (part,) = (tmp_path / ".download").glob("*.part")
     arrived = part.stat().st_size
@@ -203,8 +203,8 @@ def test_no_network_is_one_line(coco, tmp_path, capsys):
         command_line.run(download.main, ["coco2017", str(tmp_path / "data"), "--base-url", url])
     assert left.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("annotations_trainval2017.zip: expected to fetch " + url)
-    assert "refused" in last and "see to the network" in last
+    assert last.startswith("annotations_trainval2017.zip: expected to download " + url)
+    assert "refused" in last and "check the network" in last
 
 
 def test_absent_file_is_one_line(coco, server, tmp_path):
@@ -230,7 +230,7 @@ def test_too_little_space_is_told_before_anything_is_fetched(coco, server, tmp_p
 
 def test_folder_that_cannot_be_made_is_one_line(coco, tmp_path):
     (tmp_path / "data").write_text("a file")
-    with pytest.raises(UserError, match="expected to write there"):
+    with pytest.raises(UserError, match="expected a writable folder"):
         download.fetch("coco2017", tmp_path / "data")
 
 
@@ -258,7 +258,7 @@ def test_archive_that_leaves_its_folder_is_refused(coco, server, tmp_path, name)
 
 @pytest.mark.parametrize(
     ("members", "message"),
-    [(None, "expected a zip file"), ({"other/2.jpg": b""}, "expected val2017 in it")],
+    [(None, "expected a zip file"), ({"other/2.jpg": b""}, "expected val2017 in the archive")],
 )
 def test_archive_of_another_kind_is_one_line(coco, server, tmp_path, members, message):
     data = b"no zip" if members is None else zipped(tmp_path / "made.zip", members)

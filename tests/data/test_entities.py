@@ -97,19 +97,19 @@ def test_entities_lie_beside_a_token_file_too(tmp_path):
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({"Sentences/5.txt": SENTENCES}, "1 images have no file of entities .*: 5.xml"),
-        ({"Annotations/5.xml": WHOLE}, "1 images have no file of entities .*: 5.txt"),
+        ({"Sentences/5.txt": SENTENCES}, "1 images have no entity file .*: 5.xml"),
+        ({"Annotations/5.xml": WHOLE}, "1 images have no entity file .*: 5.txt"),
         (
             {"Sentences/5.txt": SENTENCES, "Annotations/5.xml": WHOLE[:-20]},
-            "1 images have a damaged file .*: 5.xml: .* line 1",
+            "1 images have a damaged entity file .*: 5.xml: .* line 1",
         ),
         (
             {"Sentences/5.txt": SENTENCES, "Annotations/5.xml": annotations(size=(0, 100))},
-            "damaged file .*: 5.xml: .* a size of 0 x 100",
+            "damaged entity file .*: 5.xml: .* a size of 0 x 100",
         ),
         (
             {"Sentences/5.txt": SENTENCES, "Annotations/5.xml": WHOLE.replace("60<", "?<")},
-            "damaged file .*: 5.xml: .* bndbox/xmax",
+            "damaged entity file .*: 5.xml: .* bndbox/xmax",
         ),
     ],
 )
@@ -134,7 +134,7 @@ def test_what_cannot_be_matched_is_counted_and_the_rest_is_kept(tmp_path, caplog
     messages = [record.getMessage() for record in caplog.records]
     assert any("1 phrases name an entity without a box: 5 #1 'man'." in text for text in messages)
     assert any(
-        "1 captions are none of their image's sentences: 5 'The thrower" in text
+        "1 captions match no sentence of their image: 5 'The thrower" in text
         for text in messages
     )
     assert len(messages) == 2

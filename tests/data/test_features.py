@@ -63,7 +63,7 @@ def test_batches_hold_what_the_network_makes_of_their_images(images, tmp_path, d
     vocabulary = Vocabulary.from_captions(["image"], 1)
     with_pixels = batches_of(images, vocabulary)
     kept = files(tmp_path / "kept", dtype)
-    features = ImageFeatures(images, kept, network, with_pixels.mirrored_places)
+    features = ImageFeatures(images, kept, network, with_pixels.mirrored_indices)
     with_features = batches_of(features, vocabulary)
     mirrored = 0
     for epoch in range(3):

@@ -142,7 +142,7 @@ def test_flickr30k_without_lists_is_split_by_name(tmp_path, caplog):
         data = read(tmp_path)
     assert data.name == "flickr30k"
     assert set(data.splits) == {"train", "val", "test"}
-    assert "states no splits; by names and seed 0: " in caplog.text
+    assert "has no splits; split by name with seed 0: " in caplog.text
     assert read(tmp_path / "results_20130124.token.gz") == data
 
 
@@ -236,7 +236,7 @@ def test_unknown_layout_says_what_was_found_and_what_would_be_understood(tmp_pat
     refused(tmp_path, "holds nothing; expected one of: captions.csv")
     photographs(tmp_path, "1.jpg", "2.jpg", "3.jpg", "4.jpg")
     refused(tmp_path, "holds 1.jpg, 2.jpg, 3.jpg and 1 more; expected one of: captions.csv .*COCO")
-    refused(tmp_path / "1.jpg", "1.jpg is none of: captions.csv")
+    refused(tmp_path / "1.jpg", "1.jpg is not one of: captions.csv")
     refused(tmp_path / "absent", "expected a folder or a file with captions, found no .*absent")
     refused(tmp_path / "absent/deeper", "found no .*deeper")
     put(tmp_path, {"a.token": "", "b.token": ""})

@@ -1,4 +1,4 @@
-"""Caption data sets from files: Flickr8k, Flickr30k, COCO, Karpathy's splits, own photographs."""
+"""Readers of caption data sets: Flickr8k, Flickr30k, COCO, Karpathy's splits, your own photos."""
 
 import os
 import pathlib
@@ -30,11 +30,11 @@ __all__ = [
     "split_by_name",
 ]
 
-UNDERSTOOD = (
+SUPPORTED = (
     "captions.csv (image,caption) · Flickr8k.token.txt · results_20130124.token · *.token · "
     "dataset_*.json (Karpathy) · annotations/captions_train2017.json or 2014 (COCO)"
 )
-# All of Karpathy's files come in one archive: the one meant is that with its images beside it.
+# Karpathy's archive holds all three files. The reader uses the one whose images are beside it.
 BESIDE_KARPATHY = {
     "dataset_coco.json": {"train2014", "val2014"},
     "dataset_flickr8k.json": {"Flickr8k.token.txt", "Flicker8k_Dataset", "Flickr8k_Dataset"},
@@ -53,25 +53,25 @@ def read(
     restval: bool = True,
     objects: bool = True,
 ) -> CaptionData:
-    """The data set at `path`, whose layout shows from the names of its files.
+    """Reads the data set at `path`, recognizing its format by file names.
 
-    In a folder, `captions.csv` comes first, then a token file with Flickr8k's lists of splits,
-    then Karpathy's JSON with its images, then other token files, then COCO's annotations. The
-    path of a single file chooses that one; the path of COCO's `annotations`, COCO's own splits.
+    In a folder, `read` takes the first of these: `captions.csv`, a token file with Flickr8k's
+    split lists, Karpathy's JSON with its images, another token file, COCO's annotations. The path
+    of a single file selects that file. The path of COCO's `annotations` selects COCO's own splits.
 
-    Missing images: of own data each must exist. Public sets are often kept in part: what is
-    missing is left out with a warning, and an error is only that nothing is there.
+    Every image of your own data must exist. Public data sets are often kept in part, so their
+    missing images are left out with a warning; it is an error only if all are missing.
 
     Args:
-        path: A folder, or one of its files with captions.
+        path: A folder, or a caption file.
         images: Folder of images, if they are not beside the captions.
-        restval: Whether Karpathy's `restval` joins train.
-        objects: Whether COCO's objects, or Flickr30k Entities (`Sentences/`, `Annotations/`), are
-            read where they lie beside; for all of COCO that takes about a minute and 4 GB for a
-            while.
+        restval: Whether Karpathy's `restval` images join the train split.
+        objects: Whether to also read COCO's objects, or Flickr30k Entities (`Sentences/`,
+            `Annotations/`), if they are beside the captions. For all of COCO this takes about a
+            minute and up to 4 GB of memory.
 
     Raises:
-        UserError: nothing there that is understood, or a mistake in the files.
+        UserError: The path holds no supported format, or a file has a mistake.
     """
     path = pathlib.Path(path)
     folder, chosen = (path, None) if path.is_dir() else (path.parent, path.name)
@@ -96,7 +96,7 @@ def _read_file(
     restval: bool,
     objects: bool,
 ) -> CaptionData:
-    """The captions of a file in a folder, by the file's name."""
+    """Reads a caption file with the reader that its name selects."""
     if name.endswith(".csv"):
         return read_own(folder / name, images)
     if is_token_file(name):
@@ -105,11 +105,11 @@ def _read_file(
         return read_coco((folder / name).parent, match[2], images, objects)
     if name.endswith(".json"):
         return read_karpathy(folder / name, images, restval)
-    raise UserError(f"data: {path} is none of: {UNDERSTOOD}.")
+    raise UserError(f"data: {path} is not one of: {SUPPORTED}.")
 
 
 def _choose(folder: pathlib.Path, names: set[str]) -> str:
-    """The file of captions in a folder, relative to it."""
+    """Returns the caption file of a folder, relative to the folder."""
     if "captions.csv" in names:
         return "captions.csv"
     if "Flickr8k.token.txt" in names and not names.isdisjoint(SPLIT_FILES.values()):
@@ -121,11 +121,11 @@ def _choose(folder: pathlib.Path, names: set[str]) -> str:
         for name in _names(folder / "annotations")
         if CAPTION_FILE.fullmatch(name)
     ]
-    one_a_year = {name[-len("2017.json") :]: name for name in sorted(coco)}
+    one_per_year = {name[-len("2017.json") :]: name for name in sorted(coco)}
     for kind in (
         [name for name in karpathy if BESIDE_KARPATHY[name] & here],
         sorted(filter(is_token_file, names)),
-        list(one_a_year.values()),
+        list(one_per_year.values()),
         karpathy,
     ):
         if len(kind) > 1:
@@ -134,8 +134,8 @@ def _choose(folder: pathlib.Path, names: set[str]) -> str:
             )
         if kind:
             return kind[0]
-    found = first_three(sorted(names)) or "nothing"
-    raise UserError(f"data: {folder} holds {found}; expected one of: {UNDERSTOOD}.")
+    content = first_three(sorted(names)) or "nothing"
+    raise UserError(f"data: {folder} holds {content}; expected one of: {SUPPORTED}.")
 
 
 def _names(folder: pathlib.Path) -> set[str]:

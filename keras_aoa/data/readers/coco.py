@@ -1,4 +1,4 @@
-"""COCO's captions and, where they lie beside, its objects with boxes.
+"""Reads COCO's captions and, if present, its objects with boxes.
 
 Source: Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015,
 arXiv:1504.00325; the layout of cocodataset.org's archives.
@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from keras_aoa.data.examples import CaptionData, Example, NamedObject
-from keras_aoa.data.readers.files import described, entries, inside, locate, read_json
+from keras_aoa.data.readers.files import entries, inside, locate, make_example, read_json
 from keras_aoa.data.readers.splits import paper_splits
 from keras_aoa.data.text.coco_synonyms import nouns_of
 from keras_aoa.utils.errors import UserError
@@ -33,21 +33,21 @@ CATEGORY_FIELDS: dict[str, Any] = {"id": int, "name": str}
 def read_coco(
     annotations: pathlib.Path, year: str, images: str | None = None, objects: bool = True
 ) -> CaptionData:
-    """COCO's own splits train and val, as far as their captions and images are there.
+    """Reads COCO's own train and val splits; missing files and images are left out.
 
-    Of val2014 5,000 images are val and 5,000 others test, as in the paper (`paper_splits`).
+    As in the paper, val2014 is divided into 5,000 val and 5,000 test images (`paper_splits`).
 
     Args:
         annotations: Folder of `captions_train2017.json` and the like. The images are in
             `train2017/` and `val2017/` beside it, or in those folders below `images/`.
         year: 2014 or 2017.
         images: Folder of `train2017/` and `val2017/`, if it is elsewhere.
-        objects: Whether to read `instances_*.json` too, if there: for all of COCO that takes
-            about a minute and 4 GB for a while.
+        objects: Whether to also read `instances_*.json`, if present. For all of COCO this takes
+            about a minute and up to 4 GB of memory.
 
     Raises:
-        UserError: JSON of another shape, an image id twice, a caption of no image, an image
-            without captions; as `locate`.
+        UserError: The JSON has another structure, an image id occurs twice, a caption belongs to
+            no listed image, or an image has no captions; also as for `locate`.
     """
     splits: dict[str, tuple[Example, ...]] = {}
     for split in ("train", "val"):
@@ -76,9 +76,9 @@ def _read_split(
     index = _index(images=listed, annotations=captions)
     if len(index.imgs) != len(listed):
         known: set[int | str] = set()
-        twice = [i["id"] for i in listed if i["id"] in known or known.add(i["id"])]
+        repeated = [i["id"] for i in listed if i["id"] in known or known.add(i["id"])]
         raise UserError(
-            f"{path}: expected each image id once, received {first_three(twice)} again."
+            f"{path}: expected each image id once, received {first_three(repeated)} again."
         )
     strays = {caption["image_id"] for caption in captions} - set(index.imgs)
     if strays:
@@ -87,7 +87,7 @@ def _read_split(
             f"{first_three(sorted(strays, key=str))}."
         )
     return tuple(
-        described(
+        make_example(
             image["id"],
             f"{folder}/{inside(image['file_name'], str(path))}",
             [caption["caption"] for caption in index.imgToAnns.get(image["id"], ())],
@@ -99,14 +99,17 @@ def _read_split(
 
 
 def read_objects(path: str | pathlib.Path) -> dict[int | str, tuple[NamedObject, ...]]:
-    """The objects of each image in an `instances_*.json`, for those images that have any.
+    """Reads the objects of each image from an `instances_*.json`.
 
-    Nouns are the category's name, its last word ("dining table", "table"), their synonyms and
-    all plurals. Boxes around a crowd, without an area or outside the image are left out; the
-    others are clipped to it.
+    The nouns of an object are its category's name, the last word of that name ("dining table",
+    "table"), their synonyms, and all plurals. Boxes around a crowd, without area or outside the
+    image are left out; the others are clipped to the image.
+
+    Returns:
+        The objects by image id; images without objects are left out.
 
     Raises:
-        UserError: JSON of another shape, an unknown image or category.
+        UserError: The JSON has another structure, or an image or category is unknown.
     """
     path = pathlib.Path(path)
     document = read_json(path)
@@ -116,28 +119,28 @@ def read_objects(path: str | pathlib.Path) -> dict[int | str, tuple[NamedObject,
         categories=entries(document, "categories", CATEGORY_FIELDS, path),
     )
     nouns = {key: nouns_of(category["name"]) for key, category in index.cats.items()}
-    found: dict[int | str, tuple[NamedObject, ...]] = {}
+    objects: dict[int | str, tuple[NamedObject, ...]] = {}
     for image_id, annotations in index.imgToAnns.items():
         things = []
         size = index.imgs.get(image_id, {"width": 0, "height": 0})
         for annotation in annotations:
-            named = nouns.get(annotation["category_id"])
+            names = nouns.get(annotation["category_id"])
             try:
                 x, y, width, height = annotation["bbox"]
                 x0, x1 = (min(max(v / size["width"], 0.0), 1.0) for v in (x, x + width))
                 y0, y1 = (min(max(v / size["height"], 0.0), 1.0) for v in (y, y + height))
             except (TypeError, ValueError, ArithmeticError):
-                named = None
-            if not named:
+                names = None
+            if not names:
                 raise UserError(
                     f"{path}: expected a listed image and category and a box x, y, width, height, "
                     f"received {clip({key: annotation[key] for key in OBJECT_FIELDS}, 120)}."
                 )
             if x0 < x1 and y0 < y1 and not annotation.get("iscrowd"):
-                things.append(NamedObject(named, frozenset(), (x0, y0, x1, y1)))
+                things.append(NamedObject(names, frozenset(), (x0, y0, x1, y1)))
         if things:
-            found[image_id] = tuple(things)
-    return found
+            objects[image_id] = tuple(things)
+    return objects
 
 
 def _index(**dataset: list[dict]) -> Any:

@@ -1,13 +1,14 @@
-"""Flickr30k Entities: the boxes of what the phrases of Flickr30k's captions name.
+"""Reads Flickr30k Entities: boxes of the objects that phrases of Flickr30k's captions name.
 
 Source: Plummer et al., "Flickr30k Entities: Collecting Region-to-Phrase Correspondences for
 Richer Image-to-Sentence Models", ICCV 2015, arXiv:1505.04870. For `36979.jpg` there are
-`Sentences/36979.txt`, a caption a line, and `Annotations/36979.xml`:
+`Sentences/36979.txt`, with one caption per line, and `Annotations/36979.xml`:
 
     [/EN#1/people A man] throws [/EN#2/other a ball] .
     <object><name>1</name><bndbox><xmin>5</xmin>…</bndbox></object>
 
-One box may have several names, one name several boxes; `scene` and `nobox` flag names without.
+A box may have several names, and a name several boxes. The flags `scene` and `nobox` mark names
+that have no box.
 """
 
 import logging
@@ -27,12 +28,12 @@ from keras_aoa.utils.text import clip, first_three
 logger = logging.getLogger(__name__)
 
 SENTENCES, ANNOTATIONS = "Sentences", "Annotations"
-NOT_VISUAL = "0"  # the entity of "who", "each other" and the like
+NOT_VISUAL = "0"  # entity number of phrases such as "who" and "each other"
 MARKED = re.compile(r"\[/EN#(\w+)/\S+\s+([^\[\]]*)\]")
 
 
 class Mark(NamedTuple):
-    """Words `first` to `last - 1` of a sentence name an entity."""
+    """A phrase that names an entity: words `first` to `last - 1` of a sentence."""
 
     entity: str
     first: int
@@ -40,38 +41,38 @@ class Mark(NamedTuple):
 
 
 class Problems:
-    """What is wrong with the entities of a data set, each kind told in one line with its count."""
+    """Collects problems with the entities of a data set, to log one line per kind of problem."""
 
     def __init__(self) -> None:
-        self._found: dict[str, list[str]] = defaultdict(list)
+        self._cases: dict[str, list[str]] = defaultdict(list)
 
-    def add(self, kind: str, where: object) -> None:
-        self._found[kind].append(str(where))
+    def add(self, kind: str, case: object) -> None:
+        self._cases[kind].append(str(case))
 
-    def tell(self, folder: pathlib.Path) -> None:
-        for kind, places in self._found.items():
-            logger.warning("%s: %d %s: %s.", folder, len(places), kind, first_three(places))
+    def log(self, folder: pathlib.Path) -> None:
+        for kind, cases in self._cases.items():
+            logger.warning("%s: %d %s: %s.", folder, len(cases), kind, first_three(cases))
 
 
 def has_entities(folder: pathlib.Path) -> bool:
-    """Whether Flickr30k Entities lies in a folder."""
+    """Returns whether a folder contains Flickr30k Entities."""
     return (folder / SENTENCES).is_dir() and (folder / ANNOTATIONS).is_dir()
 
 
 def with_entities(data: CaptionData, folder: pathlib.Path) -> CaptionData:
-    """`data` with the phrases and objects that Flickr30k Entities knows of its captions.
+    """Adds the phrases and objects of Flickr30k Entities to a data set.
 
-    A phrase has an entry for each box of its entity. An object bears the heads (last words) of
-    all phrases that name it. What cannot be used is left out, and counted in a warning: images
-    without files, damaged files, captions of other words than their sentences, phrases whose
-    entity has neither a box nor a flag that says so.
+    A phrase has one entry for each box of its entity. An object's nouns are the heads (last words)
+    of all phrases that name it. Unusable parts are left out and counted in a warning: images
+    without files, damaged files, captions whose words differ from all sentences of the image, and
+    phrases whose entity has neither a box nor a flag.
     """
     problems = Problems()
     splits = {
         split: tuple(_with_entities(example, folder, problems) for example in examples)
         for split, examples in data.splits.items()
     }
-    problems.tell(folder)
+    problems.log(folder)
     return CaptionData(data.name, splits)
 
 
@@ -81,22 +82,22 @@ def _with_entities(example: Example, folder: pathlib.Path, problems: Problems) -
     annotations = folder / ANNOTATIONS / f"{stem}.xml"
     missing = [path for path in (sentences, annotations) if not path.is_file()]
     if missing:
-        problems.add("images have no file of entities and so no boxes", missing[0].name)
+        problems.add("images have no entity file and so no boxes", missing[0].name)
         return example
     try:
         boxes = read_boxes(annotations)
         marks = [read_sentence(line) for line in read_text(sentences).splitlines()]
     except UserError as error:
-        problems.add("images have a damaged file of entities and so no boxes", error)
+        problems.add("images have a damaged entity file and so no boxes", error)
         return example
-    of_sentence = dict(marks)
+    marks_by_sentence = dict(marks)
     phrases, heads = [], defaultdict(set)
     for number, caption in enumerate(example.captions):
         words = tuple(tokenize(caption))
-        if words not in of_sentence:
-            problems.add("captions are none of their image's sentences", f"{stem} {clip(caption)}")
+        if words not in marks_by_sentence:
+            problems.add("captions match no sentence of their image", f"{stem} {clip(caption)}")
             continue
-        for entity, first, last in of_sentence[words]:
+        for entity, first, last in marks_by_sentence[words]:
             if entity not in boxes:
                 problems.add(
                     "phrases name an entity without a box", f"{stem} #{entity} {words[last - 1]!r}"
@@ -113,7 +114,7 @@ def _with_entities(example: Example, folder: pathlib.Path, problems: Problems) -
 
 
 def read_sentence(line: str) -> tuple[tuple[str, ...], tuple[Mark, ...]]:
-    """The words of a sentence, and which of them name entities that can be seen.
+    """Splits a sentence into its words and the phrases that name visible entities.
 
     >>> read_sentence("[/EN#7/people A man] runs .")
     (('a', 'man', 'runs'), (Mark(entity='7', first=0, last=2),))
@@ -132,14 +133,14 @@ def read_sentence(line: str) -> tuple[tuple[str, ...], tuple[Mark, ...]]:
 
 
 def read_boxes(path: pathlib.Path) -> dict[str, tuple[Box, ...]]:
-    """Boxes of each entity of an image, 0..1; none for one that is flagged to have none.
+    """Reads the boxes of each entity of an image, in 0..1.
 
-    Boxes without an area are left out.
+    An entity that is flagged as having no box has an empty tuple. Boxes without area are left out.
 
     Raises:
-        UserError: no xml, or one without the image's size or a box's four numbers.
+        UserError: The file is not XML, or it lacks the image's size or a number of a box.
     """
-    found: dict[str, list[Box]] = {}
+    boxes: dict[str, list[Box]] = {}
     try:
         root = xml.fromstring(read_text(path))
         width, height = (_number(root, f"size/{name}") for name in ("width", "height"))
@@ -156,15 +157,15 @@ def read_boxes(path: pathlib.Path) -> dict[str, tuple[Box, ...]]:
             flagged = any(thing.findtext(flag, "0").strip() == "1" for flag in ("scene", "nobox"))
             for name in thing.iter("name"):
                 if box and box[0] < box[2] and box[1] < box[3]:
-                    found.setdefault((name.text or "").strip(), []).append(box)
+                    boxes.setdefault((name.text or "").strip(), []).append(box)
                 elif flagged:
-                    found.setdefault((name.text or "").strip(), [])
+                    boxes.setdefault((name.text or "").strip(), [])
     except (xml.ParseError, ValueError) as error:
         raise UserError(
             f"{path.name}: expected boxes of Flickr30k Entities, received {error}; "
             "unpack the file again"
         ) from None
-    return {entity: tuple(boxes) for entity, boxes in found.items()}
+    return {entity: tuple(listed) for entity, listed in boxes.items()}
 
 
 def _number(element: xml.Element, path: str) -> float:

@@ -1,4 +1,4 @@
-"""Text, JSON and image names as the readers need them; whatever is wrong is told in one line."""
+"""Shared by the readers: text and JSON files, image paths, and one-line error messages."""
 
 import gzip
 import json
@@ -14,24 +14,24 @@ from keras_aoa.data.examples import CaptionData, Example
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import clip, first_three, one_line, printable
 
-MOST_UNPACKED = 2**30  # bytes; the captions of Flickr30k have 17 million
+MAX_UNPACKED_BYTES = 2**30  # the captions of Flickr30k take 17 million
 
 logger = logging.getLogger(__name__)
 
 
 def read_text(path: pathlib.Path) -> str:
-    """The text of a UTF-8 file, with or without byte order mark, gzipped if it ends in `.gz`.
+    """Reads a UTF-8 file, with or without a byte order mark; a name in `.gz` means gzip.
 
     Raises:
-        UserError: not there, not readable, not UTF-8 or a damaged gzip.
+        UserError: The file is missing, unreadable, not UTF-8 or a damaged gzip.
     """
     try:
         data = b"" if path.suffix == ".gz" else path.read_bytes()
         if path.suffix == ".gz":
             with gzip.open(path) as file:
-                data = file.read(MOST_UNPACKED + 1)
-            if len(data) > MOST_UNPACKED:
-                raise OSError(f"more than {MOST_UNPACKED} bytes once unpacked")
+                data = file.read(MAX_UNPACKED_BYTES + 1)
+            if len(data) > MAX_UNPACKED_BYTES:
+                raise OSError(f"more than {MAX_UNPACKED_BYTES} bytes once unpacked")
     except (OSError, EOFError, zlib.error, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: expected a file to read, received '{reason}'.") from None
@@ -46,17 +46,17 @@ def read_text(path: pathlib.Path) -> str:
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """What a UTF-8 JSON file holds.
+    """Reads a UTF-8 JSON file.
 
     Raises:
-        UserError: as `read_text`; not JSON.
+        UserError: As for `read_text`, or the file is not JSON.
     """
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path} line {error.lineno}: expected JSON, received {clip(error.doc[error.pos :])}; "
-            "fetch or write the file again."
+            "download or write the file again."
         ) from None
     except RecursionError:
         raise UserError(f"{path}: expected JSON, received thousands of nested brackets.") from None
@@ -67,30 +67,36 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def entries(document: Any, key: str, fields: dict[str, Any], path: pathlib.Path) -> list[dict]:
-    """The list `document[key]`, each entry an object with `fields`: name -> type(s).
+    """Returns the list `document[key]` after checking the fields of each of its objects.
+
+    Args:
+        document: A parsed JSON document.
+        key: The name of the list.
+        fields: The type, or tuple of types, of each required field.
+        path: The file, for messages.
 
     Raises:
-        UserError: the document has another shape.
+        UserError: The document has another structure.
     """
-    found = document.get(key) if isinstance(document, dict) else document
-    if not isinstance(document, dict) or not isinstance(found, list):
+    listed = document.get(key) if isinstance(document, dict) else document
+    if not isinstance(document, dict) or not isinstance(listed, list):
         received = clip(sorted(document) if isinstance(document, dict) else document)
         raise UserError(f"{path}: expected an object with a list '{key}', received {received}.")
-    for index, entry in enumerate(found):
+    for index, entry in enumerate(listed):
         if not isinstance(entry, dict) or not all(
             isinstance(entry.get(name), types) for name, types in fields.items()
         ):
             raise UserError(
                 f"{path} {key}[{index}]: expected {', '.join(fields)}, received {clip(entry)}."
             )
-    return found
+    return listed
 
 
 def inside(name: str, where: str) -> str:
-    """`name`, if it is a path below the data folder.
+    """Returns `name` unchanged if it is a relative path inside the data folder.
 
     Raises:
-        UserError: empty, absolute, or with `..` in it.
+        UserError: The name is empty, absolute, or contains `..`.
     """
     windows = pathlib.PureWindowsPath(name)
     if not name or windows.anchor or ".." in windows.parts:
@@ -102,69 +108,82 @@ def inside(name: str, where: str) -> str:
 
 
 def present(folder: pathlib.Path, names: Iterable[str]) -> set[str]:
-    """Those of `names` that are files below `folder`; lists each folder once, asks for no file."""
+    """Returns the names of existing files below `folder`.
+
+    It lists each folder once, which is faster than checking each file.
+    """
     by_folder: dict[str, list[str]] = {}
     for name in names:
         by_folder.setdefault(os.path.dirname(name), []).append(name)
-    found: set[str] = set()
+    existing: set[str] = set()
     for subfolder, members in by_folder.items():
         try:
             with os.scandir(folder / subfolder) as listing:
                 files = {entry.name for entry in listing if entry.is_file()}
-        except (OSError, ValueError):  # ValueError: a name that no file can have
+        except (OSError, ValueError):  # ValueError: the name holds a null byte
             continue
-        found.update(name for name in members if os.path.basename(name) in files)
-    return found
+        existing.update(name for name in members if os.path.basename(name) in files)
+    return existing
 
 
 def locate(
     data: CaptionData, folders: Sequence[pathlib.Path], source: pathlib.Path, complete: bool
 ) -> CaptionData:
-    """`data` with each relative image path under the one of `folders` that holds most of them.
+    """Resolves relative image paths against the folder that holds the most images.
 
     Args:
-        data: Paths relative to a folder of images.
-        folders: Where the images may be; the first wins a draw.
-        source: The file that names them, for messages.
-        complete: Whether each image must be there. Otherwise missing ones are left out, with a
-            warning, and so is a split of which nothing is left.
+        data: Data set whose paths are relative to a folder of images.
+        folders: Candidate folders; on a tie, the first one is used.
+        source: The file that lists the images, for messages.
+        complete: Whether every image must exist. If false, missing images are left out with a
+            warning, and so are splits that become empty.
+
+    Returns:
+        The data set with the resolved paths.
 
     Raises:
-        UserError: all images are missing, or some and `complete`.
+        UserError: All images are missing, or some are missing and `complete` is true.
     """
     names = [example.path for examples in data.splits.values() for example in examples]
     if not names:
         raise UserError(f"{source}: expected images with captions, received none.")
-    held = [present(folder, names) for folder in folders]
-    best = max(range(len(folders)), key=lambda index: len(held[index]))
-    folder, found = str(folders[best]), held[best]
-    missing = [name for name in names if name not in found]
-    told = f"{len(missing)} of its {len(names)} images do not exist: {first_three(missing)}"
-    if not found:
-        looked = ", ".join(dict.fromkeys(map(str, folders)))
-        raise UserError(f"{source}: {told}; looked in {looked}.")
+    existing_by_folder = [present(folder, names) for folder in folders]
+    best = max(range(len(folders)), key=lambda index: len(existing_by_folder[index]))
+    folder, existing = str(folders[best]), existing_by_folder[best]
+    missing = [name for name in names if name not in existing]
+    problem = f"{len(missing)} of its {len(names)} images do not exist: {first_three(missing)}"
+    if not existing:
+        searched = ", ".join(dict.fromkeys(map(str, folders)))
+        raise UserError(f"{source}: {problem}; looked in {searched}.")
     if missing and complete:
-        raise UserError(f"{source}: {told}; add them to {folder} or remove their captions.")
+        raise UserError(f"{source}: {problem}; add them to {folder} or remove their captions.")
     if missing:
-        logger.warning("%s: %s; they are left out.", source, told)
+        logger.warning("%s: %s; they are left out.", source, problem)
     splits = {
         split: tuple(
             replace(example, path=os.path.join(folder, example.path))
             for example in examples
-            if example.path in found
+            if example.path in existing
         )
         for split, examples in data.splits.items()
     }
     return CaptionData(data.name, {split: kept for split, kept in splits.items() if kept})
 
 
-def described(
+def make_example(
     image_id: int | str, path: str, captions: Iterable[str], where: str, **extras
 ) -> Example:
-    """An example with its captions' white space in order; blank captions are left out.
+    """Builds an example with one-line captions, leaving out blank ones.
+
+    Args:
+        image_id: The image's id.
+        path: The image's path, relative to the folder of images.
+        captions: The raw captions.
+        where: The file and place that define the image, for messages.
+        **extras: Further fields of `Example`.
 
     Raises:
-        UserError: no caption is left.
+        UserError: No caption is left.
     """
     captions = tuple(filter(None, map(one_line, captions)))
     if not captions:

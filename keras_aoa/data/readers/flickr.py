@@ -1,4 +1,4 @@
-"""Flickr token files, one caption a line: `image.jpg#0<TAB>A dog runs .`
+"""Reads Flickr token files, with one caption per line: `image.jpg#0<TAB>A dog runs .`
 
 Source: Hodosh, Young and Hockenmaier, "Framing Image Description as a Ranking Task", JAIR 2013
 (Flickr8k); Young et al., "From image descriptions to visual denotations", TACL 2014 (Flickr30k).
@@ -8,7 +8,7 @@ import io
 import pathlib
 
 from keras_aoa.data.examples import CaptionData
-from keras_aoa.data.readers.files import described, inside, locate, read_text
+from keras_aoa.data.readers.files import inside, locate, make_example, read_text
 from keras_aoa.data.readers.splits import split_by_name
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import clip, first_three, one_line
@@ -23,7 +23,7 @@ SPLIT_FILES = {
     "val": "Flickr_8k.devImages.txt",
     "test": "Flickr_8k.testImages.txt",
 }
-# "Flicker8k" is how the published archive spells its folder.
+# The published archive spells its folder "Flicker8k".
 IMAGE_FOLDERS = {
     "flickr8k": ("images", "Flicker8k_Dataset", "Flickr8k_Dataset", "."),
     "flickr30k": ("images", "flickr30k-images", "flickr30k_images", "."),
@@ -31,16 +31,19 @@ IMAGE_FOLDERS = {
 
 
 def is_token_file(name: str) -> bool:
-    """Whether a file of this name holds captions as people wrote them."""
-    # Flickr8k comes with a second file whose words are reduced to their stems.
+    """Returns whether a file of this name holds captions in their original words."""
+    # Flickr8k includes a second file in which each word is replaced by its lemma.
     return name.endswith((".token", ".token.txt", ".token.gz")) and ".lemma." not in name
 
 
 def read_captions(path: str | pathlib.Path) -> dict[str, list[str]]:
-    """The captions of each image in a token file, in the file's order; no image need exist.
+    """Reads the captions of each image from a token file, in file order.
+
+    The images need not exist.
 
     Raises:
-        UserError: a line of another form, an empty caption, or the same number twice.
+        UserError: A line has another form, a caption is empty, or an image has the same caption
+            number twice.
     """
     path = pathlib.Path(path)
     captions: dict[str, list[str]] = {}
@@ -60,7 +63,7 @@ def read_captions(path: str | pathlib.Path) -> dict[str, list[str]]:
         if key in numbers:
             raise UserError(
                 f"{where}: expected each image's captions to have different numbers, "
-                f"received {clip(key)} again; number it anew."
+                f"received {clip(key)} again; give it another number."
             )
         numbers.add(key)
         captions.setdefault(inside(name, where), []).append(caption)
@@ -68,20 +71,20 @@ def read_captions(path: str | pathlib.Path) -> dict[str, list[str]]:
 
 
 def read_flickr(path: pathlib.Path, images: str | None = None) -> CaptionData:
-    """A token file with the images and, if there are any, Flickr8k's lists of splits beside it.
+    """Reads a token file, using Flickr8k's split lists if they are beside it.
 
-    Without lists the split follows from the images' names (`split_by_name`); Flickr30k has none
-    of its own. Images in no list are left out. An image's id is its file name.
+    Without such lists, as for Flickr30k, `split_by_name` decides the splits. Images in no list
+    are left out. An image's id is its file name.
 
     Raises:
-        UserError: as `read_captions` and `locate`; a listed image has no captions or is listed
-            twice.
+        UserError: As for `read_captions` and `locate`; also if a listed image has no captions or
+            is listed twice.
     """
     name = PUBLIC.get(path.name, path.resolve().parent.name)
     captions = read_captions(path)
-    listed = _listed(path.parent, captions)
+    listed = _read_split_lists(path.parent, captions)
     chosen = [image for names in listed.values() for image in names] or captions
-    examples = {image: described(image, image, captions[image], str(path)) for image in chosen}
+    examples = {image: make_example(image, image, captions[image], str(path)) for image in chosen}
     if listed:
         splits = {split: tuple(examples[n] for n in names) for split, names in listed.items()}
     else:
@@ -95,7 +98,7 @@ def read_flickr(path: pathlib.Path, images: str | None = None) -> CaptionData:
     )
 
 
-def _listed(folder: pathlib.Path, captions: dict[str, list[str]]) -> dict[str, list[str]]:
+def _read_split_lists(folder: pathlib.Path, captions: dict[str, list[str]]) -> dict[str, list[str]]:
     splits: dict[str, list[str]] = {}
     seen: dict[str, str] = {}
     for split, file_name in SPLIT_FILES.items():
@@ -110,11 +113,11 @@ def _listed(folder: pathlib.Path, captions: dict[str, list[str]]) -> dict[str, l
                     f"(also in {seen[name]}); remove one of the two."
                 )
             seen[name] = file_name
-        silent = [name for name in names if name not in captions]
-        if silent:
+        without_captions = [name for name in names if name not in captions]
+        if without_captions:
             raise UserError(
-                f"{path}: {len(silent)} of its {len(names)} images have no captions: "
-                f"{first_three(silent)}; add captions or remove them from the list."
+                f"{path}: {len(without_captions)} of its {len(names)} images have no captions: "
+                f"{first_three(without_captions)}; add captions or remove them from the list."
             )
         splits[split] = names
     return splits

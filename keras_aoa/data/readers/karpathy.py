@@ -1,4 +1,4 @@
-"""Karpathy's splits of COCO, Flickr8k and Flickr30k: one JSON file with captions.
+"""Reads Karpathy's splits of COCO, Flickr8k and Flickr30k: one JSON file with captions.
 
 Source: Karpathy and Fei-Fei, "Deep visual-semantic alignments for generating image descriptions",
 CVPR 2015; the files of `caption_datasets.zip`.
@@ -8,7 +8,7 @@ import pathlib
 from typing import Any
 
 from keras_aoa.data.examples import CaptionData, Example
-from keras_aoa.data.readers.files import described, entries, inside, locate, read_json
+from keras_aoa.data.readers.files import entries, inside, locate, make_example, read_json
 from keras_aoa.data.readers.flickr import IMAGE_FOLDERS
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import clip, printable
@@ -19,17 +19,18 @@ SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 def read_karpathy(
     path: pathlib.Path, images: str | None = None, restval: bool = True
 ) -> CaptionData:
-    """A file `dataset_NAME.json` with its images beside it.
+    """Reads a file `dataset_NAME.json`.
+
+    An image's id is its COCO number or, for Flickr, its file name.
 
     Args:
         path: The file.
         images: Folder of images, if it is not beside the file.
-        restval: Whether the 30,504 COCO images called `restval` join the split train.
-
-    Image ids are COCO's numbers, or the file name where there is none (Flickr).
+        restval: Whether the 30,504 COCO images of the split `restval` join the train split.
 
     Raises:
-        UserError: another shape, an image twice, an image without captions; as `locate`.
+        UserError: The JSON has another structure, an image occurs twice, or an image has no
+            captions; also as for `locate`.
     """
     document = read_json(path)
     fields: dict[str, Any] = {"filename": str, "split": str, "sentences": list}
@@ -58,7 +59,7 @@ def read_karpathy(
         seen.add(image_id)
         sentences = entries(image, "sentences", {"raw": str}, pathlib.Path(where))
         captions = [sentence["raw"] for sentence in sentences]
-        example = described(image_id, name, captions, where)
+        example = make_example(image_id, name, captions, where)
         splits.setdefault(SPLITS[image["split"]], []).append(example)
     name = str(document.get("dataset") or path.stem.removeprefix("dataset_"))
     folders = [path.parent / folder for folder in IMAGE_FOLDERS.get(name, ("images", "."))]

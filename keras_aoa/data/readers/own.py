@@ -1,6 +1,6 @@
-"""Own photographs: a folder with `captions.csv`, one caption a line.
+"""Reads your own photographs: a folder with `captions.csv`, one caption per line.
 
-image,caption,split          the column `split` may be absent
+image,caption,split          the column `split` is optional
 beach/1.jpg,"a dog, running",train
 """
 
@@ -9,7 +9,7 @@ import io
 import pathlib
 
 from keras_aoa.data.examples import CaptionData, Example
-from keras_aoa.data.readers.files import described, inside, locate, read_text
+from keras_aoa.data.readers.files import inside, locate, make_example, read_text
 from keras_aoa.data.readers.splits import split_by_name
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import clip, one_line, printable
@@ -19,14 +19,15 @@ SPLITS = {"train": "train", "val": "val", "dev": "val", "test": "test"}
 
 
 def read_own(path: pathlib.Path, images: str | None = None) -> CaptionData:
-    """`captions.csv` with its images beside it or in `images/`; several lines, several captions.
+    """Reads `captions.csv`, whose images are beside it or in `images/`.
 
-    Without a column `split`, the split follows from the images' names (`split_by_name`). An
-    image's id is its name in the file. Each image must exist.
+    An image may have several lines, one for each caption. Without the column `split`,
+    `split_by_name` decides the splits. An image's id is its name in the file. Each image must
+    exist.
 
     Raises:
-        UserError: no header, a line with too many or too few columns, an empty caption, an
-            unknown split, an image in two splits; as `locate`.
+        UserError: The header is missing, a line has too many or too few columns, a caption is
+            empty, a split is unknown, or an image is in two splits; also as for `locate`.
     """
     captions: dict[str, list[str]] = {}
     split_of: dict[str, str] = {}
@@ -48,7 +49,7 @@ def read_own(path: pathlib.Path, images: str | None = None) -> CaptionData:
             'quote a caption as "a ""quoted"" word".'
         ) from None
 
-    examples = [described(name, name, texts, str(path)) for name, texts in captions.items()]
+    examples = [make_example(name, name, texts, str(path)) for name, texts in captions.items()]
     if "split" in header:
         parts: dict[str, list[Example]] = {}
         for example in examples:

@@ -1,4 +1,4 @@
-"""Splits decided by the images' names: the same on every machine, in any order of files."""
+"""Splits that depend only on image ids: the same on every machine and for any file order."""
 
 import hashlib
 import logging
@@ -13,7 +13,7 @@ SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 def draw(image_id: int | str, seed: int) -> float:
-    """A number in 0..1 that depends on the image's id and the seed alone."""
+    """Returns a number in 0..1 that depends only on the image's id and the seed."""
     digest = hashlib.sha256(f"{seed}:{image_id}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64
 
@@ -21,19 +21,20 @@ def draw(image_id: int | str, seed: int) -> float:
 def split_by_name(
     examples: Iterable[Example], source: object, seed: int = 0
 ) -> dict[str, tuple[Example, ...]]:
-    """About 80 % train, 10 % val and 10 % test, at least one image in each.
+    """Splits examples into about 80 % train, 10 % val and 10 % test, each with at least one image.
 
-    Each image's split follows from its own id, so more images never move one. Only while a split
-    would be empty does the image whose draw is nearest to it take the place.
+    An image's split depends only on its id, so adding images does not move the others. The
+    exception is a split that would be empty: it receives the image whose number is nearest to its
+    range.
 
     Raises:
-        UserError: fewer than three images.
+        UserError: There are fewer than three images.
     """
     examples = tuple(examples)
     if len(examples) < 3:
         raise UserError(
-            f"{source}: expected at least 3 images to make train, val and test, "
-            f"received {len(examples)}; add images or state each one's split."
+            f"{source}: expected at least 3 images for train, val and test, "
+            f"received {len(examples)}; add images or give the split of each."
         )
     draws = {example.image_id: draw(example.image_id, seed) for example in examples}
     val_from, test_from = SHARES["train"], SHARES["train"] + SHARES["val"]
@@ -52,38 +53,39 @@ def split_by_name(
         for split in SHARES
     }
     sizes = ", ".join(f"{len(part)} {split}" for split, part in splits.items())
-    logger.info("%s states no splits; by names and seed %d: %s.", source, seed, sizes)
+    logger.info("%s has no splits; split by name with seed %d: %s.", source, seed, sizes)
     return splits
 
 
 def paper_splits(
     splits: dict[str, tuple[Example, ...]], count: int = 5000, seed: int = 0
 ) -> dict[str, tuple[Example, ...]]:
-    """COCO's train2014 and, of its val2014, `count` images each as val and test.
+    """Divides COCO's val2014 into `count` val and `count` test images; train is unchanged.
 
-    The paper (section 4.1) has 5,000 and 5,000 development images; which they were is lost, so
-    that they are drawn here by id and seed. Nothing changes where val has not so many images.
+    The paper (section 4.1) uses 5,000 images each but does not publish which ones. They are drawn
+    here by id and seed. If val has fewer than `2 * count` images, the splits stay unchanged.
     """
     images = splits.get("val", ())
     if len(images) < 2 * count:
         return splits
     ranked = sorted(images, key=lambda example: draw(example.image_id, seed))
-    place = {example.image_id: rank for rank, example in enumerate(ranked)}
+    ranks = {example.image_id: rank for rank, example in enumerate(ranked)}
     ends = {"val": (0, count), "test": (count, 2 * count)}
     return splits | {
-        split: tuple(each for each in images if start <= place[each.image_id] < end)
+        split: tuple(each for each in images if start <= ranks[each.image_id] < end)
         for split, (start, end) in ends.items()
     }
 
 
 def hold_out(data: CaptionData, count: int, seed: int = 0) -> CaptionData:
-    """`data` with `count` images moved from train to a new split `select`.
+    """Moves `count` images from train to a new split `select`.
 
-    Checkpoints are chosen on them, so that val and test stay unseen. Which images they are depends
-    on their ids and the seed alone; both splits keep the order of train.
+    Checkpoints are selected on this split, so that val and test stay unseen. The choice depends
+    only on the image ids and the seed. Both splits keep the order of train.
 
     Raises:
-        UserError: no train split, a split `select` already, or not 0 < `count` < images in train.
+        UserError: There is no train split, a split `select` exists, or `count` is not between 1
+            and the number of train images minus 1.
     """
     train = data.splits.get("train", ())
     if "select" in data.splits or not 0 < count < len(train):
