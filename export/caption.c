@@ -1,13 +1,13 @@
-/* Captions of image files by an exported model, without Python: TensorFlow's C API.
+/* Caption image files with an exported model, without Python, through TensorFlow's C API.
  *
  *   TF=$(python -c 'import os, importlib.util as u; print(os.path.dirname(u.find_spec("tensorflow").origin))')
  *   gcc -I$TF/include export/caption.c $TF/libtensorflow_cc.so.2 $TF/libtensorflow_framework.so.2 \
  *       -Wl,-rpath,$TF -o caption
  *   ./caption OUT/1 serving_default_image_bytes StatefulPartitionedCall_1 2 photo.jpg ...
  *
- * The last two names are the tensor of the output `captions`, as `saved_model_cli show` prints it
- * (its name before the colon, and its number after). Prints a line for each hypothesis of each
- * image: the image's number, a tab, the caption.
+ * `StatefulPartitionedCall_1 2` is the tensor of the output `captions`: the parts before and after
+ * the colon in the name that `saved_model_cli show` prints. The program prints one line per
+ * hypothesis of each image: the image's index, a tab, the caption.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,10 +21,10 @@ static void check(TF_Status* status, const char* what) {
   exit(1);
 }
 
-static char* contents(const char* path, size_t* size) {
+static char* read_file(const char* path, size_t* size) {
   FILE* file = fopen(path, "rb");
   if (!file) {
-    fprintf(stderr, "caption: %s: cannot read it\n", path);
+    fprintf(stderr, "caption: %s: cannot read the file\n", path);
     exit(2);
   }
   fseek(file, 0, SEEK_END);
@@ -33,7 +33,7 @@ static char* contents(const char* path, size_t* size) {
   *size = length > 0 ? (size_t)length : 0;
   char* bytes = malloc(*size + 1);
   if (length < 0 || !bytes || fread(bytes, 1, *size, file) != *size) {
-    fprintf(stderr, "caption: %s: cannot read it\n", path);
+    fprintf(stderr, "caption: %s: cannot read the file\n", path);
     exit(2);
   }
   fclose(file);
@@ -41,12 +41,12 @@ static char* contents(const char* path, size_t* size) {
 }
 
 static TF_Output output(TF_Graph* graph, const char* name, int index) {
-  TF_Output found = {TF_GraphOperationByName(graph, name), index};
-  if (!found.oper) {
-    fprintf(stderr, "caption: expected an operation %s in the graph, found none\n", name);
+  TF_Output tensor = {TF_GraphOperationByName(graph, name), index};
+  if (!tensor.oper) {
+    fprintf(stderr, "caption: the graph has no operation %s; see saved_model_cli show\n", name);
     exit(2);
   }
-  return found;
+  return tensor;
 }
 
 int main(int count, char** arguments) {
@@ -67,7 +67,7 @@ int main(int count, char** arguments) {
   TF_TString* files = TF_TensorData(batch);
   for (int64_t image = 0; image < images; ++image) {
     size_t size;
-    char* bytes = contents(arguments[5 + image], &size);
+    char* bytes = read_file(arguments[5 + image], &size);
     TF_StringInit(&files[image]);
     TF_StringCopy(&files[image], bytes, size);
     free(bytes);
@@ -75,22 +75,23 @@ int main(int count, char** arguments) {
 
   TF_Output input = output(graph, arguments[2], 0);
   TF_Output captions = output(graph, arguments[3], atoi(arguments[4]));
-  TF_Tensor* found = NULL;
-  TF_SessionRun(session, NULL, &input, &batch, 1, &captions, &found, 1, NULL, 0, NULL, status);
+  TF_Tensor* result = NULL;
+  TF_SessionRun(session, NULL, &input, &batch, 1, &captions, &result, 1, NULL, 0, NULL, status);
   check(status, "captioning");
 
-  if (TF_TensorType(found) != TF_STRING || TF_NumDims(found) != 2) {
-    fprintf(stderr, "caption: expected the output of captions, received another\n");
+  if (TF_TensorType(result) != TF_STRING || TF_NumDims(result) != 2) {
+    fprintf(stderr, "caption: %s:%s is not the output `captions`; see saved_model_cli show\n",
+            arguments[3], arguments[4]);
     return 2;
   }
-  int64_t beams = TF_Dim(found, 1);
-  const TF_TString* texts = TF_TensorData(found);
-  for (int64_t place = 0; place < images * beams; ++place) {
-    printf("%lld\t%.*s\n", (long long)(place / beams), (int)TF_StringGetSize(&texts[place]),
-           TF_StringGetDataPointer(&texts[place]));
+  int64_t beams = TF_Dim(result, 1);
+  const TF_TString* texts = TF_TensorData(result);
+  for (int64_t index = 0; index < images * beams; ++index) {
+    printf("%lld\t%.*s\n", (long long)(index / beams), (int)TF_StringGetSize(&texts[index]),
+           TF_StringGetDataPointer(&texts[index]));
   }
   TF_DeleteTensor(batch);
-  TF_DeleteTensor(found);
+  TF_DeleteTensor(result);
   TF_CloseSession(session, status);
   TF_DeleteSession(session, status);
   TF_DeleteSessionOptions(options);

@@ -1,17 +1,18 @@
-"""Given sentences to words and ids, in the graph.
+"""Tokenize sentences inside the graph, for exported models.
 
-`keras_aoa.data.text.tokenizer` defines a word. RE2, which the graph has, has no look-around, so a
-few rare texts are cut differently here: web addresses, times, dates, abbreviations in the middle.
+`keras_aoa.data.text.tokenizer` defines a word. TensorFlow's regular expressions (RE2) have no
+look-around, so a few rare texts are split differently here: web addresses, times, dates, and
+abbreviations within a sentence.
 """
 
 import tensorflow as tf
 
 from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
 
-MOST_WORDS = 100  # of a sentence that are read
+MAX_WORDS = 100  # per sentence
 
-# Pattern and what takes its place, in turn; all is in lower case. "\x01" stands for a full stop
-# that is part of its word, "\x02" for an apostrophe that begins one.
+# Patterns and replacements, applied in order to lower-case text. "\x01" marks a full stop that
+# belongs to a word, "\x02" an apostrophe that begins a word.
 _RULES = (
     (r"&amp;", "&"),
     (r"&quot;", '"'),
@@ -25,7 +26,7 @@ _RULES = (
     (r"\b(mr|mrs|ms|dr|prof|jr|sr|st|ave|blvd|mt|ft|etc|vs)\.", "\\1\x01"),
     (r"\b((?:[a-z]\.)+[a-z])\.", "\\1\x01"),
     (r"([#$%*+=<>@^|~]|\B&|&\B)", r" \1 "),
-    # Signs of punctuation go, but for those inside of words and numbers.
+    # Remove punctuation, except inside words and numbers.
     (r"[\x22`;!?\x{201c}\x{201d}\x{2013}\x{2014}\x{2026}]|--+|\.\.+", " "),
     (r"([^\pN\s])[,:]", r"\1 "),
     (r"[,:]([^\pN]|$)", r" \1"),
@@ -41,10 +42,10 @@ _RULES = (
 
 
 class SentenceReader(tf.Module):
-    """Sentences as a vocabulary's words.
+    """Converts sentences to the word ids of a vocabulary.
 
     Args:
-        words: Every word by id.
+        words: All words of the vocabulary, in the order of their ids.
     """
 
     def __init__(self, words):
@@ -52,32 +53,38 @@ class SentenceReader(tf.Module):
         initial = tf.lookup.KeyValueTensorInitializer(
             tf.constant(words[OOV + 1 :]), tf.range(OOV + 1, len(words), dtype=tf.int64)
         )
-        # Held here, so that it is saved and loaded with the module.
+        # An attribute, so that the table is saved and loaded with the module.
         self.ids = tf.lookup.StaticHashTable(initial, OOV)
 
     def __call__(self, sentences):
-        """Ids from START on, then PAD, of sentences `(…)`, strings: `(…, t + 2)`, int32.
+        """Convert sentences to ids: START, the words, STOP, then PAD.
 
-        One longer than `MOST_WORDS` is cut there and has no STOP.
+        A sentence of more than `MAX_WORDS` words is truncated and has no STOP.
+
+        Args:
+            sentences: Strings, of any shape `(…)`.
+
+        Returns:
+            Ids, int32, `(…, t + 2)`, where t is the largest number of words in a sentence.
         """
         flat = tf.reshape(sentences, [-1])
-        words = tf.strings.split(spaced(flat))
+        words = tf.strings.split(separate_words(flat))
         lengths = words.row_lengths()
-        words = words[:, :MOST_WORDS].to_tensor("")
+        words = words[:, :MAX_WORDS].to_tensor("")
         width = tf.shape(words)[1]
         ids = tf.cast(self.ids.lookup(words), tf.int32)
         ids = tf.pad(ids, [[0, 0], [1, 1]], constant_values=START)
-        # A sentence's words are at 1, 2, ..., its STOP follows; of a longer one there is none.
-        place = tf.range(width + 2, dtype=tf.int64)
-        is_end = (place == lengths[:, None] + 1) & (lengths[:, None] <= MOST_WORDS)
-        is_padding = place > tf.minimum(lengths, MOST_WORDS)[:, None]
+        # START is at position 0, the words follow, then STOP unless the sentence was truncated.
+        position = tf.range(width + 2, dtype=tf.int64)
+        is_end = (position == lengths[:, None] + 1) & (lengths[:, None] <= MAX_WORDS)
+        is_padding = position > tf.minimum(lengths, MAX_WORDS)[:, None]
         ids = tf.where(is_end, STOP, tf.where(is_padding, PAD, ids))
         return tf.reshape(ids, tf.concat([tf.shape(sentences), [width + 2]], 0))
 
 
-def spaced(sentences):
-    """Sentences in lower case with a space between all words, and none of the punctuation."""
+def separate_words(sentences):
+    """Lower-case sentences, remove punctuation, and separate all words by spaces."""
     text = tf.strings.lower(sentences, encoding="utf-8")
-    for pattern, instead in _RULES:
-        text = tf.strings.regex_replace(text, pattern, instead)
+    for pattern, replacement in _RULES:
+        text = tf.strings.regex_replace(text, pattern, replacement)
     return text

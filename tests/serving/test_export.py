@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_answers import ask, assert_says
+from export_answers import ask, assert_row_equals
 from pictures_of_all_kinds import bad_files, file_of, good_files, photograph
 
 from keras_aoa.inference.image_captioner import ImageCaptioner
@@ -42,7 +42,7 @@ def test_every_kind_of_file_is_captioned_as_live(model, live):
     texts = set()
     for row, file in enumerate(files.values()):
         captions = live.captions(file)
-        assert_says(answers, row, captions)
+        assert_row_equals(answers, row, captions)
         texts.add(round(captions[0].log_prob, 3))
     assert len(texts) > 5  # the model tells these pictures from each other
 
@@ -54,7 +54,7 @@ def test_broken_files_do_not_spoil_their_neighbors(model, live):
     assert answers["valid"].tolist() == [False, True] * (len(mixed) // 2)
     for row, file in enumerate(mixed):
         if row % 2:
-            assert_says(answers, row, live.captions(file))
+            assert_row_equals(answers, row, live.captions(file))
         else:
             assert not any(answers["captions"][row])
             assert not any(answers["words"][row].ravel())
@@ -79,7 +79,7 @@ def test_pixels_are_captioned_as_their_file(model, live):
     pixels = np.stack([photograph(seed=1), photograph(seed=2)])
     answers = ask(model, None, "pixels", pixels=pixels)
     for row, image in enumerate(pixels):
-        assert_says(answers, row, live.captions(image))
+        assert_row_equals(answers, row, live.captions(image))
 
 
 def test_a_limit_of_size_holds(trained, tmp_path):
@@ -101,7 +101,7 @@ def test_what_a_crop_leaves_out_is_not_in_the_boxes(trained, tmp_path):
     files = [good_files()[name] for name in ("jpeg", "turned", "narrow", "png")]
     answers = ask(model, files)
     for row, file in enumerate(files):
-        assert_says(answers, row, live.captions(file))
+        assert_row_equals(answers, row, live.captions(file))
     assert answers["boxes"][0, :, :, 0].min() > 0.1
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_answers import ask, assert_says
+from export_answers import ask, assert_row_equals
 from pictures_of_all_kinds import good_files
 
 from keras_aoa.inference.image_captioner import ImageCaptioner
@@ -30,7 +30,7 @@ def test_object_proposals_are_given_with_the_image(of_proposals, trained_proposa
     assert len(rows) > 5
     answers = ask(of_proposals, files, proposals=padded(boxes))
     for row in rows:
-        assert_says(answers, row, captions[row])
+        assert_row_equals(answers, row, captions[row])
 
 
 def test_more_proposals_than_the_run_looks_at_are_left_out(of_proposals, trained_proposals):

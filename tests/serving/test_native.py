@@ -1,4 +1,4 @@
-"""Without Python: a C program on TensorFlow's C API, which is what a server runs underneath."""
+"""Tests an exported model without Python, from a C program that uses TensorFlow's C API."""
 
 import pathlib
 import shutil
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compil
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    """The C program, built against the installed TensorFlow."""
+    """Build the C program against the installed TensorFlow."""
     home = pathlib.Path(tf.__file__).parent
     path = tmp_path_factory.mktemp("native") / "caption"
     libraries = [home / f"libtensorflow_{name}.so.2" for name in ("cc", "framework")]
@@ -30,31 +30,32 @@ def program(tmp_path_factory):
     return path
 
 
-def test_a_c_program_says_what_the_live_model_says(program, trained, tmp_path):
+def test_a_c_program_gives_the_captions_of_the_live_model(program, trained, tmp_path):
     exported = export_run(trained, tmp_path / "out", SearchSettings())
     saved = exported.folder / "saved_model.pb"
     graph = saved_model_pb2.SavedModel.FromString(saved.read_bytes())
     signature = graph.meta_graphs[0].signature_def["serving_default"]
-    given = signature.inputs["image_bytes"].name.split(":")[0]
+    image_bytes = signature.inputs["image_bytes"].name.split(":")[0]
     output, number = signature.outputs["captions"].name.split(":")
     live = ImageCaptioner(trained.folder)
     files = {**good_files(), "broken": bad_files()["half a jpeg"]}
     for name, file in files.items():
         (tmp_path / name).write_bytes(file)
     expected = []
-    for place, (name, file) in enumerate(files.items()):
-        texts = ["", ""] if name == "broken" else [found.text for found in live.captions(file)]
-        expected += [f"{place}\t{text}" for text in texts]
-    command = [program, exported.folder, given, output, number, *(tmp_path / n for n in files)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert ended.stdout.splitlines() == expected
+    for index, (name, file) in enumerate(files.items()):
+        texts = ["", ""] if name == "broken" else [caption.text for caption in live.captions(file)]
+        expected += [f"{index}\t{text}" for text in texts]
+    paths = [tmp_path / name for name in files]
+    command = [program, exported.folder, image_bytes, output, number, *paths]
+    completed = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert completed.stdout.splitlines() == expected
 
 
-def test_a_c_program_tells_its_mistakes(program, tmp_path):
-    ended = subprocess.run([program], capture_output=True, text=True, check=False)
-    assert ended.returncode == 2
-    assert "usage: caption" in ended.stderr
+def test_a_c_program_reports_usage_and_a_missing_model(program, tmp_path):
+    completed = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert completed.returncode == 2
+    assert "usage: caption" in completed.stderr
     command = [program, tmp_path, "a", "b", "0", "c"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    assert str(tmp_path) in ended.stderr
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert completed.returncode == 1
+    assert str(tmp_path) in completed.stderr

@@ -1,4 +1,4 @@
-"""Sentences read in the graph: the tokenizer's words, a vocabulary's ids."""
+"""Tests that sentences tokenized in the graph have the tokenizer's words and vocabulary's ids."""
 
 import gzip
 
@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.data.text.vocabulary import PAD, START, Vocabulary
-from keras_aoa.serving.sentences import MOST_WORDS, SentenceReader, spaced
+from keras_aoa.serving.sentences import MAX_WORDS, SentenceReader, separate_words
 
 VOCABULARY = Vocabulary(["a", "man", "'s", "dog", "does", "n't", "run", "left", "café"])
 READER = SentenceReader(VOCABULARY.words)
 
 
 def words_of(sentences):
-    """The words of each sentence."""
-    return [text.decode("utf-8").split() for text in spaced(tf.constant(sentences)).numpy()]
+    """Return the words of each sentence."""
+    return [text.decode("utf-8").split() for text in separate_words(tf.constant(sentences)).numpy()]
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def words_of(sentences):
         "",
     ],
 )
-def test_words_are_the_tokenizers(sentence):
+def test_words_equal_those_of_the_tokenizer(sentence):
     assert words_of([sentence]) == [tokenize(sentence)]
 
 
-def test_words_of_real_captions_are_the_tokenizers(shared):
+def test_words_of_nearly_all_real_captions_equal_those_of_the_tokenizer(shared):
     path = shared / "data/flickr30k/results_20130124.token.gz"
     with gzip.open(path, "rt", encoding="utf-8") as file:
         captions = [line.split("\t")[1].strip() for line in file]
@@ -59,31 +59,31 @@ def test_words_of_real_captions_are_the_tokenizers(shared):
     assert len(differ) < len(captions) / 1000, differ[:50]
 
 
-def test_ids_are_the_vocabularys():
+def test_ids_equal_those_of_the_vocabulary():
     sentences = ["A man's dog doesn't run.", "a CAFÉ, left!", "", "zebra \u0142"]
     ids = READER(tf.constant([sentences[:2], sentences[2:]])).numpy()
     assert ids.shape == (2, 2, 7 + 2)
     for row, sentence in zip(ids.reshape(4, -1), sentences, strict=True):
-        expected = VOCABULARY.encode(sentence, MOST_WORDS)
+        expected = VOCABULARY.encode(sentence, MAX_WORDS)
         assert row.tolist() == expected + [PAD] * (len(row) - len(expected))
 
 
-def test_a_long_sentence_is_cut_and_does_not_end():
-    ids = READER(tf.constant(["dog " * (MOST_WORDS + 1), "dog " * MOST_WORDS])).numpy()
-    for row, count in zip(ids, (MOST_WORDS + 1, MOST_WORDS), strict=True):
-        expected = VOCABULARY.encode("dog " * count, MOST_WORDS)
+def test_a_long_sentence_is_truncated_without_stop():
+    ids = READER(tf.constant(["dog " * (MAX_WORDS + 1), "dog " * MAX_WORDS])).numpy()
+    for row, count in zip(ids, (MAX_WORDS + 1, MAX_WORDS), strict=True):
+        expected = VOCABULARY.encode("dog " * count, MAX_WORDS)
         assert row.tolist() == expected + [PAD] * (len(row) - len(expected))
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
-def test_no_sentences_have_no_words(shape):
+def test_an_empty_batch_gives_empty_ids(shape):
     ids = READER(tf.constant(np.zeros(shape, "S")))
     assert ids.shape == (*shape, 2)
 
 
 @settings(deadline=None)
 @given(st.binary())
-def test_any_bytes_are_read(data):
+def test_any_bytes_are_accepted(data):
     ids = READER(tf.constant([data])).numpy()
     assert ids[0, 0] == START
     assert ids.max() < len(VOCABULARY)

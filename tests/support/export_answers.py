@@ -1,24 +1,24 @@
-"""Answers of an exported model, and that they are what the live model says."""
+"""Helpers that run an exported model and compare its answers with the live model."""
 
 import numpy as np
 import tensorflow as tf
 
 
 def ask(model, files, signature="serving_default", **more):
-    """Answers as arrays; strings as text."""
-    given = {name: tf.constant(value) for name, value in more.items()}
+    """Run a signature and return its outputs as arrays, with strings decoded."""
+    inputs = {name: tf.constant(value) for name, value in more.items()}
     if files is not None:
-        given["image_bytes"] = tf.constant(files, tf.string)
-    found = model.signatures[signature](**given)
-    return {name: plain(value.numpy()) for name, value in found.items()}
+        inputs["image_bytes"] = tf.constant(files, tf.string)
+    outputs = model.signatures[signature](**inputs)
+    return {name: plain(value.numpy()) for name, value in outputs.items()}
 
 
 def plain(values):
     return values.astype(str) if values.dtype == object and values.size else values
 
 
-def assert_says(answers, row, captions):
-    """One row of the answers is the live model's captions, areas included."""
+def assert_row_equals(answers, row, captions):
+    """Assert that one row of the answers equals the live model's captions and attention."""
     assert answers["valid"][row]
     assert answers["captions"][row].tolist() == [caption.text for caption in captions]
     expected = [caption.log_prob for caption in captions]
