@@ -1,7 +1,7 @@
-"""Ask a served captioner: captions on the screen, and a page that shows where it looked.
+"""Send images to a served captioner; print its captions or write a page with its attention.
 
-`python export/client.py photo.jpg ... --page answer.html`. The standard library is enough over
-REST; `--grpc` needs tensorflow-serving-api, `--proposals` keras_aoa itself.
+`python export/client.py photo.jpg ... --page answer.html`. REST needs only the standard library;
+`--grpc` needs tensorflow-serving-api, and `--proposals` needs keras_aoa.
 """
 
 import argparse
@@ -15,67 +15,67 @@ import sys
 import urllib.error
 import urllib.request
 
-SECONDS = 120  # until an answer is given up
-TOGETHER = 16  # images of a request: what servers commonly allow in a batch
+TIMEOUT = 120  # seconds per request
+REQUEST_IMAGES = 16  # per request; larger requests may exceed a server's batch limit
 
 
 class ServerError(Exception):
-    """What the server, or the way to it, said in place of an answer."""
+    """The server returned an error or cannot be reached."""
 
 
 def main(arguments=None):
-    """Caption, or score, what the arguments name; returns the exit status."""
+    """Caption or score the images named in the arguments; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="+", help="image files")
-    parser.add_argument("--url", default="http://localhost:8501", help="of the REST server")
-    parser.add_argument("--grpc", metavar="HOST:PORT", help="ask over gRPC, commonly port 8500")
+    parser.add_argument("--url", default="http://localhost:8501", help="URL of the REST server")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="use gRPC, usually on port 8500")
     parser.add_argument("--model", default="captioner", help="name of the model")
-    parser.add_argument("--score", metavar="SENTENCE", help="score this in place of captioning")
-    parser.add_argument("--proposals", action="store_true", help="for models of object proposals")
-    parser.add_argument("--edge-model", default="", help="for proposals, as in training")
-    parser.add_argument("--page", metavar="FILE", help="write a page with the areas of each word")
-    given = parser.parse_args(arguments)
-    ask, address = (ask_grpc, given.grpc) if given.grpc else (ask_rest, given.url)
+    parser.add_argument("--score", metavar="SENTENCE", help="score this sentence; do not caption")
+    parser.add_argument(
+        "--proposals", action="store_true", help="send object proposals, if the model needs them"
+    )
+    parser.add_argument("--edge-model", default="", help="edge model of the training run")
+    parser.add_argument("--page", metavar="FILE", help="write a page with the attention per word")
+    options = parser.parse_args(arguments)
+    ask, address = (ask_grpc, options.grpc) if options.grpc else (ask_rest, options.url)
     try:
-        files = [pathlib.Path(name).read_bytes() for name in given.images]
+        files = [pathlib.Path(name).read_bytes() for name in options.images]
         rows = [{"image_bytes": file} for file in files]
-        if given.score is not None:
-            rows = [{**row, "captions": [given.score]} for row in rows]
-        if given.proposals:
-            add_proposals(rows, given.edge_model)
+        if options.score is not None:
+            rows = [{**row, "captions": [options.score]} for row in rows]
+        if options.proposals:
+            add_proposals(rows, options.edge_model)
+        signature = "serving_default" if options.score is None else "score"
         answers = []
-        for start in range(0, len(rows), TOGETHER):
-            some = rows[start : start + TOGETHER]
-            answers += ask(address, given.model, signature(given), some)
-        for name, answer in zip(given.images, answers, strict=True):
+        for start in range(0, len(rows), REQUEST_IMAGES):
+            answers += ask(address, options.model, signature, rows[start : start + REQUEST_IMAGES])
+        for name, answer in zip(options.images, answers, strict=True):
             print_answer(name, answer)
-        if given.page:
-            write_page(given.page, given.images, files, answers)
-    except (OSError, ValueError, http.client.HTTPException, ServerError) as problem:
-        print(f"client: {problem}", file=sys.stderr)
+        if options.page:
+            write_page(options.page, options.images, files, answers)
+    except (OSError, ValueError, http.client.HTTPException, ServerError) as error:
+        print(f"client: {error}", file=sys.stderr)
         return 1
     except (LookupError, TypeError, AttributeError, ArithmeticError):
-        print(f"client: {address}: answered something else than captions.", file=sys.stderr)
+        print(f"client: {address}: expected captions, received another answer.", file=sys.stderr)
         return 1
     return 0 if all(answer["valid"] for answer in answers) else 1
 
 
-def signature(given):
-    """Name of the signature that the arguments ask for."""
-    return "serving_default" if given.score is None else "score"
-
-
 def ask_rest(url, model, signature_name, rows):
-    """Answers, a dictionary for each row, from `/v1/models/MODEL:predict`.
+    """Send rows to `/v1/models/MODEL:predict` of a REST server.
 
     Args:
-        url: Of the server.
-        model: Its name.
-        signature_name: Of the model.
-        rows: A dictionary of inputs for each image.
+        url: URL of the server.
+        model: Name of the model.
+        signature_name: Name of the signature.
+        rows: List of dictionaries: the inputs of each image.
+
+    Returns:
+        List of dictionaries: the outputs of each row.
 
     Raises:
-        ServerError: no server there, or what it answers instead.
+        ServerError: the server cannot be reached, or it returned an error.
     """
 
     def encoded(value):
@@ -87,10 +87,10 @@ def ask_rest(url, model, signature_name, rows):
         f"{url.rstrip('/')}/v1/models/{model}:predict", body, {"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as reply:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:
             return json.load(reply)["predictions"]
     except (ValueError, KeyError, TypeError):
-        raise ServerError(f"{url}: answered something else than predictions.") from None
+        raise ServerError(f"{url}: expected predictions, received another answer.") from None
     except urllib.error.HTTPError as error:
         raise ServerError(f"{error.code}: {error.read().decode(errors='replace')}") from None
     except urllib.error.URLError as error:
@@ -98,7 +98,7 @@ def ask_rest(url, model, signature_name, rows):
 
 
 def ask_grpc(address, model, signature_name, rows):
-    """As `ask_rest`, over gRPC."""
+    """Do the same as `ask_rest` over gRPC."""
     import grpc
     import numpy as np
     import tensorflow as tf
@@ -115,7 +115,7 @@ def ask_grpc(address, model, signature_name, rows):
     try:
         with grpc.insecure_channel(address, options) as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-            outputs = stub.Predict(request, timeout=SECONDS).outputs
+            response = stub.Predict(request, timeout=TIMEOUT)
     except grpc.RpcError as error:
         raise ServerError(f"{address}: {error.code().name}: {error.details()}") from None
 
@@ -124,12 +124,14 @@ def ask_grpc(address, model, signature_name, rows):
             return [plain(part) for part in value]
         return value.decode() if isinstance(value, bytes) else value
 
-    found = {name: plain(tf.make_ndarray(value).tolist()) for name, value in outputs.items()}
-    return [{name: value[row] for name, value in found.items()} for row in range(len(rows))]
+    outputs = {
+        name: plain(tf.make_ndarray(value).tolist()) for name, value in response.outputs.items()
+    }
+    return [{name: value[row] for name, value in outputs.items()} for row in range(len(rows))]
 
 
 def add_proposals(rows, edge_model):
-    """Object proposals of each row's image, found here: the server has no OpenCV."""
+    """Add object proposals to each row. They are computed here, as the server has no OpenCV."""
     from keras_aoa.data.images.split_images import padded
     from keras_aoa.data.proposals.cache import ProposalSettings, propose
     from keras_aoa.inference.image_captioner import read_pixels
@@ -141,15 +143,15 @@ def add_proposals(rows, edge_model):
         try:
             return propose(read_pixels(file), settings)
         except UserError:
-            return []  # the server says which images it cannot read
+            return []  # the server reports which images it cannot read
 
-    found = [boxes_of(row["image_bytes"]) for row in rows]
-    for row, boxes in zip(rows, padded(found, 1), strict=True):
+    proposals = [boxes_of(row["image_bytes"]) for row in rows]
+    for row, boxes in zip(rows, padded(proposals, 1), strict=True):
         row["proposals"] = boxes.tolist()
 
 
 def print_answer(name, answer):
-    """A line for each caption; for scored words one each."""
+    """Print one line per caption; for a scored sentence also one line per word."""
     if not answer["valid"]:
         print(f"{name}: not an image that the server can read")
         return
@@ -164,24 +166,24 @@ def print_answer(name, answer):
 
 
 def write_page(path, names, files, answers):
-    """Write a page: each image with its words; one that is pointed at lights up its areas.
+    """Write a page that highlights the attended regions of the word under the pointer.
 
-    Everything is in the one file; no script runs.
+    The page is a single file without scripts.
     """
     cards = [
-        card(number, *each) for number, each in enumerate(zip(names, files, answers, strict=True))
+        card(index, *image) for index, image in enumerate(zip(names, files, answers, strict=True))
     ]
-    most = max(len(answer["words"][0]) for answer in answers)
-    lit = "\n".join(
+    max_words = max(len(answer["words"][0]) for answer in answers)
+    highlights = "\n".join(
         f".card:has(.w{number}:hover, .w{number}:focus) .a{number} {{ opacity: 1 }}"
-        for number in range(most)
+        for number in range(max_words)
     )
-    page = PAGE.replace("LIT", lit).replace("CARDS", "\n".join(cards))
+    page = PAGE.replace("HIGHLIGHTS", highlights).replace("CARDS", "\n".join(cards))
     pathlib.Path(path).write_text(page, encoding="utf-8", errors="replace")
 
 
-def card(place, name, file, answer):
-    """One image with the words and areas of its best caption."""
+def card(index, name, file, answer):
+    """Return the HTML of one image with the words and attention of its best caption."""
     kind = mimetypes.guess_type(pathlib.Path(name).name)[0] or "image/jpeg"
     image = f"data:{html.escape(kind)};base64,{base64.b64encode(file).decode()}"
     title = html.escape(pathlib.Path(name).name)
@@ -195,7 +197,7 @@ def card(place, name, file, answer):
         for number, word in enumerate(words)
     )
     shades = "".join(
-        shade(f"m{place}-{number}", number, answer["attention"][0][number], answer["boxes"])
+        shade(f"m{index}-{number}", number, answer["attention"][0][number], answer["boxes"])
         for number in range(len(words))
     )
     return (
@@ -207,7 +209,7 @@ def card(place, name, file, answer):
 
 
 def shade(name, number, weights, boxes):
-    """SVG that dims an image but for the regions of one word, and outlines the strongest."""
+    """Return SVG that dims an image except the regions of one word, and outlines the strongest."""
     largest = max(weights)
     corners = [" ".join(f"{x:.4f},{y:.4f}" for x, y in box) for box in boxes]
     holes = "".join(
@@ -226,7 +228,7 @@ PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>Captions and where the model looked</title>
+<title>Captions and attention</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 44rem; padding: 0 1rem }
 .words a { cursor: pointer; font-size: 1.4rem; padding: 0.1em 0.2em; border-radius: 0.2em }
@@ -237,9 +239,9 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 44rem
 .picture g { opacity: 0 }
 .night { fill: #080e22; fill-opacity: 0.8 }
 .strongest { fill: none; stroke: #ffd54a; stroke-width: 2; vector-effect: non-scaling-stroke }
-LIT
+HIGHLIGHTS
 </style>
-<p>Point at a word, or step through the words with the tabulator key: its areas light up.</p>
+<p>Point at a word, or move through the words with the Tab key, to highlight its regions.</p>
 CARDS
 </html>
 """

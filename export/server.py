@@ -1,7 +1,7 @@
-"""The exported captioner on TensorFlow Serving's REST path, where there is no container at hand.
+"""Serve an exported captioner on TensorFlow Serving's REST path, without a container.
 
-`make serve MODEL=OUT` or `python export/server.py OUT`. KServe is the server and TensorFlow runs
-the SavedModel; nothing of keras_aoa, and nothing of Keras, is needed here.
+`make serve MODEL=OUT` or `python export/server.py OUT`. KServe is the server, and TensorFlow runs
+the SavedModel; keras_aoa and Keras are not needed.
 """
 
 import argparse
@@ -18,18 +18,18 @@ import numpy as np
 import tensorflow as tf
 from kserve.errors import InvalidInput
 
-THREADS = 64  # requests that wait for the graph at a time
-DEEPEST = 8  # lists inside each other of a request
+THREADS = 64  # requests in progress at the same time
+MAX_DEPTH = 8  # nested lists in a request
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
 
 def main():
-    """Serve what the arguments name, until interrupted."""
+    """Serve the export named in the arguments until interrupted."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", help="folder of the exported versions; the newest is served")
+    parser.add_argument("output", help="folder of exported versions; serves the newest")
     parser.add_argument("--name", default="captioner", help="name in /v1/models/NAME:predict")
     parser.add_argument("--port", type=int, default=8501)
-    parser.add_argument("--batch", type=int, default=16, help="largest batch; 1 does not batch")
+    parser.add_argument("--batch", type=int, default=16, help="largest batch; 1 disables batching")
     parser.add_argument("--wait", type=float, default=5.0, help="milliseconds a batch may wait")
     arguments = parser.parse_args()
     if arguments.batch < 1 or arguments.wait < 0 or not 0 < arguments.port < 65536:
@@ -37,7 +37,7 @@ def main():
     versions = [path for path in pathlib.Path(arguments.output).glob("*") if path.name.isdecimal()]
     if not versions:
         parser.error(
-            f"{arguments.output}: expected versions of an export, found none; make one: "
+            f"{arguments.output}: expected exported versions, found none; export a run with "
             "python export/saved_model.py RUN OUT."
         )
     newest = max(versions, key=lambda path: int(path.name))
@@ -48,13 +48,13 @@ def main():
 
 
 class ServedModel(kserve.Model):
-    """A SavedModel behind TensorFlow Serving's request and answer formats.
+    """Serves a SavedModel in TensorFlow Serving's request and response formats.
 
     Args:
-        name: In the path.
-        folder: Of the version.
-        batch: Images of several requests that run together, at most.
-        wait: Milliseconds that a batch waits for more.
+        name: Name of the model in the URL path.
+        folder: Folder of the version.
+        batch: Largest number of images, from several requests, in a batch.
+        wait: Milliseconds that a batch waits for further requests.
     """
 
     def __init__(self, name, folder, batch, wait):
@@ -65,7 +65,7 @@ class ServedModel(kserve.Model):
         self._pool = concurrent.futures.ThreadPoolExecutor(THREADS)
 
     def load(self):
-        """Load the graph, and answer the export's own requests before anyone's."""
+        """Load the graph and run the export's warm-up requests."""
         self._loaded = tf.saved_model.load(str(self._folder))
         self._signatures = dict(self._loaded.signatures)
         self._inputs = {
@@ -78,14 +78,14 @@ class ServedModel(kserve.Model):
         return self.ready
 
     async def predict(self, payload, headers=None, response_headers=None):
-        """Answer one request, in a thread: others are read meanwhile."""
+        """Answer a request in a thread, so that the event loop can accept others."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._answer, payload)
 
     def _answer(self, payload):
         if isinstance(payload, bytes):
-            # KServe reads json only where the content type says so; curl says something else.
-            payload = parsed(payload)
+            # KServe parses json only if the content type is json; curl sends another by default.
+            payload = parse_json(payload)
         if not isinstance(payload, dict):
             raise InvalidInput(f"request: expected an object, received {type(payload).__name__}.")
         name = payload.get("signature_name", "serving_default")
@@ -97,25 +97,26 @@ class ServedModel(kserve.Model):
         by_row = "instances" in payload
         if by_row == ("inputs" in payload):
             raise InvalidInput("request: expected either 'instances' or 'inputs'.")
-        given = columns(payload["instances"], self._inputs[name]) if by_row else payload["inputs"]
+        specs = self._inputs[name]
+        values = columns(payload["instances"], specs) if by_row else payload["inputs"]
         try:
-            found = self._runs[name](tensors(given, self._inputs[name]))
+            outputs = self._runs[name](tensors(values, specs))
         except tf.errors.InvalidArgumentError as error:
-            raise InvalidInput(reason(error.message)) from None
-        answers = {key: as_json(value.numpy()) for key, value in found.items()}
+            raise InvalidInput(error_reason(error.message)) from None
+        outputs = {key: as_json(value.numpy()) for key, value in outputs.items()}
         if not by_row:
-            return {"outputs": answers}
-        count = len(next(iter(answers.values())))
-        rows = [{key: value[row] for key, value in answers.items()} for row in range(count)]
+            return {"outputs": outputs}
+        count = len(next(iter(outputs.values())))
+        rows = [{key: value[row] for key, value in outputs.items()} for row in range(count)]
         return {"predictions": rows}
 
     def _batching(self, name):
-        """A signature as a function of its inputs; several requests together where rows agree."""
+        """Return a signature as a function of its inputs, with batching of requests if possible."""
         function, order = self._signatures[name], sorted(self._inputs[name])
-        # Rows of several requests can be joined where each is one file, whatever its size.
-        joins = all(spec.shape.rank == 1 for spec in self._inputs[name].values())
-        if self._batch == 1 or not joins:
-            return lambda given: function(**given)
+        # Only inputs with one value per row, such as files, can be concatenated for any requests.
+        batchable = all(spec.shape.rank == 1 for spec in self._inputs[name].values())
+        if self._batch == 1 or not batchable:
+            return lambda inputs: function(**inputs)
         outputs = sorted(function.structured_outputs)
 
         @tf.nondifferentiable_batch_function(
@@ -125,8 +126,8 @@ class ServedModel(kserve.Model):
             max_enqueued_batches=THREADS,
         )
         def batched(*columns):
-            found = function(**dict(zip(order, columns, strict=True)))
-            return [found[key] for key in outputs]
+            result = function(**dict(zip(order, columns, strict=True)))
+            return [result[key] for key in outputs]
 
         traced = tf.function(
             lambda *columns: batched(*columns),
@@ -134,10 +135,10 @@ class ServedModel(kserve.Model):
             autograph=False,
         )
 
-        def run(given):
-            if len(given[order[0]]) > self._batch:
-                return function(**given)
-            return dict(zip(outputs, traced(*(given[key] for key in order)), strict=True))
+        def run(inputs):
+            if len(inputs[order[0]]) > self._batch:
+                return function(**inputs)
+            return dict(zip(outputs, traced(*(inputs[key] for key in order)), strict=True))
 
         return run
 
@@ -149,20 +150,20 @@ class ServedModel(kserve.Model):
             return
         for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-            given = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
-            self._runs[request.model_spec.signature_name](
-                {name: tf.constant(value) for name, value in given.items()}
-            )
+            inputs = {
+                name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()
+            }
+            self._runs[request.model_spec.signature_name](inputs)
 
 
 def columns(rows, specs):
-    """TensorFlow Serving's row format as a list for each input."""
+    """Convert TensorFlow Serving's row format to a list per input."""
     if not isinstance(rows, list) or not rows:
         raise InvalidInput("instances: expected a list of at least one row.")
     if len(specs) == 1:
-        (only,) = specs
-        # A row may be the value itself; {"b64": ...} is one.
-        rows = [row if isinstance(row, dict) and "b64" not in row else {only: row} for row in rows]
+        (name,) = specs
+        # A row may be the bare value, and {"b64": ...} is a bare value.
+        rows = [row if isinstance(row, dict) and "b64" not in row else {name: row} for row in rows]
     for row in rows:
         if not isinstance(row, dict) or set(row) != set(specs):
             received = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
@@ -172,57 +173,57 @@ def columns(rows, specs):
     return {name: [row[name] for row in rows] for name in specs}
 
 
-def tensors(given, specs):
-    """Json as a tensor for each input."""
-    if len(specs) == 1 and not (isinstance(given, dict) and set(given) == set(specs)):
-        given = dict.fromkeys(specs, given)
-    if not isinstance(given, dict) or set(given) != set(specs):
-        received = ", ".join(sorted(given)) if isinstance(given, dict) else type(given).__name__
+def tensors(values, specs):
+    """Convert parsed json to a tensor per input."""
+    if len(specs) == 1 and not (isinstance(values, dict) and set(values) == set(specs)):
+        values = dict.fromkeys(specs, values)
+    if not isinstance(values, dict) or set(values) != set(specs):
+        received = ", ".join(sorted(values)) if isinstance(values, dict) else type(values).__name__
         raise InvalidInput(f"inputs: expected {', '.join(sorted(specs))}; received {received}.")
-    return {name: tensor(name, given[name], spec) for name, spec in specs.items()}
+    return {name: tensor(name, values[name], spec) for name, spec in specs.items()}
 
 
 def tensor(name, value, spec):
-    """Nested lists, with {"b64": ...} for bytes, as a tensor of a signature's input."""
-    value = plain(value)
+    """Convert nested lists, with {"b64": ...} for bytes, to a tensor for a signature's input."""
+    value = decode_base64(value)
     try:
-        # Whole numbers beyond a byte would wrap.
-        found = tf.constant(value, tf.int64 if spec.dtype == tf.uint8 else spec.dtype)
-        if spec.dtype == tf.uint8 and found.dtype == tf.int64:
-            if tf.reduce_any((found < 0) | (found > 255)):
-                raise ValueError("beyond 0..255")
-            found = tf.cast(found, tf.uint8)
+        # Read bytes as int64 first: values above 255 would wrap.
+        converted = tf.constant(value, tf.int64 if spec.dtype == tf.uint8 else spec.dtype)
+        if spec.dtype == tf.uint8 and converted.dtype == tf.int64:
+            if tf.reduce_any((converted < 0) | (converted > 255)):
+                raise ValueError("outside 0..255")
+            converted = tf.cast(converted, tf.uint8)
     except (ValueError, TypeError, OverflowError, tf.errors.InvalidArgumentError):
         raise InvalidInput(
-            f"{name}: expected {spec.dtype.name} values of shape {spec.shape}, the same in each "
-            "row; received others."
+            f"{name}: expected {spec.dtype.name} values of shape {spec.shape}, with equal shapes "
+            "in all rows; received other values."
         ) from None
-    if not spec.shape.is_compatible_with(found.shape):
-        raise InvalidInput(f"{name}: expected shape {spec.shape}, received {found.shape}.")
-    return found
+    if not spec.shape.is_compatible_with(converted.shape):
+        raise InvalidInput(f"{name}: expected shape {spec.shape}, received {converted.shape}.")
+    return converted
 
 
-def parsed(body):
-    """Json of a request's body."""
+def parse_json(body):
+    """Parse the json of a request's body."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise InvalidInput("request: expected json.") from None
 
 
-def reason(message):
-    """What an error of the graph says, without where in the graph it was."""
+def error_reason(message):
+    """Extract the reason from an error message of the graph, without the stack of operations."""
     asserted = re.search(r"assertion failed: \[([^\]]*)\]", message)
     lines = [line for line in message.splitlines() if line and not line.startswith("\t")]
     return asserted[1] if asserted else lines[-1]
 
 
-def plain(value, depth=0):
-    """Nested lists with bytes in place of {"b64": ...}."""
-    if depth > DEEPEST:
-        raise InvalidInput(f"request: expected at most {DEEPEST} lists inside each other.")
+def decode_base64(value, depth=0):
+    """Replace each {"b64": ...} in nested lists by its bytes."""
+    if depth > MAX_DEPTH:
+        raise InvalidInput(f"request: expected at most {MAX_DEPTH} levels of nested lists.")
     if isinstance(value, list):
-        return [plain(part, depth + 1) for part in value]
+        return [decode_base64(part, depth + 1) for part in value]
     if isinstance(value, dict):
         try:
             return base64.b64decode(value["b64"], validate=True)
@@ -232,7 +233,7 @@ def plain(value, depth=0):
 
 
 def as_json(values):
-    """An array as nested lists; strings as UTF-8."""
+    """Convert an array to nested lists, with strings decoded as UTF-8."""
     if values.dtype == object:
         return np.vectorize(lambda text: text.decode("utf-8", "replace"), otypes=[object])(
             values

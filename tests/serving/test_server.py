@@ -1,4 +1,4 @@
-"""The real server on a real socket: formats, mistakes, many clients at once, and the client."""
+"""Tests the server over a socket: formats, invalid requests, concurrent clients, and the client."""
 
 import base64
 import concurrent.futures
@@ -38,7 +38,7 @@ def out(trained, tmp_path_factory):
 
 @contextlib.contextmanager
 def serving(out, *arguments):
-    """Port of a server of an export, while the block runs."""
+    """Serve an export while the block runs; yields the port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -72,7 +72,7 @@ def live(trained):
 
 
 def call(port, method, path, body=None):
-    """Status and parsed answer."""
+    """Send a request and return its status and parsed response."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -90,11 +90,11 @@ def predict(port, **body):
     return call(port, "POST", PATH, json.dumps(body))
 
 
-def texts(caption):
-    return [found.text for found in caption]
+def texts(captions):
+    return [caption.text for caption in captions]
 
 
-def test_rows_and_columns_are_answered_as_the_live_model_does(port, live):
+def test_row_and_column_formats_give_the_captions_of_the_live_model(port, live):
     files = list(good_files().values())
     status, rows = predict(port, instances=[{"image_bytes": b64(file)} for file in files])
     assert status == 200, rows
@@ -108,14 +108,14 @@ def test_rows_and_columns_are_answered_as_the_live_model_does(port, live):
         np.testing.assert_allclose(row["log_probs"], expected, atol=1e-4)
 
 
-def test_other_signatures_are_asked_by_name(port, live):
+def test_other_signatures_are_selected_by_name(port, live):
     image = photograph()
-    given = [{"pixels": image.tolist()}]
-    status, answer = predict(port, signature_name="pixels", instances=given)
+    rows = [{"pixels": image.tolist()}]
+    status, answer = predict(port, signature_name="pixels", instances=rows)
     assert status == 200
     assert answer["predictions"][0]["captions"] == texts(live.captions(image))
-    given = [{"image_bytes": b64(file_of(image)), "captions": ["a red square", "a blue one"]}]
-    status, answer = predict(port, signature_name="score", instances=given)
+    rows = [{"image_bytes": b64(file_of(image)), "captions": ["a red square", "a blue one"]}]
+    status, answer = predict(port, signature_name="score", instances=rows)
     assert status == 200
     assert len(answer["predictions"][0]["log_probs"]) == 2
 
@@ -124,7 +124,7 @@ IMAGE = b64(file_of(photograph()))
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b"", "unrecognized request format"),
         (b"{", "unrecognized request format"),
@@ -138,7 +138,7 @@ IMAGE = b64(file_of(photograph()))
         (json.dumps({"inputs": {"image_bytes": []}, "signature_name": "no"}), "score"),
         (json.dumps({"inputs": [IMAGE], "signature_name": []}), "score"),
         (json.dumps({"instances": [{"b64": "\u00e9"}]}), "base64"),
-        ('{"instances": ' + "[" * 100 + "]" * 100 + "}", "lists inside each other"),
+        ('{"instances": ' + "[" * 100 + "]" * 100 + "}", "levels of nested lists"),
         (json.dumps({"instances": [[[[300]]]], "signature_name": "pixels"}), "pixels: expected"),
         (
             json.dumps(
@@ -151,13 +151,13 @@ IMAGE = b64(file_of(photograph()))
         ),
     ],
 )
-def test_a_wrong_request_is_told_what_is_wrong(port, body, said):
+def test_an_invalid_request_gets_an_error_message(port, body, message):
     status, answer = call(port, "POST", PATH, body)
     assert 400 <= status < 500, answer
-    assert said.lower() in json.dumps(answer).lower()
+    assert message.lower() in json.dumps(answer).lower()
 
 
-def test_any_content_type_will_do(port):
+def test_any_content_type_is_accepted(port):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     for body, status in ((json.dumps({"instances": [IMAGE]}), 200), ("{", 400)):
@@ -167,12 +167,12 @@ def test_any_content_type_will_do(port):
     connection.close()
 
 
-def test_a_model_that_is_not_there_is_told(port):
+def test_an_unknown_model_is_not_found(port):
     status, _ = call(port, "POST", "/v1/models/other:predict", json.dumps({"instances": [IMAGE]}))
     assert status == 404
 
 
-def test_a_thousand_requests_of_eight_clients(port, live):
+def test_eight_clients_get_correct_answers_to_a_thousand_requests(port, live):
     good, bad = good_files(), list(bad_files().values())
     expected = {name: texts(live.captions(file)) for name, file in good.items()}
     names = list(expected)
@@ -184,16 +184,16 @@ def test_a_thousand_requests_of_eight_clients(port, live):
         if kind == 1:
             status, answer = predict(port, instances=[b64(bad[number % len(bad)])])
             return status == 200 and answer["predictions"][0]["valid"] is False
-        wanted = [names[(number + step) % len(names)] for step in range(1 + kind % 3)]
-        rows = [b64(good[name]) for name in wanted] + [b64(bad[number % len(bad)])]
+        chosen = [names[(number + step) % len(names)] for step in range(1 + kind % 3)]
+        rows = [b64(good[name]) for name in chosen] + [b64(bad[number % len(bad)])]
         status, answer = predict(port, instances=rows)
-        found = [row["captions"] for row in answer["predictions"]]
-        same = found[:-1] == [expected[name] for name in wanted]
+        captions = [row["captions"] for row in answer["predictions"]]
+        same = captions[:-1] == [expected[name] for name in chosen]
         return status == 200 and same and not answer["predictions"][-1]["valid"]
 
     with concurrent.futures.ThreadPoolExecutor(8) as clients:
-        right = list(clients.map(ask, range(1000)))
-    assert right.count(True) == 1000, np.flatnonzero(~np.array(right))
+        correct = list(clients.map(ask, range(1000)))
+    assert correct.count(True) == 1000, np.flatnonzero(~np.array(correct))
 
 
 # --- The client -----------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def test_the_client_scores_a_sentence(client, port, files, capsys):
     assert [line.split()[-1] for line in lines[1:]] == ["a", "red", "square"]
 
 
-def test_the_client_tells_what_went_wrong_in_a_line(client, port, files, capsys):
+def test_the_client_reports_errors_in_one_line(client, port, files, capsys):
     assert client.main([files[0], "--url", "http://127.0.0.1:9"]) == 1
     assert "is the server running?" in capsys.readouterr().err
     assert client.main([files[0], "--url", f"http://127.0.0.1:{port}", "--model", "other"]) == 1
@@ -247,7 +247,7 @@ def test_the_client_tells_what_went_wrong_in_a_line(client, port, files, capsys)
     assert "/nowhere.jpg" in capsys.readouterr().err
 
 
-def test_the_client_speaks_grpc(client, out, live, files, capsys):
+def test_the_client_captions_over_grpc(client, out, live, files, capsys):
     import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -257,9 +257,9 @@ def test_the_client_speaks_grpc(client, out, live, files, capsys):
     class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
         def Predict(self, request, context):
             function = model.signatures[request.model_spec.signature_name]
-            given = {key: tf.constant(tf.make_ndarray(v)) for key, v in request.inputs.items()}
+            inputs = {key: tf.constant(tf.make_ndarray(v)) for key, v in request.inputs.items()}
             reply = predict_pb2.PredictResponse()
-            for key, value in function(**given).items():
+            for key, value in function(**inputs).items():
                 reply.outputs[key].CopyFrom(tf.make_tensor_proto(value.numpy()))
             return reply
 
@@ -274,7 +274,7 @@ def test_the_client_speaks_grpc(client, out, live, files, capsys):
     assert "UNAVAILABLE" in capsys.readouterr().err
 
 
-def test_configurations_are_what_the_server_reads():
+def test_configuration_files_can_be_parsed_by_the_server():
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
 
