@@ -1,4 +1,4 @@
-"""A training's last state, and the one before it, in the run's folder."""
+"""The last two checkpoints of a training, in the run's folder."""
 
 import contextlib
 import logging
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """How far a training has come.
+    """Progress of a training.
 
-    `epochs` are whole ones, `steps` those of the epoch under way and `loss_sum` the sum of their
-    losses; `best` is the best CIDEr so far, `history` holds facts of each epoch, `seconds` is the
-    time spent, and `stopped` says that no epoch is to follow.
+    `epochs` counts complete epochs. `steps` counts the steps of the current epoch, and `loss_sum`
+    is the sum of their losses. `best` is the best CIDEr so far, `history` holds the metrics of
+    each epoch, and `seconds` is the time spent. `stopped` is true if no epoch follows.
     """
 
     epochs: int = 0
@@ -34,53 +34,53 @@ class Progress:
 
 
 class Checkpoints:
-    """Saves and restores all that the next step depends on.
+    """Saves and restores the complete training state.
 
-    Each checkpoint is written to a temporary file and then renamed. The checkpoint before the
-    newest one is kept too, in case the newest is damaged later.
+    Each checkpoint is written to a temporary file, then renamed atomically. The previous
+    checkpoint is kept too, in case the newest one is damaged later.
 
     Args:
         run: `Run`.
-        chief: Whether this process writes.
-        started: When the command began, of `time.monotonic`.
+        chief: Whether this process writes files.
+        started: Start time of the command, as returned by `time.monotonic`.
 
     Attributes:
-        step: After which step the last checkpoint was made; 0 without one, None where that is
-            another process's to know.
+        step: Step of the last checkpoint; 0 if there is none, None if only another process
+            knows it.
     """
 
     def __init__(self, run, chief, started):
         self._run, self._chief, self._started = run, chief, started
         self._previous = run.last_file.with_name("previous.npz")
-        self._last_is_whole = True
+        self._last_is_intact = True
         self.step = 0
 
     def seconds(self):
-        """Time spent on the training, before it was resumed too."""
+        """Time spent on the training, including the time before it was resumed."""
         return time.monotonic() - self._started
 
     def save(self, trainer, progress):
-        """Write a checkpoint; all processes call it.
+        """Write a checkpoint; all processes must call it.
 
         Raises:
-            UserError: weights are no finite numbers; the last checkpoint stays.
+            UserError: some weights are not finite; the last checkpoint is kept.
         """
         arrays = trainer.state()
-        broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
-        if broken:
+        not_finite = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+        if not_finite:
             raise UserError(
                 f"train: weights became infinite or NaN before step {trainer.steps + 1} "
-                f"({broken[0]}); lower learning_rate or clip_norm in {self.another_run()}. "
+                f"({not_finite[0]}); lower learning_rate or clip_norm in {self.another_run()}. "
                 f"{self.last_good()}"
             )
         progress.seconds = self.seconds()
         if self._chief:
-            facts = {**self._run.digests, "steps": trainer.steps, "progress": asdict(progress)}
-            weights.save_arrays(self._run.last_file, arrays, facts, self._keep_previous)
+            metadata = {**self._run.digests, "steps": trainer.steps, "progress": asdict(progress)}
+            weights.save_arrays(self._run.last_file, arrays, metadata, self._keep_previous)
         self.step = trainer.steps if self._chief else None
 
     def last_good(self):
-        """A sentence that says where the training can go on from."""
+        """A sentence about the checkpoint that the training can resume from."""
         if self.step is None:
             return "Worker 0 keeps the last checkpoint."
         if not self.step:
@@ -88,32 +88,35 @@ class Checkpoints:
         return f"The last checkpoint is kept: {self._run.last_file}, after step {self.step}."
 
     def another_run(self):
-        """What to give the command for a run of other settings, which this one cannot become."""
+        """A phrase that suggests a new run, since the settings of a run cannot change."""
         if not self._run.best_file.exists():
             return "a run of another --name"
         return f"a run of another --name, with --start-from {self._run.folder}"
 
     def restore(self, trainer):
-        """Go on from the newest whole checkpoint: the `Progress` made; at the start if none is.
+        """Restore the newest intact checkpoint, if there is one.
+
+        Returns:
+            The checkpoint's `Progress`, or a new one without a checkpoint.
 
         Raises:
-            UserError: there are checkpoints and all are damaged, or they are of another model.
+            UserError: all checkpoints are damaged, or they belong to another model.
         """
         for file in (self._run.last_file, self._previous):
             if not file.exists():
                 continue
             try:
-                arrays, facts = weights.load_arrays(file)
+                arrays, metadata = weights.load_arrays(file)
             except UserError as damage:
                 if file == self._previous or not self._previous.exists():
                     raise
-                log.warning("%s Going on from %s, the one before.", damage, self._previous)
-                self._last_is_whole = False
+                log.warning("%s Resuming from the previous one, %s.", damage, self._previous)
+                self._last_is_intact = False
                 continue
-            self._run.check(facts, file)
-            trainer.restore(arrays, facts["steps"], file)
+            self._run.check(metadata, file)
+            trainer.restore(arrays, metadata["steps"], file)
             self.step = trainer.steps
-            progress = Progress(**facts["progress"])
+            progress = Progress(**metadata["progress"])
             self._started -= progress.seconds
             return self._with_best(progress, trainer)
         return Progress()
@@ -125,10 +128,10 @@ class Checkpoints:
             weights.load_arrays(self._run.best_file)
         except UserError as damage:
             if not progress.stopped:
-                log.warning("%s The best of the epochs to come will be kept.", damage)
+                log.warning("%s The best weights of the remaining epochs will be kept.", damage)
                 progress.best = -1.0
                 return progress
-            log.warning("%s The weights of the last epoch take its place.", damage)
+            log.warning("%s The weights of the last epoch replace it.", damage)
             if self._chief:
                 weights.save_arrays(
                     self._run.best_file, trainer.evaluated_weights(), self._run.digests
@@ -136,21 +139,21 @@ class Checkpoints:
         return progress
 
     def _keep_previous(self):
-        # A damaged one would take the place of the only whole one.
-        if not self._last_is_whole:
-            self._last_is_whole = True
+        # A damaged last checkpoint must not replace the only intact one.
+        if not self._last_is_intact:
+            self._last_is_intact = True
             return
-        # A second name for the last file: at every moment there is a whole one.
+        # With a hard link to the last file, an intact checkpoint exists at every moment.
         temporary = self._previous.with_name("previous.part.npz")
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         if self._run.last_file.exists():
-            second_name(self._run.last_file, temporary)
+            link_or_copy(self._run.last_file, temporary)
             os.replace(temporary, self._previous)
 
 
-def second_name(file, other):
-    """Give a file another name, or a copy where the disk knows no second names."""
+def link_or_copy(file, other):
+    """Create a hard link to a file, or a copy if the file system does not support links."""
     try:
         os.link(file, other)
     except OSError:

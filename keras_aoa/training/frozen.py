@@ -1,4 +1,4 @@
-"""Stage 1 on features that the frozen network made once, in place of images."""
+"""Cached features of the frozen backbone for stage 1, in place of images."""
 
 import hashlib
 import json
@@ -13,20 +13,20 @@ from keras_aoa.models.build import uses_backbone_filter
 
 
 def frozen_features(run, captioner, images, mirrored=()):
-    """A split's images as the captioner's networks see them, computed where they are missing.
+    """Backbone features of a split's images; missing ones are computed.
 
     Args:
         run: `Run` whose configuration's `feature_cache` is not `none`.
-        captioner: `Captioner`, whose networks are not trained as long as this is used.
+        captioner: `Captioner`. Its backbones must not be trained while the features are used.
         images: `Images`.
-        mirrored: Places of the images that are also wanted mirrored.
+        mirrored: Indices of the images whose mirrored features are needed too.
 
     Returns:
         `ImageFeatures`.
     """
     configuration, view = run.configuration, run.proposal_view
-    described = {
-        # Weights alone do not tell which of its layers hand on the features.
+    description = {
+        # The weights do not determine which layers output the features.
         "layers": [
             configuration.map_layer,
             configuration.vector_layer,
@@ -40,18 +40,19 @@ def frozen_features(run, captioner, images, mirrored=()):
         "images": asdict(run.image_settings),
         "region_images": asdict(view.settings) if view else None,
     }
-    files = FeatureFiles(run.folder.parent / "data", described, configuration.feature_cache)
-    # One for each shape of batches: which files there are already must not change the others.
-    see = tf.function(captioner.see, autograph=False)
+    files = FeatureFiles(run.folder.parent / "data", description, configuration.feature_cache)
+    # One trace per batch shape: features must not depend on which files already exist.
+    extract = tf.function(captioner.extract_features, autograph=False)
 
     def network(batch):
-        return see({name: batch[name] for name in ("images", "region_images") if name in batch})
+        names = ("images", "region_images")
+        return extract({name: batch[name] for name in names if name in batch})
 
     return ImageFeatures(images, files, network, mirrored)
 
 
 def fingerprint(network):
-    """What tells a network from others: its weights and layers, less Keras's running numbers."""
+    """Digest of a network's weights and layers, without the numbers Keras adds to names."""
     layers = re.sub(r"_\d+", "", json.dumps(network.get_config(), sort_keys=True, default=str))
     digest = hashlib.sha256(layers.encode())
     for weight in network.get_weights():

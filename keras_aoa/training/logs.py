@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training: losses, scores, sample pictures."""
+"""TensorBoard logs of a training: losses, scores, sample pictures."""
 
 import numpy as np
 import tensorflow as tf
@@ -11,11 +11,11 @@ SAMPLES = 4  # pictures at each validation
 
 
 class TensorBoard:
-    """Writer of a run's logs.
+    """Writes the logs of a run.
 
     Args:
-        folder: Where the event files go.
-        written: Whether this process writes any.
+        folder: Folder of the event files.
+        written: Whether this process writes logs.
     """
 
     def __init__(self, folder, written=True):
@@ -26,19 +26,19 @@ class TensorBoard:
         )
 
     def step(self, step, loss, rate_factor):
-        """Record the loss, nats a word, and the share of the learning rates in use."""
+        """Record the loss in nats per word and the factor of the learning rates."""
         if step % EVERY == 0:
             with self._writer.as_default(step=step):
                 tf.summary.scalar("loss", loss)
                 tf.summary.scalar("rate_factor", rate_factor)
 
-    def validation(self, step, cider, images, found):
-        """Record a validation: CIDEr, and pictures of the first captions."""
+    def validation(self, step, cider, images, captions):
+        """Record CIDEr and pictures of the first captions."""
         with self._writer.as_default(step=step):
             tf.summary.scalar("CIDEr", cider)
-            for place, index in enumerate(sorted(found)[:SAMPLES]):
+            for number, index in enumerate(sorted(captions)[:SAMPLES], start=1):
                 picture = attention_picture(
-                    read_image(images.examples[index].path), found[index], images.windows[index]
+                    read_image(images.examples[index].path), captions[index], images.windows[index]
                 )
-                tf.summary.image(f"caption {place + 1}", np.asarray(picture)[None])
+                tf.summary.image(f"caption {number}", np.asarray(picture)[None])
         self._writer.flush()

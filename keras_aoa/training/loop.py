@@ -1,4 +1,4 @@
-"""A whole training: data, run folder, epochs, the best checkpoint, the scores at the end."""
+"""The training loop: data, run folder, epochs, best checkpoint and final scores."""
 
 import contextlib
 import gc
@@ -26,7 +26,7 @@ from keras_aoa.utils.progress import print_progress, progress_bar
 
 
 def train(configuration):
-    """Train a captioner, or go on where a run of the same settings stopped; then evaluate it.
+    """Train a captioner, or resume a run with the same settings; then evaluate it.
 
     Args:
         configuration: `Configuration`.
@@ -35,8 +35,8 @@ def train(configuration):
         The `Run`, with its best weights, scores and pictures in its folder.
 
     Raises:
-        UserError: bad data or settings; the run's folder holds a run of other settings; what
-            stopped the training.
+        UserError: data or settings are invalid, the folder holds a run with other settings, or
+            the training fails.
     """
     started = time.monotonic()
     process = start_process(configuration)
@@ -51,25 +51,28 @@ def train(configuration):
 
 
 def start_process(configuration):
-    """The devices that train, before TensorFlow runs anything.
+    """Set up the training devices; must run before any TensorFlow operation.
+
+    Returns:
+        `Process`.
 
     Raises:
-        UserError: more replicas than images in a batch.
+        UserError: a batch has fewer images than there are replicas.
     """
     process = Process(make_strategy(configuration.distribution))
-    # Collective operations wait for each other forever where operations are put in order.
+    # Deterministic ordering of operations deadlocks collective operations across workers.
     if process.workers == 1:
         tf.config.experimental.enable_op_determinism()
     if process.replicas.total > configuration.batch_size:
         raise UserError(
             f"batch_size: expected at least one image for each of {process.replicas.total} "
-            f"replicas, received {configuration.batch_size}."
+            f"replicas, received {configuration.batch_size}; increase batch_size."
         )
     return process
 
 
 def train_run(configuration, process, run, images, checkpoints):
-    """All epochs that are missing; returns the facts of each epoch.
+    """Train all remaining epochs.
 
     Args:
         configuration: `Configuration`.
@@ -77,6 +80,9 @@ def train_run(configuration, process, run, images, checkpoints):
         run: `Run`.
         images: `Images` of training and of selection.
         checkpoints: `Checkpoints`.
+
+    Returns:
+        The metrics of each epoch, a list of dictionaries.
     """
     training_images, select_images = images
     batches = CaptionBatches(
@@ -90,7 +96,7 @@ def train_run(configuration, process, run, images, checkpoints):
         configuration.seed,
         configuration.train_proposals,
     )
-    # Whether the backbone was just made or loaded, the captioner starts from the same weights.
+    # The initial weights must not depend on whether the backbone was just built or loaded.
     keras.utils.set_random_seed(configuration.seed)
     with process.strategy.scope():
         captioner = run.make_captioner()
@@ -100,9 +106,9 @@ def train_run(configuration, process, run, images, checkpoints):
         trainer = Trainer(captioner, configuration, batches.batches_per_epoch)
         generator = CaptionGenerator.from_configuration(captioner, run.vocabulary, configuration)
     progress = checkpoints.restore(trainer)
-    process.wait()  # until all have read it, and it may be replaced
+    process.wait()  # all processes must read the checkpoint before it is replaced
     if checkpoints.step:
-        print_progress(f"Going on after step {checkpoints.step}, in epoch {progress.epochs + 1}.")
+        print_progress(f"Resuming after step {checkpoints.step}, in epoch {progress.epochs + 1}.")
     board = TensorBoard(run.folder / "tensorboard", process.chief)
     if configuration.feature_cache != "none" and progress.epochs < configuration.rnn_epochs:
         mirrored = batches.mirrored_indices
@@ -121,37 +127,48 @@ def train_run(configuration, process, run, images, checkpoints):
             batches.set_source(training_images)
             select_images = images[1]
         loss = train_epoch(trainer, process, batches, progress, joint, board, checkpoints)
-        facts = {"epoch": epoch + 1, "loss": loss}
+        epoch_metrics = {"epoch": epoch + 1, "loss": loss}
         time_is_up = 0 < 60 * configuration.minutes < checkpoints.seconds()
         last = epoch + 1 == configuration.epochs or time_is_up
         if last or (epoch + 1) % configuration.validate_every == 0:
-            # Whoever is stopped in the validation has lost nothing but that.
+            # An interruption during validation must not lose training steps.
             checkpoints.save(trainer, progress)
-            found = captions_for_validation(trainer, generator, select_images)
-            facts["CIDEr"] = validation_cider(select_images, found)
-            board.validation(trainer.steps, facts["CIDEr"], select_images, found)
-            if facts["CIDEr"] > progress.best:
-                progress.best = facts["CIDEr"]
+            captions = captions_for_validation(trainer, generator, select_images)
+            score = epoch_metrics["CIDEr"] = validation_cider(select_images, captions)
+            board.validation(trainer.steps, score, select_images, captions)
+            if score > progress.best:
+                progress.best = score
                 arrays = trainer.evaluated_weights()
                 if process.chief:
                     weights.save_arrays(run.best_file, arrays, run.digests)
-            # What a search over images leaves are rings of many megabytes, and Python, which counts
-            # objects, not bytes, would let them pile up.
+            # Validation leaves large reference cycles; collect them now.
             gc.collect()
-        progress.history.append(facts)
+        progress.history.append(epoch_metrics)
         progress.epochs, progress.stopped = epoch + 1, last
         progress.steps, progress.loss_sum = 0, 0.0
         checkpoints.save(trainer, progress)
-        print_progress(describe(facts, configuration, progress.seconds))
+        print_progress(describe(epoch_metrics, configuration, progress.seconds))
     return progress.history
 
 
 def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
-    """What is left of a pass over the training images; returns its mean loss in nats a word.
+    """Train the remaining steps of the current epoch.
+
+    Args:
+        trainer: `Trainer`.
+        process: `Process`.
+        batches: `CaptionBatches`.
+        progress: `Progress`, updated in place.
+        joint: Whether stage 2 trains the backbone too.
+        board: `TensorBoard`.
+        checkpoints: `Checkpoints`.
+
+    Returns:
+        The mean loss of the epoch, in nats per word.
 
     Raises:
-        KeyboardInterrupt: asked to stop, after the step under way was saved.
-        UserError: the loss is no finite number.
+        KeyboardInterrupt: a stop was requested; the current step is finished and saved.
+        UserError: the loss is not finite.
     """
     every, total = trainer.configuration.checkpoint_steps, batches.batches_per_epoch
     parts = batches.epoch(progress.epochs, progress.steps, process.replicas)
@@ -185,23 +202,23 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
 
 
 def captions_for_validation(trainer, generator, images):
-    """Captions by the weights that would be kept; attention for the logs' pictures alone."""
+    """Generate captions with the evaluated weights; attention only for the logged pictures."""
     purpose = f"captions of {images.name}"
     return trainer.with_evaluated_weights(
         lambda: caption_split(generator, images, purpose, SAMPLES)
     )
 
 
-def validation_cider(images, found):
+def validation_cider(images, captions):
     """CIDEr of generated captions."""
-    references = {index: images.examples[index].captions for index in found}
-    return cider(references, {index: generated.caption for index, generated in found.items()})
+    references = {index: images.examples[index].captions for index in captions}
+    return cider(references, {index: generated.caption for index, generated in captions.items()})
 
 
-def describe(facts, configuration, seconds):
-    """A line about an epoch."""
-    score = f", CIDEr {100 * facts['CIDEr']:.1f}" if "CIDEr" in facts else ""
+def describe(epoch_metrics, configuration, seconds):
+    """A log line with the metrics of an epoch."""
+    epoch, loss = epoch_metrics["epoch"], epoch_metrics["loss"]
+    score = f", CIDEr {100 * epoch_metrics['CIDEr']:.1f}" if "CIDEr" in epoch_metrics else ""
     return (
-        f"epoch {facts['epoch']}/{configuration.epochs}: loss {facts['loss']:.3f}{score} "
-        f"({seconds / 60:.1f} minutes)"
+        f"epoch {epoch}/{configuration.epochs}: loss {loss:.3f}{score} ({seconds / 60:.1f} minutes)"
     )

@@ -1,4 +1,4 @@
-"""What comes before the first step: the data, the run's folder, its network, its images."""
+"""Preparation of a training: data, run folder, backbone and images."""
 
 import keras
 
@@ -16,19 +16,23 @@ from keras_aoa.utils.progress import print_progress
 
 
 def prepare_run(configuration, held, process=None):
-    """Make the run's folder, or open the one that is there; nothing is made of bad input.
+    """Create the run's folder or open an existing one; invalid input creates no files.
 
     Args:
         configuration: `Configuration`.
-        held: `contextlib.ExitStack` that holds the folder for the chief as long as it lasts.
-        process: `Process`; alone by default. The chief makes it, the others open it.
+        held: `contextlib.ExitStack` that holds the chief's lock on the folder.
+        process: `Process`; a single process by default. The chief creates the folder and the
+            other processes open it.
 
     Returns:
         The `Run`, its data, and the readable `Images` of training and of selection.
+
+    Raises:
+        UserError: data or settings are invalid, or the folder holds a run with other settings.
     """
     folder, process = configuration.folder, process or Process()
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: expected a folder's name, found a file; choose another --name.")
+        raise UserError(f"{folder}: expected a folder, found a file; choose another --name.")
     if process.chief:
         check_writable(folder)
     if (folder / "config.json").exists():
@@ -38,16 +42,16 @@ def prepare_run(configuration, held, process=None):
         different = run.configuration.differences(configuration)
         if different:
             raise UserError(
-                f"{folder}: holds a run of other settings ({', '.join(different)}); "
-                "choose another --name, or remove the folder to start anew."
+                f"{folder}: holds a run with other settings ({', '.join(different)}); "
+                "choose another --name, or remove the folder to start again."
             )
         print_progress(f"The run is in {folder}.")
         data = run.load_data()
         return run, data, *load_images(configuration, data, run.proposal_view)
     if not process.chief:
         raise UserError(
-            f"{folder}: expected the run that worker 0 made, found none; set output to a folder on "
-            "a disk that all workers share."
+            f"{folder}: expected the run that worker 0 created, found none; set output to a "
+            "folder on a disk that all workers share."
         )
     view = proposal_view(configuration, folder.parent)
     start = WarmStart(configuration.start_from) if configuration.start_from else None
@@ -63,15 +67,15 @@ def prepare_run(configuration, held, process=None):
     captioner = make_captioner(configuration, backbone, len(vocabulary))
     if start:
         start.load(captioner)
-    # Loaded for the backbone, which the run keeps, and to refuse what does not fit.
+    # The captioner was needed only to load the run's backbone and to detect incompatible weights.
     del captioner
     images = load_images(configuration, data, view)
     folder.mkdir(parents=True, exist_ok=True)
     hold(folder, held)
     if (folder / "config.json").exists():
         raise UserError(
-            f"{folder}: another training made it meanwhile; choose another --name, or go on with "
-            "that one by its command."
+            f"{folder}: another training created this folder meanwhile; choose another --name, or "
+            "repeat the other training's command to resume it."
         )
     run = Run.create(configuration, vocabulary, backbone)
     counts = {split: len(examples) for split, examples in data.splits.items()}
@@ -82,13 +86,13 @@ def prepare_run(configuration, held, process=None):
 
 
 def hold(folder, held):
-    """Keep other trainings out of a run's folder, and sweep what killed ones left there."""
+    """Lock a run's folder, and remove temporary files that killed trainings left there."""
     held.enter_context(exclusive_lock(folder))
     remove_leftovers(folder)
 
 
 def start_backbone(configuration):
-    """The network that a configuration asks for, pretrained first if it is that of the scenes."""
+    """The configured backbone; `scenes-pretrained` is pretrained first if necessary."""
     if configuration.backbone == PRETRAINED_SCENES:
         folder = configuration.folder.parent / "data"
         return pretrained_backbone(folder, PretrainingSettings.of(configuration))
@@ -101,10 +105,10 @@ def load_images(configuration, data, view):
     Args:
         configuration: `Configuration`.
         data: `CaptionData`.
-        view: `ProposalView`, where object proposals are the regions.
+        view: `ProposalView` if the regions are object proposals, else None.
 
     Raises:
-        UserError: there is no such split, or nothing readable in it.
+        UserError: a split is missing or has no readable image.
     """
     settings = image_settings(configuration)
     splits = "train", configuration.selecting_split

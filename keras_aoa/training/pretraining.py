@@ -1,6 +1,6 @@
-"""A small network pretrained on drawn scenes, to stand where photographs have ImageNet's.
+"""Pretraining of a small network on drawn scenes, as ImageNet pretraining for photographs.
 
-It learns which words an image's captions have, on scenes of a seed that no captioner sees.
+The network learns to predict the words in an image's captions, on scenes that no captioner uses.
 """
 
 import pathlib
@@ -19,13 +19,13 @@ from keras_aoa.models.backbones import load_backbone
 from keras_aoa.models.scenes_network import scenes_backbone
 from keras_aoa.utils.files import atomic_write, settings_digest
 
-SEED_OFFSET = 1000  # from the captioner's scenes to those of its backbone
-FORMAT_VERSION = 1  # to be raised whenever the same settings would give another network
+SEED_OFFSET = 1000  # added to the seed of the captioner's scenes for the backbone's scenes
+FORMAT_VERSION = 1  # increase it when the same settings give a different network
 
 
 @dataclass(frozen=True)
 class PretrainingSettings:
-    """How the network is trained: drawn images and their seed, epochs, images a step, rate."""
+    """Settings of the pretraining: drawn images and their seed, epochs, batch size, rate."""
 
     image_size: int = 96
     scenes_seed: int = SEED_OFFSET
@@ -37,26 +37,26 @@ class PretrainingSettings:
 
     @classmethod
     def of(cls, configuration):
-        """Those of the network that a `Configuration` needs: never its own scenes."""
+        """Settings for a `Configuration`; the scenes differ from the captioner's own."""
         return cls(configuration.image_size, SEED_OFFSET + configuration.scenes_seed)
 
 
 def pretrained_file(folder, settings):
-    """The file of a network, which is trained first if it is not there.
+    """Pretrain a network unless its file exists.
 
     Args:
-        folder: Where drawn scenes and networks are kept.
+        folder: Folder of drawn scenes and networks.
         settings: `PretrainingSettings`.
 
     Returns:
-        Its path, a `.keras` file that brings its own preprocessing.
+        Path of the network, a `.keras` file that includes its preprocessing.
     """
     digest = settings_digest({"format": FORMAT_VERSION, **asdict(settings)})
     path = pathlib.Path(folder) / f"scenes-backbone-{digest}.keras"
     if not path.exists():
         print(
-            f"{path}: pretraining a network on {settings.images} drawn scenes, "
-            f"{settings.epochs} epochs, once."
+            f"{path}: pretraining a network on {settings.images} drawn scenes for "
+            f"{settings.epochs} epochs; this happens once."
         )
         backbone = pretrain(folder, settings)
         with atomic_write(path) as temporary:
@@ -65,15 +65,15 @@ def pretrained_file(folder, settings):
 
 
 def pretrained_backbone(folder, settings):
-    """The network itself, as `pretrained_file`."""
+    """Load the network of `pretrained_file`."""
     return load_backbone(pretrained_file(folder, settings))
 
 
 def pretrain(folder, settings):
-    """Train a backbone to tell which words an image's captions have.
+    """Train a backbone to predict the words in an image's captions.
 
-    Each cell of its map scores each word; an image's score is their soft maximum, so that a word
-    is learnt where it can be seen.
+    Each cell of the map scores each word. The image's score of a word is the soft maximum over
+    the cells, so the network learns a word at the cells that show it.
     """
     drawn = scenes.ScenesSettings(settings.scenes_seed, settings.images, size=settings.image_size)
     data = scenes.prepare(folder, drawn)
@@ -108,7 +108,7 @@ def pretrain(folder, settings):
 
 
 def word_batches(examples, vocabulary, settings, shuffle):
-    """Batches of pixels and of whether each word stands in one of the image's captions."""
+    """Batches of pixels and of flags for the words in any of the image's captions."""
     images = Images("pretraining", examples, ImageSettings(settings.image_size, "stretch"))
     words = np.zeros((len(examples), len(vocabulary)), np.float32)
     for row, example in zip(words, examples, strict=True):

@@ -1,4 +1,4 @@
-"""How a training ends before its time: asked to, or by what it cannot help."""
+"""Early ends of a training: requests to stop, and failures."""
 
 import contextlib
 import errno
@@ -14,10 +14,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StopRequest:
-    """Whether Ctrl-C or SIGTERM asked to stop; a second one is not waited for.
+    """Records a stop request by Ctrl-C or SIGTERM; a second signal acts immediately.
 
     Attributes:
-        asked: Whether it did.
+        asked: Whether a stop was requested.
     """
 
     def __init__(self):
@@ -44,12 +44,12 @@ class StopRequest:
 
 
 def not_finite(loss, step, batch_names, checkpoints):
-    """What to say of a loss that is not finite: a `UserError`.
+    """A `UserError` about a loss that is not finite.
 
     Args:
-        loss: Of a step.
-        step: Its number.
-        batch_names: Of the images seen here.
+        loss: The loss.
+        step: The number of the step.
+        batch_names: Names of the images in this process's batch.
         checkpoints: `Checkpoints`.
     """
     return UserError(
@@ -61,20 +61,22 @@ def not_finite(loss, step, batch_names, checkpoints):
 
 @contextlib.contextmanager
 def report_failures(configuration, checkpoints):
-    """Tell what stopped a training, what to change, and where it can go on.
+    """Convert failures into errors that report the cause, the remedy and how to resume.
 
     Args:
         configuration: `Configuration`.
         checkpoints: `Checkpoints`.
 
     Raises:
-        UserError: memory or disk are full.
+        UserError: the memory or the disk is full.
     """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
         if "No space left" in error.message:
-            raise UserError(f"train: the disk is full; free some. {go_on(checkpoints)}") from None
+            raise UserError(
+                f"train: the disk is full; free some space. {how_to_resume(checkpoints)}"
+            ) from None
         raise out_of_memory(configuration, error.message, checkpoints) from None
     except MemoryError as error:
         raise out_of_memory(configuration, str(error), checkpoints) from None
@@ -82,28 +84,28 @@ def report_failures(configuration, checkpoints):
         if error.errno in FULL:
             raise UserError(
                 f"{error.filename or configuration.folder}: {error.strerror}; free some space. "
-                f"{go_on(checkpoints)}"
+                f"{how_to_resume(checkpoints)}"
             ) from None
         raise
 
 
 def out_of_memory(configuration, message, checkpoints):
-    """What to lower when memory is exhausted."""
+    """A `UserError` that suggests which settings to lower if memory is exhausted."""
     settings = ["batch_size", "captions_per_image", "max_words", "image_size", "beam"]
     if configuration.regions == "proposals":
         settings = ["batch_size", "train_proposals", "proposals_size", "captions_per_image", "beam"]
     values = ", ".join(f"{name} ({getattr(configuration, name)})" for name in settings)
-    reason = first_line(message, "no more could be had")
+    reason = first_line(message, "an allocation failed")
     return UserError(
         f"train: out of memory ({reason}); lower {values} in {checkpoints.another_run()}, "
-        f"or give it more. {go_on(checkpoints)}"
+        f"or use a machine with more memory. {how_to_resume(checkpoints)}"
     )
 
 
-def go_on(checkpoints):
-    """A sentence that says where the same command goes on."""
+def how_to_resume(checkpoints):
+    """A sentence about where the same command resumes."""
     if checkpoints.step is None:
-        return "The same command goes on from the last checkpoint."
+        return "The same command resumes from the last checkpoint."
     if not checkpoints.step:
-        return "The same command starts anew."
-    return f"The same command goes on after step {checkpoints.step}."
+        return "The same command starts from the beginning."
+    return f"The same command resumes after step {checkpoints.step}."

@@ -1,4 +1,4 @@
-"""The training step: one for every number of replicas, with two stages and two rates."""
+"""The training step, for any number of replicas, with two stages and two learning rates."""
 
 import math
 
@@ -9,31 +9,31 @@ from keras_aoa.models import weights
 from keras_aoa.models.captioner import caption_loss, word_count
 from keras_aoa.models.scheduled_sampling import sampled_inputs
 
-REPLICA_SEED = 7919  # between the seeds of two replicas' noise
+REPLICA_SEED = 7919  # difference between the random seeds of two replicas
 
 
 class PreReducedGradients:
-    """An optimizer's base, where all replicas have the sum of gradients already, to clip it."""
+    """Optimizer mixin for gradients that are already summed over replicas, and clipped."""
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        # Keras would add them up here, after its own clipping of each replica's part.
+        # Keras would sum here, after clipping each replica's gradients separately.
         return grads_and_vars
 
 
 class Adam(PreReducedGradients, keras.optimizers.Adam):
-    """Adam on gradients that are added up."""
+    """Adam for gradients that are already summed over replicas."""
 
 
 class Trainer:
-    """Adam on a captioner's weights, the backbone's with a rate of their own.
+    """Trains a captioner with Adam, with a separate learning rate for the backbone.
 
-    Make it, and the captioner, in the scope of the strategy that trains.
+    Create the trainer and the captioner in the scope of the training strategy.
 
     Args:
         captioner: Built `Captioner`.
         configuration: `Configuration`.
-        steps_per_epoch: Batches in an epoch, for the course of the rates.
-        optimizer: Class of both optimizers, `PreReducedGradients`.
+        steps_per_epoch: Batches per epoch, for the learning rate schedule.
+        optimizer: Class of both optimizers, a subclass of `PreReducedGradients`.
     """
 
     def __init__(self, captioner, configuration, steps_per_epoch, optimizer=Adam):
@@ -48,14 +48,14 @@ class Trainer:
         with_backbone = configuration.joint_epochs > 0
         self.optimizer, self.backbone_optimizer = optimizer(), optimizer()
         self.optimizer.build(self.own_variables)
-        # Its slots are twice the backbone, for VGG16 a gigabyte.
+        # The optimizer's slots take twice the backbone's memory: a gigabyte for VGG16.
         if with_backbone:
             self.backbone_optimizer.build(self.backbone_variables)
         if captioner.from_scratch and self.strategy.num_replicas_in_sync > 1:
             synchronize_normalization(captioner)
-        # A second network that came trained from another run is in no other file of this one.
-        came_trained = bool(configuration.start_from) and captioner.region_backbone is not None
-        self.trained = weights.captioner_variables(captioner, with_backbone or came_trained)
+        # No other file of this run holds a region backbone trained in another run.
+        loaded = bool(configuration.start_from) and captioner.region_backbone is not None
+        self.trained = weights.captioner_variables(captioner, with_backbone or loaded)
         self.averages = {}
         if configuration.average:
             self.averages = {
@@ -66,19 +66,19 @@ class Trainer:
         self._functions = {}
 
     def step(self, batch, joint, stop=False):
-        """Train on one batch, the backbone too if `joint`.
+        """Train on one batch.
 
         Args:
-            batch: As of `CaptionBatches`, or of each replica its part.
-            joint: Whether it is stage 2.
-            stop: Whether this process is asked to stop.
+            batch: A batch of `CaptionBatches`, or a distributed batch.
+            joint: Whether to train the backbone too (stage 2).
+            stop: Whether this process was asked to stop.
 
         Returns:
-            The loss, nats a word, and whether any process is asked to stop.
+            The loss in nats per word, and whether any process was asked to stop.
         """
         if joint not in self._functions:
-            # One for each shape: one that fits several would round differently, and which of them
-            # there is depends on the batches before, also those before a run was resumed.
+            # One trace per shape. A trace for several shapes rounds differently, and whether
+            # there is one would depend on earlier batches, so a resumed run would differ.
             self._functions[joint] = tf.function(
                 lambda *arguments: self._distributed_step(*arguments, joint), autograph=False
             )
@@ -89,7 +89,7 @@ class Trainer:
         return float(loss), bool(stops)
 
     def rate_factor(self):
-        """Share of the learning rates that this step uses."""
+        """Factor of both learning rates at this step, from warmup and decay."""
         settings = self.configuration
         total = settings.epochs * self.steps_per_epoch
         factor = min(1.0, (self.steps + 1) / settings.warmup_steps) if settings.warmup_steps else 1
@@ -98,29 +98,34 @@ class Trainer:
         return factor
 
     def sampled_share(self):
-        """Share of the words fed that this step's captioner chooses itself."""
+        """Probability of scheduled sampling at this step."""
         total = self.configuration.epochs * self.steps_per_epoch
         return self.configuration.scheduled_sampling * min(1.0, self.steps / total)
 
     def state(self):
-        """All that the next step depends on, as named arrays."""
+        """The complete training state, as named arrays."""
         return weights.values(self._state_variables())
 
     def restore(self, arrays, steps, source):
-        """Go on from a `state`.
+        """Restore a state.
+
+        Args:
+            arrays: As returned by `state`.
+            steps: Number of steps trained.
+            source: File name for error messages.
 
         Raises:
-            UserError: a state of another model.
+            UserError: the state belongs to another model.
         """
         weights.assign(self._state_variables(), arrays, source)
         self.steps = steps
 
     def evaluated_weights(self):
-        """The weights to evaluate and keep: the moving averages where there are any."""
+        """The weights to evaluate and to save: the moving averages if they are enabled."""
         return weights.values({**self.trained, **self.averages})
 
     def with_evaluated_weights(self, function):
-        """Call a function while the captioner has its averaged weights."""
+        """Call a function while the captioner has its evaluated weights."""
         if not self.averages:
             return function()
         own = weights.values(self.trained)
@@ -132,7 +137,7 @@ class Trainer:
 
     def _distributed_step(self, batch, numbers, joint):
         factor, average, sampled, stop = tf.unstack(numbers)
-        # Both in one sum, since each is a round through all machines.
+        # One reduction for both, since each reduction communicates between all machines.
         counts = self.strategy.run(
             lambda own: tf.stack([word_count(own["captions"]), stop]), (batch,)
         )
@@ -151,10 +156,10 @@ class Trainer:
         captioner, context = self.captioner, tf.distribute.get_replica_context()
         replica = context.replica_id_in_sync_group * REPLICA_SEED
         several = context.num_replicas_in_sync > 1
-        if several:  # each its own noise, from one state that is kept
+        if several:  # each replica draws different noise, but checkpoints hold one seed state
             captioner.seeds.state.assign_add(tf.stack([replica, 0]))
         inputs = batch
-        # Outside of the tape: nothing of these is kept for a gradient.
+        # Computed outside the tape, since no gradients flow through these.
         if not joint and "features" not in batch:
             inputs = {**batch, "features": captioner.extract_features(batch)}
         if self.configuration.scheduled_sampling:
@@ -165,7 +170,7 @@ class Trainer:
             loss = caption_loss(captioner(inputs, training=True), batch["captions"], words)
         variables = self.own_variables + (self.backbone_variables if joint else [])
         gradients = tape.gradient(loss, [v.value for v in variables])
-        # The gradient of the whole batch is what is clipped, however it is spread.
+        # Clip the gradient of the whole batch, independently of the number of replicas.
         gradients, _ = tf.clip_by_global_norm(
             sum_over_replicas(gradients), self.configuration.clip_norm
         )
@@ -191,7 +196,7 @@ class Trainer:
 
 
 def synchronize_normalization(captioner):
-    """Let normalization layers that learn have the statistics of the whole batch."""
+    """Make batch normalization layers use the statistics of the whole batch."""
     for network in (captioner.backbone, captioner.region_backbone):
         for layer in all_layers(network) if network is not None else ():
             if isinstance(layer, keras.layers.BatchNormalization):
@@ -199,7 +204,7 @@ def synchronize_normalization(captioner):
 
 
 def all_layers(model):
-    """Layers of a model and of the models in it."""
+    """Yield the layers of a model and of its nested models."""
     for layer in model.layers:
         yield layer
         if isinstance(layer, keras.Model):
@@ -207,7 +212,7 @@ def all_layers(model):
 
 
 def sum_over_replicas(gradients):
-    """Gradients of all replicas together, in a replica; None where there is none."""
+    """Sum gradients over all replicas, in replica context; None stays None."""
     known = [tf.convert_to_tensor(g) for g in gradients if g is not None]
     sums = iter(tf.distribute.get_replica_context().all_reduce("SUM", known))
     return [None if g is None else next(sums) for g in gradients]

@@ -1,9 +1,9 @@
-"""A captioner that starts from the weights of another run; nothing is skipped silently."""
+"""Warm start: initialize a captioner with the weights of another run."""
 
 from keras_aoa.runs.run import Run
 from keras_aoa.utils.errors import UserError
 
-# Settings that no array's shape tells of.
+# Settings that change the meaning of weights but not their shapes.
 MEANING = (
     "preprocessing",
     "map_layer",
@@ -14,13 +14,13 @@ MEANING = (
 
 
 class WarmStart:
-    """The trained captioner of another run, to start from.
+    """Loads weights from the trained captioner of another run.
 
     Args:
-        folder: The run's folder.
+        folder: The other run's folder.
 
     Raises:
-        UserError: no run there, or nothing trained.
+        UserError: the folder holds no trained run.
     """
 
     def __init__(self, folder):
@@ -28,7 +28,11 @@ class WarmStart:
         self.source = self.run.load_captioner()
 
     def check_settings(self, configuration):
-        """Refuse settings that give the same weights another meaning."""
+        """Check the settings that change the meaning of weights.
+
+        Raises:
+            UserError: such a setting differs between the runs.
+        """
         theirs = self.run.configuration
         for name in MEANING:
             own, their = getattr(configuration, name), getattr(theirs, name)
@@ -38,7 +42,11 @@ class WarmStart:
                 )
 
     def check_vocabulary(self, vocabulary):
-        """Refuse another vocabulary, whose ids mean other words."""
+        """Check that word ids mean the same words in both runs.
+
+        Raises:
+            UserError: the vocabularies differ.
+        """
         theirs = self.run.vocabulary
         if theirs.digest != vocabulary.digest:
             raise self._refusal(
@@ -47,13 +55,13 @@ class WarmStart:
             )
 
     def load(self, captioner):
-        """Set all weights that both have, the backbone's included.
+        """Set all weights that both captioners have, including the backbone's.
 
         Returns:
-            A line that tells what was loaded, what is new and what was not needed.
+            A log line that lists the weights that were loaded, are new, or were not needed.
 
         Raises:
-            UserError: weights of the same name have other shapes.
+            UserError: weights of the same name have different shapes.
         """
         loaded, new, unused = ["backbone"], [], []
         self._load_in_order("backbone", captioner.backbone, self.source.backbone)
