@@ -1,4 +1,4 @@
-# `make train` and `make test` are all that a newcomer needs.
+# New users need only `make train` and `make test`.
 .PHONY: install train test test-slow lint test-backends oracle serve
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -26,8 +26,8 @@ lint: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-# The layers' tests on every backend of Keras, each in an environment of its own; no TensorFlow in
-# those of JAX and PyTorch, which also shows that layers need keras alone.
+# Tests of the layers on every Keras backend, each in a separate environment. The JAX and PyTorch
+# environments have no TensorFlow, which also verifies that the layers need only keras.
 JAX_CACHE = JAX_COMPILATION_CACHE_DIR=.venv-jax/compiled JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 test-backends: install .venv-jax/installed .venv-torch/installed
 	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest tests/layers
@@ -41,9 +41,9 @@ test-backends: install .venv-jax/installed .venv-torch/installed
 	.venv-$*/bin/pip install --quiet --editable .
 	touch .venv-$*/installed
 
-# Apache Beam for `python -m keras_aoa.caption --runner`, by the rule above: .venv-beam/installed
+# `make .venv-beam/installed` uses the rule above for `python -m keras_aoa.caption --runner`.
 
-# The newest version in MODEL on http://localhost:8501/v1/models/captioner:predict
+# Serves the newest version in MODEL on http://localhost:8501/v1/models/captioner:predict
 MODEL ?= exported
 serve: .venv-serve/installed
 	.venv-serve/bin/python export/server.py $(MODEL)
@@ -54,11 +54,11 @@ serve: .venv-serve/installed
 	.venv-serve/bin/pip install --quiet -r requirements-serve.txt
 	touch .venv-serve/installed
 
-# The golden values that tests compare with, made anew with TensorFlow Addons; the same each time.
+# Regenerates the golden values of the tests with TensorFlow Addons; the result is deterministic.
 oracle: .venv-oracle/installed
 	.venv-oracle/bin/python tests/support/oracle.py
 
-# Without this package, which Addons' Keras 2 cannot run.
+# This environment does not install keras_aoa, which cannot run on Keras 2.
 .venv-oracle/installed: requirements-oracle.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info; v[:2] == (3, 11) or sys.exit("make oracle: Python 3.11 is needed, found %d.%d; set PYTHON=..." % v[:2])'
 	$(PYTHON) -m venv .venv-oracle
