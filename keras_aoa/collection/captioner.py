@@ -11,10 +11,10 @@ import tensorflow as tf
 from keras_aoa.collection.lines import caption_line, error_line
 from keras_aoa.collection.shards import Contents
 from keras_aoa.data.images.headers import MAX_PIXELS
-from keras_aoa.data.images.preprocessing import from_original, to_original
-from keras_aoa.data.images.views import NetworkViews, read_batch
-from keras_aoa.data.proposals import edge_boxes as edges
-from keras_aoa.data.proposals.cache import one_core_a_thread, propose
+from keras_aoa.data.images.preprocessing import from_original
+from keras_aoa.data.images.views import read_batch
+from keras_aoa.data.proposals import edge_boxes
+from keras_aoa.data.proposals.cache import one_core_per_thread, propose
 from keras_aoa.inference.image_captioner import NO_PICTURE
 
 _PREFETCH = 2  # batches that are read and decoded in advance
@@ -37,14 +37,13 @@ class ShardCaptioner:
     def __init__(self, captioner, batch_size):
         self._generator = captioner.generator
         self._batch_size = batch_size
-        view = captioner.proposal_view
-        self._search = view.search if view else None
-        self._views = NetworkViews(captioner.settings, view.settings if view else None)
+        self._search = captioner.proposal_settings
+        self._views = captioner.views
         shapes = dict(self._views.shapes)
-        if view:
-            shapes["proposals"] = (self._generator.settings["regions"], 4)
-            if view.search.edge_model:
-                edges.load_forest(view.search.edge_model)  # once, before several threads need it
+        if self._search:
+            shapes["proposals"] = (self._generator.settings["proposals"], 4)
+            if self._search.edge_model:
+                edge_boxes.load_forest(self._search.edge_model)  # once, before several threads need it
 
         def read(image_bytes):
             with tf.device("CPU:0"):
@@ -90,7 +89,7 @@ class ShardCaptioner:
         The inputs hold only the readable images, whose positions in the batch are `indices`.
         """
         entries = iter(contents)
-        with one_core_a_thread() if self._search else contextlib.nullcontext():
+        with one_core_per_thread() if self._search else contextlib.nullcontext():
             while batch := list(itertools.islice(entries, self._batch_size)):
                 inputs, valid = self._read([entry.content or b"" for entry in batch])
                 indices = np.flatnonzero(valid)
@@ -103,7 +102,7 @@ class ShardCaptioner:
     def _view(self, pixels):
         views = self._views(pixels)
         if self._search:
-            max_proposals = self._generator.settings["regions"]
+            max_proposals = self._generator.settings["proposals"]
 
             def padded_proposals(pixels):
                 boxes = propose(pixels, self._search)[:max_proposals]
@@ -120,15 +119,13 @@ class ShardCaptioner:
         indices = inputs.pop("indices")
         if not len(indices):
             return lines
-        windows = inputs.pop("window").numpy()
         if self._search:
-            boxes = inputs["proposals"].numpy()
+            windows, boxes = inputs["window"].numpy(), inputs["proposals"].numpy()
             used = (boxes[..., 2:] > boxes[..., :2]).all(axis=-1).any(axis=0).sum()
             inputs["proposals"] = from_original(boxes[:, :used], windows[:, None])
         captions = self._generator(inputs, with_attention=True)
-        for index, generated, window in zip(indices, captions, windows, strict=True):
-            boxes = to_original(generated.boxes, window)
-            lines[index] = caption_line(entries[index][0], generated, boxes)
+        for index, caption in zip(indices, captions, strict=True):
+            lines[index] = caption_line(entries[index][0], caption)
         return lines
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_aoa.data.text.mentions import matching_objects, named_phrases, naming_words
+from keras_aoa.data.text.mentions import find_noun_phrases, matching_objects, naming_words
 from keras_aoa.visualization.heat_map import SMALLEST, signed_areas, signed_coverage
 
 
@@ -43,7 +43,7 @@ def ground(captions, examples, to_original):
     for index, generated in captions.items():
         objects = examples[index].objects
         boxes = to_original(generated.boxes, index)
-        for named in named_phrases(generated.words, nouns, adjectives):
+        for named in find_noun_phrases(generated.words, nouns, adjectives):
             matching = matching_objects(named, objects)
             fits.append(bool(matching))
             noun_fits.append(any(named.noun in item.nouns for item in objects))

@@ -8,7 +8,7 @@ import pytest
 
 from keras_aoa.data import scenes
 from keras_aoa.data.scenes import dataset
-from keras_aoa.data.text.mentions import matching_objects, named_phrases, naming_words
+from keras_aoa.data.text.mentions import find_noun_phrases, matching_objects, naming_words
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.utils.errors import UserError
 
@@ -112,7 +112,7 @@ def test_each_phrase_names_the_object_in_its_box(data):
 def test_phrases_are_all_the_noun_phrases_that_name_objects(data):
     nouns, adjectives = naming_words(every_example(data))
     for example, number, words in every_caption(data):
-        found = [named.index + 1 for named in named_phrases(words, nouns, adjectives)]
+        found = [named.index + 1 for named in find_noun_phrases(words, nouns, adjectives)]
         assert found == [phrase.last for phrase in example.phrases if phrase.caption == number]
         assert len(found) in (2, 3)
 
@@ -120,7 +120,7 @@ def test_phrases_are_all_the_noun_phrases_that_name_objects(data):
 def test_every_noun_phrase_matches_an_object(data):
     nouns, adjectives = naming_words(every_example(data))
     for example, _, words in every_caption(data):
-        for named in named_phrases(words, nouns, adjectives):
+        for named in find_noun_phrases(words, nouns, adjectives):
             assert matching_objects(named, example.objects)
 
 
@@ -209,7 +209,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return b"", {}
 
-    monkeypatch.setattr(dataset, "_draw_and_tell", stop_at_second)
+    monkeypatch.setattr(dataset, "_draw_and_describe", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
         scenes.write(tmp_path / "scenes", TINY, progress=False)
     assert list(tmp_path.iterdir()) == []

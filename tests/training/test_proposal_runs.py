@@ -1,4 +1,4 @@
-"""Runs on object proposals: images of odd kinds, the model of edges, commands ahead of training."""
+"""Runs on object proposals: unusual images, the edge model, commands before training."""
 
 import contextlib
 import dataclasses
@@ -30,39 +30,38 @@ def captioner(trained_proposals):
     return ImageCaptioner(trained_proposals.folder)
 
 
-def test_images_of_odd_kinds_train_and_are_captioned(trained_proposals, captioner, odd_squares):
-    captions = json.loads((trained_proposals.folder / "captions_test.json").read_text())
-    said = {entry["image_id"]: entry["caption"] for entry in captions}
-    assert set(ODD) < set(said) and len(said) == 8
+def test_unusual_images_can_be_trained_on_and_captioned(trained_proposals, captioner, odd_squares):
+    entries = json.loads((trained_proposals.folder / "captions_test.json").read_text())
+    captions = {entry["image_id"]: entry["caption"] for entry in entries}
+    assert set(ODD) < set(captions) and len(captions) == 8
     assert all((trained_proposals.folder / f"pictures/test/{name}.png").is_file() for name in ODD)
-    for name in said:
-        found = captioner.caption(odd_squares / name)
-        assert found.text == said[name], "a caption does not depend on its batch"
-        assert np.isfinite(found.log_prob)
-        assert found.boxes.min() > -1e-5 and found.boxes.max() < 1 + 1e-5
-        if found.words:
-            np.testing.assert_allclose(found.attention.sum(axis=1), 1, rtol=1e-5)
+    for name in captions:
+        caption = captioner.caption(odd_squares / name)
+        assert caption.text == captions[name], "a caption does not depend on its batch"
+        assert np.isfinite(caption.log_prob)
+        assert caption.boxes.min() > -1e-5 and caption.boxes.max() < 1 + 1e-5
+        if caption.words:
+            np.testing.assert_allclose(caption.attention.sum(axis=1), 1, rtol=1e-5)
         if name.startswith(("line", "empty")):
             whole = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
-            np.testing.assert_allclose(found.boxes, whole, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(caption.boxes, whole, atol=1e-5, err_msg=name)
 
 
-def test_a_turned_file_is_captioned_as_it_stands_upright(captioner, odd_squares, tmp_path):
+def test_a_file_with_exif_rotation_is_captioned_upright(captioner, odd_squares, tmp_path):
     upright = read_image(odd_squares / "turned-test.jpg")
     assert upright.shape == (60, 40, 3)
     turned, plain = captioner.caption(odd_squares / "turned-test.jpg"), captioner.caption(upright)
     assert turned.text == plain.text
     np.testing.assert_array_equal(turned.boxes, plain.boxes)
-    # As the camera wrote it, it is another picture.
+    # Without the EXIF orientation, the stored pixels are a different image.
     jpeg = cv2.imencode(".jpg", np.rot90(upright)[:, :, ::-1])[1].tobytes()
     one, other = captioner.caption(jpeg), captioner.caption(insert(jpeg, exif(6)))
     assert one.image.shape != other.image.shape == upright.shape
 
 
-def test_pictures_of_captions_of_proposals(captioner, odd_squares, tmp_path):
+def test_saved_pictures_equal_the_returned_pictures(captioner, odd_squares, tmp_path):
     for name in ODD:
-        found = captioner.caption(odd_squares / name)
-        picture = found.picture(tmp_path / f"{name}.png")
+        picture = captioner.caption(odd_squares / name).picture(tmp_path / f"{name}.png")
         np.testing.assert_array_equal(read_image(tmp_path / f"{name}.png"), picture)
 
 
@@ -77,7 +76,7 @@ def test_captions_from_the_command_line_of_the_number_that_is_asked_for(
         caption.main([str(trained_proposals.folder), str(image), "--stride", "1"])
 
 
-def test_a_reloaded_run_has_both_networks_trained(trained_proposals):
+def test_a_reloaded_run_has_trained_weights_in_both_networks(trained_proposals):
     arrays, _ = weights.load_arrays(trained_proposals.best_file)
     first, best = trained_proposals.make_captioner(), trained_proposals.load_captioner()
     for part in ("backbone", "region_backbone"):
@@ -92,7 +91,7 @@ def test_a_reloaded_run_has_both_networks_trained(trained_proposals):
     assert not np.array_equal(best.backbone.variables[0], best.region_backbone.variables[0])
 
 
-# --- the model of edges ---------------------------------------------------------------------------
+# --- the edge model -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -111,7 +110,7 @@ def model(tmp_path):
     return tmp_path / "forest.v1.yml"
 
 
-def test_a_missing_model_is_told_before_anything_is_made(settings, tmp_path, monkeypatch):
+def test_a_missing_model_is_reported_before_any_file_is_created(settings, tmp_path, monkeypatch):
     for other in (
         {},
         {"data": "scenes", "scenes_images": 5, "image_size": 96},
@@ -122,14 +121,14 @@ def test_a_missing_model_is_told_before_anything_is_made(settings, tmp_path, mon
         assert list(tmp_path.iterdir()) == [], other
 
 
-def test_a_file_that_is_no_model_leaves_no_run(settings, model):
+def test_an_invalid_model_file_creates_no_run(settings, model):
     model.write_text("no forest")
     with pytest.raises(UserError, match=r"expected a structured-forest model for OpenCV"):
         training.train(settings)
     assert not settings.folder.exists()
 
 
-def test_a_run_keeps_its_model_and_goes_on_without_the_original(settings, model):
+def test_a_run_copies_its_model_and_resumes_without_the_original(settings, model):
     run, _, images, _ = preparation.prepare_run(settings, contextlib.ExitStack())
     kept = run.folder / "edge_model.v1.yml"
     assert kept.read_bytes() == model.read_bytes()
@@ -138,10 +137,12 @@ def test_a_run_keeps_its_model_and_goes_on_without_the_original(settings, model)
     assert len(before) == 12
     model.unlink()
     others = preparation.prepare_run(settings, contextlib.ExitStack())[2]
-    for place in images.readable:
-        boxes = [each.proposals(place, lambda count: slice(None)) for each in (images, others)]
+    for index in images.readable:
+        boxes = [each.proposals(index, lambda count: slice(None)) for each in (images, others)]
         np.testing.assert_array_equal(*boxes)
-    assert sorted((run.folder.parent / "data").rglob("*.npy")) == before, "by content, not by path"
+    assert sorted((run.folder.parent / "data").rglob("*.npy")) == before, (
+        "cached by content, not by path"
+    )
     shutil.move(run.folder, run.folder.with_name("moved"))
     moved = Run(run.folder.with_name("moved"))
     assert moved.proposal_view.search.edge_model == str(moved.folder / kept.name)
@@ -157,29 +158,29 @@ def test_other_kinds_of_regions_need_no_model(settings):
     ]  # fmt: skip
 
 
-# --- commands ahead of training -------------------------------------------------------------------
+# --- commands before training ---------------------------------------------------------------------
 
 
-def test_proposals_ahead_of_training_are_those_of_training(
+def test_training_reuses_the_proposals_of_the_propose_command(
     squares_settings, odd_squares, tmp_path, capsys, monkeypatch
 ):
     folder = tmp_path / "data"
     shutil.copytree(odd_squares, folder)
     (folder / "04.png").write_text("no picture")
     propose.main(["--data", str(folder), "--output", str(tmp_path / "runs")])
-    said = capsys.readouterr().out.splitlines()
-    assert said[:3] == [
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
         "train: 13 of 14 images have their proposals.",
-        f"train: cannot read {folder / '04.png'}: Unknown image file format: none of JPEG, PNG, "
-        "GIF, BMP and WebP.",
+        f"train: cannot read {folder / '04.png'}: Unknown image file format: expected JPEG, PNG, "
+        "GIF, BMP or WebP.",
         "val: 3 of 3 images have their proposals.",
     ]
-    kept = re.fullmatch(r"They are in (.*)\.", said[-1])[1]
+    kept = re.fullmatch(r"They are in (.*)\.", lines[-1])[1]
     files = sorted((tmp_path / "runs").rglob("*.npy"))
     assert len(files) == 24 and all(str(path).startswith(kept) for path in files)
 
     def refuse(*_):
-        raise AssertionError("found already")
+        raise AssertionError("the proposals are already cached")
 
     monkeypatch.setattr("keras_aoa.data.proposals.edge_boxes.edge_boxes", refuse)
     preparation.prepare_run(
@@ -192,7 +193,7 @@ def test_proposals_ahead_of_training_are_those_of_training(
     assert sorted((tmp_path / "runs").rglob("*.npy")) == files
 
 
-def test_the_pretrained_network_is_made_once_and_taken_by_training(
+def test_the_network_is_pretrained_once_and_used_by_training(
     squares_settings, tmp_path, capsys, monkeypatch
 ):
     class Little(pretraining.PretrainingSettings):
@@ -211,14 +212,17 @@ def test_the_pretrained_network_is_made_once_and_taken_by_training(
         monkeypatch.setattr(module, "PretrainingSettings", Little)
     arguments = ["--output", str(tmp_path / "runs"), "--image-size", "64", "--scenes-seed", "3"]
     pretrain.main(arguments)
-    said = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     (path,) = (tmp_path / "runs" / "data").glob("scenes-backbone-*.keras")
-    assert said[0] == f"{path}: pretraining a network on 30 drawn scenes, 1 epochs, once."
-    assert said[-1] == f"{path}: ready."
+    assert (
+        lines[0]
+        == f"{path}: pretraining a network on 30 drawn scenes for 1 epochs; this happens once."
+    )
+    assert lines[-1] == f"{path}: ready."
     before = path.read_bytes()
 
     def refuse(*_):
-        raise AssertionError("made already")
+        raise AssertionError("the network already exists")
 
     monkeypatch.setattr(pretraining, "pretrain", refuse)
     pretrain.main(arguments)
@@ -239,5 +243,5 @@ def test_the_pretrained_network_is_made_once_and_taken_by_training(
         np.testing.assert_array_equal(own, value)
     assert captioner.from_scratch is False
     assert not list((tmp_path / "runs").rglob("*.part*"))
-    with pytest.raises(AssertionError, match="made already"):
+    with pytest.raises(AssertionError, match="the network already exists"):
         pretrain.main([*arguments[:-1], "4"])

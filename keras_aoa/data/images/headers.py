@@ -1,8 +1,8 @@
-"""What an image file says of itself before it is decoded, read with TensorFlow operations alone.
+"""Checks of image files before decoding, and their EXIF orientation, in TensorFlow operations.
 
-`tf.io.decode_image` ignores the EXIF orientation, allocates whatever size a header declares, and
-TensorFlow 2.21 writes past its buffer on animated WebP. All of it is settled here, in the graph, so
-that a SavedModel needs no Python for it.
+`tf.io.decode_image` ignores the EXIF orientation and allocates whatever size a header declares, and
+TensorFlow 2.21 writes past its buffer on animated WebP. These functions prevent that inside the
+graph, so that a SavedModel does not need Python.
 
 Sources: JPEG, ITU-T T.81 annex B; Exif 2.32, CIPA DC-008, 4.5 and 4.6; PNG, third edition, 5 and
 11.3.4.5; GIF 89a, 15 to 24; WebP container, RFC 9649, 2.5 to 2.7 and 3.4; VP8, RFC 6386, 9.1.
@@ -11,22 +11,27 @@ Sources: JPEG, ITU-T T.81 annex B; Exif 2.32, CIPA DC-008, 4.5 and 4.6; PNG, thi
 import numpy as np
 import tensorflow as tf
 
-MAX_PIXELS = 2**27  # 134 megapixels: above the 108 of a phone, 400 MB once decoded
-LARGE = 2**24  # pixels, from which on a file may not be shorter than any picture
-PIXELS_A_BYTE = 1000  # an empty sheet as PNG at its best; photographs have 2 to 30
-MAX_BLOCKS = 100  # EXIF stands among a file's first blocks; a hostile file has no end of them
-MAX_SUB_BLOCKS = 2**18  # of a GIF up to its first image's end, commonly of 255 bytes each
+MAX_PIXELS = 2**27  # 134 megapixels, 400 MB once decoded; phones have up to 108
+LARGE = 2**24  # pixels; larger images may have at most `PIXELS_PER_BYTE`
+PIXELS_PER_BYTE = 1000  # the best that PNG reaches on a blank image; photographs have 2 to 30
+MAX_BLOCKS = 100  # EXIF is among a file's first blocks; a hostile file may have any number
+MAX_SUB_BLOCKS = 2**18  # of a GIF, up to the end of its first image; most have 255 bytes
 
 _EXIF = int.from_bytes(b"Exif\0\0")
 _ORIENTATION, _SHORT = 0x0112, 3
 
 
 def check_header(image_bytes, max_pixels=MAX_PIXELS):
-    """Returns `image_bytes`, a scalar string, or fails with an `InvalidArgumentError`.
+    """Returns `image_bytes`, a scalar string, unchanged if it is safe to decode.
 
-    Refused are other formats than JPEG, PNG, GIF, BMP and WebP, images of more than `max_pixels`
-    pixels, large ones in files too short for them, animated WebP, and PNG that does not begin with
-    its size.
+    Args:
+        image_bytes: The file's content, a scalar string.
+        max_pixels: Pixels of the largest accepted image.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The format is not JPEG, PNG, GIF, BMP or WebP, the image
+            declares more than `max_pixels` pixels, the file is too short for a large image, it is
+            an animated WebP, or a PNG does not begin with its header.
     """
     data = _bytes(tf.strings.substr(image_bytes, 0, 32))
 
@@ -43,17 +48,19 @@ def check_header(image_bytes, max_pixels=MAX_PIXELS):
         ],
         default=lambda: tf.constant(-1, tf.int64),
     )
-    # TensorFlow would try formats whose sizes are not known here.
+    # TensorFlow would also try formats whose size cannot be checked here.
     known = tf.debugging.Assert(
-        pixels >= 0, ["Unknown image file format: none of JPEG, PNG, GIF, BMP and WebP"]
+        pixels >= 0, ["Unknown image file format: expected JPEG, PNG, GIF, BMP or WebP"]
     )
     animated = _is_webp(data) & _is(data, 12, b"VP8X") & (_number(data, 20, 1) & 2 > 0)
     small = tf.debugging.Assert(
         pixels <= max_pixels, [f"the image declares more than {max_pixels} pixels:", pixels]
     )
     size = tf.strings.length(image_bytes)
-    filled = (pixels <= LARGE) | (pixels <= PIXELS_A_BYTE * tf.cast(size, tf.int64))
-    long_enough = tf.debugging.Assert(filled, ["pixels and bytes do not agree:", pixels, size])
+    filled = (pixels <= LARGE) | (pixels <= PIXELS_PER_BYTE * tf.cast(size, tf.int64))
+    long_enough = tf.debugging.Assert(
+        filled, ["the file is too short for its declared pixels:", pixels, size]
+    )
     still = tf.debugging.Assert(~animated, ["animated WebP is not supported"])
     sized = ~_is_png(data) | _is(data, 12, b"IHDR")
     in_order = tf.debugging.Assert(sized, ["the PNG does not begin with its header"])
@@ -80,22 +87,22 @@ def _webp_pixels(data):
 
 
 def _gif_pixels(data):
-    # TensorFlow makes a picture of the frame's size, whatever the screen's is.
+    # TensorFlow allocates the size of the frame, which may exceed that of the screen.
     frame = _first_image(data)
-    sizes = [_number(data, at + place, 2, True) for at in (6, frame + 5) for place in (0, 2)]
+    sizes = [_number(data, at + offset, 2, True) for at in (6, frame + 5) for offset in (0, 2)]
     return tf.maximum(sizes[0] * sizes[1], sizes[2] * sizes[3])
 
 
 def _height(data):
-    # Negative where a BMP's rows go from top to bottom.
+    # The height of a BMP is negative if its rows are stored from top to bottom.
     height = _number(data, 22, 4, True)
     return tf.minimum(height, 2**32 - height)
 
 
 def first_frame(image_bytes):
-    """A GIF up to the end of its first image; other files as they are.
+    """Returns a GIF cut after its first image; other files are returned unchanged.
 
-    TensorFlow decodes all images of a GIF, however many, before it hands on the first.
+    TensorFlow would decode all images of a GIF before it returns the first.
     """
 
     def cut():
@@ -107,9 +114,9 @@ def first_frame(image_bytes):
 
 
 def _first_image(data):
-    """Where a GIF's first image begins; its end where there is none."""
+    """Returns the offset of a GIF's first image, or the file's length if it has no image."""
     size = tf.size(data, tf.int64) - 1
-    # Of an extension's label and of its sub-blocks, an empty one is the last.
+    # Skip the extensions: each has a label and sub-blocks, of which the last is empty.
     start = tf.while_loop(
         lambda at: (at < size) & (_number(data, at, 1) == 0x21),
         lambda at: (_behind_sub_blocks(data, at + 2),),
@@ -120,9 +127,10 @@ def _first_image(data):
 
 
 def _first_image_end(data):
-    """Where a GIF's first image ends; its own end where it is damaged before.
+    """Returns the offset of the end of a GIF's first image.
 
-    0 where that is too far to be looked for: nothing shall be decoded that was not measured.
+    Returns the file's length if the image is cut off. Returns 0 if the file has no image or too
+    many sub-blocks, so that an image whose end is unknown is not decoded.
     """
     size = tf.size(data, tf.int64) - 1
     start = _first_image(data)
@@ -131,14 +139,15 @@ def _first_image_end(data):
 
 
 def _table(flags):
-    """Bytes of a GIF's table of colors."""
+    """Returns the size of a GIF's color table, in bytes."""
     return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
 
 
 def _behind_sub_blocks(data, at):
-    """Where a GIF goes on behind sub-blocks, a length and as many bytes each, an empty one last.
+    """Returns the offset after a sequence of GIF sub-blocks.
 
-    Its end where that is missing, and beyond it where there are too many to be counted.
+    A sub-block is a length and that many bytes, and an empty one ends the sequence. The result is
+    the file's length if the end is missing, and 1 more if there are too many sub-blocks.
     """
     size = tf.size(data, tf.int64) - 1
     last = tf.while_loop(
@@ -151,16 +160,16 @@ def _behind_sub_blocks(data, at):
 
 
 def orientation(image_bytes):
-    """EXIF orientation of a JPEG, PNG or WebP file: an int32 scalar, 1 to 8.
+    """Returns the EXIF orientation of a JPEG, PNG or WebP file, an int32 scalar from 1 to 8.
 
-    It is 1, upright, where the file says nothing, and where its EXIF is damaged.
+    The result is 1, upright, if the file has no orientation or its EXIF data is damaged.
     """
-    # Most files hold no EXIF, and a search costs a tenth of the walk from block to block.
-    mentioned = tf.strings.regex_full_match(image_bytes, r"\C*(?i:exif)\C*")
-    return tf.cond(mentioned, lambda: _walk(image_bytes), lambda: 1)
+    # Most files hold no EXIF, and this search takes a tenth of the time of reading all blocks.
+    has_exif = tf.strings.regex_full_match(image_bytes, r"\C*(?i:exif)\C*")
+    return tf.cond(has_exif, lambda: _read_orientation(image_bytes), lambda: 1)
 
 
-def _walk(image_bytes):
+def _read_orientation(image_bytes):
     data = _bytes(image_bytes)
     exif = tf.case(
         [
@@ -174,12 +183,15 @@ def _walk(image_bytes):
 
 
 def _bytes(text):
-    # One zero more than there are bytes, for `_number` to read wherever it is sent past the end.
+    # The appended zero is what `_number` reads at all offsets past the end.
     return tf.concat([tf.io.decode_raw(text, tf.uint8), [tf.constant(0, tf.uint8)]], 0)
 
 
 def _number(data, at, length, little_endian=False):
-    """Unsigned int64 held in `length` bytes from `at`, any shape; bytes past the end are 0."""
+    """Reads unsigned integers of `length` bytes at offsets `at`, of any shape, as int64.
+
+    Bytes past the end of the file count as 0.
+    """
     digits = np.arange(length)
     at = tf.convert_to_tensor(at, tf.int64)[..., None] + digits
     values = tf.gather(data, tf.minimum(at, tf.size(data, tf.int64) - 1))
@@ -203,8 +215,8 @@ def _is_webp(data):
     return _is(data, 0, b"RIFF") & _is(data, 8, b"WEBP")
 
 
-# A block's reader tells: does it hold EXIF, where does its content begin and end, where does the
-# next block begin, and can EXIF still come.
+# Each reader of a block returns: whether the block holds EXIF, where its content begins and ends,
+# where the next block begins, and whether EXIF may still follow.
 
 
 def _jpeg_block(data, at):
@@ -227,14 +239,14 @@ def _webp_block(data, at):
 
 
 def _find_exif(data, first_block, read_block):
-    """Start and length of the TIFF structure with the EXIF tags; (0, 0) where there is none."""
+    """Returns start and length of the TIFF structure with the EXIF tags, or (0, 0) if none."""
     size = tf.size(data, tf.int64) - 1
 
     def step(at, _):
         exif, start, end, following, more = read_block(data, at)
         start = tf.minimum(start + 6 * tf.cast(_number(data, start, 6) == _EXIF, tf.int64), size)
-        found = tf.where(exif, tf.stack([start, tf.maximum(end - start, 0)]), 0)
-        return tf.where(exif | ~tf.convert_to_tensor(more), size, following), found
+        extent = tf.where(exif, tf.stack([start, tf.maximum(end - start, 0)]), 0)
+        return tf.where(exif | ~tf.convert_to_tensor(more), size, following), extent
 
     return tf.while_loop(
         lambda at, _: at < size,
@@ -245,12 +257,12 @@ def _find_exif(data, first_block, read_block):
 
 
 def _tiff_orientation(tiff):
-    """Orientation in the first directory of a TIFF structure, `(bytes + 1,)` as of `_bytes`."""
+    """Reads the orientation from a TIFF structure, `(bytes + 1,)` as returned by `_bytes`."""
     little = _is(tiff, 0, b"II")
     valid = (little | _is(tiff, 0, b"MM")) & (_number(tiff, 2, 2, little) == 42)
     directory = _number(tiff, 4, 4, little)
     entries = directory + 2 + 12 * tf.range(_number(tiff, directory, 2, little))
-    tags, types, values = (_number(tiff, entries + place, 2, little) for place in (0, 2, 8))
-    found = tf.boolean_mask(values, (tags == _ORIENTATION) & (types == _SHORT))
-    value = tf.concat([found, [1]], 0)[0]
+    tags, types, values = (_number(tiff, entries + offset, 2, little) for offset in (0, 2, 8))
+    orientations = tf.boolean_mask(values, (tags == _ORIENTATION) & (types == _SHORT))
+    value = tf.concat([orientations, [1]], 0)[0]
     return tf.cast(tf.where(valid & (value >= 1) & (value <= 8), value, 1), tf.int32)

@@ -1,6 +1,7 @@
-"""The one preprocessing of training, evaluation, captioning and export: bytes to network input.
+"""Image preprocessing, from file content to network input.
 
-Only TensorFlow operations, so that a SavedModel does the same without Python.
+Training, evaluation, captioning and export all use these functions. They consist of TensorFlow
+operations, so that a SavedModel runs the same preprocessing without Python.
 """
 
 import os
@@ -17,25 +18,26 @@ from keras_aoa.utils.errors import UserError
 
 Fit = Literal["crop", "stretch", "pad"]
 SMALLEST, LARGEST = 16, 4096
-LONG_SIDE = 1.5  # of a padded input, for a short side of 1: the authors' code cuts there too
+LONG_SIDE = 1.5  # side of a padded input, relative to its `size`; as in the authors' code
 PADDING = (124, 117, 104)  # ImageNet's mean, RGB
-MAX_BYTES = 2**30  # of a file: the largest image that is decoded has fewer in every format
+MAX_BYTES = 2**30  # of a file; the largest accepted image has fewer in every format
 
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How an image is brought to the network's square input.
+    """How an image is converted to the network's square input.
 
     Args:
-        size: Height and width of the input, pixels.
-        fit: `crop` keeps the shape of things and sees the central square, its side the image's
-            short side, as the paper does; `stretch` sees the whole image; `pad` sees the whole
-            and keeps the shape of things: the short side becomes `size`, or less where the long
-            one would be more than 1.5 times that, and the rest of a square of 1.5 times `size`
-            is filled up, as the paper does for object proposals.
+        size: Height and width of the input in pixels; with `pad`, before padding.
+        fit: One of:
+            `crop`: The largest central square, as in the paper; keeps the aspect ratio.
+            `stretch`: The whole image, scaled to a square.
+            `pad`: The whole image with its aspect ratio, as in the paper for object proposals.
+                The short side becomes `size`, or less if the long side would exceed 1.5 times
+                `size`. The image is padded to a square of 1.5 times `size`.
 
     Raises:
-        UserError: A value out of range.
+        UserError: A value is out of range.
     """
 
     size: int = 224
@@ -55,31 +57,31 @@ class ImageSettings:
 
     @property
     def side(self):
-        """Height and width of the network's input, pixels."""
+        """Height and width of the network's input in pixels."""
         return round(LONG_SIDE * self.size) if self.fit == "pad" else self.size
 
 
 def decode(image_bytes, max_pixels=image_headers.MAX_PIXELS):
-    """The upright picture in a JPEG, PNG, GIF, BMP or WebP file.
+    """Decodes a JPEG, PNG, GIF, BMP or WebP file to an upright image.
 
-    Gray and CMYK become RGB, 16 bits become 8, transparency becomes white, an animated GIF its
-    first frame. A BMP's palette is not applied.
+    Gray and CMYK images become RGB, 16 bits become 8, and transparency becomes white. Only the
+    first frame of an animated GIF is decoded. A BMP's palette is not applied.
 
     Args:
         image_bytes: The file's content, a scalar string.
-        max_pixels: Of the largest image that is decoded.
+        max_pixels: Pixels of the largest accepted image.
 
     Returns:
         RGB, `(height, width, 3)`, uint8.
 
     Raises:
-        tf.errors.InvalidArgumentError: Another format, a damaged file, or one that
-            `image_headers.check_header` refuses.
+        tf.errors.InvalidArgumentError: The format is unknown, the file is damaged, or
+            `image_headers.check_header` rejects it.
     """
     image_bytes = image_headers.check_header(image_bytes, max_pixels)
     image = tf.cond(
         tf.strings.substr(image_bytes, 0, 3) == b"\xff\xd8\xff",
-        # As exact as other libraries, pixel for pixel; the default saves no time here.
+        # INTEGER_ACCURATE gives the same pixels as other libraries; the default is not faster.
         lambda: tf.io.decode_jpeg(image_bytes, channels=3, dct_method="INTEGER_ACCURATE"),
         lambda: _decode_other(image_bytes),
     )
@@ -87,27 +89,27 @@ def decode(image_bytes, max_pixels=image_headers.MAX_PIXELS):
 
 
 def read_image(path):
-    """The upright picture in a file, as of `decode`: an array.
+    """Reads an image file as an array, as returned by `decode`.
 
     Raises:
-        OSError: No such file.
-        tf.errors.OpError: As `decode`; a file that is none, may not be read, or is larger than
-            `MAX_BYTES`.
+        OSError: The file does not exist.
+        tf.errors.OpError: As for `decode`; also if the path is not a file, is not readable, or has
+            more than `MAX_BYTES`.
     """
     if not is_small_file(path):
-        told = f"not a file of at most {MAX_BYTES} bytes"
-        raise tf.errors.InvalidArgumentError(None, None, told)
+        message = f"not a file of at most {MAX_BYTES} bytes"
+        raise tf.errors.InvalidArgumentError(None, None, message)
     return decode(tf.io.read_file(os.fsencode(path))).numpy()
 
 
 def is_small_file(path):
-    """Whether a path is that of a file, not of a pipe or a device, small enough for an image."""
+    """Returns whether a path is a regular file, not a pipe or device, of at most `MAX_BYTES`."""
     status = os.stat(path)
     return stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES
 
 
 def why_unreadable(path):
-    """In one line, why `read_image` does not read a file; "" where it does."""
+    """Returns in one line why `read_image` fails on a file, or "" if it succeeds."""
     try:
         read_image(path)
     except (OSError, tf.errors.OpError) as error:
@@ -116,23 +118,26 @@ def why_unreadable(path):
 
 
 def reason(error):
-    """What the error of `read_image` or `decode` says, in one line, without where it was."""
+    """Returns the message of an error of `read_image` or `decode` in one line, without location."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    said = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message, flags=re.DOTALL)
-    asserted = re.search(r"Summarized data: b'(.*?)'(.*)", said, re.DOTALL)
-    return " ".join(("".join(asserted.groups()) if asserted else said).split()).rstrip(".")
+    message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message, flags=re.DOTALL)
+    asserted = re.search(r"Summarized data: b'(.*?)'(.*)", message, re.DOTALL)
+    return " ".join(("".join(asserted.groups()) if asserted else message).split()).rstrip(".")
 
 
 def _decode_other(image_bytes):
     image_bytes = image_headers.first_frame(image_bytes)
     image = tf.io.decode_image(image_bytes, channels=0, expand_animations=False)
-    # A BMP's fourth byte is unused, and commonly 0.
+    # The fourth byte of a BMP's pixel is unused and commonly 0, so it must not count as alpha.
     return _on_white(image, has_alpha=tf.strings.substr(image_bytes, 0, 2) != b"BM")
 
 
 def _on_white(image, has_alpha):
-    """RGB of an image of 1 to 4 channels; of 2 and 4 the last is alpha where it `has_alpha`."""
+    """Converts 1 to 4 channels to RGB on white.
+
+    If `has_alpha`, the last of 2 or 4 channels is alpha.
+    """
     channels = tf.shape(image)[2]
 
     def opaque(pixels):
@@ -141,13 +146,13 @@ def _on_white(image, has_alpha):
         )
 
     def blended(pixels):
-        # Whole numbers take half the memory of others, and give the same.
+        # uint16 takes half the memory of float32 and gives the same result.
         alpha = tf.cast(pixels[..., -1:], tf.uint16)
         colors = tf.cast(opaque(pixels), tf.uint16)
         return tf.cast((alpha * colors + (255 - alpha) * 255 + 127) // 255, tf.uint8)
 
     def blended_by_rows():
-        # All at once takes eight times the memory of the picture.
+        # Blending all rows at once takes eight times the memory of the image.
         rows = tf.map_fn(blended, image[:, None], parallel_iterations=1)
         return tf.squeeze(rows, 1)
 
@@ -159,7 +164,7 @@ def _on_white(image, has_alpha):
 
 
 def _turn(image, orientation):
-    """Upright `image (height, width, 3)` from its EXIF orientation, 1 to 8."""
+    """Turns `image (height, width, 3)` upright, given its EXIF orientation, 1 to 8."""
 
     def one_of(*values):
         return tf.reduce_any(orientation == values)
@@ -171,11 +176,17 @@ def _turn(image, orientation):
 
 
 def prepare(image, settings):
-    """The network's input, `(side, side, 3)` RGB in 0..255, float32, of `image (height, width, 3)`.
+    """Converts an image to the network's input, with antialiased bilinear scaling.
 
-    Values are whole numbers, so that what is cached as uint8 equals what is served. The center is
-    cut out before it is scaled (bilinear, antialiased): no shape of image takes more memory than
-    the image itself.
+    The values are whole numbers, so that images cached as uint8 equal images that are served. The
+    central square is cropped before scaling, which bounds the memory for every aspect ratio.
+
+    Args:
+        image: RGB, `(height, width, 3)`.
+        settings: `ImageSettings`.
+
+    Returns:
+        RGB in 0..255, `(side, side, 3)`, float32.
     """
     if settings.fit == "crop":
         top, left, side = _central_square(tf.shape(image)[0], tf.shape(image)[1])
@@ -191,9 +202,15 @@ def prepare(image, settings):
 
 
 def window(height, width, settings):
-    """What the network's input is of an image: `(4,)` float32, x0, y0, x1, y1, original 0..1.
+    """Returns the part of an image that the network's input covers.
 
-    A padded input reaches beyond 1.
+    Args:
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        settings: `ImageSettings`.
+
+    Returns:
+        x0, y0, x1, y1 in 0..1 of the original image, `(4,)` float32; beyond 1 for padding.
     """
     if settings.fit == "stretch":
         return tf.constant([0.0, 0.0, 1.0, 1.0])
@@ -206,7 +223,7 @@ def window(height, width, settings):
 
 
 def _scaled(size, settings):
-    """Height and width, int32, of an image of `size` (height, width) before it is padded."""
+    """Returns the scaled height and width, int32, before padding, of an image of `size`."""
     short, long = tf.reduce_min(size), tf.reduce_max(size)
     scale = tf.minimum(settings.size / short, settings.side / long)
     scaled = tf.cast(tf.round(scale * tf.cast(size, scale.dtype)), tf.int32)
@@ -223,17 +240,18 @@ def to_original(corners, window):
 
     Args:
         corners: x and y, `(..., 2)`, array or tensor; may lie outside 0..1.
-        window: As of `window`, `(4,)`, or any shape `(..., 4)` that broadcasts against `corners`.
+        window: As returned by `window`, `(4,)`, or a shape `(..., 4)` that broadcasts against
+            `corners`.
     """
     return window[..., :2] + corners * (window[..., 2:] - window[..., :2])
 
 
 def from_original(boxes, window):
-    """Maps boxes, x0, y0, x1, y1, from 0..1 of the upright original to a window's 0..1.
+    """Maps boxes, x0, y0, x1, y1, from 0..1 of the upright original to 0..1 of a window.
 
     Args:
         boxes: `(..., 4)`, array or tensor.
-        window: As of `to_original`.
+        window: As for `to_original`.
 
     Returns:
         `(..., 4)`, float32.

@@ -1,6 +1,6 @@
-"""Object proposals, the regions of the paper's section 3.3, and a folder that keeps them.
+"""Object proposals, the regions of the paper's section 3.3, and their cache on disk.
 
-They are EdgeBoxes, as of `keras_aoa.data.proposals.edge_boxes`.
+The proposals are EdgeBoxes, computed by `keras_aoa.data.proposals.edge_boxes`.
 """
 
 import contextlib
@@ -19,31 +19,32 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import atomic_write, identity, settings_digest
 from keras_aoa.utils.progress import progress_bar
 
-FORMAT_VERSION = 1  # to be raised whenever the same image and settings would give other boxes
-ONE = 65535  # what 1.0 is in fixed point
+FORMAT_VERSION = 1  # increase it if the same image and settings would yield other boxes
+ONE = 65535  # 1.0 in fixed point
 
 
 @dataclass(frozen=True)
 class ProposalSettings:
-    """How objects are proposed.
+    """Settings of the object proposals.
 
     Args:
-        count: Most boxes of an image, best first; the first ones do not depend on it.
+        count: Maximum number of boxes per image, best first. A smaller count yields the first
+            boxes of a larger one.
         edge_model: A structured-forest model file (.yml or .yml.gz) for
-            `cv2.ximgproc.createStructuredEdgeDetection`; '' takes edges from the image's
-            gradients, which needs no download.
+            `cv2.ximgproc.createStructuredEdgeDetection`. If empty, edges are computed from the
+            image's gradients, which needs no download.
 
     Raises:
-        UserError: A count out of range, or no such file.
+        UserError: The count is out of range, or the file does not exist.
     """
 
     count: int = MOST_PROPOSALS
     edge_model: str = ""
 
     def __post_init__(self):
-        if type(self.count) is not int or not 1 <= self.count <= edges.MOST_BOXES:
+        if type(self.count) is not int or not 1 <= self.count <= edges.MAX_BOXES:
             raise UserError(
-                f"proposals: expected a count of boxes from 1 to {edges.MOST_BOXES}, received "
+                f"proposals: expected a number of boxes from 1 to {edges.MAX_BOXES}, received "
                 f"{self.count!r}; the default is {MOST_PROPOSALS}."
             )
         if self.edge_model:
@@ -51,15 +52,15 @@ class ProposalSettings:
 
 
 def propose(image, settings):
-    """Boxes that may hold objects, best first.
+    """Finds boxes that may hold objects.
 
     Args:
         image: Upright RGB, `(height, width, 3)` uint8.
         settings: `ProposalSettings`.
 
     Returns:
-        `(k, 4)` float32, x0, y0, x1, y1 in 0..1, no two the same, 1 <= k <= count; the whole
-        image where nothing is found.
+        Distinct boxes x0, y0, x1, y1 in 0..1, best first, `(k, 4)` float32, with 1 <= k <= count.
+        If no object is found, the only box is the whole image.
 
     Raises:
         UserError: The edge model cannot be read.
@@ -68,66 +69,66 @@ def propose(image, settings):
 
 
 def boxes_as_floats(boxes):
-    """Boxes in 0..1, float32, of `boxes` in fixed point."""
+    """Converts boxes from fixed point to float32 in 0..1."""
     return boxes.astype(np.float32) / np.float32(ONE)
 
 
 def _propose(image, settings):
-    """As of `propose`, in fixed point, uint16."""
+    """Returns the boxes of `propose` in fixed point, uint16."""
     boxes = edges.edge_boxes(image, settings.edge_model)
-    # Outward, so that no box loses its area.
+    # Round outward, so that every box keeps an area.
     boxes = np.concatenate([np.floor(boxes[:, :2] * ONE), np.ceil(boxes[:, 2:] * ONE)], axis=1)
     _, first = np.unique(boxes, axis=0, return_index=True)
     return boxes[np.sort(first)][: settings.count].astype(np.uint16)
 
 
 class ProposalCache:
-    """Proposals of image files, kept in a folder: one small file an image.
+    """Cache of object proposals in a folder, with one small file per image.
 
-    A file's name tells the image's path, size and time of change, so that an exchanged image is
-    proposed anew. Several processes may share the folder.
+    A file's name is a digest of the image's path, size and modification time, so that proposals of
+    a replaced image are recomputed. Several processes may share the folder.
 
     Args:
-        folder: Its folder `proposals-<digest of the settings>` holds the files.
-        settings: `ProposalSettings`; an edge model counts by its content, not by its path.
+        folder: Parent of the folder `proposals-<digest of the settings>`, which holds the files.
+        settings: `ProposalSettings`. Edge models are compared by content, not by path.
 
     Attributes:
-        folder: That inner folder.
+        folder: The folder that holds the files.
 
     Raises:
         UserError: The edge model's file is missing.
     """
 
     def __init__(self, folder, settings):
-        described = {"format": FORMAT_VERSION, **dataclasses.asdict(settings)}
+        content = {"format": FORMAT_VERSION, **dataclasses.asdict(settings)}
         if settings.edge_model:
-            described["edge_model"] = edges.forest_digest(settings.edge_model)
-        self.folder = pathlib.Path(folder) / f"proposals-{settings_digest(described)}"
+            content["edge_model"] = edges.forest_digest(settings.edge_model)
+        self.folder = pathlib.Path(folder) / f"proposals-{settings_digest(content)}"
         self._settings = settings
 
     def extract(self, paths, purpose="proposals", workers=None):
-        """Finds what is missing; stopped, it goes on where it was.
+        """Computes the missing proposals; after an interruption, it resumes.
 
         Args:
-            paths: Of image files.
-            purpose: What the progress bar says.
-            workers: Threads; None is one a core.
+            paths: Paths of image files.
+            purpose: Text of the progress bar.
+            workers: Number of threads; if None, one per core.
 
         Returns:
-            Those of `paths` that cannot be read as images, in their order.
+            The paths that cannot be read as images, in order.
 
         Raises:
-            UserError: The edge model cannot be read, or the folder cannot be written to.
+            UserError: The edge model cannot be read, or the folder cannot be written.
         """
         if self._settings.edge_model:
-            edges.load_forest(self._settings.edge_model)  # once, before threads ask for it
-        # By absolute path: no two threads write the same file.
+            edges.load_forest(self._settings.edge_model)  # load it once, before the threads start
+        # Absolute paths are unique, so no two threads write the same file.
         todo = list(dict.fromkeys(map(os.path.abspath, paths)))
         readable = {}
         pool = ThreadPoolExecutor(workers or os.cpu_count())
         try:
             with (
-                one_core_a_thread(),
+                one_core_per_thread(),
                 progress_bar(total=len(todo), desc=purpose, unit="image", delay=3) as bar,
             ):
                 for path, boxes in zip(todo, pool.map(self._find, todo), strict=True):
@@ -138,23 +139,23 @@ class ProposalCache:
         return [path for path in paths if not readable[os.path.abspath(path)]]
 
     def read(self, paths):
-        """Boxes of each image, `(k, 4)` uint16 in fixed point as stored; see `boxes_as_floats`.
+        """Returns the boxes of each image, `(k, 4)` uint16 in fixed point.
 
-        What is missing or damaged is found now.
+        `boxes_as_floats` converts them. Missing or damaged files are recomputed.
 
         Raises:
-            UserError: An image that `extract` has told to be unreadable; others as of `extract`.
+            UserError: An image cannot be read; also as for `extract`.
         """
-        found = [self._find(path) for path in paths]
-        for path, boxes in zip(paths, found, strict=True):
+        boxes_by_image = [self._find(path) for path in paths]
+        for path, boxes in zip(paths, boxes_by_image, strict=True):
             if boxes is None:
                 raise UserError(
                     f"proposals: expected a readable image, received {path}; leave it out."
                 )
-        return found
+        return boxes_by_image
 
     def _find(self, path):
-        """Boxes of an image, from its file or found now; None where it cannot be read."""
+        """Loads or computes the boxes of an image; returns None if it cannot be read."""
         import tensorflow as tf
 
         from keras_aoa.data.images.preprocessing import read_image
@@ -173,7 +174,7 @@ class ProposalCache:
             with atomic_write(file) as temporary:
                 np.save(temporary, boxes, allow_pickle=False)
         except OSError as error:
-            # Another process may have finished the same file meanwhile.
+            # Another process may have written the same file in the meantime.
             if self._load(file) is None:
                 raise UserError(
                     f"proposals: expected to write to {self.folder}, received "
@@ -182,29 +183,29 @@ class ProposalCache:
         return boxes
 
     def _file(self, path):
-        described = identity(path).encode("utf-8", "surrogateescape")
-        digest = hashlib.sha256(described).hexdigest()[:32]
+        encoded = identity(path).encode("utf-8", "surrogateescape")
+        digest = hashlib.sha256(encoded).hexdigest()[:32]
         return self.folder / digest[:2] / f"{digest}.npy"
 
     def _load(self, file):
-        """What a file of the cache holds; None where it is missing or damaged."""
+        """Returns the boxes in a cache file, or None if it is missing or damaged."""
         try:
             boxes = np.load(file, allow_pickle=False)
-            whole = (
+            valid = (
                 boxes.dtype == np.uint16
                 and boxes.ndim == 2
                 and boxes.shape[1] == 4
                 and 1 <= len(boxes) <= self._settings.count
                 and (boxes[:, :2] < boxes[:, 2:]).all()
             )
-        except Exception:  # NumPy raises half a dozen kinds on damaged bytes
+        except Exception:  # NumPy raises many kinds of exceptions on damaged bytes
             return None
-        return boxes if whole else None
+        return boxes if valid else None
 
 
 @contextlib.contextmanager
-def one_core_a_thread():
-    """While it lasts, OpenCV takes one core in each thread that calls it."""
+def one_core_per_thread():
+    """Context in which OpenCV uses a single core in each thread that calls it."""
     import cv2
 
     before = cv2.getNumThreads()

@@ -1,10 +1,11 @@
-"""Edges of an image, from its gradients or from a structured forest, and EdgeBoxes on them.
+"""EdgeBoxes of an image, from edges of its gradients or of a structured forest.
 
-Source: Zitnick & Dollar, "Edge Boxes: Locating Object Proposals from Edges", ECCV 2014; here
+Source: Zitnick & Dollar, "Edge Boxes: Locating Object Proposals from Edges", ECCV 2014; in
 OpenCV's implementation.
 
-An edge map is `(height, width)` float32 in 0..1, one pixel wide along each contour; beside it the
-direction across the contour, float32 radians from 0 to pi, y downwards.
+An edge map is `(height, width)` float32 in 0..1, with contours that are one pixel wide. A second
+map of the same shape holds the direction across the contour, float32, in radians from 0 to pi, with
+y pointing down.
 """
 
 import functools
@@ -15,28 +16,28 @@ import numpy as np
 
 from keras_aoa.utils.errors import UserError
 
-MOST_BOXES = 10000
+MAX_BOXES = 10000
 
-# Chosen for recall on drawn scenes and on photographs alike, both scaled to 256 * 256 pixels:
-# blur of 1 finds no more and takes half as long again, blur of 2.5 loses objects of photographs.
-# Against thinned gradients, Canny reaches more objects with 1000 boxes, as many with fewer.
+# Chosen for recall on drawn scenes and on photographs, both scaled to 256 * 256 pixels. A blur of 1
+# finds no more objects and takes 50 % more time; a blur of 2.5 misses objects in photographs.
+# Canny's edges reach more objects with 1000 boxes than thinned gradients, and as many with fewer.
 _BLUR = 2.0
-# Canny's upper threshold is this percentile of the slopes, within bounds, and its lower one a
-# third: a fixed one of 150 misses objects hardly brighter than their ground.
+# Canny's upper threshold is this percentile of the slopes, within bounds, and its lower threshold
+# is a third of it. A fixed threshold of 150 misses objects of low contrast.
 _STEEP_PERCENTILE, _LEAST_STEEP, _MOST_STEEP = 95, 40, 150
 
-# Every image is scaled to this many pixels: 96 * 96 ones give too few steps of a window, large
-# ones take longer and find no more. Of strips, the long side sets the scale.
+# Every image is scaled to this many pixels: 96 * 96 give too few window positions, and more take
+# longer without finding more. For strips, the long side determines the scale.
 _PIXELS, _LONGEST, _SHORTEST = 256 * 256, 1024, 32
-_SMALLEST_BOX = 0.005  # of the image's area; half of it costs a fifth more time and finds no more
-# Against the defaults, alpha 0.65 and beta 0.75, recall at IoU 0.5 is higher by up to 0.13 with 10
-# to 1000 boxes, in little more than half the time. At IoU 0.7 it is as high up to 50 boxes on
-# photographs and higher on scenes, and lower by 0.03 to 0.09 with 1000: a caption's regions need
-# not fit closely.
+_SMALLEST_BOX = 0.005  # of the image's area; half of it takes 20 % more time and finds no more
+# Compared with the defaults, alpha 0.65 and beta 0.75, recall at IoU 0.5 is up to 0.13 higher with
+# 10 to 1000 boxes, in little more than half the time. At IoU 0.7 and up to 50 boxes, it is equal on
+# photographs and higher on scenes; with 1000 boxes it is 0.03 to 0.09 lower, which is acceptable
+# because the regions of a caption need not fit tightly.
 _SEARCH = {"alpha": 0.6, "beta": 0.65}
-# Canny's edges are 0 or 1, so that bits of texture, shorter than this many pixels, join a
-# neighbor or go: fewer groups are faster and rank closed contours higher. A forest's soft edges
-# keep OpenCV's defaults.
+# Canny's edges are 0 or 1. Edge groups of fewer pixels than this are merged or removed, because
+# fewer groups are faster and rank closed contours higher. A forest's soft edges use OpenCV's
+# defaults.
 _CANNY_GROUPS = {"clusterMinMag": 8.0, "edgeMergeThr": 1.0}
 
 _FOREST_OPTIONS = (
@@ -53,15 +54,16 @@ _FOREST_LISTS = ("childs", "featureIds", "thresholds", "edgeBoundaries", "edgeBi
 
 
 def edge_boxes(image, model=""):
-    """EdgeBoxes of an image.
+    """Computes the EdgeBoxes of an image.
 
     Args:
         image: Upright RGB, `(height, width, 3)` uint8.
-        model: A structured-forest model file; '' takes edges from the image's gradients.
+        model: A structured-forest model file; if empty, edges come from the image's gradients.
 
     Returns:
-        `(k, 4)` float64, x0, y0, x1, y1 in 0..1, best first, k of `MOST_BOXES` at most; the whole
-        image where nothing is found, and in a strip more than 32 times as long as wide.
+        Boxes x0, y0, x1, y1 in 0..1, best first, `(k, 4)` float64, with k <= `MAX_BOXES`. The only
+        box is the whole image if nothing is found, or if the long side exceeds 32 times the short
+        side.
     """
     import cv2
 
@@ -76,12 +78,12 @@ def edge_boxes(image, model=""):
         maps, groups = forest_edges(image, load_forest(model)), {}
     else:
         maps, groups = gradient_edges(image), _CANNY_GROUPS
-    # A new object each time: what it keeps of an image grows and changes the next one's boxes.
+    # Create a new object for each image, because its state changes the boxes of the next image.
     finder = cv2.ximgproc.createEdgeBoxes(
-        maxBoxes=MOST_BOXES, minBoxArea=_SMALLEST_BOX * size[0] * size[1], **_SEARCH, **groups
+        maxBoxes=MAX_BOXES, minBoxArea=_SMALLEST_BOX * size[0] * size[1], **_SEARCH, **groups
     )
     boxes = np.array(finder.getBoundingBoxes(*maps)[0], np.float64).reshape(-1, 4)
-    # OpenCV counts pixels from 1, and a box's sides run through the centers of its edge pixels.
+    # OpenCV counts pixels from 1, and the sides of a box pass through the centers of edge pixels.
     boxes[:, :2] -= 0.5
     boxes[:, 2:] += boxes[:, :2]
     boxes = np.clip(boxes / np.tile(size, 2), 0, 1)
@@ -90,7 +92,7 @@ def edge_boxes(image, model=""):
 
 
 def gradient_edges(image):
-    """Canny's edges and their direction of `image (height, width, 3)` uint8: two maps."""
+    """Returns Canny's edges of `image (height, width, 3)` uint8, and their direction."""
     import cv2
 
     smooth = cv2.GaussianBlur(image, (0, 0), _BLUR)
@@ -98,7 +100,7 @@ def gradient_edges(image):
         cv2.Sobel(smooth, cv2.CV_16S, *order, borderType=cv2.BORDER_REPLICATE)
         for order in ((1, 0), (0, 1))
     )
-    # The channel of the steepest slope: many neighbors differ in color, not in brightness.
+    # Use the channel of the steepest slope: many neighbors differ in color, not in brightness.
     steepest = (np.abs(dx) + np.abs(dy)).argmax(axis=2)[:, :, None]
     dx, dy = (np.take_along_axis(d, steepest, axis=2)[:, :, 0] for d in (dx, dy))
     slope, across = cv2.cartToPolar(dx.astype(np.float32), dy.astype(np.float32))
@@ -108,36 +110,47 @@ def gradient_edges(image):
 
 
 def forest_edges(image, forest):
-    """As of `gradient_edges`, by what `load_forest` returns (Dollar & Zitnick, ICCV 2013)."""
+    """Returns the maps of `gradient_edges`, computed by a structured forest.
+
+    Args:
+        image: RGB, `(height, width, 3)` uint8.
+        forest: As returned by `load_forest`.
+
+    Source: Dollar & Zitnick, "Structured Forests for Fast Edge Detection", ICCV 2013.
+    """
     edges = forest.detectEdges(np.float32(image) / 255)
     across = forest.computeOrientation(edges)
     return np.clip(forest.edgesNms(edges, across), 0, 1), across
 
 
 def load_forest(path):
-    """The structured forest in a file, for threads to share.
+    """Loads a structured forest from a file; threads may share it.
 
     Raises:
-        UserError: No such file, or not such a model.
+        UserError: The file does not exist or is not such a model.
     """
     return _load(os.path.abspath(path), *check_forest(path))
 
 
 def check_forest(path):
-    """Size and time of change of a model file; a `UserError` where there is none."""
+    """Returns size and modification time of a model file.
+
+    Raises:
+        UserError: The file cannot be opened.
+    """
     try:
         with open(path, "rb"):
             status = os.stat(path)
     except OSError as error:
         raise UserError(
             f"proposals: expected a structured-forest model file, received {path!r} "
-            f"({error.strerror}); name an existing one or '' for edges without a model."
+            f"({error.strerror}); name an existing file, or '' for edges without a model."
         ) from None
     return status.st_size, status.st_mtime_ns
 
 
 def forest_digest(path):
-    """What tells the content of one model file from another's."""
+    """Returns the SHA-256 of a model file's content."""
     check_forest(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -148,20 +161,20 @@ def _load(path, size, changed):
     import cv2
 
     try:
-        # OpenCV takes any YAML file, and then divides by zero: the process would end.
+        # OpenCV accepts any YAML file and may then divide by zero, which ends the process.
         storage = cv2.FileStorage(path, cv2.FILE_STORAGE_READ)
         options = storage.getNode("options")
-        good = all(_number(options, name) >= 1 for name in _FOREST_OPTIONS)
-        good = good and all(storage.getNode(name).isSeq() for name in _FOREST_LISTS)
+        valid = all(_number(options, name) >= 1 for name in _FOREST_OPTIONS)
+        valid = valid and all(storage.getNode(name).isSeq() for name in _FOREST_LISTS)
         storage.release()
-        if good:
+        if valid:
             return cv2.ximgproc.createStructuredEdgeDetection(path)
     except (cv2.error, SystemError):
         pass
     raise UserError(
         f"proposals: expected a structured-forest model for OpenCV (.yml or .yml.gz), received "
-        f"{path!r}, which is none or damaged; download it again or use '' for edges without a "
-        "model."
+        f"{path!r}, which is another file or damaged; download it again, or use '' for edges "
+        "without a model."
     )
 
 

@@ -1,4 +1,4 @@
-"""The embedded default data set: pictures of a few objects, drawn and told from a seed."""
+"""The built-in default data set: drawn pictures of a few objects with generated captions."""
 
 from keras_aoa.data.scenes.dataset import ScenesSettings, prepare, read, write
 

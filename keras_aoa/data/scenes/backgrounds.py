@@ -1,4 +1,4 @@
-"""Paints what the objects lie on."""
+"""Paints the backgrounds of drawn scenes."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ TINTS: dict[str, tuple[int, int, int]] = {
     "purple": (224, 212, 242),
     "grey": (196, 198, 202),
 }
-# Colors that an object in front of the background may not have.
+# Colors that objects on each background may not have.
 HIDDEN_COLORS: dict[str, frozenset[str]] = {
     "grass": frozenset({"green"}),
     "sand": frozenset({"yellow", "brown"}),
@@ -32,13 +32,13 @@ def _flat(size: int, color: tuple[int, int, int]) -> np.ndarray:
 
 
 def _clouds(size: int, cell: float, rng: Generator) -> np.ndarray:
-    """Smooth noise, about -1..1, whose blobs are `cell` of the picture's side wide."""
+    """Returns smooth noise, about -1..1, with blobs of width `cell`, relative to the side."""
     coarse = rng.uniform(-1, 1, size=(int(1 / cell) + 2,) * 2)
     return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 def _strokes(size: int, count: int, length: float, tilt: float, rng: Generator) -> np.ndarray:
-    """Short strokes, -1 (dark) to 1 (light); `length` in parts of the side."""
+    """Returns short strokes, -1 (dark) to 1 (light); `length` is relative to the side."""
     canvas = np.full((2 * size, 2 * size), 128, dtype=np.uint8)
     start = rng.uniform(0, 2 * size, size=(count, 2))
     step = np.stack([rng.normal(0, tilt, count), -np.ones(count)], axis=1) * length * 2 * size
@@ -92,10 +92,10 @@ def _snow(size: int, rng: Generator) -> np.ndarray:
 def _grid(
     size: int, rows: int, columns: int, shifted: bool, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Index of each pixel's brick, and how far (0..1) the pixel lies in the joint."""
-    place = ((np.arange(2 * size) + 0.5) / (2 * size)).astype(np.float32)
-    v = place[:, None] * rows + rng.uniform()
-    u = place[None, :] * columns + rng.uniform() + (0.5 * (np.floor(v) % 2) if shifted else 0)
+    """Returns the index of each pixel's brick, and the share (0..1) of the pixel in a joint."""
+    position = ((np.arange(2 * size) + 0.5) / (2 * size)).astype(np.float32)
+    v = position[:, None] * rows + rng.uniform()
+    u = position[None, :] * columns + rng.uniform() + (0.5 * (np.floor(v) % 2) if shifted else 0)
     index = (np.floor(v[::2]) * 31 + np.floor(u[:: 2 if shifted else 1, ::2]) * 17).astype(int) % 97
     joint = (np.abs(v % 1 - 0.5) > 0.5 - 0.007 * rows) | (
         np.abs(u % 1 - 0.5) > 0.5 - 0.007 * columns
@@ -139,13 +139,13 @@ _PAINTERS = {
 
 
 def choose_background(rng: Generator) -> str:
-    """A texture in two of three pictures, else a tint."""
+    """Returns the name of a texture with probability 2/3, otherwise of a tint."""
     names = TEXTURED if rng.random() < 2 / 3 else tuple(TINTS)
     return str(rng.choice(names))
 
 
 def paint_background(name: str, size: int, rng: Generator) -> np.ndarray:
-    """`(size, size, 3)` RGB, about 0..255."""
+    """Paints a background, `(size, size, 3)` RGB, about 0..255."""
     if name in TINTS:
         y, x = np.mgrid[:size, :size] / size - 0.5
         angle = rng.uniform(0, 2 * np.pi)

@@ -1,4 +1,4 @@
-"""The drawn data set as files: PNG pictures and one json file with all that is told of them."""
+"""The drawn data set as files: PNG images, and one JSON file with captions and objects."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import settings_digest
 from keras_aoa.utils.progress import progress_bar
 
-FORMAT_VERSION = 1  # to be raised whenever the same settings would draw or tell something else
+FORMAT_VERSION = 1  # increase it if the same settings would yield other images or captions
 CAPTIONS = 5
 SMALLEST_SIZE = 64
 FILE = "scenes.json"
@@ -19,15 +19,17 @@ FILE = "scenes.json"
 
 @dataclass(frozen=True)
 class ScenesSettings:
-    """What to draw.
+    """Settings of the drawn data set.
 
-    Example i of a split depends on `seed`, `size`, the split and i alone: a larger set begins
-    with the smaller one.
+    Example i of a split depends only on `seed`, `size`, the split and i, so that a larger data set
+    begins with the examples of a smaller one.
 
     Args:
-        seed: 0 or more; another seed gives other scenes.
-        train, val, test: Number of pictures of each split.
-        size: Side of the pictures in pixels.
+        seed: Seed of the scenes, 0 or more.
+        train: Number of images in the train split.
+        val: Number of images in the val split.
+        test: Number of images in the test split.
+        size: Side of the images in pixels.
 
     Raises:
         UserError: A number is too small.
@@ -49,21 +51,26 @@ class ScenesSettings:
 
 
 def prepare(cache_folder: str | pathlib.Path, settings: ScenesSettings) -> CaptionData:
-    """Reads the data set from its folder inside `cache_folder`, which it draws if need be."""
+    """Reads the data set from its folder in `cache_folder`, and draws it first if necessary."""
     digest = settings_digest({"format": FORMAT_VERSION, **asdict(settings)})
     folder = pathlib.Path(cache_folder) / f"scenes-{digest}"
     if not folder.exists():
         try:
             write(folder, settings)
         except UserError:
-            # Another process may have finished the same folder meanwhile; then read that.
+            # Another process may have written the same folder in the meantime; then read that.
             if not (folder / FILE).exists():
                 raise
     return read(folder)
 
 
 def write(folder: str | pathlib.Path, settings: ScenesSettings, progress: bool = True) -> None:
-    """Draws the data set into a new folder, which appears when it is whole.
+    """Draws the data set into a temporary folder, which is renamed to `folder` when complete.
+
+    Args:
+        folder: The new folder.
+        settings: `ScenesSettings`.
+        progress: Whether to show a progress bar.
 
     Raises:
         UserError: The folder exists and is not empty.
@@ -78,28 +85,28 @@ def write(folder: str | pathlib.Path, settings: ScenesSettings, progress: bool =
             total=sum(counts.values()), desc="drawing scenes", unit="scene", disable=not progress
         ) as bar,
     ):
-        whole = pathlib.Path(temporary) / "whole"
+        complete = pathlib.Path(temporary) / "complete"
         for stream, (split, count) in enumerate(counts.items()):
-            (whole / split).mkdir(parents=True)
+            (complete / split).mkdir(parents=True)
             for index in range(count):
-                png, told = _draw_and_tell(settings, stream, index)
+                png, entry = _draw_and_describe(settings, stream, index)
                 file = f"{split}/{index:06d}.png"
-                (whole / file).write_bytes(png)
-                splits[split].append({"id": f"{split}-{index:06d}", "file": file, **told})
+                (complete / file).write_bytes(png)
+                splits[split].append({"id": f"{split}-{index:06d}", "file": file, **entry})
                 bar.update()
         content = {"format": FORMAT_VERSION, "settings": asdict(settings), "splits": splits}
-        (whole / FILE).write_text(json.dumps(content))
+        (complete / FILE).write_text(json.dumps(content))
         try:
-            whole.rename(folder)
+            complete.rename(folder)
         except OSError as error:
             raise UserError(
                 f"scenes: expected a new or empty folder; received {folder}; "
-                "remove it or choose another."
+                "remove it or choose another folder."
             ) from error
 
 
-def _draw_and_tell(settings: ScenesSettings, stream: int, index: int) -> tuple[bytes, dict]:
-    """The PNG file of one example and the entry that tells of it."""
+def _draw_and_describe(settings: ScenesSettings, stream: int, index: int) -> tuple[bytes, dict]:
+    """Returns the PNG file of an example, and its JSON entry of objects and captions."""
     import cv2
     import numpy as np
 
@@ -108,7 +115,7 @@ def _draw_and_tell(settings: ScenesSettings, stream: int, index: int) -> tuple[b
 
     rng = np.random.default_rng([settings.seed, stream, index])
     scene, picture = draw_scene(settings.size, rng)
-    captions = language.tell(scene, CAPTIONS, random.Random(int(rng.integers(2**32))))
+    captions = language.describe(scene, CAPTIONS, random.Random(int(rng.integers(2**32))))
     objects = [
         {
             "nouns": sorted(language.nouns(thing)),
@@ -117,18 +124,18 @@ def _draw_and_tell(settings: ScenesSettings, stream: int, index: int) -> tuple[b
         }
         for thing in scene.things
     ]
-    told = {
+    entry = {
         "objects": objects,
         "captions": [{"text": text, "phrases": phrases} for text, phrases in captions],
     }
-    return cv2.imencode(".png", picture[..., ::-1])[1].tobytes(), told
+    return cv2.imencode(".png", picture[..., ::-1])[1].tobytes(), entry
 
 
 def read(folder: str | pathlib.Path) -> CaptionData:
-    """Reads what `write` has written.
+    """Reads a data set that `write` has written.
 
     Raises:
-        UserError: There is no such data set, or it has another format version.
+        UserError: The folder has no such data set, or its format version differs.
     """
     folder = pathlib.Path(folder)
     try:
@@ -136,12 +143,12 @@ def read(folder: str | pathlib.Path) -> CaptionData:
     except FileNotFoundError as error:
         raise UserError(
             f"scenes: expected a drawn data set; received {folder}, which has no {FILE}; "
-            "remove the folder and let it be drawn."
+            "remove the folder to have it drawn."
         ) from error
     if content["format"] != FORMAT_VERSION:
         raise UserError(
             f"scenes: expected format {FORMAT_VERSION}; received format {content['format']} in "
-            f"{folder}; remove the folder and let it be drawn anew."
+            f"{folder}; remove the folder to have it drawn again."
         )
     return CaptionData(
         name="scenes",

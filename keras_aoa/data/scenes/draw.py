@@ -1,4 +1,4 @@
-"""Paints objects as small anti-aliased sprites and puts them on a background."""
+"""Paints objects as small antialiased sprites, and pastes them on a background."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from numpy.random import Generator
 
 from keras_aoa.data.scenes.shapes import BODY, DARK, INK, LIGHT, outline
 
-FINER = 3  # sprites are painted this many times larger and then averaged
+SUPERSAMPLING = 3  # sprites are painted this many times larger, then averaged
 
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (214, 40, 40),
@@ -22,16 +22,17 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "white": (246, 246, 246),
     "black": (38, 38, 42),
 }
-SECOND, RIM = 5, 6  # roles beside those of the parts: the texture's other color, the outline
+SECOND, RIM = 5, 6  # further roles of pixels: the texture's second color, and the outline
 TEXTURES = ("plain", "striped", "dotted", "checked")
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """A painted object cut to its outline's box.
+    """A painted object, cropped to its bounding box.
 
-    `color` is `(height, width, 3)` RGB 0..255, already multiplied by `alpha`, `(height, width)`
-    0..1.
+    Attributes:
+        color: RGB in 0..255, multiplied by `alpha`, `(height, width, 3)`.
+        alpha: Opacity in 0..1, `(height, width)`.
     """
 
     color: np.ndarray
@@ -41,8 +42,8 @@ class Sprite:
 def _pattern(
     texture: str, x: np.ndarray, y: np.ndarray, pitch: float, rng: Generator
 ) -> np.ndarray:
-    """Where the second color goes; `pitch` is the pattern's period, in the units of x and y."""
-    # No level stripes: one alone could cover the top of a table.
+    """Returns where a texture has its second color; `pitch` is its period, in units of x and y."""
+    # Stripes are never horizontal, because a single stripe could cover the whole top of a table.
     angle = rng.choice([0.0, 0.25, 0.75]) * np.pi if texture == "striped" else 0.0
     u = (x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))) / pitch + rng.uniform()
     if texture == "striped":
@@ -57,18 +58,20 @@ def _pattern(
 def make_sprite(
     shape: str, color: str, texture: str, radius: float, level: bool, rng: Generator
 ) -> Sprite:
-    """Paints one object of the given radius in pixels; `level` keeps it upright."""
-    side = FINER * (2 * int(np.ceil(radius * 1.3)) + 4)
+    """Paints an object with a radius in pixels; `level` disables its random rotation."""
+    side = SUPERSAMPLING * (2 * int(np.ceil(radius * 1.3)) + 4)
     rotation = 0.0 if level else rng.uniform(-0.18, 0.18)
     roles = np.zeros((side, side), dtype=np.uint8)
     for role, points in outline(shape, rotation, mirrored=rng.random() < 0.5):
-        corners = np.round(points * radius * FINER + side / 2).astype(np.int32)
+        corners = np.round(points * radius * SUPERSAMPLING + side / 2).astype(np.int32)
         cv2.fillPoly(roles, [corners], role)
     solid = (roles > 0).astype(np.uint8)
-    grown = cv2.dilate(solid, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * FINER - 1,) * 2))
+    grown = cv2.dilate(
+        solid, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * SUPERSAMPLING - 1,) * 2)
+    )
 
-    place = ((np.arange(side) - side / 2) / (radius * FINER)).astype(np.float32)
-    x, y = place[None, :], place[:, None]
+    position = ((np.arange(side) - side / 2) / (radius * SUPERSAMPLING)).astype(np.float32)
+    x, y = position[None, :], position[:, None]
     if texture != "plain":
         second = _pattern(texture, x, y, rng.uniform(0.5, 0.62), rng)
         roles[second & (roles == BODY)] = SECOND
@@ -80,11 +83,11 @@ def make_sprite(
     palette[LIGHT], palette[INK] = (250, 226, 160), (60, 48, 42)
     palette[SECOND] = (150, 160, 185) if color == "white" else (250, 248, 240)
     painted = np.clip(palette, 0, 255).astype(np.uint8)[roles]
-    small = (side // FINER, side // FINER)
+    small = (side // SUPERSAMPLING, side // SUPERSAMPLING)
     pixels = cv2.resize(painted, small, interpolation=cv2.INTER_AREA).astype(np.float32)
     alpha = cv2.resize(grown * np.float32(1), small, interpolation=cv2.INTER_AREA)
 
-    x, y = x[:, FINER // 2 :: FINER], y[FINER // 2 :: FINER]
+    x, y = x[:, SUPERSAMPLING // 2 :: SUPERSAMPLING], y[SUPERSAMPLING // 2 :: SUPERSAMPLING]
     shade = 1.06 - 0.12 * (x + y)
     if shape == "ball":
         shade += 0.35 * np.exp(-((x + 0.35) ** 2 + (y + 0.38) ** 2) / 0.08)
@@ -95,7 +98,7 @@ def make_sprite(
 
 
 def paste(picture: np.ndarray, sprite: Sprite, x: int, y: int) -> None:
-    """Puts a sprite with its soft shadow on `picture`, `(height, width, 3)` RGB, in place."""
+    """Pastes a sprite and its soft shadow into `picture`, `(height, width, 3)` RGB, in place."""
     height, width = sprite.alpha.shape
     offset = max(1, round(picture.shape[0] / 64))
     shadow = np.zeros(picture.shape[:2], dtype=np.float32)
@@ -111,7 +114,7 @@ def paste(picture: np.ndarray, sprite: Sprite, x: int, y: int) -> None:
 
 
 def light(picture: np.ndarray, rng: Generator) -> np.ndarray:
-    """Uneven lighting and sensor noise; returns 8-bit RGB."""
+    """Adds uneven lighting and sensor noise to a picture; returns 8-bit RGB."""
     size = picture.shape[0]
     y, x = np.mgrid[:size, :size] / size - 0.5
     angle = rng.uniform(0, 2 * np.pi)

@@ -1,7 +1,7 @@
-"""Chooses the objects of a scene and where they stand.
+"""Chooses the objects of a scene and their positions.
 
-The first two objects, the pair, stand in one clear relation near the middle; the others lie
-around them, no larger, and touch nothing.
+The first two objects, the pair, are near the center and have one clear spatial relation. The others
+are placed around the pair. They are not larger and touch no other object.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ SIZES_OF_PAIR = (("big", "big"), ("big", "medium"), ("medium", "medium"), ("medi
 
 @dataclass(frozen=True)
 class Thing:
-    """An object as drawn; `box` bounds what is visible of it, x0, y0, x1, y1 in 0..1."""
+    """A drawn object; `box` bounds its visible part, x0, y0, x1, y1 in 0..1."""
 
     shape: str
     color: str
@@ -31,7 +31,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: `things[first]` is in `relation` to `things[1 - first]`."""
+    """The content of a picture: `things[first]` is in `relation` to `things[1 - first]`."""
 
     background: str
     things: tuple[Thing, ...]
@@ -41,7 +41,7 @@ class Scene:
 
 @dataclass
 class _Plan:
-    """An object that has not been drawn yet, and later its sprite's top left pixel."""
+    """An object to draw; `x` and `y` are the top left pixel of its sprite."""
 
     shape: str
     color: str
@@ -61,7 +61,7 @@ class _Plan:
 
 
 def _sizes(relation: str, first: int, rng: Generator) -> list[str]:
-    """Size words of all objects, the pair's leading."""
+    """Returns the sizes of all objects, beginning with the pair."""
     if relation in ("inside", "under"):
         pair = ["big", "big"]
         pair[first] = "small"
@@ -80,7 +80,7 @@ def _sizes(relation: str, first: int, rng: Generator) -> list[str]:
 
 
 def _plans(background: str, relation: str, first: int, rng: Generator) -> list[_Plan]:
-    """Objects no two of which share both shape and color, but many of which share one."""
+    """Chooses objects that often share a shape or a color, but never both."""
     colors = [color for color in COLORS if color not in HIDDEN_COLORS[background]]
     plans: list[_Plan] = []
     for index, size in enumerate(_sizes(relation, first, rng)):
@@ -106,7 +106,7 @@ def _plans(background: str, relation: str, first: int, rng: Generator) -> list[_
 
 
 def _place_pair(one: _Plan, two: _Plan, relation: str, size: int, rng: Generator) -> bool:
-    """Puts `one` in its relation to `two`, which lies at the origin; false if it does not fit."""
+    """Places `one` in its relation to `two`, at the origin; returns whether it fits."""
     jitter = rng.integers(-round(0.03 * size), round(0.03 * size) + 1, size=2)
     gap = rng.integers(round(0.03 * size), round(0.08 * size) + 1)
     middle_x, middle_y = (two.width - one.width) // 2, (two.height - one.height) // 2
@@ -129,7 +129,7 @@ def _place_pair(one: _Plan, two: _Plan, relation: str, size: int, rng: Generator
 
 
 def _center_pair(pair: list[_Plan], size: int, rng: Generator) -> bool:
-    """Moves the pair near the middle of the picture; false if it does not fit."""
+    """Moves the pair near the center of the picture; returns whether it fits."""
     for axis, extent in (("x", "width"), ("y", "height")):
         start = min(getattr(plan, axis) for plan in pair)
         length = max(getattr(plan, axis) + getattr(plan, extent) for plan in pair) - start
@@ -143,7 +143,7 @@ def _center_pair(pair: list[_Plan], size: int, rng: Generator) -> bool:
 
 
 def _place_other(plan: _Plan, placed: list[_Plan], size: int, rng: Generator) -> bool:
-    """Finds a free spot with a small margin; false if there is none."""
+    """Places an object at a free position with a small margin; returns whether it fits."""
     margin = max(2, round(0.025 * size))
     for _ in range(60):
         plan.x = int(rng.integers(1, size - plan.width))
@@ -160,16 +160,16 @@ def _place_other(plan: _Plan, placed: list[_Plan], size: int, rng: Generator) ->
 
 
 def _visible(plans: list[_Plan], size: int) -> list[np.ndarray]:
-    """What is seen of each object, `(size, size)` 0..1, where later objects lie on earlier ones."""
-    seen: list[np.ndarray] = []
+    """Returns the visible part of each object, `(size, size)` 0..1; later objects cover earlier."""
+    masks: list[np.ndarray] = []
     for plan in plans:
         window = np.s_[plan.y : plan.y + plan.height, plan.x : plan.x + plan.width]
-        for other in seen:
+        for other in masks:
             other[window] *= 1 - plan.sprite.alpha
         mask = np.zeros((size, size))
         mask[window] = plan.sprite.alpha
-        seen.append(mask)
-    return seen
+        masks.append(mask)
+    return masks
 
 
 def _box(mask: np.ndarray) -> tuple[float, float, float, float]:
@@ -192,14 +192,14 @@ def _attempt(background: str, size: int, rng: Generator) -> tuple[Scene, list[_P
     for index in range(2, len(plans)):
         if not _place_other(plans[index], plans[:index], size, rng):
             return None
-    # The one in the relation lies in front, unless it is behind.
+    # The object `first` is drawn in front, unless it is behind the other.
     order = [first, 1 - first] if relation == "behind" else [1 - first, first]
     order += range(2, len(plans))
     painted = [plans[index] for index in order]
-    seen = _visible(painted, size)
-    if relation == "behind" and not 0.55 < seen[0].sum() / one.sprite.alpha.sum() < 0.85:
+    masks = _visible(painted, size)
+    if relation == "behind" and not 0.55 < masks[0].sum() / one.sprite.alpha.sum() < 0.85:
         return None
-    boxes = {index: _box(mask > 0.5) for index, mask in zip(order, seen, strict=True)}
+    boxes = {index: _box(mask > 0.5) for index, mask in zip(order, masks, strict=True)}
     things = tuple(
         Thing(plan.shape, plan.color, plan.texture, plan.size, boxes[index])
         for index, plan in enumerate(plans)
@@ -208,7 +208,7 @@ def _attempt(background: str, size: int, rng: Generator) -> tuple[Scene, list[_P
 
 
 def draw_scene(size: int, rng: Generator) -> tuple[Scene, np.ndarray]:
-    """A random scene and its picture, `(size, size, 3)` 8-bit RGB."""
+    """Draws a random scene; returns it and its picture, `(size, size, 3)` 8-bit RGB."""
     background = choose_background(rng)
     while (attempt := _attempt(background, size, rng)) is None:
         pass

@@ -1,7 +1,7 @@
-"""Outlines of the objects: each shape is a list of parts, later ones painted over earlier ones.
+"""Outlines of the objects: each shape is a list of parts, and later parts cover earlier ones.
 
-A part is (role, polygon); polygons are `(points, 2)` arrays of (x, y), y pointing down, that
-reach to about 1 from the center.
+A part is (role, polygon). A polygon is a `(points, 2)` array of (x, y), with y pointing down and
+distances from the center of up to about 1.
 """
 
 import numpy as np
@@ -111,7 +111,7 @@ SHAPES: dict[str, list[Part]] = {
 
 
 def outline(shape: str, rotation: float, mirrored: bool) -> list[Part]:
-    """The parts of a shape turned by `rotation` radians, after mirroring left to right."""
+    """Returns the parts of a shape, optionally mirrored, then rotated by `rotation` radians."""
     cosine, sine = np.cos(rotation), np.sin(rotation)
     turn = np.array([[cosine, sine], [-sine, cosine]])
     flip = np.array([-1.0 if mirrored else 1.0, 1.0])

@@ -1,4 +1,4 @@
-"""The words and phrases that captions are made of; each choice is `{text: weight}`."""
+"""Words and phrases of the generated captions; each choice is `{text: weight}`."""
 
 Choice = dict[str, float]
 
@@ -94,7 +94,7 @@ BESIDE_IT: dict[str, Choice] = {
     "behind": {"behind it": 1},
     "front": {"in front of it": 1},
 }
-# What the second of two things is to the first, given what the first is to the second.
+# Relation of the second object to the first, given that of the first to the second.
 CONVERSE = {
     "left": "right",
     "above": "below",
@@ -119,7 +119,7 @@ VERBS: dict[str, Choice] = {
     "behind": {"is": 0.6, "stands": 0.4},
     "front": {"is": 0.6, "stands": 0.4},
 }
-# By the third of the picture, across and down, in which the middle of a thing lies.
+# Keys: the third of the picture, across and down, that holds the center of the object.
 POSITIONS: dict[tuple[str, str], Choice] = {
     ("left", "top"): {"in the top left corner": 0.6, "at the top left": 0.4},
     ("right", "top"): {"in the top right corner": 0.6, "at the top right": 0.4},

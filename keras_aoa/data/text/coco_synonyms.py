@@ -1,12 +1,13 @@
-"""Words that people use for COCO's 80 categories, so that captions and boxes can be matched.
+"""Words that people use for COCO's 80 categories, to match captions with boxes.
 
-Left out are words that often stand for something else: "a couple of zebras", "a baby elephant",
-"baseball" the game; and desks, which COCO does not annotate.
+The lists omit words that often mean something else ("a couple of zebras", "a baby elephant",
+"baseball" for the game), and desks, which COCO does not annotate.
 """
 
 import functools
 
-# Category: its other names, in the singular. Its last word alone is another, but for `hot dog`.
+# Further names of each category, in the singular. The last word of a category is also one of its
+# names, except for `hot dog`.
 SYNONYMS: dict[str, str] = {
     "person": "man, woman, boy, girl, child, kid, toddler, infant, guy, lady, gentleman, "
     "player, batter, pitcher, catcher, umpire, skier, snowboarder, skateboarder, surfer, rider, "
@@ -96,7 +97,7 @@ SYNONYMS: dict[str, str] = {
     "toothbrush": "tooth brush",
 }
 IRREGULAR = {
-    "person": "persons",  # "people" stands among its names
+    "person": "persons",  # "people" is among the names of the category
     "man": "men",
     "woman": "women",
     "child": "children",
@@ -114,16 +115,19 @@ ALREADY_PLURAL = {"people", "cattle", "sheep", "skis", "scissors", "luggage", "b
 
 @functools.cache
 def nouns_of(category: str) -> frozenset[str]:
-    """All words for a category, in singular and plural; of an unknown one its own name's."""
+    """Returns all names of a category, in singular and plural.
+
+    An unknown category has only its own name and its last word.
+    """
     listed = filter(None, SYNONYMS.get(category, "").split(", "))
-    # The last word alone names each of COCO's 80 categories but one.
+    # The last word names each of COCO's 80 categories, except for this one.
     own = {category} if category == "hot dog" else {category, category.split()[-1]}
     names = own.union(listed)
     return frozenset(names | {plural(name) for name in names})
 
 
 def plural(noun: str) -> str:
-    """The plural of a noun, of its last word if it has several."""
+    """Returns the plural of a noun; of several words, the last is changed."""
     *before, word = noun.split(" ")
     if word in ALREADY_PLURAL:
         ending = word

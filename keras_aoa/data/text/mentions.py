@@ -1,4 +1,4 @@
-"""Finds the noun phrases of a caption that name objects, and the objects they can mean."""
+"""Finds noun phrases in captions and the objects that they name."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,13 @@ from keras_aoa.data.examples import Box, Example, NamedObject
 
 
 @dataclass(frozen=True)
-class Named:
-    """A noun phrase: `words[index]` is its noun's (last) word.
+class NounPhrase:
+    """A noun phrase of a caption.
 
-    `adjectives` are the known ones that stand directly before the noun, in the caption's order.
+    Attributes:
+        index: Index of the noun's last word in the caption.
+        noun: The noun, of one or several words.
+        adjectives: The known adjectives directly before the noun, in caption order.
     """
 
     index: int
@@ -19,23 +22,23 @@ class Named:
 
 
 def naming_words(examples: Iterable[Example]) -> tuple[frozenset[str], frozenset[str]]:
-    """All nouns and all adjectives of the examples' objects."""
+    """Returns all nouns and all adjectives of the examples' objects."""
     objects = [thing for example in examples for thing in example.objects]
     nouns = frozenset().union(*(thing.nouns for thing in objects))
     adjectives = frozenset().union(*(thing.adjectives for thing in objects))
     return nouns, adjectives
 
 
-def named_phrases(
+def find_noun_phrases(
     words: Sequence[str], nouns: Collection[str], adjectives: Collection[str]
-) -> list[Named]:
-    """The noun phrases in a caption's words, in their order.
+) -> list[NounPhrase]:
+    """Finds the noun phrases in a caption's words, in order.
 
-    A noun may be of several words ("fire hydrant"); of nouns that begin at the same word the
-    longest counts.
+    A noun may have several words ("fire hydrant"). If several nouns begin at the same word, the
+    longest is used.
     """
     longest = max((noun.count(" ") + 1 for noun in nouns), default=0)
-    found = []
+    phrases = []
     start = 0
     while start < len(words):
         for length in range(min(longest, len(words) - start), 0, -1):
@@ -48,25 +51,28 @@ def named_phrases(
         first = start
         while first > 0 and words[first - 1] in adjectives:
             first -= 1
-        found.append(Named(start + length - 1, noun, tuple(words[first:start])))
+        phrases.append(NounPhrase(start + length - 1, noun, tuple(words[first:start])))
         start += length
-    return found
+    return phrases
 
 
-def matching_objects(named: Named, objects: Iterable[NamedObject]) -> list[NamedObject]:
-    """The objects that bear the phrase's noun and all of its adjectives."""
+def matching_objects(phrase: NounPhrase, objects: Iterable[NamedObject]) -> list[NamedObject]:
+    """Returns the objects that have the phrase's noun and all of its adjectives."""
     return [
         thing
         for thing in objects
-        if named.noun in thing.nouns and thing.adjectives.issuperset(named.adjectives)
+        if phrase.noun in thing.nouns and thing.adjectives.issuperset(phrase.adjectives)
     ]
 
 
 @dataclass(frozen=True)
 class Mention:
-    """`words[index]` of a caption names what is in the boxes; none: it is not in the picture.
+    """A word of a caption and the boxes of the objects it names.
 
-    `length`: words of the phrase that ends with it.
+    Attributes:
+        index: Index of the word in the caption.
+        boxes: Boxes of the objects; empty if the image does not show them.
+        length: Number of words of the phrase, which ends with this word.
     """
 
     index: int
@@ -75,17 +81,18 @@ class Mention:
 
 
 def annotated_mentions(example: Example, number: int) -> list[Mention]:
-    """What the words of `captions[number]` name, by the example's phrases.
+    """Returns the mentions in `captions[number]`, from the example's annotated phrases.
 
-    A phrase's word is its last, the head; several entries of a phrase are several boxes.
+    The word of a mention is the last word of its phrase, the head. Several entries of a phrase are
+    combined into one mention with several boxes.
     """
     boxes: dict[tuple[int, int], list[Box]] = {}
     for phrase in example.phrases:
         if phrase.caption == number:
             boxes.setdefault((phrase.last, phrase.first), []).append(phrase.box)
     return [
-        Mention(last - 1, tuple(found), last - first)
-        for (last, first), found in sorted(boxes.items())
+        Mention(last - 1, tuple(phrase_boxes), last - first)
+        for (last, first), phrase_boxes in sorted(boxes.items())
     ]
 
 
@@ -95,12 +102,12 @@ def named_mentions(
     nouns: Collection[str],
     adjectives: Collection[str],
 ) -> list[Mention]:
-    """What the words of any caption name, by the nouns and adjectives of the picture's objects."""
+    """Returns the mentions in any caption, from the nouns and adjectives of the image's objects."""
     return [
         Mention(
-            named.index,
-            tuple(thing.box for thing in matching_objects(named, objects)),
-            len(named.adjectives) + named.noun.count(" ") + 1,
+            phrase.index,
+            tuple(thing.box for thing in matching_objects(phrase, objects)),
+            len(phrase.adjectives) + phrase.noun.count(" ") + 1,
         )
-        for named in named_phrases(words, nouns, adjectives)
+        for phrase in find_noun_phrases(words, nouns, adjectives)
     ]

@@ -1,4 +1,4 @@
-"""Words to ids and back, and the file that keeps them."""
+"""The vocabulary: converts words to ids and back, and saves them to a file."""
 
 import hashlib
 import json
@@ -15,17 +15,17 @@ FORMAT = 1
 
 
 class Vocabulary:
-    """The words a captioner knows. A word's id is its place in `words`.
+    """The words of a captioner; a word's id is its index in `words`.
 
     Args:
-        words: The known words, without the special ones, each once.
+        words: The known words without the special ones, each once.
 
     Attributes:
-        words: Every word by id, the four special ones first.
-        digest: 12 hexadecimal digits that tell this vocabulary from another.
+        words: All words by id, beginning with the four special words.
+        digest: 12 hexadecimal digits that identify the vocabulary.
 
     Raises:
-        UserError: A word that is no word, or comes twice.
+        UserError: An entry is not a single word or occurs twice.
     """
 
     def __init__(self, words):
@@ -34,15 +34,18 @@ class Vocabulary:
             if not isinstance(word, str) or word.split() != [word] or not _is_unicode(word):
                 raise UserError(f"vocabulary: expected words without spaces, received {word!r}.")
         if len(set(self.words)) < len(self.words):
-            twice, _ = Counter(self.words).most_common(1)[0]
-            raise UserError(f"vocabulary: expected each word once, received {twice!r} twice.")
-        # A caption that says "<stop>" does not end there: special words cannot be written.
-        self._ids = {word: place for place, word in enumerate(self.words) if place > OOV}
+            repeated, _ = Counter(self.words).most_common(1)[0]
+            raise UserError(f"vocabulary: expected each word once, received {repeated!r} twice.")
+        # Special words have no entry: a caption with the text "<stop>" must not end there.
+        self._ids = {word: word_id for word_id, word in enumerate(self.words) if word_id > OOV}
         self.digest = hashlib.sha256("\n".join(self.words).encode()).hexdigest()[:12]
 
     @classmethod
     def from_captions(cls, captions, minimum_count):
-        """Words that occur `minimum_count` times or more: the commonest first, then by alphabet."""
+        """Builds a vocabulary of the words that occur at least `minimum_count` times.
+
+        The words are sorted by decreasing count, then alphabetically.
+        """
         counts = Counter(word for caption in captions for word in tokenize(caption))
         common = (item for item in counts.items() if item[1] >= minimum_count)
         ranked = sorted(common, key=lambda item: (-item[1], item[0]))
@@ -52,17 +55,20 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, caption, max_words):
-        """Ids of a caption: START, its words, STOP; of a longer one the first words, no STOP."""
+        """Converts a caption to ids: START, its words, STOP.
+
+        A caption of more than `max_words` is cut and has no STOP.
+        """
         return self.encode_words(tokenize(caption), max_words)
 
     def encode_words(self, words, max_words):
-        """As `encode`, of a caption's tokens."""
+        """Converts the tokens of a caption to ids, like `encode`."""
         ids = [self._ids.get(word, OOV) for word in words[:max_words]]
-        # A caption that was cut does not end there, and must not teach that it does.
+        # No STOP after a cut caption, so that the model does not learn to end there.
         return [START, *ids] if len(words) > max_words else [START, *ids, STOP]
 
     def decode(self, ids):
-        """The caption that `ids` say, up to STOP."""
+        """Converts ids to a caption, up to STOP."""
         words = []
         for word_id in map(int, ids):
             if word_id == STOP:
@@ -72,24 +78,24 @@ class Vocabulary:
         return " ".join(words)
 
     def save(self, path):
-        """Writes the vocabulary as json; a run that breaks off leaves no half file."""
+        """Saves the vocabulary as JSON, atomically."""
         content = {"format": FORMAT, "digest": self.digest, "words": self.words}
         write_text(path, json.dumps(content, ensure_ascii=False, indent=0))
 
     @classmethod
     def load(cls, path):
-        """The vocabulary that `save` wrote.
+        """Loads a vocabulary that `save` wrote.
 
         Raises:
-            UserError: No such file, no vocabulary, of another format, or edited by hand.
+            UserError: The file is missing, is not a vocabulary, has another format, or was edited.
         """
-        remedy = "take the file of a run, or train again."
+        remedy = "use the file of a run, or train again."
         try:
             content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"{path}: cannot read it ({error.strerror}); {remedy}") from None
         except (ValueError, RecursionError):
-            raise UserError(f"{path}: expected a vocabulary in json; {remedy}") from None
+            raise UserError(f"{path}: expected a vocabulary in JSON; {remedy}") from None
         if not isinstance(content, dict) or not isinstance(content.get("words"), list):
             raise UserError(f"{path}: expected a vocabulary with its 'words'; {remedy}")
         if content.get("format") != FORMAT:
@@ -112,5 +118,5 @@ class Vocabulary:
 
 
 def _is_unicode(word):
-    """Whether a word can be written to a file: json may hold halves of pairs of UTF-16."""
+    """Returns whether a word can be written to a file; JSON may hold lone UTF-16 surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in word)

@@ -145,7 +145,7 @@ def test_recall_on_drawn_scenes(tmp_path):
 @pytest.mark.parametrize("count", [0, -1, 10001, 2.0, True, "9"])
 def test_counts_out_of_range_are_refused_in_one_line(count):
     with pytest.raises(
-        UserError, match=r"proposals: expected a count of boxes from 1 to 10000"
+        UserError, match=r"proposals: expected a number of boxes from 1 to 10000"
     ) as e:
         ProposalSettings(count=count)
     assert repr(count) in str(e.value) and "\n" not in str(e.value)

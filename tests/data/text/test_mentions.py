@@ -1,14 +1,19 @@
 """Noun phrases of captions and the objects that they name."""
 
 from keras_aoa.data.examples import Example, NamedObject
-from keras_aoa.data.text.mentions import Named, matching_objects, named_phrases, naming_words
+from keras_aoa.data.text.mentions import (
+    NounPhrase,
+    find_noun_phrases,
+    matching_objects,
+    naming_words,
+)
 
 NOUNS = {"star", "ball", "sphere", "hot dog", "dog"}
 ADJECTIVES = {"red", "big", "large", "striped", "blue"}
 
 
 def phrases(caption):
-    return named_phrases(caption.split(), NOUNS, ADJECTIVES)
+    return find_noun_phrases(caption.split(), NOUNS, ADJECTIVES)
 
 
 def thing(nouns, adjectives=""):
@@ -17,49 +22,49 @@ def thing(nouns, adjectives=""):
 
 def test_each_noun_brings_the_adjectives_directly_before_it():
     assert phrases("a big red striped star above a blue ball") == [
-        Named(4, "star", ("big", "red", "striped")),
-        Named(8, "ball", ("blue",)),
+        NounPhrase(4, "star", ("big", "red", "striped")),
+        NounPhrase(8, "ball", ("blue",)),
     ]
 
 
 def test_an_adjective_that_another_word_parts_from_the_noun_is_not_the_nouns():
-    assert phrases("a red and shiny ball") == [Named(4, "ball", ())]
+    assert phrases("a red and shiny ball") == [NounPhrase(4, "ball", ())]
 
 
 def test_adjectives_do_not_reach_across_a_noun():
-    assert phrases("red star ball") == [Named(1, "star", ("red",)), Named(2, "ball", ())]
+    assert phrases("red star ball") == [NounPhrase(1, "star", ("red",)), NounPhrase(2, "ball", ())]
 
 
 def test_the_longer_of_two_nouns_is_found_at_its_last_word():
     assert phrases("a big hot dog near a dog") == [
-        Named(3, "hot dog", ("big",)),
-        Named(6, "dog", ()),
+        NounPhrase(3, "hot dog", ("big",)),
+        NounPhrase(6, "dog", ()),
     ]
 
 
 def test_a_caption_may_begin_with_the_phrase_and_end_in_half_a_noun():
-    assert phrases("red ball hot") == [Named(1, "ball", ("red",))]
+    assert phrases("red ball hot") == [NounPhrase(1, "ball", ("red",))]
 
 
 def test_a_caption_without_known_nouns_names_nothing():
     assert phrases("a red sky") == []
     assert phrases("") == []
-    assert named_phrases(["a", "star"], set(), set()) == []
+    assert find_noun_phrases(["a", "star"], set(), set()) == []
 
 
 def test_an_object_matches_when_noun_and_all_adjectives_are_its_own():
     red, blue = thing("ball,sphere", "red big large"), thing("ball,sphere", "blue")
     objects = [red, blue, thing("star", "red")]
-    assert matching_objects(Named(0, "sphere", ("red", "large")), objects) == [red]
-    assert matching_objects(Named(0, "ball"), objects) == [red, blue]
-    assert matching_objects(Named(0, "ball", ("red", "striped")), objects) == []
+    assert matching_objects(NounPhrase(0, "sphere", ("red", "large")), objects) == [red]
+    assert matching_objects(NounPhrase(0, "ball"), objects) == [red, blue]
+    assert matching_objects(NounPhrase(0, "ball", ("red", "striped")), objects) == []
 
 
 def test_adjectives_are_not_checked_where_no_object_of_the_data_set_has_any():
     dog = thing("dog,puppy")
     nouns, adjectives = naming_words([Example(1, "a.jpg", (), objects=(dog, thing("cat")))])
     assert (nouns, adjectives) == ({"dog", "puppy", "cat"}, set())
-    [named] = named_phrases(["a", "brown", "puppy"], nouns, adjectives)
+    [named] = find_noun_phrases(["a", "brown", "puppy"], nouns, adjectives)
     assert matching_objects(named, [dog, thing("cat")]) == [dog]
 
 

@@ -103,7 +103,7 @@ def edited(change):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda _: "no json {", "expected a vocabulary in json"),
+        (lambda _: "no json {", "expected a vocabulary in JSON"),
         (lambda _: "[1, 2]", "expected a vocabulary with its 'words'"),
         (edited(lambda c: c.pop("words")), "expected a vocabulary with its 'words'"),
         (edited(lambda c: c.update(format=2)), "expected format 1, received 2"),
@@ -132,7 +132,7 @@ def test_missing_and_binary_files_are_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match=r"none\.json: cannot read it \(No such file"):
         Vocabulary.load(tmp_path / "none.json")
     (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(UserError, match="expected a vocabulary in json"):
+    with pytest.raises(UserError, match="expected a vocabulary in JSON"):
         Vocabulary.load(tmp_path / "image.png")
 
 
