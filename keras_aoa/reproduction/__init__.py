@@ -1,1 +1,1 @@
-"""The paper's tables, each from runs of `train.py` that are trained where they are missing."""
+"""Reproduction of the paper's tables and figures from runs that are trained if missing."""

@@ -1,4 +1,4 @@
-"""Every table and figure of the paper by its name."""
+"""All reproducible tables and figures of the paper, by name."""
 
 from keras_aoa.reproduction.correctness_table import table3
 from keras_aoa.reproduction.figures import figure4, figure5
@@ -9,7 +9,19 @@ PARTS = ("table1", "table2", "table3", "table4", "figure4", "figure5")
 
 
 def reproduce(part, base, settings):
-    """Train what a table or figure needs and is missing, write it, and return it as text."""
+    """Write a table or figure of the paper, after training the missing runs.
+
+    Args:
+        part: One of `PARTS`.
+        base: Base `Configuration` of all runs.
+        settings: `TableSettings`.
+
+    Returns:
+        The table in Markdown, or the path of the report for `figure5`.
+
+    Raises:
+        UserError: a setting is invalid, or a training fails.
+    """
     if part in TABLES:
         return make_table(part, base, settings)
     return {"table3": table3, "figure4": figure4, "figure5": figure5}[part](base, settings)

@@ -1,4 +1,4 @@
-"""The paper's figures 4 (scores over the number of regions) and 5 (what each word looks at)."""
+"""The paper's figures 4 (scores over the number of regions) and 5 (attention at each word)."""
 
 import json
 import pathlib
@@ -15,20 +15,20 @@ from keras_aoa.utils.files import write_text
 
 AREAS = ("grid", "proposals", "transformer")
 STRIDES, PROPOSALS = (1, 2, 3, 4, 6, 12), (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-# Photographs have more cells and boxes than scenes: down to one region, up to all boxes.
+# Photographs have more cells and boxes than scenes, so their curves have one more point.
 LAST_STRIDE = 16
 
 
 def trained_areas(base, settings):
-    """The runs of the three areas, trained where they are missing.
+    """The runs of the three kinds of areas, trained if missing.
 
     Args:
-        base: What all runs share.
+        base: Base `Configuration` of all runs.
         settings: `TableSettings`.
 
     Returns:
-        `{(area, seed): (run, split)}`: the `Configuration`, the CNN tuned where `tuning_epochs`
-        says so, and the split that it was scored on.
+        `{(area, seed): (run, split)}`: the `Configuration`, with a fine-tuned CNN unless
+        `tuning_epochs` is 0, and the split that it was scored on.
     """
     rows = {area: TABLES["table2"].rows[area] for area in AREAS}
     chains = chains_of(base, rows, settings)
@@ -37,16 +37,20 @@ def trained_areas(base, settings):
 
 
 def figure4(base, settings):
-    """Score runs with other numbers of regions; writes `figure4.md`, `.json` and `.png`.
+    """Score runs with different numbers of regions; writes `figure4.md`, `.json` and `.png`.
+
+    Args:
+        base: Base `Configuration` of all runs.
+        settings: `TableSettings`.
 
     Returns:
-        The table, Markdown.
+        The table in Markdown.
     """
-    found = {}
+    results = {}
     for (area, seed), (run, split) in trained_areas(base, settings).items():
-        found.setdefault(area, {})[seed] = rows_of(run, split)
-    lines, curves = ["| areas | regions of an image | CIDEr |", "|---|---|---|"], {}
-    for area, by_seed in found.items():
+        results.setdefault(area, {})[seed] = rows_of(run, split)
+    lines, curves = ["| areas | regions per image | CIDEr |", "|---|---|---|"], {}
+    for area, by_seed in results.items():
         curves[area] = []
         for rows in zip(*by_seed.values(), strict=True):
             count = float(np.mean([row["count"] for row in rows]))
@@ -55,33 +59,37 @@ def figure4(base, settings):
             cell = spread([100 * score for score in scores])
             lines.append(f"| {TABLES['table2'].rows[area].title} | {count:.0f} | {cell} |")
     text, output = "\n".join(lines) + "\n", pathlib.Path(base.output)
-    write_text(output / "figure4.json", json.dumps(found, indent=2) + "\n")
+    write_text(output / "figure4.json", json.dumps(results, indent=2) + "\n")
     write_text(output / "figure4.md", text)
     draw(output / "figure4.png", curves)
     return text
 
 
 def rows_of(run, split):
-    """Scores of a run on its test split over its number of regions, measured if missing."""
+    """Scores of a run on its test split for each number of regions, measured if missing."""
     name, values, last = ("stride", STRIDES, LAST_STRIDE)
     if run.regions == "proposals":
         name, values, last = ("regions", PROPOSALS, MOST_PROPOSALS)
     if run.data != "scenes":
         values = (*values, last)
-    found = measures_of(
+    measures = measures_of(
         run.folder / f"regions_{split}.json",
         [run],
         [str(run.folder), f"--{name}", ",".join(map(str, values))],
-        lambda found: tuple(row.get(name) for row in found["rows"]) == values,
+        lambda measures: tuple(row.get(name) for row in measures["rows"]) == values,
     )
-    return found["rows"]
+    return measures["rows"]
 
 
 def figure5(base, settings):
-    """Write the report of the three areas side by side, seed 0, if it is older than the runs.
+    """Write a report that compares the three kinds of areas, seed 0, unless it is up to date.
+
+    Args:
+        base: Base `Configuration` of all runs.
+        settings: `TableSettings`.
 
     Returns:
-        Where it is.
+        The path of the report, a line.
     """
     runs = trained_areas(base, replace(settings, seeds=1))
     runs = [runs[area, 0][0] for area in AREAS]

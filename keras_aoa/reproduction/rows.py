@@ -1,14 +1,14 @@
-"""The rows of the paper's tables: what each is called, what its runs set, the paper's CIDEr."""
+"""The rows of the paper's tables: titles, settings of the runs, and the paper's CIDEr."""
 
 from dataclasses import dataclass
 
-STAGES = ("CNN as it is", "CNN tuned")
-ENSEMBLE = "ensemble"  # a row that trains nothing of its own
+STAGES = ("CNN frozen", "CNN fine-tuned")
+ENSEMBLE = "ensemble"  # a row that has no runs of its own
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its name, its settings, and the paper's CIDEr on COCO, frozen and tuned."""
+    """A row: its title, its settings, and the paper's CIDEr on COCO, frozen and fine-tuned."""
 
     title: str
     settings: dict
@@ -17,9 +17,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows by the name that their runs have, in how many stages, and whose seeds an ensemble has.
+    """A table: its rows by name, its number of stages, and the row of the ensemble's members.
 
-    A row of the same name in several tables is the same runs.
+    Names of runs contain the row's name. Rows of the same name in several tables share their runs.
     """
 
     rows: dict
@@ -28,7 +28,7 @@ class Table:
 
 
 def variant(name):
-    """Settings of a row of table 1."""
+    """Settings of a row of table 1, a variant of the model."""
     return {"variant": name, "regions": "grid"}
 
 

@@ -1,4 +1,4 @@
-"""Runs that a table needs: each a training of its own process, done once, several at a time."""
+"""Trains and evaluates the runs of a table, each once and in a separate process."""
 
 import json
 import logging
@@ -19,37 +19,37 @@ log = logging.getLogger(__name__)
 
 
 class Runs:
-    """Trains what is missing and keeps count.
+    """Trains missing runs and shows the progress.
 
     Args:
-        chains: Lists of `Configuration`, where each run starts from the one before. A run may
-            stand in several chains.
-        jobs: Trainings at a time.
+        chains: Lists of `Configuration`; each run starts from the previous one in its list. A run
+            may be in several lists.
+        jobs: Number of parallel trainings.
     """
 
     def __init__(self, chains, jobs=1):
         self._chains, self._jobs = chains, jobs
         self._lock = threading.Lock()
-        self._locks = defaultdict(threading.Lock)  # of each run, by name
-        self._found = {}
+        self._locks = defaultdict(threading.Lock)  # one for each run, by name
+        self._results = {}
         self._stopped = threading.Event()
         names = {configuration.name for chain in chains for configuration in chain}
         self._bar = progress_bar(total=len(names), unit="run")
 
     def scores(self):
-        """What was measured at the end of each training, by the run's name.
+        """Scores of all runs, by the run's name.
 
         Raises:
-            UserError: a training failed; no other one begins.
+            UserError: a training failed; no further training starts.
         """
         pool = ThreadPoolExecutor(self._jobs)
         try:
             with self._bar:
-                for ended in [pool.submit(self._chain, chain) for chain in self._chains]:
-                    ended.result()
-                return self._found
+                for future in [pool.submit(self._chain, chain) for chain in self._chains]:
+                    future.result()
+                return self._results
         finally:
-            # Interrupted or failed: runs under way have been interrupted too, or end first.
+            # After a failure or an interrupt, wait only for the runs that have started.
             self._stopped.set()
             pool.shutdown(cancel_futures=True)
 
@@ -63,8 +63,8 @@ class Runs:
                 if self._stopped.is_set():
                     break
                 try:
-                    if name not in self._found:
-                        self._found[name] = self._scores(configuration, before)
+                    if name not in self._results:
+                        self._results[name] = self._scores(configuration, before)
                 except BaseException:
                     self._stopped.set()
                     raise
@@ -76,7 +76,7 @@ class Runs:
         elif before and newer(before, configuration):
             raise UserError(
                 f"{configuration.folder}: is older than the run it started from, {before.folder}; "
-                "remove it to train it again."
+                "remove the folder to train the run again."
             )
         scores = scores_of(configuration)
         if scores is None:
@@ -84,8 +84,8 @@ class Runs:
             scores = scores_of(configuration)
         if scores is None:
             raise UserError(
-                f"{configuration.folder}: has no scores of its own test split and search; remove "
-                "it to train it again."
+                f"{configuration.folder}: has no scores for its configured test split and search; "
+                "remove the folder to train the run again."
             )
         with self._lock:
             self._bar.update()
@@ -94,7 +94,7 @@ class Runs:
 
 
 def is_trained(configuration):
-    """Whether the run's folder holds a finished run of these settings."""
+    """Whether the folder holds a finished run with these settings."""
     file = configuration.folder / "config.json"
     trained = file.exists() and (configuration.folder / "scores.json").exists()
     return trained and not Configuration.read(file).differences(configuration)
@@ -109,13 +109,13 @@ def newer(first, second):
 
 
 def newer_file(file, configuration):
-    """Whether a file is there and no older than a run's weights."""
+    """Whether a file exists and is not older than a run's weights."""
     weights = configuration.folder / "best.npz"
     return file.exists() and file.stat().st_mtime >= weights.stat().st_mtime
 
 
 def scores_of(configuration):
-    """Scores of a run's own split and search; None where other evaluations replaced them."""
+    """Scores for a run's configured split and search; None if there are only others."""
     for file in sorted(configuration.folder.glob("scores*.json")):
         scores = read_measures(file)
         if scores and is_own(scores, configuration):
@@ -124,19 +124,19 @@ def scores_of(configuration):
 
 
 def read_measures(file):
-    """What an evaluation wrote; None, and a warning, where a part of it is missing."""
+    """Read the measures in an evaluation's file; warns and returns None if it is incomplete."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        measures = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
-        found = None
-    if isinstance(found, dict):
-        return found
-    log.warning("%s: is not whole json; what it held is measured again.", file)
+        measures = None
+    if isinstance(measures, dict):
+        return measures
+    log.warning("%s: is not complete JSON; the evaluation is repeated.", file)
     return None
 
 
 def is_own(measures, configuration):
-    """Whether a file's measures are of a run's own data, test split and search, not of others."""
+    """Whether measures are for a run's configured data, test split and search."""
     search = measures.get("search")
     own = {
         **vars(configuration),
@@ -144,7 +144,7 @@ def is_own(measures, configuration):
         "regions": configuration.test_proposals,
     }
     same = search and all(own.get(name) == value for name, value in search.items())
-    # Data without a test split have another one scored in its place.
+    # If the data have no test split, another split was scored instead.
     split = measures.get("default_split") or measures.get("split") in (
         configuration.test_split,
         "test",
@@ -153,41 +153,47 @@ def is_own(measures, configuration):
 
 
 def measures_of(file, configurations, evaluation, is_wanted=None):
-    """What an evaluation of runs wrote, made again where it is missing, older or another.
+    """Measures in an evaluation's file; repeats the evaluation if they are missing or outdated.
 
     Args:
-        file: That it writes.
-        configurations: Of the runs that are evaluated together; mostly one.
-        evaluation: Arguments of `evaluate`.
-        is_wanted: Whether the file's content has what is asked for, beside being `is_own`.
+        file: File that the evaluation writes.
+        configurations: Configurations of the evaluated runs; several for an ensemble.
+        evaluation: Arguments of the `evaluate` command.
+        is_wanted: Additional condition on the measures, besides `is_own`.
+
+    Returns:
+        The measures, a dictionary.
 
     Raises:
-        UserError: it failed, or wrote something else.
+        UserError: the evaluation failed, or wrote measures that do not satisfy the conditions.
     """
 
     def read():
         if all(newer_file(file, each) for each in configurations):
-            found = read_measures(file)
-            own = found and is_own(found, configurations[0])
-            if own and (is_wanted is None or is_wanted(found)):
-                return found
+            measures = read_measures(file)
+            own = measures and is_own(measures, configurations[0])
+            if own and (is_wanted is None or is_wanted(measures)):
+                return measures
         return None
 
-    if found := read():
-        return found
+    if measures := read():
+        return measures
     call("evaluate", evaluation, replace(configurations[0], name=file.parent.name))
-    if found := read():
-        return found
-    raise UserError(f"{file}: is not of the run's own test split and search; remove it.")
+    if measures := read():
+        return measures
+    raise UserError(
+        f"{file}: expected measures for the run's configured test split and search, received "
+        "others; remove the file."
+    )
 
 
 def train(configuration):
-    """Train in a process of its own, which gives all its memory back."""
+    """Train in a separate process, which frees all its memory at the end."""
     call("train", ["--config", str(settings_file(configuration))], configuration)
 
 
 def settings_file(configuration):
-    """The configuration as a file that commands read."""
+    """Write the configuration to a file for commands; returns its path."""
     output = pathlib.Path(configuration.output)
     output.mkdir(parents=True, exist_ok=True)
     file = output / f"{configuration.name}.json"
@@ -196,22 +202,22 @@ def settings_file(configuration):
 
 
 def call(module, arguments, configuration):
-    """Run a command of this package; what it says goes to OUTPUT/NAME.log.
+    """Run a command of this package; its output goes to OUTPUT/NAME.log.
 
     Raises:
-        UserError: it failed, with its last line.
+        UserError: the command failed; the message quotes the last line of its output.
     """
     log = pathlib.Path(configuration.output) / f"{configuration.name}.log"
     with open(log, "ab") as file:
-        ended = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", f"keras_aoa.{module}", *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
             check=False,
         )
-    if ended.returncode:
+    if result.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        reason = lines[-1] if lines else "it said nothing"
-        if ended.returncode < 0:
-            reason = f"stopped by signal {-ended.returncode}"
+        reason = lines[-1] if lines else "no output"
+        if result.returncode < 0:
+            reason = f"stopped by signal {-result.returncode}"
         raise UserError(f"{configuration.name}: {module} failed: {reason} (see {log})")

@@ -1,4 +1,4 @@
-"""The paper's tables of scores: 1 (parts of the model), 2 (areas) and 4 (ensembles and others)."""
+"""The paper's tables of scores: 1 (model variants), 2 (areas) and 4 (ensembles and others)."""
 
 import json
 import pathlib
@@ -18,10 +18,13 @@ MEMBERS = 3
 
 @dataclass(frozen=True)
 class TableSettings:
-    """Which runs: rows (all if empty), seeds 0, 1 …, epochs of fine-tuning (0 for none), at a time.
+    """Selects the runs of a table.
 
-    `tuning_rate` is the decoder's while the CNN is tuned; 0 keeps the base's. With `warm_start`
-    transformers start from the grid's run of their seed, as in the paper (section 3.3).
+    `rows` are all rows if empty. `seeds` is the number of seeds, 0, 1 …. `tuning_epochs` is the
+    number of fine-tuning epochs; 0 disables fine-tuning. `tuning_rate` is the decoder's learning
+    rate during fine-tuning; 0 keeps the base's. `jobs` is the number of parallel trainings. With
+    `warm_start`, transformers start from the grid run with their seed, as in the paper (section
+    3.3).
     """
 
     rows: tuple[str, ...] = ()
@@ -33,23 +36,23 @@ class TableSettings:
 
 
 def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
-    """Train what is missing and write `NAME.md` and `NAME.json` to the base's output.
+    """Train the missing runs and write `NAME.md` and `NAME.json` to the base's output folder.
 
     Args:
-        name: Of `TABLES`.
-        base: What all runs share; its name begins theirs.
+        name: A key of `TABLES`.
+        base: Base `Configuration` of all runs; its name is the prefix of their names.
         settings: `TableSettings`.
 
     Returns:
-        The table, Markdown.
+        The table in Markdown.
 
     Raises:
-        UserError: a base without epochs for the first half; a training that failed.
+        UserError: the base has no epochs with a frozen CNN, or a training failed.
     """
     if not base.rnn_epochs:
         raise UserError(
-            f"rnn_epochs: the table's first half leaves the CNN as it is; {base.name} has no epoch "
-            "of that, set it to 1 or more."
+            f"rnn_epochs: expected at least 1 for the table's first half, which trains with a "
+            f"frozen CNN; {base.name} has 0, set it to 1 or more."
         )
     table = TABLES[name]
     rows = settings.rows or tuple(table.rows)
@@ -69,12 +72,12 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
     for stage in range(stages):
         for row in rows:
             if row == ENSEMBLE:
-                found = [ensemble_scores([runs[-stages:][stage] for runs in members])]
+                row_scores = [ensemble_scores([runs[-stages:][stage] for runs in members])]
             else:
                 own = [chains[row, seed][-stages:][stage] for seed in range(settings.seeds)]
-                found = [scores[run.name] for run in own]
+                row_scores = [scores[run.name] for run in own]
             measures = [
-                {"/".join(path): measured(each, path) for path in MEASURES} for each in found
+                {"/".join(path): measured(each, path) for path in MEASURES} for each in row_scores
             ]
             results.append({"row": row, "stage": stage, "scores": measures})
     text = markdown(table, results)
@@ -86,7 +89,7 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
 
 
 def ensemble_scores(configurations):
-    """Scores of runs that speak together, evaluated where they are missing or out of date."""
+    """Scores of an ensemble of runs, evaluated if they are missing or out of date."""
     from keras_aoa.runs.ensemble import open_run
 
     folders = ",".join(str(configuration.folder) for configuration in configurations)
@@ -95,7 +98,7 @@ def ensemble_scores(configurations):
 
 
 def chains_of(base, rows, settings):
-    """The runs of rows and seeds: `{(row, seed): chain}`."""
+    """The chains of runs of all rows and seeds, `{(row, seed): chain}`."""
     return {
         (name, seed): chain(base, row, name, seed, settings)
         for name, row in rows.items()
@@ -104,13 +107,13 @@ def chains_of(base, rows, settings):
 
 
 def trained(base, chains, settings):
-    """Train what is missing of chains; returns the scores of all runs by name."""
+    """Train the missing runs of chains; returns the scores of all runs by name."""
     prepare(base, chains)
     return Runs(list(chains.values()), settings.jobs).scores()
 
 
 def prepare(base, chains):
-    """Make once what several trainings would make at the same time."""
+    """Create the files that several trainings would otherwise create at the same time."""
     from keras_aoa.models.backbones import PRETRAINED_SCENES
 
     every = [configuration for runs in chains.values() for configuration in runs]
@@ -125,9 +128,9 @@ def prepare(base, chains):
 
 
 def chain(base, row, name, seed, settings):
-    """The configurations of a `Row` and seed: the CNN as it is, then tuned from there.
+    """The configurations of a `Row` and seed: first with a frozen CNN, then fine-tuned.
 
-    Before them stands the run that the first starts from, if any.
+    If the first run starts from another run, that run precedes it.
     """
     name = f"{base.name}-{name}-{seed}"
     frozen = replace(base, name=name, seed=seed, joint_epochs=0, **row.settings)
@@ -150,14 +153,14 @@ def chain(base, row, name, seed, settings):
 
 
 def measured(scores, path):
-    """A measure of `scores.json`, x 100; None where it was not measured."""
+    """A measure of `scores.json` times 100; None if it was not measured."""
     for name in path:
         scores = (scores or {}).get(name)
     return None if scores is None else 100 * scores
 
 
 def markdown(table, results):
-    """The table: means over seeds, with the standard deviation where there are several."""
+    """The table: means over seeds, with standard deviations if there are several seeds."""
     lines = [
         "| | BLEU-4 | METEOR | CIDEr | attention in the object's box | the paper's CIDEr, COCO |",
         "|---|---|---|---|---|---|",
@@ -179,7 +182,7 @@ def markdown(table, results):
 
 
 def spread(values):
-    """Mean and standard deviation as text."""
+    """Mean and standard deviation as text; empty if a value is missing."""
     if any(value is None for value in values):
         return ""
     mean = f"{np.mean(values):.1f}"

@@ -213,7 +213,7 @@ def test_a_job_stops_when_a_worker_is_lost_and_resumes(tmp_path):
     kept = kill_and_resume.checkpoint_step(config)
     processes, files = start_workers(command, tmp_path, "second")
     assert [process.wait(300) for process in processes] == [0, 0], files[0].read_text()
-    assert f"Going on after step {kept}, in epoch" in files[0].read_text()
+    assert f"Resuming after step {kept}, in epoch" in files[0].read_text()
     assert "epoch" not in files[1].read_text(), "only the chief prints epochs"
     scores = tmp_path / "shared" / "scores.json"
     both = json.loads(scores.read_text())

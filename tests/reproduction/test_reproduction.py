@@ -1,4 +1,4 @@
-"""The paper's tables: which runs they need, that each is trained once, and what is printed."""
+"""The paper's tables: the runs they need, training each run once, and the printed tables."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ def row_chain(base, row, seed, settings):
     return chain(base, TABLES["table2"].rows[row], row, seed, settings)
 
 
-def test_a_chain_tunes_the_network_from_where_it_was_left():
+def test_a_chain_fine_tunes_the_network_of_its_frozen_run():
     base = PRESETS["study"]
     frozen, tuned = row_chain(
         base, "transformer", 2, TableSettings(tuning_epochs=3, tuning_rate=0.5)
@@ -36,7 +36,7 @@ def test_a_chain_tunes_the_network_from_where_it_was_left():
     assert row_chain(base, "baseline", 0, TableSettings(tuning_epochs=0))[0].variant == "baseline"
 
 
-def test_rows_differ_in_nothing_but_what_attention_chooses_from():
+def test_rows_differ_only_in_attention_and_stage_settings():
     for name in ("study", "coco"):
         base = PRESETS[name]
         for table in TABLES.values():
@@ -47,7 +47,7 @@ def test_rows_differ_in_nothing_but_what_attention_chooses_from():
                 assert frozen.joint_epochs == 0 < tuned.joint_epochs
 
 
-def test_a_warm_transformer_starts_from_the_grids_run_of_its_seed():
+def test_a_warm_started_transformer_starts_from_the_grid_run_of_its_seed():
     base, settings = PRESETS["coco"], TableSettings(warm_start=True, tuning_epochs=4)
     grid, frozen, tuned = row_chain(base, "transformer", 2, settings)
     assert [grid] == row_chain(base, "grid", 2, settings)[:1]
@@ -56,16 +56,18 @@ def test_a_warm_transformer_starts_from_the_grids_run_of_its_seed():
     assert cold == [dataclasses.replace(frozen, start_from=""), tuned]
     for row in ("baseline", "grid", "proposals", "mean"):
         assert len(row_chain(base, row, 0, settings)) == 2
-    frozen_alone = dataclasses.replace(settings, tuning_epochs=0)
-    assert row_chain(base, "transformer", 2, frozen_alone) == [grid, frozen]
+    only_frozen = dataclasses.replace(settings, tuning_epochs=0)
+    assert row_chain(base, "transformer", 2, only_frozen) == [grid, frozen]
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_a_run_that_others_start_from_is_trained_once(tmp_path, trained_runs, monkeypatch, jobs):
+def test_a_run_that_several_runs_start_from_is_trained_once(
+    tmp_path, trained_runs, monkeypatch, jobs
+):
     train = runs.train
 
     def slow_train(configuration):
-        time.sleep(0.02)  # so that another chain asks for the same run meanwhile
+        time.sleep(0.02)  # lets another chain request the same run meanwhile
         train(configuration)
 
     monkeypatch.setattr(runs, "train", slow_train)
@@ -86,33 +88,33 @@ def test_a_run_that_others_start_from_is_trained_once(tmp_path, trained_runs, mo
     assert text.count("| spatial transformers | 10.0 ± 0.0 |") == 2
 
 
-def test_the_papers_presets_are_reproduced_in_its_way(tmp_path, monkeypatch):
-    asked = []
+def test_presets_of_the_paper_use_its_fine_tuning_and_warm_start(tmp_path, monkeypatch):
+    calls = []
     monkeypatch.setattr(
         "keras_aoa.reproduction.everything.reproduce",
-        lambda part, base, settings: asked.append((base, settings)),
+        lambda part, base, settings: calls.append((base, settings)),
     )
     for name in ("study", "coco", "flickr30k"):
         reproduce.main(["table2", "--config", name, "--name", "other"])
-    found = [(settings.tuning_epochs, settings.warm_start) for _, settings in asked]
-    assert found == [(2, False), (10, True), (10, True)]
-    given = ["--tuning-epochs", "3", "--warm-start", "False", "--joint-epochs", "7"]
-    reproduce.main(["table2", "--config", "coco", *given])
-    assert (asked[-1][1].tuning_epochs, asked[-1][1].warm_start) == (3, False)
+    defaults = [(settings.tuning_epochs, settings.warm_start) for _, settings in calls]
+    assert defaults == [(2, False), (10, True), (10, True)]
+    options = ["--tuning-epochs", "3", "--warm-start", "False", "--joint-epochs", "7"]
+    reproduce.main(["table2", "--config", "coco", *options])
+    assert (calls[-1][1].tuning_epochs, calls[-1][1].warm_start) == (3, False)
 
 
-def test_rows_of_one_name_are_the_same_runs_in_every_table():
+def test_rows_with_the_same_name_share_their_runs_in_all_tables():
     settings = {}
     for table in TABLES.values():
         for row, of_row in table.rows.items():
             if row != ENSEMBLE:
-                made = chain(PRESETS["study"], of_row, row, 0, TableSettings())
-                assert settings.setdefault(row, made) == made
+                configurations = chain(PRESETS["study"], of_row, row, 0, TableSettings())
+                assert settings.setdefault(row, configurations) == configurations
     assert len(settings) == 10
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_every_run_is_trained_once_a_chain_in_its_order(tmp_path, trained_runs, jobs):
+def test_every_run_is_trained_once_in_the_order_of_its_chain(tmp_path, trained_runs, jobs):
     base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
     settings = TableSettings(rows=("baseline", "grid"), seeds=2, jobs=jobs)
     text = make_table("table2", base, settings)
@@ -145,52 +147,55 @@ def test_a_tuned_run_older_than_the_one_it_started_from_is_refused(tmp_path, tra
         make_table("table2", base, settings)
 
 
-def test_a_failure_or_an_interrupt_begins_no_other_training(tmp_path, monkeypatch):
-    begun = []
+def test_no_training_starts_after_a_failure_or_an_interrupt(tmp_path, monkeypatch):
+    started = []
 
     def train(configuration):
-        begun.append(configuration.name)
+        started.append(configuration.name)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runs, "train", train)
     base = dataclasses.replace(PRESETS["study"], output=str(tmp_path), backbone="scenes")
     with pytest.raises(KeyboardInterrupt):
         make_table("table2", base, TableSettings(rows=("baseline", "grid", "mean"), seeds=3))
-    assert len(begun) <= 2
+    assert len(started) <= 2
 
 
-def test_a_base_that_only_tunes_is_refused():
-    with pytest.raises(UserError, match=r"rnn_epochs: .* scenes has no epoch"):
+def test_a_base_without_a_frozen_stage_is_refused():
+    with pytest.raises(UserError, match=r"rnn_epochs: expected at least 1 .*; scenes has 0"):
         make_table("table2", PRESETS["scenes"], TableSettings())
 
 
-def test_the_table_has_means_spreads_and_the_papers_figures(tmp_path, trained_runs):
+def test_the_table_contains_means_deviations_and_the_papers_scores(tmp_path, trained_runs):
     base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
     lines = make_table(
         "table2", base, TableSettings(rows=("baseline", "grid"), seeds=3)
     ).splitlines()
-    assert lines[2] == "| **CNN as it is** | | | | | |"
+    assert lines[2] == "| **CNN frozen** | | | | | |"
     assert lines[3] == "| baseline | 10.0 ± 0.0 |  | 60.0 ± 10.0 |  | 78.9 |"
     assert lines[4] == "| activation grid | 10.0 ± 0.0 |  | 60.0 ± 10.0 | 25.0 ± 0.0 | 87.4 |"
-    assert lines[5] == "| **CNN tuned** | | | | | |"
+    assert lines[5] == "| **CNN fine-tuned** | | | | | |"
     assert lines[6].endswith("| 87.1 |") and lines[7].endswith("| 92.6 |")
     results = json.loads((tmp_path / "table2.json").read_text())["results"]
     assert [result["scores"][2]["CIDEr"] for result in results] == [70.0] * 4
 
 
-def test_a_spread_needs_several_values():
+def test_spread_shows_a_deviation_only_for_several_values():
     assert spread([12.34]) == "12.3"
     assert spread([1.0, 3.0]) == "2.0 ± 1.4"
     assert spread([1.0, None]) == ""
 
 
-def test_a_table_of_one_stage_has_no_second_half():
+def test_a_table_with_one_stage_has_no_second_half():
     scores = [{"Bleu_4": 1.0, "METEOR": 2.0, "CIDEr": 3.0, "grounding/attention": 4.0}]
     text = markdown(TABLES["table2"], [{"row": "grid", "stage": 0, "scores": scores}])
-    assert "CNN tuned" not in text and "| activation grid | 1.0 | 2.0 | 3.0 | 4.0 | 87.4 |" in text
+    assert (
+        "CNN fine-tuned" not in text
+        and "| activation grid | 1.0 | 2.0 | 3.0 | 4.0 | 87.4 |" in text
+    )
 
 
-def test_a_training_that_fails_is_told_with_its_last_line_and_log(tmp_path):
+def test_the_error_of_a_failed_training_quotes_its_last_line_and_log(tmp_path):
     configuration = Configuration(name="no", data=str(tmp_path / "absent"), output=str(tmp_path))
     with pytest.raises(UserError, match=r"no: train failed: data: .*absent.*no\.log"):
         runs.train(configuration)
@@ -214,14 +219,14 @@ def test_a_training_that_fails_is_told_with_its_last_line_and_log(tmp_path):
         (["table9"], "invalid choice 'table9'"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_trained(arguments, message, trained_runs):
+def test_wrong_arguments_are_reported_before_any_training(arguments, message, trained_runs):
     with pytest.raises(UserError) as raised:
         reproduce.main(arguments)
     assert message in str(raised.value) and "\n" not in str(raised.value)
     assert trained_runs == []
 
 
-def test_the_command_takes_the_settings_of_a_training(tmp_path, trained_runs, capsys):
+def test_the_command_accepts_training_settings(tmp_path, trained_runs, capsys):
     arguments = ["table2", "--rows", "grid", "--seeds", "1", "--tuning-epochs", "0"]
     reproduce.main([*arguments, "--output", str(tmp_path), "--units", "7"])
     assert trained_runs == ["study-grid-0"]

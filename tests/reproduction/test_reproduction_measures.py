@@ -1,4 +1,4 @@
-"""What the reproduction measures on trained runs: it is made once, and never taken from others."""
+"""Measures of trained runs: each is computed once and only those of the right evaluation count."""
 
 import dataclasses
 import json
@@ -14,8 +14,8 @@ from keras_aoa.settings.presets import PRESETS
 from keras_aoa.utils.errors import UserError
 
 
-def own_facts(configuration):
-    """What a file of measures of a run's own test split and search says."""
+def own_measures(configuration):
+    """Entries that mark measures as those of a run's configured test split and search."""
     return {
         "data": configuration.data,
         "split": configuration.test_split,
@@ -23,7 +23,7 @@ def own_facts(configuration):
     }
 
 
-def test_scores_of_another_evaluation_are_not_taken_for_the_runs_own(tmp_path, trained_runs):
+def test_scores_of_another_evaluation_are_ignored(tmp_path, trained_runs):
     configuration = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
     runs.train(configuration)
     own = runs.scores_of(configuration)
@@ -36,7 +36,7 @@ def test_scores_of_another_evaluation_are_not_taken_for_the_runs_own(tmp_path, t
     assert runs.scores_of(configuration) == own
 
 
-def test_half_written_scores_are_told_and_the_whole_ones_taken(tmp_path, trained_runs, caplog):
+def test_incomplete_scores_are_reported_and_complete_ones_used(tmp_path, trained_runs, caplog):
     configuration = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
     runs.train(configuration)
     own = runs.scores_of(configuration)
@@ -45,20 +45,18 @@ def test_half_written_scores_are_told_and_the_whole_ones_taken(tmp_path, trained
     for half in (text[: len(text) // 2], "", "[]"):
         file.write_text(half)
         assert runs.scores_of(configuration) is None
-        assert f"{file}: is not whole json; what it held is measured again." in caplog.text
+        assert f"{file}: is not complete JSON; the evaluation is repeated." in caplog.text
         caplog.clear()
     (configuration.folder / "scores_test.json").write_text(json.dumps(own))
     assert runs.scores_of(configuration) == own
 
 
-def test_an_ensemble_has_its_members_trained_and_is_scored_once(
-    tmp_path, trained_runs, monkeypatch
-):
+def test_an_ensemble_trains_its_members_and_is_scored_once(tmp_path, trained_runs, monkeypatch):
     base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
-    asked = []
+    calls = []
 
     def call(module, arguments, configuration):
-        asked.append((module, arguments))
+        calls.append((module, arguments))
         file = tmp_path / configuration.name / "scores.json"
         file.parent.mkdir(exist_ok=True)
         own = {"split": "test", "search": {"beam": base.beam}}
@@ -74,12 +72,12 @@ def test_an_ensemble_has_its_members_trained_and_is_scored_once(
     text = make_table("table4", base, settings)
     members = [f"study-transformer-{seed}-tuned" for seed in range(3)]
     assert set(members) < set(trained_runs)
-    assert len(asked) == 2
-    assert asked[1] == ("evaluate", [",".join(str(tmp_path / name) for name in members)])
+    assert len(calls) == 2
+    assert calls[1] == ("evaluate", [",".join(str(tmp_path / name) for name in members)])
     assert "| spatial transformers, ensemble of 3 | 20.0 | 20.0 | 90.0 |  | 98.1 |" in text
     assert make_table("table4", base, settings) == text
-    assert len(asked) == 2
-    # A member that was trained again makes it out of date.
+    assert len(calls) == 2
+    # The scores are outdated if a member is trained again.
     (file,) = tmp_path.glob("ensemble-*tuned/scores.json")
     os.utime(file, (5, 5))
     for member, time in zip(members, (3, 9, 4), strict=True):
@@ -87,100 +85,100 @@ def test_an_ensemble_has_its_members_trained_and_is_scored_once(
     for member in members:
         os.utime(tmp_path / member.removesuffix("-tuned") / "best.npz", (2, 2))
     make_table("table4", base, settings)
-    assert len(asked) == 3
+    assert len(calls) == 3
 
 
-def test_table_3_has_each_runs_attention_beside_uniform_and_center(
+def test_table_3_compares_attention_with_uniform_attention_and_a_center_prior(
     tmp_path, trained_runs, monkeypatch
 ):
-    asked = []
+    calls = []
 
     def call(module, arguments, configuration):
-        asked.append((module, arguments))
+        calls.append((module, arguments))
         measures = dict.fromkeys(correctness_table.MEASURES, 0.1 * (configuration.seed + 1))
         columns = {"model": measures, "uniform": dict.fromkeys(measures, 0.05)}
         columns["center_prior"] = dict.fromkeys(measures)
         columns["model_phrase"] = {"region": 0.9}
         content = dict.fromkeys(correctness_table.KINDS, columns)
-        content |= {"conventions": correctness_table.CONVENTIONS} | own_facts(configuration)
+        content |= {"conventions": correctness_table.CONVENTIONS} | own_measures(configuration)
         (configuration.folder / "correctness.json").write_text(json.dumps(content))
 
     monkeypatch.setattr(runs, "call", call)
     base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
     settings = TableSettings(seeds=2)
     text = correctness_table.table3(base, settings)
-    assert len(asked) == 6
-    assert asked[0] == ("evaluate", [str(tmp_path / "study-soft-0-tuned"), "--correctness"])
+    assert len(calls) == 6
+    assert calls[0] == ("evaluate", [str(tmp_path / "study-soft-0-tuned"), "--correctness"])
     assert "| ground truth | spatial transformers | 15.0 ± 7.1 | 90.0 ± 0.0 | 15.0 ± 7.1 |" in text
     assert "| generated | equal weights, grid | 5.0 ± 0.0 | 5.0 ± 0.0 |" in text
     assert "| generated | center prior, grid |  |  |  |  |  |  |" in text
     assert {line.count("|") for line in text.splitlines()} == {9}
     assert correctness_table.table3(base, settings) == text
-    assert len(asked) == 6
+    assert len(calls) == 6
 
 
-def test_figure_4_is_the_mean_over_seeds_of_the_three_areas(tmp_path, trained_runs, monkeypatch):
-    asked = []
+def test_figure_4_shows_means_over_seeds_for_three_areas(tmp_path, trained_runs, monkeypatch):
+    calls = []
 
     def call(module, arguments, configuration):
-        asked.append(arguments[1:])
+        calls.append(arguments[1:])
         rows = [
             {"count": count, "CIDEr": 0.5 + 0.1 * configuration.seed + count / 1000}
             for count in (1, 100)
         ]
         name, values = arguments[1:]
         rows = [
-            {name[2:]: int(value), **rows[place % 2]}
-            for place, value in enumerate(values.split(","))
+            {name[2:]: int(value), **rows[index % 2]}
+            for index, value in enumerate(values.split(","))
         ]
         file = configuration.folder / "regions_test.json"
-        file.write_text(json.dumps({"rows": rows} | own_facts(configuration)))
+        file.write_text(json.dumps({"rows": rows} | own_measures(configuration)))
 
     monkeypatch.setattr(runs, "call", call)
     base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
     text = figures.figure4(base, TableSettings(seeds=2))
-    assert len(asked) == 6
-    assert asked[0] == ["--stride", "1,2,3,4,6,12"]
-    assert asked[2][0] == "--regions"
+    assert len(calls) == 6
+    assert calls[0] == ["--stride", "1,2,3,4,6,12"]
+    assert calls[2][0] == "--regions"
     assert "| object proposals | 100 | 65.0 ± 7.1 |" in text
     assert (tmp_path / "figure4.png").stat().st_size > 1000
 
 
 def test_figure_5_compares_the_three_areas(tmp_path, trained_runs, monkeypatch):
-    asked = []
-    monkeypatch.setattr(figures, "call", lambda *arguments: asked.append(arguments[1]))
+    calls = []
+    monkeypatch.setattr(figures, "call", lambda *arguments: calls.append(arguments[1]))
     base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
     text = figures.figure5(base, TableSettings(seeds=3, tuning_epochs=0))
     grid, *others = (str(tmp_path / f"study-{area}-0") for area in figures.AREAS)
     options = ["--with", ",".join(others), "--output", str(tmp_path / "figure5")]
-    assert asked == [[grid, "--report", *options]]
+    assert calls == [[grid, "--report", *options]]
     page = tmp_path / "figure5/report.html"
     assert text == f"{page}\n" and len(trained_runs) == 3
     page.parent.mkdir()
     page.touch()
     settings = TableSettings(seeds=3, tuning_epochs=0)
-    assert figures.figure5(base, settings) == text and len(asked) == 1
+    assert figures.figure5(base, settings) == text and len(calls) == 1
     os.utime(tmp_path / "study-proposals-0/best.npz", (3e9, 3e9))
-    assert figures.figure5(base, settings) == text and len(asked) == 2
+    assert figures.figure5(base, settings) == text and len(calls) == 2
 
 
 @pytest.fixture
 def measured(tmp_path, trained_runs, monkeypatch):
-    """A run, a file of its measures, how often that was made, and a function that asks for it."""
+    """A run, the file of its measures, the evaluations so far, and a function that requests it."""
     run = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
     runs.train(run)
-    file, made = run.folder / "measures.json", []
+    file, evaluations = run.folder / "measures.json", []
 
     def call(module, arguments, configuration):
-        made.append(arguments)
-        file.write_text(json.dumps({**own_facts(run), "values": [1, 2]}))
+        evaluations.append(arguments)
+        file.write_text(json.dumps({**own_measures(run), "values": [1, 2]}))
 
     monkeypatch.setattr(runs, "call", call)
 
     def ask():
-        return runs.measures_of(file, [run], ["x"], lambda found: found["values"] == [1, 2])
+        return runs.measures_of(file, [run], ["x"], lambda measures: measures["values"] == [1, 2])
 
-    return types.SimpleNamespace(run=run, file=file, made=made, ask=ask)
+    return types.SimpleNamespace(run=run, file=file, evaluations=evaluations, ask=ask)
 
 
 @pytest.mark.parametrize(
@@ -193,29 +191,31 @@ def measured(tmp_path, trained_runs, monkeypatch):
         {"values": [1]},
     ],
 )
-def test_measures_of_something_else_are_made_again(measured, other):
+def test_measures_of_another_evaluation_are_computed_again(measured, other):
     assert measured.ask()["values"] == [1, 2]
-    assert measured.ask() and len(measured.made) == 1
+    assert measured.ask() and len(measured.evaluations) == 1
     content = json.loads(measured.file.read_text())
     measured.file.write_text(json.dumps({**content, **other}))
-    assert measured.ask() == content and len(measured.made) == 2
+    assert measured.ask() == content and len(measured.evaluations) == 2
 
 
-def test_half_written_measures_are_made_again(measured):
+def test_incomplete_measures_are_computed_again(measured):
     content = measured.ask()
     text = measured.file.read_text()
     measured.file.write_text(text[: len(text) // 2])
-    assert measured.ask() == content and len(measured.made) == 2
+    assert measured.ask() == content and len(measured.evaluations) == 2
 
 
-def test_the_split_that_stands_for_a_missing_test_split_is_the_runs_own(measured):
+def test_measures_of_the_default_split_count_if_the_data_have_no_test_split(measured):
     measured.ask()
     content = json.loads(measured.file.read_text())
     measured.file.write_text(json.dumps({**content, "split": "val", "default_split": True}))
-    assert measured.ask()["split"] == "val" and len(measured.made) == 1
+    assert measured.ask()["split"] == "val" and len(measured.evaluations) == 1
 
 
-def test_measures_that_stay_another_are_told(measured, monkeypatch):
+def test_an_evaluation_that_writes_other_measures_raises_a_user_error(measured, monkeypatch):
     monkeypatch.setattr(runs, "call", lambda *_: None)
-    with pytest.raises(UserError, match=r"measures.json: is not of the run's own test split"):
+    with pytest.raises(
+        UserError, match=r"measures.json: expected measures for the run's configured test split"
+    ):
         measured.ask()

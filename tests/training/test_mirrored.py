@@ -1,4 +1,4 @@
-"""Whole trainings on two replicas of one process: what one device does, and the same each time."""
+"""Trainings on two replicas of one process: equivalence to one device, and reproducibility."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from keras_aoa.models.weights import load_arrays
 pytestmark = pytest.mark.slow
 
 
-# A step on one image, or on two replicas with that image each, with and without dropout.
+# One step with and without dropout, on one image or on two replicas that both have this image.
 STEP = """
 import dataclasses, json
 import keras
@@ -53,20 +53,20 @@ print(json.dumps(losses))
 
 
 def run(program, *arguments):
-    """What a program on two logical CPUs prints last."""
-    ended = subprocess.run(
+    """Run a program on two logical CPUs and return the last line it prints."""
+    result = subprocess.run(
         [sys.executable, "-c", TWO_CPUS + program, *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,
     )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.strip().splitlines()[-1]
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip().splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """`trained(name, kind, **changes)`: a run's last checkpoint, arrays and facts."""
+    """`trained(name, kind, **changes)`: arrays and metadata of a run's last checkpoint."""
     folder = tmp_path_factory.mktemp("mirrored")
     killing.draw(folder / "squares")
 
@@ -79,26 +79,26 @@ def trained(tmp_path_factory):
     return train
 
 
-def test_normalization_has_the_statistics_of_the_whole_batch(trained):
-    # One epoch: later ones are apart by what Adam makes of rounding.
-    still = {"dropout": 0.0, "scheduled_sampling": 0.0, "joint_epochs": 1, "rnn_epochs": 0}
-    alone, two = (trained(kind, kind, **still)[1] for kind in ("one", "mirrored"))
-    history, others = (facts["progress"]["history"] for facts in (alone, two))
+def test_batch_normalization_uses_the_statistics_of_the_whole_batch(trained):
+    # Only one epoch, since Adam amplifies rounding differences in later ones.
+    changes = {"dropout": 0.0, "scheduled_sampling": 0.0, "joint_epochs": 1, "rnn_epochs": 0}
+    one, two = (trained(kind, kind, **changes)[1] for kind in ("one", "mirrored"))
+    history, others = (metadata["progress"]["history"] for metadata in (one, two))
     np.testing.assert_allclose(
         [epoch["loss"] for epoch in history], [epoch["loss"] for epoch in others], rtol=2e-5
     )
 
 
-def test_two_trainings_on_two_replicas_are_the_same_to_the_bit(trained):
+def test_two_trainings_on_two_replicas_are_bitwise_equal(trained):
     one, other = (trained(name, "mirrored")[0] for name in ("first", "second"))
     assert one.keys() == other.keys()
     for name, array in one.items():
         np.testing.assert_array_equal(array, other[name], err_msg=name)
 
 
-def test_replicas_draw_their_own_dropout(tmp_path):
+def test_replicas_draw_different_dropout_masks(tmp_path):
     killing.draw(tmp_path / "squares")
     config = killing.configure(tmp_path, "noise")
-    alone, two = (json.loads(run(STEP, kind, str(config))) for kind in ("one", "mirrored"))
-    assert two[0] == pytest.approx(alone[0], rel=1e-6), "without dropout"
-    assert abs(two[1] - alone[1]) > 1e-3
+    one, two = (json.loads(run(STEP, kind, str(config))) for kind in ("one", "mirrored"))
+    assert two[0] == pytest.approx(one[0], rel=1e-6), "without dropout"
+    assert abs(two[1] - one[1]) > 1e-3

@@ -1,4 +1,4 @@
-"""Folders that cannot be written: told before any work, and what is in them still serves."""
+"""Read-only folders are reported before any work, and their runs can still be used."""
 
 import json
 import os
@@ -11,36 +11,36 @@ import pytest
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_writable
 
-# Several commands of one process, which imports once: `[[module, arguments, folder], …]`.
+# Runs several commands, `[[module, arguments], …]`, in one process, since imports are slow.
 COMMANDS = """
 import contextlib, importlib, io, json, sys
 from keras_aoa.utils.command_line import run
 answers = []
 for module, arguments in json.load(sys.stdin):
-    said, wrong = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
             run(importlib.import_module(f"keras_aoa.{module}").main, arguments)
             status = 0
         except SystemExit as stop:
             status = stop.code
-    answers.append([status, said.getvalue(), wrong.getvalue()])
+    answers.append([status, output.getvalue(), errors.getvalue()])
 print(json.dumps(answers))
 """
 
 
 def ordinary_user():
-    """What begins a command so that permissions count, also for root."""
+    """Prefix of a command that makes file permissions apply to root too."""
     if os.geteuid():
         return []
     if not shutil.which("setpriv"):
-        pytest.skip("root may write everywhere, and there is no setpriv to become less")
+        pytest.skip("root may write everywhere, and setpriv is missing to drop privileges")
     return ["setpriv", "--bounding-set", "-dac_override", "--inh-caps", "-dac_override"]
 
 
 @pytest.fixture
 def locked_run(trained, tmp_path):
-    """A copy of a run that nobody may write to."""
+    """A read-only copy of a run."""
     folder = shutil.copytree(trained.folder, tmp_path / "runs" / trained.folder.name)
     config = folder / "config.json"
     settings = {**json.loads(config.read_text()), "output": str(tmp_path / "runs")}
@@ -53,7 +53,7 @@ def locked_run(trained, tmp_path):
         each.chmod(0o755)
 
 
-def test_read_only_folders_are_a_line_and_their_run_still_captions(locked_run, squares, tmp_path):
+def test_read_only_folders_are_reported_and_their_run_can_caption(locked_run, squares, tmp_path):
     config = str(locked_run / "config.json")
     elsewhere = tmp_path / "elsewhere"
     refused = [
@@ -79,18 +79,18 @@ def test_read_only_folders_are_a_line_and_their_run_still_captions(locked_run, s
         check=True,
     )
     answers = json.loads(ended.stdout)
-    for command, (status, said, wrong) in zip(refused, answers, strict=False):
+    for command, (status, output, errors) in zip(refused, answers, strict=False):
         assert status == 2, command
-        assert "expected a folder that can be written, received permission denied" in wrong
-        assert wrong.count("\n") == 1, command
-        assert said.count("\n") == (command[0] == "export"), command
+        assert "expected a folder that can be written, received permission denied" in errors
+        assert errors.count("\n") == 1, command
+        assert output.count("\n") == (command[0] == "export"), command
     captioned, evaluated = answers[len(refused) :]
     assert captioned[0] == 0 and "00.png" in captioned[1]
     assert evaluated[0] == 0 and (elsewhere / "scores.json").exists()
     assert {path: path.stat().st_mtime_ns for path in locked_run.rglob("*")} == before
 
 
-def test_a_folder_to_be_made_is_refused_for_the_one_it_would_be_in(tmp_path):
+def test_check_writable_checks_the_nearest_existing_parent_folder(tmp_path):
     check_writable(tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")

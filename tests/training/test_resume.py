@@ -1,4 +1,4 @@
-"""Trainings that stop at any moment and in any way go on exactly, or say why not."""
+"""Interrupted and failed trainings resume exactly, or report why they cannot."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ from keras_aoa.models import weights
 from keras_aoa.runs.run import Run
 from keras_aoa.training import loop as training
 from keras_aoa.training import preparation
-from keras_aoa.training.checkpoints import Progress, second_name
+from keras_aoa.training.checkpoints import Progress, link_or_copy
 from keras_aoa.training.stopping import StopRequest
 from keras_aoa.training.trainer import Trainer
 from keras_aoa.utils.errors import UserError
@@ -29,14 +29,14 @@ from keras_aoa.utils.files import exclusive_lock
 
 @pytest.fixture(autouse=True)
 def without_evaluation(monkeypatch):
-    """What follows a training is tested elsewhere."""
+    """Skip the evaluation after a training, which other files test."""
     monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
     monkeypatch.setattr(evaluation, "start_meteor", lambda: False)
 
 
 @pytest.fixture
 def settings(squares_settings, tmp_path):
-    """Five steps of stage 1 and five of stage 2, a checkpoint after every second."""
+    """Five steps of stage 1 and five of stage 2, with a checkpoint every two steps."""
     return dataclasses.replace(
         squares_settings,
         output=str(tmp_path),
@@ -51,7 +51,7 @@ def settings(squares_settings, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(squares_settings, tmp_path_factory):
-    """The run of these settings that nothing stopped."""
+    """An uninterrupted run with these settings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "evaluate", lambda *_, **__: None)
         own = settings.__wrapped__(squares_settings, tmp_path_factory.mktemp("whole"))
@@ -60,7 +60,7 @@ def finished(squares_settings, tmp_path_factory):
 
 @pytest.fixture
 def at_step(monkeypatch):
-    """Calls a function instead of the step of a number, or after it; once."""
+    """Schedule one call of a function in place of the step with a given number, or after it."""
 
     def plan(number, function, after=False):
         step = Trainer.step
@@ -79,46 +79,48 @@ def at_step(monkeypatch):
 
 
 def interrupt():
-    """Ctrl-C."""
+    """Send the signal of Ctrl-C."""
     os.kill(os.getpid(), signal.SIGINT)
 
 
 def assert_same_run(run, other):
     for file in ("last_file", "best_file"):
-        arrays, facts = weights.load_arrays(getattr(run, file))
-        others, other_facts = weights.load_arrays(getattr(other, file))
+        arrays, metadata = weights.load_arrays(getattr(run, file))
+        others, other_metadata = weights.load_arrays(getattr(other, file))
         assert arrays.keys() == others.keys()
         for name, array in arrays.items():
             np.testing.assert_array_equal(array, others[name], err_msg=name)
-        facts, other_facts = (dict(each.get("progress", {})) for each in (facts, other_facts))
-        facts.pop("seconds", None), other_facts.pop("seconds", None)
-        assert facts == other_facts
+        metadata, other_metadata = (
+            dict(each.get("progress", {})) for each in (metadata, other_metadata)
+        )
+        metadata.pop("seconds", None), other_metadata.pop("seconds", None)
+        assert metadata == other_metadata
 
 
-# --- exactly as if it had never stopped -----------------------------------------------------------
+# --- exact resume ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("step", "epoch"), [(5, 1), (9, 2)])  # 5 is the last of its epoch
-def test_interrupt_saves_at_once_and_the_same_command_goes_on(
+def test_an_interrupt_saves_a_checkpoint_and_the_same_command_resumes(
     settings, finished, at_step, capsys, step, epoch
 ):
     at_step(step - 1, interrupt, after=True)
     with pytest.raises(KeyboardInterrupt):
         training.train(settings)
-    # The step under way when asked ends, and tells all workers.
+    # The step in which the signal arrives completes, and the next one informs all workers.
     assert f"Saved after step {step}." in capsys.readouterr().out
     left = settings.folder / "last.123-456.part.npz"
     left.write_bytes(b"half")
     own = settings.folder / "album.part1.txt"
     own.write_text("a user's")
     resumed = training.train(settings)
-    assert f"Going on after step {step}, in epoch {epoch}." in capsys.readouterr().out
+    assert f"Resuming after step {step}, in epoch {epoch}." in capsys.readouterr().out
     assert_same_run(resumed, finished)
     assert own.exists()
-    assert not left.exists(), "what a killed process wrote temporary is removed"
+    assert not left.exists(), "temporary files of a killed process are removed"
 
 
-def test_interrupted_validation_costs_no_step(settings, finished, monkeypatch, capsys):
+def test_an_interrupted_validation_loses_no_steps(settings, finished, monkeypatch, capsys):
     validate = training.captions_for_validation
 
     def interrupted(*_):
@@ -130,31 +132,31 @@ def test_interrupted_validation_costs_no_step(settings, finished, monkeypatch, c
     with pytest.raises(KeyboardInterrupt):
         training.train(own)
     resumed = training.train(own)
-    assert "Going on after step 5, in epoch 1." in capsys.readouterr().out
+    assert "Resuming after step 5, in epoch 1." in capsys.readouterr().out
     assert_same_run(resumed, finished)
 
 
 @pytest.mark.parametrize("runs", [1, pytest.param(6, marks=pytest.mark.slow)])
-def test_killed_runs_end_with_the_weights_of_one_never_killed(runs, tmp_path):
+def test_killed_runs_end_with_the_weights_of_an_uninterrupted_run(runs, tmp_path):
     killing.draw(tmp_path / "squares")
     outcomes = killing.kill_and_resume(tmp_path, runs, seed=1)
     assert all(outcome.identical for outcome in outcomes)
-    # A moment at random may come after the end, one of writing does not.
+    # Kills at random moments may come after the training's end; kills during a write do not.
     assert sum(outcome.kills for outcome in outcomes) >= (runs + 1) // 2
     assert max(outcome.steps_lost for outcome in outcomes) <= killing.EVERY
 
 
-def test_damaged_checkpoint_gives_way_to_the_one_before(settings, finished, at_step, caplog):
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(settings, finished, at_step, caplog):
     def lost():
         raise ZeroDivisionError
 
     at_step(8, lost)
     with pytest.raises(ZeroDivisionError):
         training.train(settings)
-    facts = weights.load_arrays(settings.folder / "last.npz")[1]
-    assert facts["steps"] == 6
-    assert facts["progress"]["steps"] == 1
-    assert facts["progress"]["seconds"] > 0
+    metadata = weights.load_arrays(settings.folder / "last.npz")[1]
+    assert metadata["steps"] == 6
+    assert metadata["progress"]["steps"] == 1
+    assert metadata["progress"]["seconds"] > 0
     last, previous = (settings.folder / name for name in ("last.npz", "previous.npz"))
     last.write_bytes(last.read_bytes()[:-200])
     best = settings.folder / "best.npz"
@@ -163,17 +165,21 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(settings, finished, at_s
     at_step(7, lost)
     with pytest.raises(ZeroDivisionError):
         training.train(settings)
-    assert previous.read_bytes() == whole, "until there is another whole one"
+    assert previous.read_bytes() == whole, "kept until another intact checkpoint exists"
     assert weights.load_arrays(last)[1]["steps"] == 6
     resumed = training.train(settings)
-    assert re.search(r"last\.npz: .* damaged .* Going on from .*previous\.npz", caplog.text)
-    assert re.search(r"best\.npz: .* damaged .* best of the epochs to come", caplog.text)
+    assert re.search(
+        r"last\.npz: .* damaged .* Resuming from the previous one, .*previous\.npz", caplog.text
+    )
+    assert re.search(
+        r"best\.npz: .* damaged .* The best weights of the remaining epochs", caplog.text
+    )
     arrays, whole = (weights.load_arrays(run.last_file)[0] for run in (resumed, finished))
     for name, array in whole.items():
         np.testing.assert_array_equal(arrays[name], array, err_msg=name)
 
 
-def test_damaged_checkpoints_are_told_and_left(finished, tmp_path):
+def test_damaged_checkpoints_are_reported_and_not_changed(finished, tmp_path):
     copied = Run(shutil.copytree(finished.folder, tmp_path / finished.folder.name))
     configuration = dataclasses.replace(finished.configuration, output=str(tmp_path))
     for name in ("last.npz", "previous.npz"):
@@ -188,7 +194,9 @@ def test_damaged_checkpoints_are_told_and_left(finished, tmp_path):
         training.train(configuration)
 
 
-def test_damaged_best_weights_of_a_finished_run_are_those_of_its_end(finished, tmp_path, caplog):
+def test_the_last_weights_replace_damaged_best_weights_of_a_finished_run(
+    finished, tmp_path, caplog
+):
     copied = Run(shutil.copytree(finished.folder, tmp_path / finished.folder.name))
     copied.best_file.write_bytes(b"PK")
     training.train(dataclasses.replace(finished.configuration, output=str(tmp_path)))
@@ -199,17 +207,17 @@ def test_damaged_best_weights_of_a_finished_run_are_those_of_its_end(finished, t
     copied.load_captioner()
 
 
-def test_a_disk_without_second_names_keeps_a_copy(tmp_path, monkeypatch):
+def test_the_previous_checkpoint_is_copied_if_hard_links_fail(tmp_path, monkeypatch):
     def refused(*_):
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", refused)
     (tmp_path / "last").write_text("whole")
-    second_name(tmp_path / "last", tmp_path / "previous")
+    link_or_copy(tmp_path / "last", tmp_path / "previous")
     assert (tmp_path / "previous").read_text() == "whole"
 
 
-def test_a_run_made_by_another_command_meanwhile_stays_as_it_is(settings, monkeypatch):
+def test_a_run_created_meanwhile_by_another_command_is_not_changed(settings, monkeypatch):
     load, first = preparation.load_images, contextlib.ExitStack()
 
     def meanwhile(*arguments):
@@ -223,26 +231,26 @@ def test_a_run_made_by_another_command_meanwhile_stays_as_it_is(settings, monkey
     shutil.rmtree(settings.folder)
     first.close()
 
-    def made_and_left(*arguments):
-        found = meanwhile(*arguments)
+    def created_and_finished(*arguments):
+        images = meanwhile(*arguments)
         first.close()
-        return found
+        return images
 
-    monkeypatch.setattr(preparation, "load_images", made_and_left)
-    with pytest.raises(UserError, match="another training made it meanwhile"):
+    monkeypatch.setattr(preparation, "load_images", created_and_finished)
+    with pytest.raises(UserError, match="another training created this folder meanwhile"):
         training.train(settings)
     assert Run(settings.folder).configuration.units == 13
 
 
-def test_progress_of_runs_before_there_were_steps_is_read():
+def test_progress_of_older_runs_without_steps_can_be_read():
     assert Progress(epochs=2, stopped=False, best=0.5, history=[]).steps == 0
 
 
-# --- asked to stop --------------------------------------------------------------------------------
+# --- stop requests --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_first_request_is_noted_and_the_second_acts(number):
+def test_the_first_signal_is_recorded_and_the_second_one_acts(number):
     taken = []
     before = signal.signal(number, lambda *_: taken.append(number))
     try:
@@ -261,23 +269,23 @@ def test_first_request_is_noted_and_the_second_acts(number):
         signal.signal(number, before)
 
 
-def test_a_thread_trains_without_handlers():
-    seen = []
+def test_training_in_a_thread_sets_no_signal_handlers():
+    requests = []
 
     def ask():
         with StopRequest() as stop:
-            seen.append(stop.asked)
+            requests.append(stop.asked)
 
     thread = threading.Thread(target=ask)
     thread.start()
     thread.join()
-    assert seen == [False]
+    assert requests == [False]
 
 
-# --- hard days ------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------
 
 
-def test_loss_that_is_no_number_names_images_and_the_last_checkpoint(settings, at_step):
+def test_the_error_of_a_nan_loss_names_images_and_the_last_checkpoint(settings, at_step):
     at_step(4, lambda: (float("nan"), False))
     with pytest.raises(
         UserError,
@@ -287,35 +295,36 @@ def test_loss_that_is_no_number_names_images_and_the_last_checkpoint(settings, a
         training.train(settings)
 
 
-def test_weights_that_are_no_numbers_never_replace_a_checkpoint(settings, monkeypatch):
+def test_nan_weights_never_replace_a_checkpoint(settings, monkeypatch):
     step = Trainer.step
 
-    def spoilt(trainer, *arguments):
+    def set_nan(trainer, *arguments):
         result = step(trainer, *arguments)
         if trainer.steps == 4:
             trainer.own_variables[0].assign(trainer.own_variables[0] * np.nan)
         return result
 
-    monkeypatch.setattr(Trainer, "step", spoilt)
+    monkeypatch.setattr(Trainer, "step", set_nan)
     with pytest.raises(UserError, match=r"weights became infinite or NaN before step 5 \(cell/"):
         training.train(settings)
-    arrays, facts = weights.load_arrays(settings.folder / "last.npz")
-    assert facts["steps"] == 2
+    arrays, metadata = weights.load_arrays(settings.folder / "last.npz")
+    assert metadata["steps"] == 2
     assert all(np.isfinite(array).all() for array in arrays.values())
 
 
-def test_out_of_memory_says_what_to_lower_and_where_it_goes_on(settings, at_step):
+def test_the_error_of_exhausted_memory_suggests_settings_to_lower(settings, at_step):
     at_step(4, lambda: tf.zeros((2**44,)))
     with pytest.raises(
         UserError,
         match=r"out of memory \(.*\); lower batch_size \(2\), captions_per_image \(2\), .* in a "
-        r"run of another --name, or give it more\. The same command goes on after step 2\.",
+        r"run of another --name, or use a machine with more memory\. "
+        r"The same command resumes after step 2\.",
     ):
         training.train(settings)
 
 
-def test_full_disk_keeps_the_last_checkpoint_and_says_so(settings, finished, at_step):
-    """A limit on file size stands for a full disk: writing fails half-way in the same manner."""
+def test_a_full_disk_keeps_the_last_checkpoint_and_is_reported(settings, finished, at_step):
+    """A limit on the file size simulates a full disk: both make a write fail half-way."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = finished.last_file.stat().st_size // 2
     at_step(3, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1])), after=True)
@@ -323,7 +332,7 @@ def test_full_disk_keeps_the_last_checkpoint_and_says_so(settings, finished, at_
         with pytest.raises(
             UserError,
             match=rf"{os.strerror(errno.EFBIG)}; free some space\. "
-            r"The same command goes on after step 2\.",
+            r"The same command resumes after step 2\.",
         ):
             training.train(settings)
     finally:

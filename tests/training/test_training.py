@@ -1,4 +1,4 @@
-"""A whole training on a handful of drawn squares: files, seeds, stages, resuming, bad input."""
+"""A complete training on a few drawn squares: files, seeds, stages, resuming, invalid input."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from keras_aoa.utils.errors import UserError
 
 @pytest.fixture(autouse=True)
 def without_meteor(monkeypatch):
-    """METEOR starts a Java process of 7 s for each evaluation; `test_metrics.py` has it."""
+    """Skip METEOR, whose Java process takes 7 s per evaluation; `test_metrics.py` tests it."""
     monkeypatch.setattr(evaluation, "start_meteor", lambda: False)
 
 
@@ -36,7 +36,7 @@ def arrays_of(run):
     return weights.load_arrays(run.last_file)[0]
 
 
-def test_run_folder_holds_all_that_the_design_names(trained):
+def test_the_run_folder_contains_all_documented_files(trained):
     for name in (
         "config.json",
         "vocabulary.json",
@@ -62,7 +62,7 @@ def test_scores_have_the_keys_of_coco_caption(trained):
     assert [entry["image_id"] for entry in captions] == ["12.png", "13.png", "14.png"]
 
 
-def test_same_seed_gives_the_same_run_and_another_does_not(trained, settings):
+def test_runs_are_equal_if_and_only_if_their_seeds_are_equal(trained, settings):
     again = training.train(settings)
     for name, array in arrays_of(trained).items():
         np.testing.assert_array_equal(arrays_of(again)[name], array, err_msg=name)
@@ -71,8 +71,10 @@ def test_same_seed_gives_the_same_run_and_another_does_not(trained, settings):
     assert not np.array_equal(arrays_of(other)[words], arrays_of(trained)[words])
 
 
-@pytest.mark.slow  # test_resume.py stops runs within the epochs of both stages
-def test_run_stopped_in_each_stage_equals_one_never_stopped(trained, settings, monkeypatch):
+@pytest.mark.slow  # test_resume.py interrupts runs within the epochs of both stages
+def test_a_run_interrupted_in_each_stage_equals_an_uninterrupted_one(
+    trained, settings, monkeypatch
+):
     whole_epoch = training.train_epoch
     epochs = []
 
@@ -92,12 +94,12 @@ def test_run_stopped_in_each_stage_equals_one_never_stopped(trained, settings, m
         np.testing.assert_array_equal(arrays_of(resumed)[name], array, err_msg=name)
 
 
-def test_first_stage_keeps_the_backbone_and_the_second_trains_it(trained, settings):
+def test_only_the_second_stage_trains_the_backbone(trained, settings):
     def backbone_of(run):
         return [array for name, array in arrays_of(run).items() if name.startswith("backbone/")]
 
     def kernels(arrays):
-        # Normalization's statistics change without a gradient; kernels do not.
+        # Batch normalization statistics change without a gradient, so compare only kernels.
         return [array for array in arrays if array.ndim == 4]
 
     first = training.train(dataclasses.replace(settings, joint_epochs=0, name="first"))
@@ -108,12 +110,12 @@ def test_first_stage_keeps_the_backbone_and_the_second_trains_it(trained, settin
     assert not any(np.array_equal(one, other) for one, other in pairs)
 
 
-def test_run_of_other_settings_is_refused_and_left_as_it_was(copied):
+def test_a_run_with_other_settings_is_refused_and_not_changed(copied):
     before = {path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()}
     other = dataclasses.replace(
         copied.configuration, output=str(copied.folder.parent), units=13, beam=1
     )
-    with pytest.raises(UserError, match=r"holds a run of other settings \(units, beam\)"):
+    with pytest.raises(UserError, match=r"holds a run with other settings \(units, beam\)"):
         training.train(other)
     assert before == {
         path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()
@@ -128,13 +130,13 @@ def test_run_of_other_settings_is_refused_and_left_as_it_was(copied):
         ({"select_images": 9}, "expected a count between 1 and 8"),
     ],
 )
-def test_bad_settings_leave_no_run_that_would_stand_in_the_way(settings, change, message):
+def test_invalid_settings_create_no_run_folder(settings, change, message):
     with pytest.raises(UserError, match=message):
         training.train(dataclasses.replace(settings, **change))
     assert not settings.folder.exists()
 
 
-def test_backbone_with_counters_and_seeds_is_averaged_and_trained(settings, tmp_path):
+def test_a_backbone_with_integer_variables_is_averaged_and_trained(settings, tmp_path):
     pixels = keras.Input((None, None, 3))
     normalized = keras.layers.Normalization()
     normalized.adapt(np.zeros((1, 8, 8, 3)))
@@ -151,10 +153,10 @@ def test_backbone_with_counters_and_seeds_is_averaged_and_trained(settings, tmp_
         )
     )
     kinds = {array.dtype.kind for array in weights.load_arrays(run.best_file)[0].values()}
-    assert kinds > {"f"}, "whole numbers are kept as they are"
+    assert kinds > {"f"}, "integer variables keep their dtype"
 
 
-def test_vocabulary_of_another_run_is_refused(copied):
+def test_the_vocabulary_of_another_run_is_refused(copied):
     from keras_aoa.data.text.vocabulary import Vocabulary
 
     Vocabulary((*copied.vocabulary.words[4:-1], "walrus")).save(copied.vocabulary_file)
@@ -162,19 +164,19 @@ def test_vocabulary_of_another_run_is_refused(copied):
         Run(copied.folder).load_captioner()
 
 
-def test_backbone_of_another_run_is_refused(copied):
+def test_the_backbone_of_another_run_is_refused(copied):
     copied.make_captioner().backbone.save(copied.backbone_file)
     with pytest.raises(UserError, match="was trained with backbone"):
         copied.load_captioner()
 
 
-def test_damaged_checkpoint_is_told_in_a_line(copied):
+def test_damaged_weights_raise_a_user_error(copied):
     copied.best_file.write_bytes(copied.best_file.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"best\.npz: expected saved weights, received a damaged"):
         copied.load_captioner()
 
 
-def test_corrupt_training_image_is_skipped_and_named(settings, squares, tmp_path, caplog):
+def test_a_corrupt_training_image_is_skipped_and_reported(settings, squares, tmp_path, caplog):
     folder = tmp_path / "damaged"
     shutil.copytree(squares, folder)
     whole = (folder / "04.png").read_bytes()
@@ -184,20 +186,20 @@ def test_corrupt_training_image_is_skipped_and_named(settings, squares, tmp_path
     assert "04.png" in caplog.text
 
 
-def test_another_data_set_leaves_the_scores_of_the_runs_own(copied, squares, tmp_path):
+def test_evaluating_another_data_set_keeps_the_scores_of_the_run(copied, squares, tmp_path):
     before = (copied.folder / "scores.json").read_bytes()
     other = tmp_path / "other"
     shutil.copytree(squares, other)
-    found = evaluation.evaluate(copied, evaluation.EvaluationSettings(data=str(other), beam=1))
+    scores = evaluation.evaluate(copied, evaluation.EvaluationSettings(data=str(other), beam=1))
     assert (copied.folder / "scores.json").read_bytes() == before
     written = copied.folder / "evaluations" / "other"
-    assert json.loads((written / "scores.json").read_text()) == found
+    assert json.loads((written / "scores.json").read_text()) == scores
     assert (written / "pictures" / "test.png").is_file()
-    assert found["data"] == str(other)
-    assert found["search"] == {"beam": 1, "max_words": 5, "length_penalty": 0.0, "stride": 1}
+    assert scores["data"] == str(other)
+    assert scores["search"] == {"beam": 1, "max_words": 5, "length_penalty": 0.0, "stride": 1}
 
 
-def test_data_without_a_test_split_are_scored_on_another_which_is_told(trained):
+def test_data_without_a_test_split_are_scored_on_another_split_with_a_note(trained):
     data = trained.load_data()
     del data.splits["test"]
     split, note = scored_split(trained.configuration, data)
@@ -208,7 +210,7 @@ def test_data_without_a_test_split_are_scored_on_another_which_is_told(trained):
     assert scored_split(own, data) == ("val", note.partition(" 'val' selects")[0])
 
 
-def test_unknown_split_names_those_there_are(trained):
+def test_the_error_of_an_unknown_split_lists_the_known_splits(trained):
     with pytest.raises(UserError, match="received 'tset'; there are train, val, test"):
         evaluation.evaluate(trained, evaluation.EvaluationSettings(split="tset"))
 
@@ -221,20 +223,20 @@ def test_images_without_captions_cannot_be_scored(trained):
         evaluation.evaluate(trained, evaluation.EvaluationSettings(), data=data)
 
 
-def test_evaluation_again_gives_the_same_numbers(trained, capsys):
+def test_repeated_evaluation_gives_the_same_scores(trained, capsys):
     before = json.loads((trained.folder / "scores.json").read_text())
     after = evaluation.evaluate(trained, evaluation.EvaluationSettings(split="test"))
-    # Named on purpose, the split is no longer the run's own choice.
+    # The split is set explicitly, so it is not the default.
     assert after == {**before, "default_split": False}
     assert f"CIDEr {100 * before['CIDEr']:.1f}\n" in capsys.readouterr().out
 
 
-def test_run_that_never_trained_says_so(copied):
+def test_loading_an_untrained_run_raises_a_user_error(copied):
     copied.best_file.unlink()
     with pytest.raises(UserError, match="has no trained weights yet"):
         copied.load_captioner()
 
 
-def test_loss_that_is_no_number_stops_with_step_and_images(settings):
+def test_the_error_of_a_nan_loss_names_the_step_and_images(settings):
     with pytest.raises(UserError, match=r"the loss became (nan|inf) at step \d+, images .*\.png"):
         training.train(dataclasses.replace(settings, learning_rate=1e30, clip_norm=1e30))

@@ -1,4 +1,4 @@
-"""Training that starts from another run's weights: what is loaded, what is new, what is refused."""
+"""Warm start from another run's weights: loaded weights, new weights, and incompatible runs."""
 
 import contextlib
 import dataclasses
@@ -36,12 +36,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(folder, squares, vocabulary):
-    """A run on the grid, its backbone trained too."""
+    """A run on the grid with a trained backbone."""
     return make_source(configured(folder, squares, name="grid"), vocabulary, tuned=True)
 
 
 def prepare(configuration):
-    """The captioner that a training starts with, and the line it prints."""
+    """The initial captioner of a training, and the log line of its warm start."""
     run = preparation.prepare_run(configuration, contextlib.ExitStack())[0]
     keras.utils.set_random_seed(configuration.seed)
     captioner = run.make_captioner()
@@ -74,7 +74,7 @@ CELL = "backbone, cell (10 arrays), image_projection (1 arrays)"
         ("proposals", "region_backbone (a copy of the backbone)"),
     ],
 )
-def test_every_kind_starts_from_the_grids_weights(folder, source, squares, regions, new):
+def test_every_kind_can_start_from_a_grid_run(folder, source, squares, regions, new):
     configuration = configured(
         folder, squares, name=f"to-{regions}", regions=regions, start_from=str(source.folder)
     )
@@ -84,20 +84,20 @@ def test_every_kind_starts_from_the_grids_weights(folder, source, squares, regio
     for part in PARTS[:3]:
         assert_equal(getattr(captioner, part), getattr(theirs, part))
     tuned = theirs.backbone.get_weights()
-    # What is copied from the backbone is the trained one's, not that of its file.
+    # Copies of the backbone have its trained weights, not those of its file.
     if regions == "proposals":
         for own, expected in zip(captioner.region_backbone.get_weights(), tuned, strict=True):
             np.testing.assert_array_equal(own, expected)
     if regions == "transformer":
         np.testing.assert_array_equal(captioner.regions.kernel, tuned[2])
         np.testing.assert_array_equal(captioner.regions.bias, tuned[3])
-    # The run alone has the trained backbone, even if it never trains it.
+    # The run's own folder has the trained backbone, even if the run never trains it.
     kept = Run(configuration.folder).make_captioner().backbone.get_weights()
     for own, expected in zip(kept, tuned, strict=True):
         np.testing.assert_array_equal(own, expected)
 
 
-def test_a_run_on_proposals_gives_a_grid_what_it_needs(folder, squares, vocabulary):
+def test_a_grid_can_start_from_a_run_on_proposals(folder, squares, vocabulary):
     theirs = make_source(
         configured(folder, squares, name="proposals", regions="proposals"), vocabulary, tuned=True
     )
@@ -107,12 +107,12 @@ def test_a_run_on_proposals_gives_a_grid_what_it_needs(folder, squares, vocabula
     again = dataclasses.replace(configuration, name="again", regions="proposals")
     captioner, line = prepare(again)
     assert line == line_of(theirs.folder, f"{CELL}, region_backbone", "nothing", "nothing")
-    found = theirs.load_captioner()
-    assert_equal(captioner.region_backbone, found.region_backbone)
-    assert not np.array_equal(arrays(found.backbone)[0], arrays(found.region_backbone)[0])
+    saved = theirs.load_captioner()
+    assert_equal(captioner.region_backbone, saved.region_backbone)
+    assert not np.array_equal(arrays(saved.backbone)[0], arrays(saved.region_backbone)[0])
 
 
-def test_a_transformers_own_weights_are_loaded(folder, squares, vocabulary):
+def test_a_transformer_loads_the_regions_of_another_transformer(folder, squares, vocabulary):
     options = {"regions": "transformer", "transformer_filter": "own"}
     theirs = make_source(configured(folder, squares, name="aimed", **options), vocabulary)
     captioner, line = prepare(
@@ -124,13 +124,13 @@ def test_a_transformers_own_weights_are_loaded(folder, squares, vocabulary):
     assert line == line_of(theirs.folder, CELL, "nothing", "regions")
 
 
-def test_a_baseline_gives_the_full_variant_what_both_have_and_says_the_rest(
+def test_the_full_variant_loads_common_weights_of_a_baseline_and_lists_the_others(
     folder, squares, vocabulary
 ):
     theirs = make_source(configured(folder, squares, name="base", variant="baseline"), vocabulary)
     configuration = configured(folder, squares, name="full", start_from=str(theirs.folder))
     captioner, line = prepare(configuration)
-    found = re.fullmatch(
+    match = re.fullmatch(
         re.escape(f"Starting from {theirs.folder}: ")
         + r"loaded backbone, cell \((\d+) arrays\), image_projection \(1 arrays\); "
         r"new (.*); not needed nothing\.",
@@ -138,10 +138,10 @@ def test_a_baseline_gives_the_full_variant_what_both_have_and_says_the_rest(
     )
     own, base = captioner.cell.variables, theirs.load_captioner().cell.variables
     names = {variable.name: np.asarray(variable.value) for variable in base}
-    assert int(found[1]) == len(names) == len(base)
-    told = found[2].split(", ")
-    assert sorted(told) == sorted(f"cell's {v.name}" for v in own if v.name not in names)
-    assert "cell's region_kernel" in told and "cell's region_state" in told
+    assert int(match[1]) == len(names) == len(base)
+    new = match[2].split(", ")
+    assert sorted(new) == sorted(f"cell's {v.name}" for v in own if v.name not in names)
+    assert "cell's region_kernel" in new and "cell's region_state" in new
     for variable in own:
         if variable.name in names:
             np.testing.assert_array_equal(variable, names[variable.name])
@@ -150,7 +150,7 @@ def test_a_baseline_gives_the_full_variant_what_both_have_and_says_the_rest(
     )
     full = make_source(configured(folder, squares, name="full-source"), vocabulary)
     _, line = prepare(dataclasses.replace(back, start_from=str(full.folder)))
-    assert line.endswith(f"new nothing; not needed {', '.join(told)}.")
+    assert line.endswith(f"new nothing; not needed {', '.join(new)}.")
 
 
 def other_network(folder):
@@ -160,7 +160,7 @@ def other_network(folder):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"minimum_count": 8}, r"has another vocabulary \(\d+ words, these data \d+\); train on"),
         ({"units": 8}, r"has (cell|image_projection)'s \w+ of shape \(.*\), here \(.*\); choose"),
@@ -172,12 +172,12 @@ def other_network(folder):
     ],
     ids=["vocabulary", "units", "embedding", "backbone", "length", "first", "missing"],
 )
-def test_a_run_that_does_not_fit_is_refused_in_a_line_and_nothing_is_made(
-    folder, source, squares, tmp_path, changes, said
+def test_an_incompatible_run_is_refused_in_one_line_and_no_file_is_created(
+    folder, source, squares, tmp_path, changes, message
 ):
     changes = changes(tmp_path) if callable(changes) else changes
     own = {"backbone": str(folder / "network.keras"), "start_from": str(source.folder)}
-    with pytest.raises(UserError, match=said) as refusal:
+    with pytest.raises(UserError, match=message) as refusal:
         training.train(configured(tmp_path, squares, **{**own, **changes}))
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "run").exists()
@@ -185,7 +185,7 @@ def test_a_run_that_does_not_fit_is_refused_in_a_line_and_nothing_is_made(
         assert str(refusal.value).startswith(f"start_from: {source.folder} has ")
 
 
-def test_a_run_that_never_trained_is_refused(folder, source, squares, tmp_path):
+def test_an_untrained_run_is_refused(folder, source, squares, tmp_path):
     bare = configured(tmp_path, squares, name="bare", backbone=source.configuration.backbone)
     Run.create(bare, source.vocabulary, make_backbone(backbone_settings(bare)))
     with pytest.raises(UserError, match=r"bare: has no trained weights yet"):
@@ -193,18 +193,18 @@ def test_a_run_that_never_trained_is_refused(folder, source, squares, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# --- a training in short: what an epoch does is left out ------------------------------------------
+# --- trainings with simulated epochs --------------------------------------------------------------
 
 
 @pytest.fixture
 def epochs(monkeypatch):
-    """Trainings whose epochs add 1 to the first word's vector; a list of what they started with."""
-    seen = []
+    """Replace epochs by adding 1 to all word vectors; returns the vectors each epoch began with."""
+    starts = []
 
     def epoch(trainer, process, batches, progress, *_):
         words = trainer.captioner.attention.words
-        seen.append((progress.epochs, np.asarray(words.value).copy()))
-        if len(seen) == epoch.interrupted:
+        starts.append((progress.epochs, np.asarray(words.value).copy()))
+        if len(starts) == epoch.interrupted:
             raise KeyboardInterrupt
         words.assign_add(np.ones(words.shape))
         return 1.0
@@ -212,16 +212,16 @@ def epochs(monkeypatch):
     epoch.interrupted = 0
     monkeypatch.setattr(training, "train_epoch", epoch)
     monkeypatch.setattr(training, "captions_for_validation", lambda *_: {})
-    monkeypatch.setattr(training, "validation_cider", lambda *_: float(len(seen)))
+    monkeypatch.setattr(training, "validation_cider", lambda *_: float(len(starts)))
     monkeypatch.setattr(training.TensorBoard, "validation", lambda *_: None)
     monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
-    return seen, epoch
+    return starts, epoch
 
 
-def test_an_interrupted_run_goes_on_from_its_own_weights(
+def test_an_interrupted_run_resumes_from_its_own_weights(
     folder, source, squares, tmp_path, epochs, capsys
 ):
-    seen, epoch = epochs
+    starts, epoch = epochs
     epoch.interrupted = 2
     configuration = configured(
         tmp_path,
@@ -235,36 +235,36 @@ def test_an_interrupted_run_goes_on_from_its_own_weights(
     training.train(configuration)
     assert "Starting from" not in capsys.readouterr().out
     words = np.asarray(source.load_captioner().attention.words.value)
-    assert [number for number, _ in seen] == [0, 1, 1]
-    for (_, found), more in zip(seen, (0, 1, 1), strict=True):
-        np.testing.assert_allclose(found, words + more, atol=1e-6)
+    assert [number for number, _ in starts] == [0, 1, 1]
+    for (_, actual), added in zip(starts, (0, 1, 1), strict=True):
+        np.testing.assert_allclose(actual, words + added, atol=1e-6)
 
 
 def test_a_run_interrupted_in_its_first_epoch_starts_from_the_source_again(
     folder, source, squares, tmp_path, epochs, capsys
 ):
-    seen, epoch = epochs
+    starts, epoch = epochs
     epoch.interrupted = 1
     own = {"backbone": source.configuration.backbone, "start_from": str(source.folder)}
     with pytest.raises(KeyboardInterrupt):
         training.train(configured(tmp_path, squares, **own))
     training.train(configured(tmp_path, squares, **own))
     assert capsys.readouterr().out.count("Starting from") == 2
-    np.testing.assert_array_equal(seen[0][1], seen[1][1])
-    np.testing.assert_array_equal(seen[0][1], source.load_captioner().attention.words)
+    np.testing.assert_array_equal(starts[0][1], starts[1][1])
+    np.testing.assert_array_equal(starts[0][1], source.load_captioner().attention.words)
 
 
-def test_a_second_network_that_came_trained_is_kept_by_the_run(
+def test_a_run_saves_a_region_backbone_trained_in_another_run(
     folder, squares, vocabulary, tmp_path, epochs
 ):
     tuned = configured(folder, squares, name="two", regions="proposals")
     theirs = make_source(tuned, vocabulary, tuned=True)
     own = {"backbone": theirs.configuration.backbone, "start_from": str(theirs.folder)}
     run = training.train(configured(tmp_path, squares, regions="proposals", **own))
-    found, expected = run.load_captioner(), theirs.load_captioner()
-    assert_equal(found.region_backbone, expected.region_backbone)
-    assert_equal(found.backbone, expected.backbone)
-    assert not np.array_equal(arrays(found.backbone)[0], arrays(found.region_backbone)[0])
+    actual, expected = run.load_captioner(), theirs.load_captioner()
+    assert_equal(actual.region_backbone, expected.region_backbone)
+    assert_equal(actual.backbone, expected.backbone)
+    assert not np.array_equal(arrays(actual.backbone)[0], arrays(actual.region_backbone)[0])
 
 
 def test_without_start_from_a_run_has_other_weights(folder, source, squares, tmp_path, epochs):
