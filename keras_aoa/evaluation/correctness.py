@@ -1,218 +1,253 @@
-"""Attention correctness: how much of the attention for a word lies on what the word names.
+"""Attention correctness of a run: its own captions and the given ones, over a split."""
 
-Sources: Liu et al., "Attention Correctness in Neural Image Captioning", AAAI 2017,
-arXiv:1605.09553; Pedersoli et al., arXiv:1612.01033, table 3. Pointing: Zhang et al., "Top-down
-Neural Attention by Excitation Backprop", ECCV 2016, arXiv:1608.00507. All corners and boxes are
-in 0..1 of the network's input.
-"""
+import json
 
 import numpy as np
+import tensorflow as tf
 
-from keras_aoa.data.images.preprocessing import from_original, to_original
-from keras_aoa.evaluation.grounding import mean, share_inside
-from keras_aoa.visualization.heat_map import heat_map, signed_areas
-
-MEASURES = ("region", "pixel", "pointing", "localization")
-# A word's attention is that of the state which predicts it, or of the state after it was fed; of a
-# phrase's words, each by its own state, the best counts.
-COLUMNS = ("model", "model_phrase", "model_after_word", "uniform", "center_prior")
-COUNTS = (
-    "words",
-    "captions",
-    "captions_without_match",
-    "nouns_not_in_image",
-    "words_out_of_view",
+from keras_aoa.data.images.split_images import VIEWS
+from keras_aoa.data.text.mentions import annotated_mentions, named_mentions, naming_words
+from keras_aoa.data.text.tokenizer import tokenize
+from keras_aoa.data.text.vocabulary import PAD
+from keras_aoa.evaluation.correctness import (
+    CENTER_DEVIATION,
+    COLUMNS,
+    MAP_SIDE,
+    MEASURES,
+    OVERLAP,
+    THRESHOLD,
+    Picture,
+    Tally,
 )
-MAP_SIDE = 64  # pixels of an attention map
-THRESHOLD = 0.2  # of the map's maximum: what is above is the word's box
-OVERLAP = 0.5  # least intersection over union of two boxes that are the same
-CENTER_DEVIATION = 0.25  # of the center prior, in sides of the original image
-TIED = 1 - 1e-6  # of the maximum: rounding parts no two pixels of one region
+from keras_aoa.evaluation.evaluate import (
+    batches_for,
+    caption_split,
+    measured_on,
+    open_split,
+    output_folder,
+)
+from keras_aoa.inference.generator import CaptionGenerator
+from keras_aoa.models.teacher_forcing import teacher_forcing
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import check_writable, write_text
+from keras_aoa.utils.progress import progress_bar
 
-WHOLE = ((0.0, 0.0, 1.0, 1.0),)
+KINDS = ("ground_truth", "generated")
+HEADINGS = ("model", "best of phrase", "model, word fed", "uniform", "center prior")
+CONVENTIONS = {
+    "default": "model, region",
+    "model": "attention of the state that predicts the word",
+    "model_phrase": "the best of the phrase's words, each by the state that predicts it (Liu et "
+    "al.)",
+    "model_after_word": "attention of the state after the word was fed",
+    "uniform": "equal weights of all regions",
+    "center_prior": f"Gaussian over the regions' centers, deviation {CENTER_DEVIATION} of the "
+    "image's sides",
+    "region": "weights, each spread evenly over its region, inside the boxes",
+    "pixel": "each pixel of a region takes its weight, normalized over the image",
+    "pointing": f"maximum of the map ({MAP_SIDE} x {MAP_SIDE}, as region) inside a box",
+    "localization": f"box of the map above {THRESHOLD} of its maximum, largest connected part: "
+    f"intersection over union of at least {OVERLAP} with a box",
+}
 
 
-def measure(attention, maps, corners, boxes):
-    """How well attentions agree with the boxes of what a word names.
+def evaluate_correctness(run, settings, several=(), data=None):
+    """Measure a run's attention on a split whose data know boxes; prints a table.
+
+    Writes `correctness.json`.
 
     Args:
-        attention: p(r), `(k, r)`: of several states, models or priors.
-        maps: Their `attention_maps`, `(k, side, side)`.
-        corners: Of the regions, `(r, 4, 2)`.
-        boxes: x0, y0, x1, y1 of what the word names, one or more; their union counts.
+        run: `Run`.
+        settings: `EvaluationSettings`.
+        several: Names of settings that have several values, which is refused.
+        data: The data set, if it is read already.
 
     Returns:
-        `{measure: (k,)}`, each in 0..1. `region`: attention inside the boxes, where a region's
-        weight is spread evenly over it. `pixel`: the same where each pixel of a region takes the
-        whole weight, over the sum of all pixels, as in the authors' code: large regions count
-        more. `pointing`: whether the map's maximum lies in a box; of several equal pixels, the
-        share that does. `localization`: whether the box around the largest connected part of the
-        map above `THRESHOLD` of its maximum is one of the boxes, by `OVERLAP`.
+        What `correctness.json` holds.
+
+    Raises:
+        UserError: a run that does not choose among regions, data without boxes; as `evaluate`.
     """
+    if several:
+        raise UserError(f"correctness: expected one value of {several[0]}, received several.")
+    for member in run.members:
+        check_attends(member.configuration, member.folder)
+    folder = output_folder(run, settings)
+    check_writable(folder)
+    split, examples = open_split(run, settings, data)
+    check_boxes(split, examples)
+    captioner = run.load_captioner()
+    generator = CaptionGenerator.from_configuration(
+        captioner, run.vocabulary, run.configuration, settings
+    )
+    images = run.load_images(split, examples)
+    generated = caption_split(generator, images, "captions", with_attention=False)
+    captions = {
+        place: [found.words, *map(tokenize, examples[place].captions)]
+        for place, found in generated.items()
+    }
+    mentions = mentions_of(examples, captions)
+    ids = encode(run.vocabulary, captions)
+    batches = batches_for(generator, images)
+    pictures = followed(captioner, generator.settings.get("stride"), batches, ids, images.windows)
+    tallies = tally(pictures, mentions)
+    content = {
+        **measured_on(run, settings, split, generator.settings),
+        "images": len(generated),
+        "images_without_boxes": len(generated) - len(mentions),
+        "conventions": CONVENTIONS,
+        **{kind: tally.content() for kind, tally in tallies.items()},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "correctness.json", json.dumps(content, indent=2) + "\n")
+    print(report(content))
+    print(f"{len(generated)} images of {split}; {folder / 'correctness.json'} has all measures.")
+    return content
+
+
+def check_attends(configuration, folder):
+    """Refuse a run whose attention is the same everywhere, whatever it says.
+
+    Raises:
+        UserError: the variant `baseline`, or the regions `mean`.
+    """
+    setting = "variant 'baseline'" if configuration.variant == "baseline" else ""
+    if configuration.regions == "mean":
+        setting = "regions 'mean'"
+    if setting:
+        raise UserError(
+            f"correctness: expected a run that chooses where to look, {folder} has {setting}: "
+            "its attention is uniform; the table of any other run has a column for that."
+        )
+
+
+def check_boxes(split, examples):
+    """Refuse data that know no boxes.
+
+    Raises:
+        UserError: no example has phrases or objects.
+    """
+    if not any(map(has_boxes, examples)):
+        raise UserError(
+            f"correctness: expected boxes of what captions name, the {len(examples)} images of "
+            f"{split} have none; use scenes, COCO with its instances_*.json, or Flickr30k with "
+            "Sentences/ and Annotations/ of Flickr30k Entities beside its captions."
+        )
+
+
+def has_boxes(example):
+    """Whether it is known where anything is in an image."""
+    return bool(example.phrases or example.objects)
+
+
+def mentions_of(examples, captions):
+    """What each caption's words name.
+
+    Given captions follow their phrases where the data set has any, all others the objects' names.
+
+    Args:
+        examples: Examples by place.
+        captions: Words of captions by place: the generated one, then the example's own.
+
+    Returns:
+        `{place: [mentions of a caption, ...]}` of the images that have boxes.
+    """
+    nouns, adjectives = naming_words(examples)
     return {
-        "region": attention @ share_inside(corners, boxes),
-        "pixel": pixel_correctness(attention, corners, boxes),
-        "pointing": np.array([pointing(each, boxes) for each in maps]),
-        "localization": np.array([localization(each, boxes) for each in maps]),
+        place: [
+            annotated_mentions(examples[place], number - 1)
+            if number and examples[place].phrases
+            else named_mentions(words, examples[place].objects, nouns, adjectives)
+            for number, words in enumerate(texts)
+        ]
+        for place, texts in captions.items()
+        if has_boxes(examples[place])
     }
 
 
-def pixel_correctness(attention, corners, boxes):
-    """Attention inside boxes, not divided by the regions' areas, `(k,)`; 0 if none is visible."""
-    areas = np.abs(signed_areas(np.asarray(corners, np.float64)))
-    inside = attention @ (areas * share_inside(corners, np.clip(boxes, 0, 1)))
-    everywhere = attention @ (areas * share_inside(corners, WHOLE))
-    return np.divide(inside, everywhere, out=np.zeros_like(inside), where=everywhere > 0)
-
-
-def attention_maps(attention, corners):
-    """Where on the network's input attention `(k, r)` lies: `(k, side, side)`."""
-    return heat_map(attention, corners, MAP_SIDE, MAP_SIDE)
-
-
-def pointing(heat, boxes):
-    """Share of the pixels at a map's maximum whose centers lie in a box; 0 of an empty map."""
-    if not heat.any():
-        return 0.0
-    rows, columns = np.nonzero(heat >= TIED * heat.max())
-    x, y = (columns + 0.5) / heat.shape[1], (rows + 0.5) / heat.shape[0]
-    inside = [(x0 < x) & (x < x1) & (y0 < y) & (y < y1) for x0, y0, x1, y1 in boxes]
-    return float(np.any(inside, axis=0).mean())
-
-
-def localization(heat, boxes):
-    """1 if the map's own box is one of the boxes, else 0; an empty map has none."""
-    if not heat.any():
-        return 0.0
-    box = box_of_map(heat)
-    return float(max(overlap(box, other) for other in boxes) >= OVERLAP)
-
-
-def box_of_map(heat):
-    """x0, y0, x1, y1 around the largest connected part of a map above the threshold, 0..1."""
-    import cv2
-
-    above = (heat >= THRESHOLD * heat.max()).astype(np.uint8)
-    _, _, parts, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
-    largest = parts[1:][np.argmax(parts[1:, cv2.CC_STAT_AREA])]
-    left, top, width, height = largest[:4]
-    sides = np.array([heat.shape[1], heat.shape[0]] * 2)
-    return np.array([left, top, left + width, top + height]) / sides
-
-
-def overlap(box, other):
-    """Intersection over union of two boxes."""
-    width = max(0.0, min(box[2], other[2]) - max(box[0], other[0]))
-    height = max(0.0, min(box[3], other[3]) - max(box[1], other[1]))
-    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (box, other)]
-    return width * height / (sum(areas) - width * height)
-
-
-def uniform_attention(mask):
-    """Equal weights of all regions that are none of padding, `(r,)`."""
-    return mask / mask.sum()
-
-
-def center_attention(original, mask):
-    """A Gaussian over the regions' centers about the image's middle, `(r,)`; sums to 1.
+def tally(pictures, mentions):
+    """Measures of the given and of the generated captions: `{kind: Tally}`.
 
     Args:
-        original: The regions' corners in 0..1 of the original image, `(r, 4, 2)`.
-        mask: False for padding, `(r,)`.
+        pictures: Place, attention and `Picture` of each image, as of `followed`.
+        mentions: Of the generated caption and the given ones by place, as of `mentions_of`.
     """
-    distances = np.sum((np.mean(original, axis=1) - 0.5) ** 2, axis=-1)
-    weights = np.where(mask, np.exp(-distances / (2 * CENTER_DEVIATION**2)), 0.0)
-    return weights / weights.sum()
+    tallies = {kind: Tally() for kind in KINDS}
+    for place, attention, picture in pictures:
+        if place in mentions:
+            generated, *given = mentions[place]
+            tallies["generated"].add_captions(picture, attention[:1], [generated])
+            tallies["ground_truth"].add_captions(picture, attention[1:], given)
+    return tallies
 
 
-class Picture:
-    """An image's regions, on which the words of all its captions are measured.
+def followed(captioner, stride, batches, ids, windows):
+    """Feed captions of all images word by word: yields place, attention and `Picture` of each.
 
     Args:
-        corners: Of the regions, in 0..1 of the network's input, `(r, 4, 2)`.
-        mask: False for padding, `(r,)`.
-        window: What the network sees of the original, `(4,)`, as of `data.images.window`.
+        captioner: `Captioner`.
+        stride: Steps between regions on the activation map, None where these are proposals.
+        batches: As of `image_batches`.
+        ids: Of captions by place, as of `encode`.
+        windows: What the network sees of each image, by place, as of `images.window`.
 
-    Attributes:
-        priors: `uniform_attention` and `center_attention`, `(2, r)`.
-        prior_maps: Their maps.
+    Yields:
+        The attention is `(captions, t + 1, r)`: row i is of the state that predicts word i, so
+        that the step after a caption's last word predicts STOP.
     """
 
-    def __init__(self, corners, mask, window):
-        self.corners, self.window = np.asarray(corners, np.float64), np.asarray(window, np.float64)
-        center = center_attention(to_original(self.corners, self.window), mask)
-        self.priors = np.stack([uniform_attention(mask), center])
-        self.prior_maps = attention_maps(self.priors, self.corners)
+    @tf.function(autograph=False)
+    def attend(inputs, ids):
+        encoded = captioner.encode(inputs, stride=stride)
+        return teacher_forcing(captioner, encoded, ids).attention, encoded.boxes, encoded.mask
 
-    def in_view(self, boxes):
-        """Boxes in 0..1 of the original, in 0..1 of the input; None if it shows no part of them."""
-        boxes = from_original(np.asarray(boxes, np.float64), self.window)
-        shown = np.clip(boxes, 0, 1)
-        return boxes if np.any(np.all(shown[:, :2] < shown[:, 2:], axis=1)) else None
-
-
-class Tally:
-    """The measures of the words of many captions, and counts of what could not be measured."""
-
-    def __init__(self):
-        self.counts = dict.fromkeys(COUNTS, 0)
-        self._values = {column: {name: [] for name in MEASURES} for column in COLUMNS}
-
-    def add_captions(self, picture, attention, mentions):
-        """Measure the words of captions of one image.
-
-        Args:
-            picture: `Picture`.
-            attention: p(r | h) of the states that predict each word and STOP, `(c, t + 1, r)`:
-                the state after a word is the one that predicts the next.
-            mentions: The `Mention`s of each caption.
-        """
-        measured = []
-        for caption, named in enumerate(mentions):
-            words = list(self._in_view(picture, caption, named))
-            self.counts["captions"] += 1
-            self.counts["captions_without_match"] += not words
-            measured += words
-        if not measured:
-            return
-        self.counts["words"] += len(measured)
-        states = sorted({state for *of_words, _ in measured for state in _states(*of_words)})
-        row_of = {state: row for row, state in enumerate(states)}
-        captions, steps = np.array(states).T
-        own = attention[captions, steps]
-        own_maps = attention_maps(own, picture.corners)
-        for *of_words, boxes in measured:
-            rows = [row_of[state] for state in _states(*of_words)]
-            found = measure(
-                np.concatenate([own[rows], picture.priors]),
-                np.concatenate([own_maps[rows], picture.prior_maps]),
-                picture.corners,
-                boxes,
-            )
-            for name, (*phrase, word, after, uniform, center) in found.items():
-                values = word, max([*phrase, word]), after, uniform, center
-                for column, value in zip(COLUMNS, values, strict=True):
-                    self._values[column][name].append(float(value))
-
-    def _in_view(self, picture, caption, mentions):
-        """Caption, word's place, its phrase's length and boxes in the input, where measurable."""
-        for mention in mentions:
-            boxes = picture.in_view(mention.boxes) if mention.boxes else None
-            if boxes is not None:
-                yield caption, mention.index, mention.length, boxes
-            elif mention.boxes:
-                self.counts["words_out_of_view"] += 1
-            else:
-                self.counts["nouns_not_in_image"] += 1
-
-    def content(self):
-        """Counts, and each column's means over words; None where there is no word."""
-        return self.counts | {
-            column: {name: mean(values) for name, values in measures.items()}
-            for column, measures in self._values.items()
-        }
+    with progress_bar(total=len(ids), desc="following captions", unit="image") as bar:
+        for batch in batches:
+            inputs = {name: batch[name] for name in (*VIEWS, "proposals") if name in batch}
+            places = [int(place) for place in batch["index"]]
+            rows = tf.constant(np.stack([ids[place] for place in places]))
+            parts = (part.numpy() for part in attend(inputs, rows))
+            for place, attention, corners, mask in zip(places, *parts, strict=True):
+                yield place, attention, Picture(corners, mask, windows[place])
+            bar.update(len(places))
 
 
-def _states(caption, index, length):
-    """Caption and step of the states that predict a phrase's words, and of the one after."""
-    return [(caption, step) for step in range(index - length + 1, index + 2)]
+def encode(vocabulary, captions):
+    """Ids of all captions, START to STOP, in rows of one length: `{place: (count, t + 1)}`."""
+    longest = max(len(words) for texts in captions.values() for words in texts)
+    count = max(map(len, captions.values()))
+    found = {}
+    for place, texts in captions.items():
+        found[place] = np.full((count, longest + 2), PAD, np.int32)
+        for row, words in zip(found[place], texts, strict=False):
+            row[: len(words) + 2] = vocabulary.encode_words(list(words), longest)
+    return found
+
+
+def report(content):
+    """The measures for people, x 100, and what they are means of."""
+    rows = [("captions", "measure", *HEADINGS)]
+    lines = []
+    for kind in KINDS:
+        found, name = content[kind], kind.replace("_", "-")
+        for measure in MEASURES:
+            values = [found[column][measure] for column in COLUMNS]
+            cells = ("-" if value is None else f"{100 * value:.1f}" for value in values)
+            rows.append((name, measure, *cells))
+        lines.append(
+            f"{name}: {found['words']} words of {found['captions']} captions; "
+            f"{found['captions_without_match']} captions name nothing with a box, "
+            f"{found['nouns_not_in_image']} nouns are not in their image, "
+            f"{found['words_out_of_view']} words lie outside of what the network sees."
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = [
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    if content["images_without_boxes"]:
+        lines.append(f"{content['images_without_boxes']} images have no boxes and are left out.")
+    return "\n".join([*table, *lines])

@@ -1,196 +1,268 @@
-"""Attention correctness on cases worked out by hand."""
+"""Attention correctness of a run: captions aligned with their attention, the command, refusals."""
+
+import dataclasses
+import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tiny
+from reader_files import karpathy, put
 
-from keras_aoa.data.text.mentions import Mention
-from keras_aoa.evaluation.correctness import (
-    COLUMNS,
-    MEASURES,
-    Picture,
-    Tally,
-    attention_maps,
-    box_of_map,
-    center_attention,
-    measure,
-    overlap,
-    pointing,
-    uniform_attention,
-)
+from keras_aoa import evaluate as command
+from keras_aoa.data.examples import Example, NamedObject, Phrase
+from keras_aoa.data.images.preprocessing import to_original
+from keras_aoa.data.readers import read
+from keras_aoa.data.scenes.dataset import ScenesSettings, prepare
+from keras_aoa.data.text.mentions import Mention, annotated_mentions, named_mentions, naming_words
+from keras_aoa.data.text.tokenizer import tokenize
+from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP, Vocabulary
+from keras_aoa.evaluation.correctness import COLUMNS, MEASURES
+from keras_aoa.evaluation.correctness_run import check_attends, encode, followed, mentions_of, tally
+from keras_aoa.evaluation.grounding import ground
+from keras_aoa.inference.generator import CaptionGenerator
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.utils.errors import UserError
 
-WINDOW = (0.0, 0.0, 1.0, 1.0)
-
-
-def rectangle(x0, y0, x1, y1):
-    return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
-
-
-def grid(side):
-    """Corners of cells by rows, `(side ** 2, 4, 2)`."""
-    steps = np.arange(side) / side
-    return np.array([rectangle(x, y, x + 1 / side, y + 1 / side) for y in steps for x in steps])
-
-
-def measured(weights, corners, boxes):
-    weights, corners = np.array([weights], float), np.array(corners, float)
-    found = measure(weights, attention_maps(weights, corners), corners, boxes)
-    assert list(found) == list(MEASURES)
-    return {name: values.item() for name, values in found.items()}
+VOCABULARY = Vocabulary(["red", "ball", "blue", "box"])
+IMAGES = tiny.make_images(3)
+WINDOWS = np.array([[0.0, 0.0, 1.0, 1.0]] * 3)
+GIVEN = ["a red ball and blue box", "ball"]
+BATCHES = [
+    {"images": tf.constant(IMAGES[:2]), "index": tf.constant([0, 1])},
+    {"images": tf.constant(IMAGES[2:]), "index": tf.constant([2])},
+]
 
 
-def test_attention_on_the_whole_box_and_nothing_else_is_perfect():
-    found = measured(np.eye(16)[6], grid(4), [(0.5, 0.25, 0.75, 0.5)])
-    assert found == pytest.approx(dict.fromkeys(MEASURES, 1.0))
-    two = (np.eye(16)[0] + np.eye(16)[6]) / 2
-    union = [(0.0, 0.0, 0.25, 0.25), (0.5, 0.25, 0.75, 0.5)]
-    assert measured(two, grid(4), union) == pytest.approx(dict.fromkeys(MEASURES, 1.0))
+@pytest.fixture(scope="module")
+def captioner():
+    return tiny.make_captioner(weights=1)
 
 
-def test_attention_on_other_regions_is_nothing():
-    found = measured(np.eye(16)[6], grid(4), [(0.0, 0.0, 0.25, 1.0)])
-    assert found == dict.fromkeys(MEASURES, 0.0)
-
-
-@pytest.mark.parametrize("box", [(0.25, 0.0, 1.0, 0.5), (0.125, 0.125, 0.25, 0.875)])
-def test_equal_weights_of_a_grid_are_the_share_of_the_image_that_the_box_covers(box):
-    share = (box[2] - box[0]) * (box[3] - box[1])
-    found = measured(uniform_attention(np.ones(16, bool)), grid(4), [box])
-    for name in ("region", "pixel", "pointing"):
-        assert found[name] == pytest.approx(share)
-    assert found["localization"] == 0.0  # the map's own box is the whole image
-    assert measured(np.full(16, 1 / 16), grid(4), [(0, 0, 1, 0.6)])["localization"] == 1.0
-
-
-def test_large_regions_count_more_by_pixels():
-    corners = [rectangle(0, 0, 1, 1), rectangle(0, 0, 0.25, 1)]
-    found = measured([0.5, 0.5], corners, [(0, 0, 0.25, 1)])
-    assert found["region"] == pytest.approx(0.5 * 1 / 4 + 0.5)
-    # Of both the part in the box is a quarter of the image; the first spreads over all of it.
-    assert found["pixel"] == pytest.approx((0.125 + 0.125) / (0.5 + 0.125))
-
-
-def test_what_lies_outside_of_the_image_is_cut_off_by_pixels_alone():
-    corners = [rectangle(-0.5, 0, 0.5, 1), rectangle(0.5, 0, 1, 1)]
-    found = measured([0.5, 0.5], corners, [(0, 0, 0.5, 1)])
-    assert found["region"] == pytest.approx(0.25)
-    assert found["pixel"] == pytest.approx(0.5)
-    # So is what of the box the network does not see.
-    assert measured([0.5, 0.5], corners, [(-0.5, 0, 0.5, 1)])["region"] == pytest.approx(0.5)
-    assert measured([0.5, 0.5], corners, [(-0.5, 0, 0.5, 1)])["pixel"] == pytest.approx(0.5)
-    outside = measured([1.0], [rectangle(1, 0, 2, 1)], [(0, 0, 1, 1)])
-    assert outside == dict.fromkeys(MEASURES, 0.0)
-
-
-def test_a_region_half_in_the_box_shares_its_maximum():
-    heat = np.zeros((4, 4))
-    heat[1, 1:3] = 2.0
-    heat[3, 3] = 1.9
-    assert pointing(heat, [(0, 0, 0.5, 0.5)]) == 0.5
-    assert pointing(heat, [(0, 0, 0.5, 0.5), (0.5, 0.25, 0.75, 0.5)]) == 1.0
-    assert pointing(heat, [(0.75, 0.75, 1, 1)]) == 0.0
-
-
-def test_the_maps_box_is_around_its_largest_part_above_a_fifth_of_the_maximum():
-    heat = np.zeros((10, 20))
-    heat[1, 1] = 10.0
-    heat[4:7, 8:12] = 2.1
-    heat[7, 12] = 2.0  # touches by its corner
-    heat[4:7, 12:16] = 1.9
-    np.testing.assert_allclose(box_of_map(heat), [8 / 20, 4 / 10, 13 / 20, 8 / 10])
-
-
-def test_overlap_of_boxes():
-    assert overlap((0, 0, 0.5, 0.5), (0.25, 0, 0.75, 0.5)) == pytest.approx(1 / 3)
-    assert overlap((0, 0, 0.5, 0.5), (0.5, 0.5, 1, 1)) == 0.0
-    assert overlap((0, 0, 0.5, 1), (0, 0, 0.5, 1)) == pytest.approx(1.0)
-
-
-def test_two_boxes_are_found_one_by_one_not_as_their_union():
-    weights = np.zeros(16)
-    weights[[0, 1]] = 0.5
-    found = measured(weights, grid(4), [(0, 0, 0.25, 0.25), (0.25, 0, 0.5, 0.25)])
-    assert found["region"] == pytest.approx(1.0)
-    assert found["localization"] == 1.0  # each is just half of the map's box
-    found = measured(weights, grid(4), [(0, 0, 0.2, 0.25), (0.2, 0, 0.4, 0.25)])
-    assert found["localization"] == 0.0
-
-
-def test_the_center_prior_is_a_gaussian_over_the_regions_centers():
-    corners = np.array([rectangle(0.4, 0.4, 0.6, 0.6), rectangle(0.1, 0.0, 0.4, 1.0)] * 2)
-    found = center_attention(corners, np.array([True, True, False, True]))
-    edge = np.exp(-(0.25**2) / (2 * 0.25**2))
-    np.testing.assert_allclose(found, np.array([1, edge, 0, edge]) / (1 + 2 * edge))
-    np.testing.assert_array_equal(uniform_attention(np.array([True, False])), [1.0, 0.0])
-
-
-CELLS = np.array([rectangle(x, 0, x + 0.25, 1) for x in (0.0, 0.25, 0.5, 0.75)])
-ATTENTION = np.array(
-    [[0.7, 0.1, 0.1, 0.1], [0.2, 0.3, 0.4, 0.1], [0.25, 0.05, 0.1, 0.6], [0.05, 0.85, 0.05, 0.05]]
-)
-
-
-def tallied(*captions, window=WINDOW, mask=(True,) * 4):
-    tally = Tally()
-    # Each caption has attention of its own: that of the one before, regions exchanged.
-    attention = np.stack([np.roll(ATTENTION, number, axis=1) for number in range(len(captions))])
-    tally.add_captions(Picture(CELLS, np.array(mask), window), attention, captions)
-    return tally.content()
-
-
-def test_a_words_attention_is_that_of_its_state_or_of_the_next_by_convention():
-    first, last = Mention(0, ((0, 0, 0.25, 1),)), Mention(2, ((0.5, 0, 0.875, 1),))
-    found = tallied([first, last])
-    assert found["model"]["region"] == pytest.approx((0.7 + (0.1 + 0.6 / 2)) / 2)
-    assert found["model_after_word"]["region"] == pytest.approx((0.2 + (0.05 + 0.05 / 2)) / 2)
-    assert found["uniform"]["region"] == pytest.approx((1 / 4 + 1.5 / 4) / 2)
-    assert found["model"]["pointing"] == pytest.approx((1.0 + 0.5) / 2)
-    assert found["model_after_word"]["pointing"] == 0.0
-    assert (found["words"], found["captions"], found["captions_without_match"]) == (2, 1, 0)
-    assert set(COLUMNS) < set(found)
-
-
-def test_the_best_word_of_a_phrase_counts_for_it_by_each_measure():
-    box, other = (0, 0, 0.25, 1), (0.25, 0, 0.5, 1)
-    found = tallied([Mention(1, (box,), 2)])
-    assert found["model_phrase"]["region"] == pytest.approx(0.7)
-    assert found["model_phrase"]["pointing"] == 1.0
-    assert found["model"]["region"] == pytest.approx(0.2) and found["model"]["pointing"] == 0.0
-    # A state after the phrase, which predicts another word, does not count, nor one before it.
-    assert tallied([Mention(2, (other,), 2)])["model_phrase"]["region"] == pytest.approx(0.3)
-    alone = tallied([Mention(1, (box,))], [Mention(2, (other,))])
-    assert alone["model_phrase"] == alone["model"]
-    # In the second caption the regions are exchanged: 0.1, 0.7, 0.1, 0.1 and 0.1, 0.2, 0.3, 0.4.
-    found = tallied([Mention(1, (box,), 2), Mention(2, (other,))], [Mention(1, (other,), 2)])
-    assert found["model_phrase"]["region"] == pytest.approx((0.7 + 0.05 + 0.7) / 3)
-    assert found["model_after_word"]["region"] == pytest.approx((0.25 + 0.85 + 0.25) / 3)
-
-
-def test_means_are_over_words_of_all_captions():
-    ball = Mention(0, ((0, 0, 0.25, 1),))
-    found = tallied([ball], [ball, Mention(1, ((0, 0, 0.25, 1),))])
-    assert found["model"]["region"] == pytest.approx((0.7 + 0.1 + 0.1) / 3)
-
-
-def test_what_cannot_be_measured_is_counted_and_no_zero():
-    absent, unseen = Mention(0, ()), Mention(1, ((0.0, 0.0, 0.2, 1.0),))
-    shown = Mention(0, ((0.25, 0, 0.4, 1),))
-    found = tallied([], [absent, unseen], [absent, shown], window=(0.25, 0.0, 0.75, 1.0))
-    counts = {name: found[name] for name in found if name not in COLUMNS}
-    assert counts == {
-        "words": 1,
-        "captions": 3,
-        "captions_without_match": 2,
-        "nouns_not_in_image": 2,
-        "words_out_of_view": 1,
+@pytest.fixture(scope="module")
+def found(captioner):
+    """What is followed: captions, ids, and attention and picture by place; and what was said."""
+    generator = CaptionGenerator(
+        captioner, VOCABULARY, beam=1, max_words=4, length_penalty=0.0, stride=1
+    )
+    said = generator(IMAGES, with_attention=True)
+    captions = {
+        place: [said[place].words, *(text.split() for text in GIVEN[: 2 - place % 2])]
+        for place in range(3)
     }
-    # In the half of the image that is seen the box reaches from 0 to 0.3; the third caption's
-    # weights are 0.1, 0.1, 0.7, 0.1 there.
-    assert found["model"]["region"] == pytest.approx(0.1 + 0.1 * 0.05 / 0.25, abs=1e-6)
-    assert tallied([])["model"] == dict.fromkeys(MEASURES)
+    ids = encode(VOCABULARY, captions)
+    pictures = list(followed(captioner, 1, BATCHES, ids, WINDOWS))
+    return said, captions, ids, pictures
 
 
-def test_padding_has_no_weight_in_priors():
-    found = tallied([Mention(0, ((0, 0, 0.25, 1),))], mask=(True, True, False, False))
-    assert found["uniform"]["region"] == pytest.approx(1 / 2)
-    near, far = (np.exp(-(d**2) / (2 * 0.25**2)) for d in (0.125, 0.375))
-    assert found["center_prior"]["region"] == pytest.approx(far / (near + far))
+def test_ids_are_the_whole_captions_between_start_and_stop(found):
+    _, captions, ids, _ = found
+    assert {rows.shape for rows in ids.values()} == {(3, 8)}
+    expected = [START, OOV, 4, 5, OOV, 6, 7, STOP]
+    assert ids[0][1].tolist() == expected
+    assert ids[0][2].tolist() == [START, 5, STOP, PAD, PAD, PAD, PAD, PAD]
+    assert ids[1][2].tolist() == [PAD] * 8
+    assert ids[0][0][len(captions[0][0]) + 1] == STOP
+
+
+def test_attention_of_a_given_word_is_that_of_the_state_before_it_was_fed(captioner, found):
+    _, _, ids, pictures = found
+    assert [place for place, *_ in pictures] == [0, 1, 2]
+    for place, attention, _ in pictures:
+        encoded = captioner.encode(IMAGES[place : place + 1], stride=1)
+        for row in (1, 2) if place != 1 else (1,):
+            state, attended = encoded.state, encoded.attended
+            for step in range(list(ids[place][row]).index(STOP)):
+                fed = np.array([[ids[place][row][step]]])
+                state, attended, _, expected = captioner.decode_step(
+                    fed, state, attended, encoded.memory
+                )
+                np.testing.assert_allclose(
+                    attention[row, step], expected[0, 0], rtol=1e-3, atol=1e-5
+                )
+
+
+def test_attention_of_a_generated_word_is_that_of_the_search(found):
+    said, _, _, pictures = found
+    for place, attention, picture in pictures:
+        own = said[place].attention
+        assert len(own) > 0
+        np.testing.assert_allclose(attention[0, : len(own)], own, rtol=1e-3, atol=1e-5)
+        assert not np.allclose(attention[0, 1 : len(own) + 1], own, rtol=0.1), "steps are alike"
+        np.testing.assert_array_equal(picture.corners, said[place].boxes)
+
+
+def test_a_generated_captions_correctness_is_that_of_its_grounding(found):
+    said, captions, _, pictures = found
+    objects = tuple(
+        NamedObject(frozenset({noun}), frozenset(), (0.0, 0.1, 0.55, 0.6))
+        for noun in ("red", "ball", "blue", "box")
+    )
+    examples = [Example(i, f"{i}.png", tuple(GIVEN[: 2 - i % 2]), (), objects) for i in range(3)]
+    tallies = tally(pictures, mentions_of(examples, captions))
+    measured = tallies["generated"].content()
+    expected = ground(dict(enumerate(said)), examples, lambda boxes, index: boxes)
+    assert measured["words"] == expected.phrases > 3
+    assert measured["model"]["region"] == pytest.approx(expected.attention, rel=1e-3)
+    assert measured["uniform"]["region"] == pytest.approx(expected.uniform, rel=1e-6)
+    after = measured["model_after_word"]["region"]
+    assert after != pytest.approx(expected.attention, rel=1e-2)
+    # Without phrases the given captions name by nouns too: 4 words and 1, 4, 4 and 1.
+    given = tallies["ground_truth"].content()
+    assert (given["captions"], given["words"]) == (5, 14)
+
+
+def test_given_captions_follow_their_phrases_where_there_are_any():
+    box, other = (0.0, 0.0, 0.5, 0.5), (0.5, 0.0, 1.0, 0.5)
+    thing = NamedObject(frozenset({"ball"}), frozenset(), box)
+    examples = [
+        Example(0, "0.png", ("a ball",), (Phrase(0, 0, 2, other),), (thing,)),
+        Example(1, "1.png", ("a ball",), (), (thing,)),
+        Example(2, "2.png", ("a ball",)),
+    ]
+    captions = {place: [("ball", "ball"), ["a", "ball"]] for place in range(3)}
+    twice = [Mention(0, (box,)), Mention(1, (box,))]
+    assert mentions_of(examples, captions) == {
+        0: [twice, [Mention(1, (other,), 2)]],
+        1: [twice, [Mention(1, (box,))]],
+    }
+
+
+def test_a_phrase_is_a_noun_of_all_its_words_with_its_adjectives():
+    words = ["a", "big", "hot", "dog", "near", "a", "dog"]
+    thing = NamedObject(frozenset({"hot dog", "dog"}), frozenset({"big"}), (0, 0, 1, 1))
+    naming = naming_words([Example(0, "0.png", (), objects=(thing,))])
+    found = named_mentions(words, [thing], *naming)
+    assert [(mention.index, mention.length) for mention in found] == [(3, 3), (6, 1)]
+
+
+@pytest.fixture(scope="module")
+def squares_with_entities(squares, tmp_path_factory):
+    """Six squares with Flickr30k Entities; one has no boxes, one a caption without phrases."""
+    folder = tmp_path_factory.mktemp("entities") / "flickr30k"
+    texts, listed = {}, []
+    for number in range(6):
+        color, side = ("red", "green", "blue")[number % 3], ("left", "right")[number % 2]
+        name, left = f"{number:02d}.png", 6 if side == "left" else 36
+        marked = f"[/EN#{number + 1}/other a {color} square] on the [/EN#0/notvisual {side}]"
+        one = "A square !" if number == 1 else f"One {color} square"
+        listed.append((name, "test", [f"a {color} square on the {side}", one]))
+        texts[f"Sentences/{number:02d}.txt"] = f"{marked}\n{one}\n"
+        texts[f"Annotations/{number:02d}.xml"] = (
+            "<annotation><size><width>60</width><height>40</height></size><object>"
+            f"<name>{number + 1}</name><bndbox><xmin>{left}</xmin><ymin>8</ymin>"
+            f"<xmax>{left + 18}</xmax><ymax>28</ymax></bndbox></object></annotation>"
+        )
+    texts["Annotations/04.xml"] = "<annotation>"
+    put(folder, {"dataset_flickr30k.json": karpathy(*listed)} | texts)
+    for number in range(6):
+        name = f"{number:02d}.png"
+        (folder / name).write_bytes((squares / name).read_bytes())
+    return folder
+
+
+def test_the_command_prints_a_table_and_writes_the_measures(
+    trained, squares_with_entities, tmp_path, capsys, caplog
+):
+    arguments = ["--data", str(squares_with_entities), "--output", str(tmp_path / "out")]
+    command.main([str(trained.folder), "--correctness", "--split", "test", *arguments])
+    content = json.loads((tmp_path / "out/correctness.json").read_text())
+    assert (content["images"], content["images_without_boxes"]) == (6, 1)
+    assert content["search"]["beam"] == 2
+    given = content["ground_truth"]
+    assert (given["words"], given["captions"], given["captions_without_match"]) == (5, 10, 5)
+    assert content["generated"]["captions"] == 5
+    area = 18 * 20 / (60 * 40)
+    assert given["uniform"]["region"] == pytest.approx(area, abs=1e-6)
+    assert given["uniform"]["pixel"] == pytest.approx(area, abs=1e-6)
+    values = [given[column][name] for column in COLUMNS for name in MEASURES]
+    assert all(0 <= value <= 1 for value in values)
+    lines = capsys.readouterr().out.splitlines()
+    (region,) = [line.split() for line in lines if line.startswith("ground-truth  region")]
+    assert region[2:] == [f"{100 * given[column]['region']:.1f}" for column in COLUMNS]
+    assert any("5 captions name nothing with a box" in line for line in lines)
+    assert any(line.startswith("1 images have no boxes") for line in lines)
+    assert sum("damaged file of entities" in text for text in caplog.messages) == 1
+    assert list((tmp_path / "out").iterdir()) == [tmp_path / "out/correctness.json"]
+
+
+def test_object_proposals_are_measured_without_their_padding(
+    trained_proposals, squares_with_entities, tmp_path
+):
+    arguments = ["--data", str(squares_with_entities), "--output", str(tmp_path)]
+    command.main([str(trained_proposals.folder), "--correctness", "--split", "test", *arguments])
+    content = json.loads((tmp_path / "correctness.json").read_text())
+    assert "regions" in content["search"] and content["ground_truth"]["words"] == 5
+    run, examples = trained_proposals, read(squares_with_entities).splits["test"]
+    images = run.load_images("test", examples)
+    shares = []
+    for place, example in enumerate(examples):
+        if example.phrases:
+            boxes = to_original(
+                images.proposals(place, lambda count: slice(5)).reshape(-1, 2, 2),
+                images.windows[place],
+            ).reshape(-1, 4)
+            x0, y0, x1, y1 = example.phrases[0].box
+            width = np.minimum(boxes[:, 2], x1) - np.maximum(boxes[:, 0], x0)
+            height = np.minimum(boxes[:, 3], y1) - np.maximum(boxes[:, 1], y0)
+            areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+            shares.append(np.mean(np.maximum(width, 0) * np.maximum(height, 0) / areas))
+    assert content["ground_truth"]["uniform"]["region"] == pytest.approx(np.mean(shares), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "correctness: expected boxes of what captions name, the 3 images of test have none"),
+        (["--stride", "1,2"], "correctness: expected one value of stride, received several"),
+        (["--split", "tset"], "expected a split of .* received 'tset'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_a_line(trained, arguments, said):
+    before = sorted(trained.folder.rglob("*"))
+    with pytest.raises(UserError, match=said) as refusal:
+        command.main([str(trained.folder), "--correctness", *arguments])
+    assert "\n" not in str(refusal.value)
+    assert sorted(trained.folder.rglob("*")) == before
+
+
+def test_files_of_captions_have_no_attention():
+    with pytest.raises(UserError, match="--correctness needs the folder of a run"):
+        command.main(["--results", "a.json", "--references", "b.json", "--correctness"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"variant": "baseline"}, "runs/x has variant 'baseline': its attention is uniform"),
+        ({"regions": "mean"}, "runs/x has regions 'mean': its attention is uniform"),
+    ],
+)
+def test_a_run_that_does_not_choose_where_to_look_is_refused(changes, said):
+    configuration = dataclasses.replace(Configuration(), **changes)
+    with pytest.raises(UserError, match=said):
+        check_attends(configuration, "runs/x")
+    check_attends(Configuration(), "runs/x")
+
+
+def test_drawn_scenes_name_the_same_objects_by_phrases_and_by_nouns(tmp_path):
+    examples = prepare(tmp_path, ScenesSettings(train=1, val=1, test=20)).splits["test"]
+    naming = naming_words(examples)
+    words = 0
+    for example in examples:
+        for number, caption in enumerate(example.captions):
+            by_phrase = annotated_mentions(example, number)
+            by_noun = named_mentions(tokenize(caption), example.objects, *naming)
+            assert [mention.index for mention in by_phrase] == [each.index for each in by_noun]
+            for one, other in zip(by_phrase, by_noun, strict=True):
+                assert set(one.boxes) <= set(other.boxes)
+            words += len(by_phrase)
+    assert words > 100
+
+
+def test_real_coco_captions_name_most_objects_they_mention(shared):
+    examples = read(shared / "data/coco").splits["val"]
+    captions = {place: [(), *map(tokenize, each.captions)] for place, each in enumerate(examples)}
+    mentions = mentions_of(examples, captions)
+    matched = [bool(each.boxes) for texts in mentions.values() for named in texts for each in named]
+    assert len(matched) > 400 and np.mean(matched) > 0.85
