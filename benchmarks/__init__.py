@@ -1,1 +1,1 @@
-"""Measurements of speed: `python -m benchmarks.NAME [--json]`; ratios hold within one run."""
+"""Speed and memory: `python -m benchmarks.NAME [--json]`. Compare times only within one run."""

@@ -1,6 +1,6 @@
-"""Images a second of a collection's shards, against one image at a time, with a trained run.
+"""Images per second in shards and one at a time, with a trained run.
 
-The two take turns, so that what else the machine does falls on both.
+The two methods alternate, so that other load on the machine affects both.
 """
 
 import json
@@ -26,17 +26,17 @@ class Arguments:
     images: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder of images."""
     count: int = 64
-    """Images of a turn."""
+    """Images per turn."""
     turns: int = 5
-    """Turns, each with other images; figures are medians."""
+    """Turns, each with different images; results are medians."""
     batch_size: int = 32
-    """Images of a shard that the network sees at once."""
+    """Images per batch of a shard."""
     json: bool = False
     """Print json."""
 
 
 def main(arguments):
-    """Measure and print."""
+    """Measure and print the results."""
     settings = parse(Arguments, "benchmarks.collection", arguments)
     files = image_files([settings.images])
     from keras_aoa.collection.captioner import ShardCaptioner
@@ -51,25 +51,26 @@ def main(arguments):
         temporary = pathlib.Path(temporary)
         folder = OutputFolder(temporary / "captions", {"run": settings.run})
         for turn in range(settings.turns + 1):
-            some = [files[(turn * settings.count + n) % len(files)] for n in range(settings.count)]
+            first = turn * settings.count
+            images = [files[(first + n) % len(files)] for n in range(settings.count)]
             shard = Shard(str(temporary / f"{turn}.txt"))
-            pathlib.Path(shard.path).write_text("".join(f"{file}\n" for file in some))
+            pathlib.Path(shard.path).write_text("".join(f"{image}\n" for image in images))
             times = [time.perf_counter()]
             many.caption(shard, folder)
             times.append(time.perf_counter())
-            for file in some:
-                single.caption(file)
+            for image in images:
+                single.caption(image)
             times.append(time.perf_counter())
             rates.append(settings.count / np.diff(times))
-    rates = np.array(rates[1:])  # graphs are made in the first turn
+    rates = np.array(rates[1:])  # the first turn compiles the graphs
     many, single = np.median(rates, axis=0)
     ratio = np.median(rates[:, 0] / rates[:, 1])
     if settings.json:
         print(json.dumps({"shards": many, "one_by_one": single, "ratio": ratio}))
         return
     print(
-        f"images a second: {many:.1f} in batches of {settings.batch_size}, {single:.1f} one by "
-        f"one; {ratio:.2f} times as many, medians of {settings.turns} turns of {settings.count}."
+        f"images per second: {many:.1f} in batches of {settings.batch_size}, {single:.1f} one by "
+        f"one; ratio {ratio:.2f}; medians of {settings.turns} turns of {settings.count} images."
     )
 
 

@@ -1,15 +1,16 @@
-"""Training step of the full model's decoder on features: forward, backward, Adam.
+"""Training step of the full model's decoder on features: forward pass, backward pass, Adam.
 
-Vocabulary of 6325 words, widths 512, 17 steps. Beside it the same step with the joint distribution
-written as in equation 4, and the machine's own rate of matrix products. The FLOPs counted are those
-that the leanest form needs: three times the forward pass. KERAS_BACKEND=jax runs it on JAX.
+Vocabulary of 6325 words, widths 512, 17 time steps. For comparison: the same step with the joint
+distribution written as in equation 4, and the machine's rate of matrix products. FLOPs are the
+minimum that any implementation needs, three times those of the forward pass. KERAS_BACKEND=jax
+runs the benchmark on JAX.
 """
 
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from benchmarks.measure import in_new_process, matrix_rate, median_seconds, show
+from benchmarks.measure import in_new_process, matrix_rate, median_seconds, print_row
 from keras_aoa.data.text.vocabulary import START
 from keras_aoa.utils.command_line import parse, run
 
@@ -19,7 +20,7 @@ MODULE = "benchmarks.decoder"
 
 @dataclass(frozen=True)
 class Size:
-    """Images, captions an image, regions an image, words of the vocabulary, time steps."""
+    """Images, captions per image, regions per image, vocabulary size and time steps."""
 
     images: int = 10
     captions: int = 5
@@ -30,26 +31,26 @@ class Size:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time training steps of the decoder, each size and form in a process of its own."""
+    """Time training steps of the decoder, each size and implementation in a new process."""
 
     images: tuple[int, ...] = (10, 50)
-    """Images of a batch."""
+    """Images per batch."""
     captions: int = 5
-    """Captions of an image."""
+    """Captions per image."""
     regions: tuple[int, ...] = (49, 196)
-    """Regions of an image."""
+    """Regions per image."""
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
-    """Of the products."""
+    """Dtypes of matrix products."""
     naive: bool = True
-    """Also the joint written as in equation 4, in float32, where it fits into memory."""
+    """Also time the joint as written in equation 4, in float32, if it fits into memory."""
     turns: int = 5
-    """Steps timed; the figures are medians."""
+    """Timed steps; results are medians."""
     json: bool = False
     """Print json lines."""
 
 
 def main(arguments):
-    """Measure and print."""
+    """Measure and print the results."""
     settings = parse(Arguments, MODULE, arguments)
     for images in settings.images:
         for regions in settings.regions:
@@ -59,32 +60,32 @@ def main(arguments):
                 forms.append(("float32", "naive"))
             for dtype, form in forms:
                 row = measured(size, dtype, form, settings.turns)
-                show(row, line(row), settings.json)
+                print_row(row, line(row), settings.json)
 
 
 def measured(size, dtype="float32", form="factorized", turns=5):
-    """A size's row: what was measured in a process of its own."""
-    given = {**asdict(size), "dtype": dtype, "form": form}
-    return given | in_new_process(MODULE, "measure", **given, turns=turns)
+    """Measure a size in a new process; returns its row of results."""
+    arguments = {**asdict(size), "dtype": dtype, "form": form}
+    return arguments | in_new_process(MODULE, "measure", **arguments, turns=turns)
 
 
 def line(row):
-    """A row as text."""
-    what = (
+    """Format a row as text."""
+    name = (
         f"{row['images']:3} x {row['captions']} captions, {row['regions']:3} regions, "
         f"{row['dtype']:8} {row['form']:10}"
     )
     if "failed" in row:
-        return f"{what} failed: {row['failed']}"
+        return f"{name} failed: {row['failed']}"
     return (
-        f"{what} {1000 * row['seconds']:7.0f} ms, {row['captions_a_second']:6.1f} captions/s, "
+        f"{name} {1000 * row['seconds']:7.0f} ms, {row['captions_a_second']:6.1f} captions/s, "
         f"{100 * row['share_of_matrix_rate']:5.1f} % of {row['matrix_gigaflops']:.0f} GFLOP/s, "
         f"{row['peak_gigabytes']:.1f} GB"
     )
 
 
 def lean_flops(size):
-    """FLOPs of a training step that no form can do without: three forward passes."""
+    """Return the minimum FLOPs of a training step: those of three forward passes."""
     rows = size.images * size.captions * size.steps
     forward = 2 * rows * (size.words * WIDTH + WIDTH * WIDTH)
     forward += 2 * rows * size.words * size.regions
@@ -95,18 +96,18 @@ def lean_flops(size):
 
 
 def naive_gigabytes(size):
-    """About what equation 4 keeps for the backward pass: two joint tensors a step."""
+    """Estimate the memory of equation 4 for the backward pass: two joint tensors per step."""
     rows = size.images * size.captions * size.steps
     return 2 * 4 * rows * size.words * size.regions / 1e9
 
 
 def measure(dtype, form, turns, **size):
-    """Seconds of a step and what follows from them."""
+    """Measure the seconds per step; returns them with derived rates."""
     size = Size(**size)
     step, batch = make_step(size.words, dtype, form), random_batch(size)
     rate = matrix_rate(dtype)
     seconds = median_seconds(lambda: step(batch), turns)
-    # The better of before and after: what else runs must not flatter the share.
+    # Use the higher rate before and after, so that other load does not inflate the share.
     rate = max(rate, matrix_rate(dtype))
     return {
         "seconds": seconds,
@@ -117,7 +118,7 @@ def measure(dtype, form, turns, **size):
 
 
 def random_batch(size):
-    """Features of images and captions of random words, all of the full length."""
+    """Create random image features, and captions of random words with full length."""
     from keras import ops
 
     random = np.random.default_rng(0)
@@ -134,7 +135,13 @@ def random_batch(size):
 
 
 def make_step(words, dtype="float32", form="factorized"):
-    """A function that trains on a batch and waits: a captioner on features, its joint as `form`."""
+    """Return a function that trains on a batch and waits for the result.
+
+    Args:
+        words: Size of the vocabulary.
+        dtype: Dtype of matrix products.
+        form: Implementation of the joint distribution, `factorized` or `naive`.
+    """
     import keras
 
     from keras_aoa.settings.configuration import Configuration
@@ -156,12 +163,12 @@ def make_step(words, dtype="float32", form="factorized"):
 
 
 def make_captioner(words, dtype="float32"):
-    """A captioner of the full model that is given features."""
+    """Build a captioner of the full model whose input is features."""
     import keras
 
     from keras_aoa.layers import GridRegions
     from keras_aoa.models.build import make_cell
-from keras_aoa.models.captioner import Captioner
+    from keras_aoa.models.captioner import Captioner
 
     pixels = keras.Input((None, None, WIDTH))
     vector = keras.layers.GlobalAveragePooling2D()(pixels)

@@ -1,4 +1,4 @@
-"""The decoder's training step where Keras runs on JAX: for accelerators, and without TensorFlow."""
+"""Training step of the decoder on the JAX backend of Keras, for accelerators."""
 
 import jax
 import keras
@@ -7,10 +7,10 @@ from keras_aoa.models.captioner import caption_loss
 
 
 def make_jax_step(captioner, clip_norm, rate):
-    """A function of a batch that trains on it as `Trainer` does, and waits for the loss."""
+    """Return a function that trains on a batch as `Trainer` does and waits for the loss."""
     optimizer = keras.optimizers.Adam(rate, global_clipnorm=clip_norm)
     optimizer.build(captioner.trainable_variables)
-    held = {
+    state = {
         "weights": [v.value for v in captioner.trainable_variables],
         "others": [v.value for v in captioner.non_trainable_variables],
         "slots": [v.value for v in optimizer.variables],
@@ -28,8 +28,8 @@ def make_jax_step(captioner, clip_norm, rate):
     compiled = jax.jit(step, donate_argnums=(0, 1, 2))
 
     def train(batch):
-        value, after = compiled(**held, batch=batch)
-        held.update(after)
+        value, new_state = compiled(**state, batch=batch)
+        state.update(new_state)
         return value.block_until_ready()
 
     return train

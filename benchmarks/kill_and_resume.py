@@ -1,7 +1,7 @@
-"""Kill trainings at random moments, go on, and compare with one that was never killed.
+"""Kill training runs at random moments, resume them, and compare with an uninterrupted run.
 
-`python -m benchmarks.kill_and_resume --runs 50`: each run is killed (SIGKILL) once or twice, every
-other one while a checkpoint is being written, and started again by the same command until it ends.
+`python -m benchmarks.kill_and_resume --runs 50`: each run is killed (SIGKILL) once or twice, then
+resumed with the same command until it ends. Every other run is killed while it writes a checkpoint.
 """
 
 import json
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import tyro
 
-from benchmarks.measure import train_watched
+from benchmarks.measure import train_with_callback
 from keras_aoa.models.weights import load_arrays
 from keras_aoa.utils.progress import progress_bar
 
@@ -51,19 +51,19 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How many runs, of which seed, where."""
+    """Number of runs, seed and folder."""
 
     runs: int = 50
-    """Runs that are killed."""
+    """Number of runs to kill."""
     seed: int = 0
-    """Of the moments."""
+    """Seed of the random moments."""
     folder: str = ""
-    """Where; a temporary folder by default."""
+    """Folder of the runs; a temporary folder by default."""
 
 
 @dataclass
 class Outcome:
-    """What became of a run: how often it was killed, how often while writing, steps done twice."""
+    """Result of a run: kills, kills while writing a checkpoint, and the most steps repeated."""
 
     kills: int = 0
     while_writing: int = 0
@@ -72,8 +72,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Usual:
-    """Seconds of a run until its first step and from there to its end, and its steps."""
+class ReferenceTimes:
+    """Seconds of a run until its first step, seconds from there to its end, and its steps."""
 
     start: float
     training: float
@@ -81,7 +81,7 @@ class Usual:
 
 
 def main(settings):
-    """Run all, print what came of it; exit status 1 if one differs."""
+    """Kill and resume all runs and print a summary; exits with status 1 if any result differs."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(settings.folder or temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,58 +90,58 @@ def main(settings):
     identical = sum(outcome.identical for outcome in outcomes)
     print(
         f"{len(outcomes)} runs, {sum(outcome.kills for outcome in outcomes)} kills, "
-        f"{sum(outcome.while_writing for outcome in outcomes)} while a checkpoint was written; "
-        f"{identical} ended with the weights of the run that was never killed; at most "
-        f"{max(outcome.steps_lost for outcome in outcomes)} steps were done twice after a kill "
-        f"(a checkpoint every {EVERY})."
+        f"{sum(outcome.while_writing for outcome in outcomes)} while writing a checkpoint; "
+        f"{identical} ended with the weights of the uninterrupted run; at most "
+        f"{max(outcome.steps_lost for outcome in outcomes)} steps were repeated after a kill "
+        f"(a checkpoint every {EVERY} steps)."
     )
     sys.exit(0 if identical == len(outcomes) else 1)
 
 
 def kill_and_resume(folder, runs, seed):
-    """Train one to the end, then kill and resume others: a list of `Outcome`."""
+    """Train a reference run to its end, then kill and resume others; returns their outcomes."""
     reference = configure(folder, "reference")
     started, process = time.monotonic(), start(reference)
     wait_for_step(process, reference, 1)
     first = time.monotonic()
     if process.wait():
         raise RuntimeError((folder / "reference.log").read_text())
-    usual = Usual(first - started, time.monotonic() - first, last_step(reference))
+    times = ReferenceTimes(first - started, time.monotonic() - first, last_step(reference))
     random, outcomes = np.random.default_rng(seed), []
     with progress_bar(range(runs), unit="run") as bar:
         for number in bar:
             name = f"run-{number:02d}"
-            outcome = one_run(configure(folder, name), reference, number % 2 == 0, usual, random)
+            outcome = one_run(configure(folder, name), reference, number % 2 == 0, times, random)
             outcomes.append(outcome)
             bar.write(f"{name}: {json.dumps(asdict(outcome))}")
     return outcomes
 
 
-def one_run(config, reference, while_writing, usual, random):
-    """Kill a run once or twice and let it end."""
+def one_run(config, reference, while_writing, times, random):
+    """Kill a run once or twice, then let it finish."""
     outcome = Outcome()
     for _ in range(random.integers(1, 3)):
-        begun = last_step(config)
+        first_step = last_step(config)
         process = start(config)
         if while_writing:
-            # A few checkpoints may pass before the one that is hit.
+            # Choose one of the next five checkpoints.
             wait_for_writing(process, config, random.integers(1, 6))
         else:
-            step = random.integers(min(begun, usual.steps - 1), usual.steps)
+            step = random.integers(min(first_step, times.steps - 1), times.steps)
             wait_for_step(process, config, step)
-            a_step = usual.start if step <= begun else usual.training / usual.steps
-            wait(process, random.uniform(0, 1) * a_step)
+            duration = times.start if step <= first_step else times.training / times.steps
+            wait(process, random.uniform(0, 1) * duration)
         process.send_signal(signal.SIGKILL)
         if process.wait() != -signal.SIGKILL:
-            break  # it had ended already
+            break  # the run had already ended
         outcome.kills += 1
         outcome.while_writing += bool(list(run_folder(config).glob("*.part*")))
         done, kept = last_step(config), checkpoint_step(config)
         outcome.steps_lost = max(outcome.steps_lost, done - kept)
     if start(config).wait():
         raise RuntimeError(config.with_suffix(".log").read_text())
-    left = list(run_folder(config).glob("*.part*"))
-    outcome.identical = not left and all(
+    leftovers = list(run_folder(config).glob("*.part*"))
+    outcome.identical = not leftovers and all(
         same(run_folder(config) / name, run_folder(reference) / name)
         for name in ("last.npz", "best.npz")
     )
@@ -149,47 +149,47 @@ def one_run(config, reference, while_writing, usual, random):
 
 
 def wait_for_step(process, config, number):
-    """Wait until a run has done so many steps, or ends."""
+    """Wait until a run has done `number` steps or ends."""
     while process.poll() is None and last_step(config) < number:
         time.sleep(0.01)
 
 
 def wait(process, seconds):
-    """Let a process work for some seconds, or end."""
+    """Wait for some seconds, or until the process ends."""
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
 
 
 def wait_for_writing(process, config, number):
-    """Wait until a process writes its checkpoint of that number temporary, or ends."""
-    there = False
+    """Wait until a process writes its `number`-th checkpoint from now, or ends."""
+    was_writing = False
     while process.poll() is None and number:
-        now = any(run_folder(config).glob("last.*.part.npz"))
-        number -= now and not there
-        there = now
+        writing = any(run_folder(config).glob("last.*.part.npz"))
+        number -= writing and not was_writing
+        was_writing = writing
 
 
 def configure(folder, name):
-    """The file of a run's settings."""
+    """Write the settings of a run; returns the path of the file."""
     path = folder / f"{name}.json"
-    own = {
+    settings = {
         "format_version": 1,
         "name": name,
         "output": str(folder),
         "data": str(folder / "squares"),
     }
-    path.write_text(json.dumps({**SETTINGS, **own}))
+    path.write_text(json.dumps({**SETTINGS, **settings}))
     return path
 
 
 def run_folder(config):
-    """Where a run's files are."""
+    """Return the folder of a run."""
     return config.with_suffix("")
 
 
 def start(config):
-    """Start a training in a process of its own."""
+    """Start training in a new process."""
     with open(config.with_suffix(".log"), "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "benchmarks.kill_and_resume", "--child", str(config)],
@@ -199,19 +199,19 @@ def start(config):
 
 
 def last_step(config):
-    """The last step that a run did, over all its processes."""
+    """Return the highest step that any process of a run has done."""
     file = config.with_suffix(".steps")
     return max(map(int, file.read_text().split()), default=0) if file.exists() else 0
 
 
 def checkpoint_step(config):
-    """The step after which a run's last checkpoint was made."""
+    """Return the step of a run's last checkpoint."""
     last = run_folder(config) / "last.npz"
     return load_arrays(last)[1]["steps"] if last.exists() else 0
 
 
 def same(first, second):
-    """Whether two files hold the same arrays, to the bit."""
+    """Return whether two files contain bitwise identical arrays."""
     one, other = load_arrays(first)[0], load_arrays(second)[0]
     return one.keys() == other.keys() and all(
         array.tobytes() == other[name].tobytes() for name, array in one.items()
@@ -219,7 +219,7 @@ def same(first, second):
 
 
 def draw(folder):
-    """A data set of squares of three colors."""
+    """Write a data set of squares in three colors."""
     import cv2
 
     folder.mkdir(exist_ok=True)
@@ -240,14 +240,14 @@ def draw(folder):
 
 
 def child(config):
-    """Train by a file of settings and note each step; without the evaluation at the end."""
+    """Train with the settings of a file and record each step, without the final evaluation."""
     from keras_aoa.settings.configuration import Configuration
 
-    def note(trainer):
+    def record_step(trainer):
         with open(config.with_suffix(".steps"), "a") as file:
             file.write(f"{trainer.steps}\n")
 
-    train_watched(Configuration.read(config), note)
+    train_with_callback(Configuration.read(config), record_step)
 
 
 if __name__ == "__main__":

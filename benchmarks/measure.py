@@ -1,4 +1,4 @@
-"""What benchmarks share: medians of turns, the machine's matrix rate, figures of a new process."""
+"""Shared helpers: median times, the machine's matrix rate, and measurements in a new process."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ RATE_SIZE = 2048
 
 
 def median_seconds(function, turns, warm_up=2):
-    """Median time of a call, after some that do not count."""
+    """Return the median time of a call, after warm-up calls that are not counted."""
     times = []
     for turn in range(turns + warm_up):
         started = time.perf_counter()
@@ -22,7 +22,7 @@ def median_seconds(function, turns, warm_up=2):
 
 
 def matrix_rate(dtype="float32", turns=10):
-    """Floating-point operations a second of the machine's products of large square matrices."""
+    """Return the FLOPs per second of this machine for products of large square matrices."""
     import keras
     from keras import ops
 
@@ -43,47 +43,48 @@ def matrix_rate(dtype="float32", turns=10):
     return 2 * RATE_SIZE**3 / median_seconds(lambda: float(compiled(left, right)), turns)
 
 
-def show(row, text, as_json):
-    """Print a row as text, or as a line of json."""
+def print_row(row, text, as_json):
+    """Print a row of results as text or as a json line."""
     print(json.dumps(row) if as_json else text, flush=True)
 
 
 def in_new_process(module, function, **arguments):
-    """What `module.function(**arguments)` returns in a process of its own, with its peak memory.
+    """Call `module.function(**arguments)` in a new process and measure its peak memory.
 
     Returns:
-        A dictionary, json's types; `peak_gigabytes` is added.
+        The dictionary that the function returned, with `peak_gigabytes` added; if the process
+        failed, a dictionary with the reason as `failed`.
     """
     code = (
         "import importlib, json, resource, sys\n"
         "module, function, arguments = json.loads(sys.argv[1])\n"
-        "found = getattr(importlib.import_module(module), function)(**arguments)\n"
+        "results = getattr(importlib.import_module(module), function)(**arguments)\n"
         "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9\n"
-        "print(json.dumps({**found, 'peak_gigabytes': peak}))\n"
+        "print(json.dumps({**results, 'peak_gigabytes': peak}))\n"
     )
     call = json.dumps([module, function, arguments])
-    ended = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code, call], capture_output=True, text=True, check=False
     )
-    if ended.returncode < 0:
-        return {"failed": f"killed by signal {-ended.returncode}"}
-    if ended.returncode:
-        return {"failed": (ended.stderr.strip().splitlines() or ["no word"])[-1]}
-    return json.loads(ended.stdout.strip().splitlines()[-1])
+    if completed.returncode < 0:
+        return {"failed": f"killed by signal {-completed.returncode}"}
+    if completed.returncode:
+        return {"failed": (completed.stderr.strip().splitlines() or ["no error message"])[-1]}
+    return json.loads(completed.stdout.strip().splitlines()[-1])
 
 
-def train_watched(configuration, after_step):
-    """Train without the evaluation at the end; `after_step(trainer)` is called after each step."""
+def train_with_callback(configuration, after_step):
+    """Train without the final evaluation and call `after_step(trainer)` after each step."""
     from keras_aoa.training import loop as training
 
     step, evaluate = training.Trainer.step, training.evaluate
 
-    def watched(trainer, *arguments):
+    def step_with_callback(trainer, *arguments):
         result = step(trainer, *arguments)
         after_step(trainer)
         return result
 
-    training.Trainer.step, training.evaluate = watched, lambda *_, **__: None
+    training.Trainer.step, training.evaluate = step_with_callback, lambda *_, **__: None
     try:
         training.train(configuration)
     finally:

@@ -1,7 +1,7 @@
-"""Memory over a long training: a small model on drawn scenes, both stages, through many epochs.
+"""Memory during long training: a small model on drawn scenes, both stages, many epochs.
 
-`python -m benchmarks.memory --plot docs/memory.png`. With each epoch come a pass in new order, new
-crops, a search over the validation scenes, logs and checkpoints, which is what could leak.
+`python -m benchmarks.memory --plot docs/memory.png`. Everything that could leak happens in each
+epoch: a new order of images, new crops, a search over the validation scenes, logs and checkpoints.
 """
 
 import pathlib
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.measure import show, train_watched
+from benchmarks.measure import print_row, train_with_callback
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
 
@@ -30,76 +30,77 @@ SETTINGS = {
     "scheduled_sampling": 0.25,
     "checkpoint_steps": 50,
 }
-EVERY = 50  # steps between two looks
+EVERY = 50  # steps between two measurements
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train in this process, and look at its memory."""
+    """Train in this process and measure its memory."""
 
     steps: int = 20000
-    """Steps, half of them of each stage."""
+    """Steps; each stage has half of them."""
     plot: str = ""
-    """Draw memory over steps to this file."""
+    """Plot memory over steps to this file."""
     json: bool = False
     """Print json lines."""
 
 
 def main(arguments):
-    """Measure and print."""
+    """Measure and print the results."""
     settings = parse(Arguments, "benchmarks.memory", arguments)
     if settings.steps < 1000:
-        raise UserError(f"steps: expected at least 1000, received {settings.steps}.")
+        raise UserError(f"steps: expected at least 1000, received {settings.steps}; set --steps.")
     with tempfile.TemporaryDirectory() as folder:
-        looks = train(settings.steps, folder)
-    tenths = np.array_split(np.array(looks), 10)
+        samples = train(settings.steps, folder)
+    tenths = np.array_split(np.array(samples), 10)
     for number, part in enumerate(tenths, 1):
         row = {"tenth": number, "step": int(part[-1, 0]), "megabytes": float(np.median(part[:, 1]))}
         text = f"steps to {row['step']:6}: {row['megabytes']:.0f} MB"
-        show(row, text, settings.json)
-    # Each stage has steps of its own to compile first: its second half is what could grow on.
+        print_row(row, text, settings.json)
+    # Each stage compiles its own step in its first half, so only the second half shows a leak.
     for stage, (first, last) in enumerate(((2, 4), (7, 9)), 1):
-        (step, before), (later, after) = (np.median(tenths[place], 0) for place in (first, last))
+        (step, before), (later, after) = (np.median(tenths[tenth], 0) for tenth in (first, last))
         row = {"stage": stage, "megabytes_a_step": (after - before) / (later - step)}
-        grown = 1e6 * row["megabytes_a_step"]
-        text = f"stage {stage}, its second half: {grown:+.0f} bytes a step"
-        show(row, text, settings.json)
+        growth = 1e6 * row["megabytes_a_step"]
+        text = f"second half of stage {stage}: {growth:+.0f} bytes per step"
+        print_row(row, text, settings.json)
     if settings.plot:
-        draw(looks, settings.plot)
+        draw(samples, settings.plot)
 
 
 def train(steps, folder):
-    """Train for that many steps: `[(step, megabytes)]`."""
+    """Train for `steps` steps; returns a list of `(step, megabytes)`."""
     from keras_aoa.settings.presets import PRESETS
 
-    looks = []
+    samples = []
 
-    def look(trainer):
+    def sample(trainer):
         if trainer.steps % EVERY == 0:
-            looks.append((trainer.steps, megabytes()))
+            samples.append((trainer.steps, megabytes()))
 
     base = replace(PRESETS["scenes"], **SETTINGS, output=folder)
     epochs = steps * base.batch_size // base.scenes_images
     stages = {"rnn_epochs": epochs // 2, "joint_epochs": epochs - epochs // 2}
-    train_watched(replace(base, **stages), look)
-    return looks
+    train_with_callback(replace(base, **stages), sample)
+    return samples
 
 
 def megabytes():
-    """Memory of this process that is not swapped out."""
+    """Return the resident memory of this process."""
     status = pathlib.Path("/proc/self/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024 / 1e6
 
 
-def draw(looks, path):
+def draw(samples, path):
     """Plot memory over steps."""
     from matplotlib.figure import Figure
 
     figure = Figure((6, 3), layout="constrained")
     panel = figure.subplots()
-    panel.plot(*zip(*looks, strict=True))
-    panel.axvline(looks[-1][0] / 2, color="0.6", linestyle="--", label="stage 2 begins")
-    panel.set(xlabel="step", ylabel="memory, MB", ylim=(0, None), xlim=(0, looks[-1][0]))
+    last_step = samples[-1][0]
+    panel.plot(*zip(*samples, strict=True))
+    panel.axvline(last_step / 2, color="0.6", linestyle="--", label="stage 2 begins")
+    panel.set(xlabel="step", ylabel="memory, MB", ylim=(0, None), xlim=(0, last_step))
     panel.legend(loc="lower right")
     figure.savefig(path, dpi=120)
 

@@ -3,8 +3,8 @@
 from types import MethodType
 
 from keras import ops
-from keras_aoa.layers.memory import JointScores
 
+from keras_aoa.layers.attention import JointScores
 from keras_aoa.layers.joint import RegionMarginal
 from keras_aoa.layers.products import dense
 

@@ -1,7 +1,8 @@
-"""What reading images costs a training epoch, and what keeping a frozen network's features saves.
+"""Cost of reading images in a training epoch, and time saved by caching a frozen CNN's features.
 
-A network of keras.applications with random weights, frozen; full model, widths 512, vocabulary of
-the data. Epochs of each kind take turns; the first of each does not count.
+The CNN is a frozen network of keras.applications with random weights. The captioner is the full
+model with widths 512 and the vocabulary of the data. The kinds of epochs alternate, and the first
+epoch of each is not counted.
 """
 
 import json
@@ -17,39 +18,40 @@ from keras_aoa.utils.command_line import parse, run
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time training epochs that read JPEG files, pixels in memory, and features in files."""
+    """Time training epochs that read JPEG files, pixels in memory, and cached features."""
 
     data: str = "scenes"
     """'scenes', written as JPEG files of 320 pixels, or a folder of captioned photographs."""
     backbone: str = "VGG16"
     """Network of keras.applications."""
     images: int = 60
-    """Training images used."""
+    """Number of training images."""
     turns: int = 2
-    """Epochs timed of each kind; the figures are medians."""
+    """Timed epochs of each kind; results are medians."""
     json: bool = False
     """Print json."""
 
 
 def main(arguments):
-    """Measure and print."""
+    """Measure and print the results."""
     settings = parse(Arguments, "benchmarks.pipeline", arguments)
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(settings, pathlib.Path(folder))
+        results = measure(settings, pathlib.Path(folder))
     if settings.json:
-        print(json.dumps(found))
+        print(json.dumps(results))
         return
-    for name, seconds in found["seconds"].items():
+    for name, seconds in results["seconds"].items():
         print(f"{name:28} {seconds:6.1f} s")
-    print(f"files over memory: {found['files_over_memory']:.3f}")
+    print(f"time with files / time with pixels in memory: {results['files_over_memory']:.3f}")
     print(
-        f"features: {found['gain']:.2f} times as fast; (CNN + RNN) / RNN is "
-        f"{found['gain_there']:.2f}, of which {100 * found['share_of_gain']:.0f} %"
+        f"speedup by cached features: {results['gain']:.2f}, "
+        f"{100 * results['share_of_gain']:.0f} % of the possible {results['gain_there']:.2f}, "
+        "(CNN + RNN) / RNN"
     )
 
 
 def measure(settings, folder):
-    """Median seconds of each kind of epoch, and what follows from them."""
+    """Measure the median seconds of each kind of epoch; returns them with derived ratios."""
     from keras_aoa.data.caption_batches import CaptionBatches
     from keras_aoa.data.images.preprocessing import ImageSettings
     from keras_aoa.data.images.split_images import Images
@@ -83,14 +85,14 @@ def measure(settings, folder):
     times = {name: [] for name in (*sources, "CNN alone", "RNN alone")}
     in_memory = list(batches["features in files"].epoch(0))
     pixels = list(batches["pixels in memory"].epoch(0))
-    see = compiled(captioner.see)
+    extract = compiled(captioner.extract_features)
     for turn in range(settings.turns + 1):
         kinds = {
             **{
-                name: lambda made=made, turn=turn: train(trainer, made.epoch(turn))
-                for name, made in batches.items()
+                name: lambda source=source, turn=turn: train(trainer, source.epoch(turn))
+                for name, source in batches.items()
             },
-            "CNN alone": lambda: [see(batch)["vector"].numpy() for batch in pixels],
+            "CNN alone": lambda: [extract(batch)["vector"].numpy() for batch in pixels],
             "RNN alone": lambda: train(trainer, in_memory),
         }
         for name, function in kinds.items():
@@ -100,31 +102,31 @@ def measure(settings, folder):
                 times[name].append(time.perf_counter() - started)
     seconds = {name: float(np.median(values)) for name, values in times.items()}
     gain = seconds["pixels in memory"] / seconds["features in files"]
-    there = (seconds["CNN alone"] + seconds["RNN alone"]) / seconds["RNN alone"]
+    possible_gain = (seconds["CNN alone"] + seconds["RNN alone"]) / seconds["RNN alone"]
     return {
         "seconds": seconds,
         "files_over_memory": seconds["JPEG files"] / seconds["pixels in memory"],
         "gain": gain,
-        "gain_there": there,
-        "share_of_gain": gain / there,
+        "gain_there": possible_gain,
+        "share_of_gain": gain / possible_gain,
     }
 
 
 def train(trainer, batches):
-    """An epoch of stage 1."""
+    """Train an epoch of stage 1."""
     for batch in batches:
         trainer.step(batch, joint=False)
 
 
 def compiled(function):
-    """As one graph for all batches of a size."""
+    """Compile a function into one graph per batch size."""
     import tensorflow as tf
 
     return tf.function(function, autograph=False, reduce_retracing=True)
 
 
 def read_examples(settings, folder):
-    """Captioned JPEG files: photographs, or scenes written as such."""
+    """Return examples with JPEG files: photographs, or drawn scenes saved as JPEG."""
     import cv2
 
     from keras_aoa.data.build import load_data

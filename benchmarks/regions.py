@@ -1,7 +1,7 @@
-"""Time to caption an image with each kind of region: VGG16 of random weights, 49 regions, greedy.
+"""Time to caption an image with each kind of region.
 
-Vocabulary of 6325 words, widths 512, captions of 16 words. The kinds take turns, so that what else
-the machine does falls on all.
+VGG16 with random weights, 49 regions, greedy search, vocabulary of 6325 words, widths 512, captions
+of 16 words. The kinds alternate, so that other load on the machine affects all of them.
 """
 
 import json
@@ -18,10 +18,10 @@ WORDS, LENGTH, REGIONS = 6325, 16, 49
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time an image with grid, transformer and proposals, split into its parts."""
+    """Time each part of captioning an image with grid, transformer and proposals."""
 
     images: int = 20
-    """Images timed, one at a time; the figures are medians."""
+    """Timed images, one at a time; results are medians."""
     photograph: str = ""
     """Image file; a drawn scene of 480 x 480 pixels by default."""
     json: bool = False
@@ -29,7 +29,7 @@ class Arguments:
 
 
 def main(arguments):
-    """Measure and print."""
+    """Measure and print the results."""
     settings = parse(Arguments, "benchmarks.regions", arguments)
     image = read(settings.photograph)
     parts = measure(image, settings.images)
@@ -40,11 +40,11 @@ def main(arguments):
         return
     for kind in KINDS:
         split = ", ".join(f"{name} {value:.1f}" for name, value in parts[kind].items())
-        print(f"{kind:12} {totals[kind]:7.1f} ms an image, {ratios[kind]:.2f} x grid ({split})")
+        print(f"{kind:12} {totals[kind]:7.1f} ms per image, {ratios[kind]:.2f} x grid ({split})")
 
 
 def read(photograph):
-    """Pixels of the file, or of a drawn scene."""
+    """Read the pixels of a photograph, or draw a scene if none is given."""
     if photograph:
         from keras_aoa.inference.image_captioner import read_pixels
 
@@ -55,7 +55,7 @@ def read(photograph):
 
 
 def measure(image, count):
-    """Median milliseconds of each part of captioning an image, by kind of region."""
+    """Measure the median milliseconds of each part of captioning, by kind of region."""
     import tensorflow as tf
 
     from keras_aoa.data.images.preprocessing import ImageSettings, from_original, prepare, window
@@ -63,11 +63,11 @@ def measure(image, count):
 
     inputs = {"images": prepare(image, ImageSettings(224))[None]}
     padded = ImageSettings(300, "pad")
-    seen = window(*image.shape[:2], padded).numpy()
+    covered = window(*image.shape[:2], padded).numpy()
     search = ProposalSettings()
 
     def boxes():
-        return from_original(propose(image, search)[:REGIONS], seen)
+        return from_original(propose(image, search)[:REGIONS], covered)
 
     with_boxes = inputs | {
         "region_images": prepare(image, padded)[None],
@@ -75,13 +75,13 @@ def measure(image, count):
     }
     functions = {}
     for kind in KINDS:
-        look, speak = captioner_functions(kind)
-        given = with_boxes if kind == "proposals" else inputs
-        encoded = look(given)
+        encode, decode = captioner_functions(kind)
+        batch = with_boxes if kind == "proposals" else inputs
+        encoded = encode(batch)
         functions[kind] = {
             **({"boxes": boxes} if kind == "proposals" else {}),
-            "networks": lambda look=look, given=given: look(given),
-            "search": lambda speak=speak, encoded=encoded: speak(encoded),
+            "networks": lambda encode=encode, batch=batch: encode(batch),
+            "search": lambda decode=decode, encoded=encoded: decode(encoded),
         }
     times = {kind: {name: [] for name in parts} for kind, parts in functions.items()}
     for turn in range(count + 2):
@@ -98,7 +98,7 @@ def measure(image, count):
 
 
 def captioner_functions(kind):
-    """Compiled: from images to what the captioner sees, and from there to a caption."""
+    """Return two compiled functions: images to encoded images, and encoded images to captions."""
     import tensorflow as tf
 
     from keras_aoa.models.backbones import make_backbone
@@ -109,11 +109,11 @@ def captioner_functions(kind):
     configuration = Configuration(backbone="VGG16", backbone_weights="none", regions=kind)
     backbone = make_backbone(backbone_settings(configuration))
     captioner = make_captioner(configuration, backbone, WORDS)
-    look = tf.function(lambda inputs: captioner.encode(inputs), autograph=False)
-    speak = tf.function(
+    encode = tf.function(lambda inputs: captioner.encode(inputs), autograph=False)
+    decode = tf.function(
         lambda encoded: search(captioner, encoded, beam=1, max_words=LENGTH), autograph=False
     )
-    return look, speak
+    return encode, decode
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""One process and two that share each batch, a core each: how much faster, and what the rest costs.
+"""Speedup of two processes that share each batch, with one core each, over one process.
 
 `python -m benchmarks.scaling` trains the decoder on features (widths 512, 6325 words, 17 steps, 49
-regions). Half a batch alone is what each of two has to compute; what two take beyond that is the
-sum of gradients over a socket on one machine, and waiting for each other.
+regions). Each of two processes computes half a batch. Their additional time is spent on summing
+gradients over a local socket and on waiting for each other.
 """
 
 import json
@@ -21,33 +21,38 @@ MODULE = "benchmarks.scaling"
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time steps of one process and of two."""
+    """Time training steps of one process and of two."""
 
     images: int = 20
-    """Images of a batch, over all processes."""
+    """Images per batch over all processes."""
     turns: int = 5
-    """Steps timed; the figures are medians."""
+    """Timed steps; results are medians."""
 
 
 def main(arguments):
-    """Measure and print; with `--child` be one of the processes."""
+    """Measure and print the results; with `--child`, run one of the processes."""
     if arguments[:1] == ["--child"]:
         print(json.dumps(seconds_of_steps(*map(int, arguments[1:]))))
         return
     settings = parse(Arguments, MODULE, arguments)
     whole, half = settings.images, settings.images // 2
-    alone, of_half = (together([images], settings.turns) for images in (whole, half))
-    both = together([half, half], settings.turns)
-    print(f"one process, {whole} images: {1000 * alone:.0f} ms")
-    print(f"one process, {half} images: {1000 * of_half:.0f} ms")
+    one, one_half = (time_processes([images], settings.turns) for images in (whole, half))
+    two = time_processes([half, half], settings.turns)
+    print(f"one process, {whole} images: {1000 * one:.0f} ms")
+    print(f"one process, {half} images: {1000 * one_half:.0f} ms")
     print(
-        f"two processes, {half} images each: {1000 * both:.0f} ms; {alone / both:.2f} times as "
-        f"fast as one, {100 * (1 - of_half / both):.0f} % of the time is the other process"
+        f"two processes, {half} images each: {1000 * two:.0f} ms; speedup {one / two:.2f}; "
+        f"{100 * (1 - one_half / two):.0f} % of the time is communication and waiting"
     )
 
 
-def together(shares, turns):
-    """Median seconds of a step of processes with so many images each."""
+def time_processes(shares, turns):
+    """Measure the median seconds per step of cooperating processes.
+
+    Args:
+        shares: Images per batch of each process.
+        turns: Timed steps.
+    """
     ports = []
     for _ in shares:
         with socket.create_server(("localhost", 0)) as free:
@@ -60,12 +65,12 @@ def together(shares, turns):
             environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": ports}, "task": task})
         command = [sys.executable, "-m", MODULE, "--child", str(index), str(images), str(turns)]
         processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE))
-    said = [process.communicate()[0] for process in processes]
-    return json.loads(said[0].splitlines()[-1])
+    outputs = [process.communicate()[0] for process in processes]
+    return json.loads(outputs[0].splitlines()[-1])
 
 
 def seconds_of_steps(core, images, turns):
-    """Median seconds of a step of this process, on a core of its own."""
+    """Measure the median seconds per step of this process on one core."""
     os.sched_setaffinity(0, {core})
     from keras_aoa.distribution.process import Process, make_strategy
     from keras_aoa.settings.configuration import Configuration

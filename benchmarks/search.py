@@ -1,12 +1,13 @@
-"""Captions a second of greedy and beam search on features: 49 regions, 6325 words, 16 words each.
+"""Captions per second of greedy and beam search on features.
 
-Random weights hardly ever say STOP, so that every caption has its full length.
+49 regions, vocabulary of 6325 words, captions of 16 words. A captioner with random weights almost
+never predicts STOP, so every caption has its full length.
 """
 
 from dataclasses import dataclass
 
 from benchmarks.decoder import Size, make_captioner, random_batch
-from benchmarks.measure import median_seconds, show
+from benchmarks.measure import median_seconds, print_row
 from keras_aoa.utils.command_line import parse, run
 
 LENGTH = 16
@@ -14,20 +15,20 @@ LENGTH = 16
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time the search, the networks left out."""
+    """Time the search without the image networks."""
 
     images: tuple[int, ...] = (1, 8, 64)
-    """Images of a batch."""
+    """Images per batch."""
     beams: tuple[int, ...] = (1, 3, 5, 10)
-    """Hypotheses kept; 1 is greedy, and always measured."""
+    """Beam sizes. Greedy search, 1, is always included."""
     turns: int = 5
-    """Searches timed; the figures are medians."""
+    """Timed searches; results are medians."""
     json: bool = False
     """Print json lines."""
 
 
 def main(arguments):
-    """Measure and print."""
+    """Measure and print the results."""
     settings = parse(Arguments, "benchmarks.search", arguments)
     import tensorflow as tf
 
@@ -37,11 +38,11 @@ def main(arguments):
     greedy = {}
     for beam in sorted({1, *settings.beams}):
 
-        def find(features, beam=beam):
+        def caption(features, beam=beam):
             encoded = captioner.encode_features(features)
             return search(captioner, encoded, beam, LENGTH).ids
 
-        compiled = tf.function(find, autograph=False, reduce_retracing=True)
+        compiled = tf.function(caption, autograph=False, reduce_retracing=True)
         for images in settings.images:
             features = random_batch(Size(images=images))["features"]
             seconds = median_seconds(lambda: compiled(features).numpy(), settings.turns)  # noqa: B023
@@ -55,7 +56,7 @@ def main(arguments):
                 f"{images / seconds:6.1f} captions/s, "
                 f"{seconds / greedy[images]:.2f} times greedy"
             )
-            show(row, text, settings.json)
+            print_row(row, text, settings.json)
 
 
 if __name__ == "__main__":

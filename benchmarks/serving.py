@@ -1,7 +1,7 @@
-"""Requests a second of a served captioner and how long they take, batching on and off.
+"""Throughput and latency of a served captioner, with and without batching.
 
-A server of its own for each, `export/server.py`, asked by clients at once over REST with one JPEG
-each, and asking again as soon as it is answered.
+Each case starts a new server, `export/server.py`. Concurrent clients send one JPEG per request over
+REST, and send the next request as soon as they receive an answer.
 """
 
 import base64
@@ -20,7 +20,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from benchmarks.measure import show
+from benchmarks.measure import print_row
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.progress import progress_bar
 
@@ -30,24 +30,24 @@ PATH = "/v1/models/captioner:predict"
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time an exported captioner behind its server."""
+    """Time requests to an exported captioner."""
 
     export: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder of exported versions: python export/saved_model.py RUN OUT."""
     image: str = ""
-    """Image file that is sent; a drawn scene of 480 x 480 pixels as JPEG by default."""
+    """Image file to send; by default a drawn scene of 480 x 480 pixels as JPEG."""
     requests: int = 300
-    """Requests timed for each number of clients."""
+    """Timed requests for each number of clients."""
     clients: tuple[int, ...] = (1, 8)
-    """Clients that ask at once, each as soon as it has its answer."""
+    """Numbers of concurrent clients."""
     batch: int = 16
-    """Largest batch where batching is on."""
+    """Largest batch with batching."""
     json: bool = False
     """Print json lines."""
 
 
 def main(arguments):
-    """Measure and print."""
+    """Measure and print the results."""
     settings = parse(Arguments, "benchmarks.serving", arguments)
     body = request(settings.image)
     for batch in (1, settings.batch):
@@ -56,15 +56,15 @@ def main(arguments):
                 row = {"batch": batch, "clients": clients}
                 row |= measure(port, body, clients, settings.requests)
                 text = (
-                    f"batches of {batch:2} at most, {clients:2} clients: "
+                    f"batches of at most {batch:2}, {clients:2} clients: "
                     f"{row['requests_a_second']:6.1f} requests/s, "
                     f"p50 {row['p50_milliseconds']:6.0f} ms, p99 {row['p99_milliseconds']:6.0f} ms"
                 )
-                show(row, text, settings.json)
+                print_row(row, text, settings.json)
 
 
 def request(image):
-    """A request's body for an image file, or for a drawn scene."""
+    """Return the body of a request for an image file, or for a drawn scene if none is given."""
     if image:
         file = pathlib.Path(image).read_bytes()
     else:
@@ -79,7 +79,7 @@ def request(image):
 
 @contextlib.contextmanager
 def serving(export, batch):
-    """Port of a server while the block runs; it is ready, its graph warm."""
+    """Run a server during the block; yields its port once it is ready and warmed up."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -103,7 +103,7 @@ def serving(export, batch):
 
 
 def measure(port, body, clients, requests):
-    """Requests a second, and percentiles of the seconds that one takes."""
+    """Measure requests per second and percentiles of the latency."""
 
     def timed(_):
         started = time.perf_counter()
@@ -116,21 +116,21 @@ def measure(port, body, clients, requests):
         list(pool.map(timed, range(2 * clients)))
         started = time.perf_counter()
         with progress_bar(total=requests, desc=f"{clients} clients", unit="request") as bar:
-            taken = []
+            latencies = []
             for seconds in pool.map(timed, range(requests)):
-                taken.append(seconds)
+                latencies.append(seconds)
                 bar.update(1)
-        whole = time.perf_counter() - started
-    p50, p99 = 1000 * np.percentile(taken, (50, 99))
+        total = time.perf_counter() - started
+    p50, p99 = 1000 * np.percentile(latencies, (50, 99))
     return {
-        "requests_a_second": requests / whole,
+        "requests_a_second": requests / total,
         "p50_milliseconds": float(p50),
         "p99_milliseconds": float(p99),
     }
 
 
 def ask(port, method, path, body):
-    """Status of a request."""
+    """Send a request and return its status."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})

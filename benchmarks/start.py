@@ -1,4 +1,4 @@
-"""Seconds and memory from nothing: imports, help, the first training step."""
+"""Startup time and memory: imports, help texts, and the first training step."""
 
 import json
 import os
@@ -15,8 +15,8 @@ FIRST_STEP = """
 from benchmarks.decoder import Size, make_step, random_batch
 make_step(Size().words)(random_batch(Size()))
 """
-# In one process: the noise of two is more than the difference.
-LAYERS_ALONE = """
+# Both imports in one process: between two processes, noise exceeds the difference.
+TIME_LAYERS = """
 import time, keras
 started = time.perf_counter()
 import keras_aoa.layers
@@ -33,40 +33,40 @@ PROCESSES = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time whole processes, in turn."""
+    """Time complete processes, alternating between them."""
 
     turns: int = 3
-    """Times each; the figures are medians."""
+    """Runs of each process; results are medians."""
     json: bool = False
     """Print json."""
 
 
 def main(arguments):
-    """Measure and print."""
+    """Measure and print the results."""
     settings = parse(Arguments, "benchmarks.start", arguments)
-    found = {name: [] for name in PROCESSES}
+    measurements = {name: [] for name in PROCESSES}
     for _ in range(settings.turns):
         for name, process in PROCESSES.items():
-            found[name].append(seconds_and_gigabytes([sys.executable, *process]))
-    medians = {name: np.median(values, axis=0).tolist() for name, values in found.items()}
-    beside = float(np.median([layers_alone() for _ in range(settings.turns)]))
+            measurements[name].append(seconds_and_gigabytes([sys.executable, *process]))
+    medians = {name: np.median(values, axis=0).tolist() for name, values in measurements.items()}
+    added = float(np.median([layers_after_keras() for _ in range(settings.turns)]))
     if settings.json:
-        print(json.dumps({**medians, "keras_aoa.layers beside keras": beside}))
+        print(json.dumps({**medians, "keras_aoa.layers beside keras": added}))
         return
     for name, (seconds, gigabytes) in medians.items():
         print(f"{name:24} {seconds:5.2f} s, {gigabytes:.2f} GB")
-    print(f"keras_aoa.layers adds {beside:.3f} s to keras")
+    print(f"keras_aoa.layers adds {added:.3f} s to keras")
 
 
-def layers_alone():
-    """Seconds of importing the layers where Keras is there already."""
-    command = [sys.executable, "-c", LAYERS_ALONE]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(ended.stdout)
+def layers_after_keras():
+    """Measure the seconds of importing the layers after Keras has been imported."""
+    command = [sys.executable, "-c", TIME_LAYERS]
+    completed = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(completed.stdout)
 
 
 def seconds_and_gigabytes(command):
-    """Of a process from start to end: time, and its peak memory."""
+    """Run a process; returns its duration and peak memory."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -1,4 +1,4 @@
-"""What the benchmarks count and compare with is what they say."""
+"""Tests the calculations of the benchmarks and the naive implementation they compare with."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from benchmarks.naive import write_joint
 
 
 @pytest.mark.parametrize(("images", "gigaflops"), [(10, 43), (50, 217)])
-def test_flops_of_a_step_are_the_designs(images, gigaflops):
+def test_flops_of_a_step_match_the_design(images, gigaflops):
     assert lean_flops(Size(images=images)) / 1e9 == pytest.approx(gigaflops, rel=0.02)
 
 
@@ -29,23 +29,23 @@ def test_the_naive_form_has_the_same_probabilities_and_gradients():
 
     expected, expected_gradients = probabilities_and_gradients()
     write_joint(captioner)
-    found, gradients = probabilities_and_gradients()
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    log_probs, gradients = probabilities_and_gradients()
+    np.testing.assert_allclose(log_probs, expected, rtol=1e-4, atol=1e-5)
     assert len(gradients) > 10
-    for gradient, other in zip(gradients, expected_gradients, strict=True):
-        gradient, other = (
-            tf.convert_to_tensor(part) if part is not None else None for part in (gradient, other)
+    for pair in zip(gradients, expected_gradients, strict=True):
+        gradient, expected_gradient = (
+            tf.convert_to_tensor(part) if part is not None else None for part in pair
         )
-        np.testing.assert_allclose(gradient, other, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("power", "seconds"), [(1.0, 20.0), (2.0, 200.0), (0.5, 6.3246)])
-def test_growth_is_told_as_a_power(power, seconds):
+def test_growth_is_reported_as_an_exponent(power, seconds):
     before, after = {"words": 10, "seconds": 2.0}, {"words": 100, "seconds": seconds}
     assert exponent(before, after, "words") == pytest.approx(power, abs=1e-4)
 
 
-def test_a_process_that_is_killed_is_told_as_such(tmp_path, monkeypatch):
+def test_a_killed_process_is_reported_as_killed(tmp_path, monkeypatch):
     (tmp_path / "fatal.py").write_text("import os\ndef die(): os.kill(os.getpid(), 9)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert in_new_process("fatal", "die") == {"failed": "killed by signal 9"}
