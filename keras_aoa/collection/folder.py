@@ -40,7 +40,9 @@ def describe(run, search_settings):
         files = [getattr(member, name) for member in members]
         missing = [file for file in files if not file.is_file()]
         if missing:
-            raise UserError(f"{missing[0]}: expected a trained run's file, found none.")
+            raise UserError(
+                f"{missing[0]}: expected a file of a trained run, found none; train the run first."
+            )
         described[name.removesuffix("_file")] = ",".join(map(file_digest, files))
     view = run.proposal_view
     if view and view.search.edge_model:
@@ -66,7 +68,9 @@ class OutputFolder:
         self._progress = self.path / "progress"
         self._settings_file = self.path / "settings.json"
         if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path}: expected a folder for captions, found a file.")
+            raise UserError(
+                f"{self.path}: expected a folder for captions, found a file; name another --output."
+            )
         if not self._settings_file.exists():
             foreign_file = next(self.path.glob("*.jsonl"), None)
             if foreign_file:

@@ -88,7 +88,9 @@ def find_shards(patterns):
     for pattern in patterns:
         matches = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern))
         if not matches:
-            raise UserError(f"shards: expected files, found nothing for {pattern!r}.")
+            raise UserError(
+                f"shards: expected files, found nothing for {pattern!r}; correct the pattern."
+            )
         paths += matches
     shards = {}
     for path in paths:
