@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from bright_square import CELLS, brightness, draw_all, make_run, propose_these, settings
 
+from keras_aoa.data.build import image_settings
 from keras_aoa.data.caption_batches import CaptionBatches
 from keras_aoa.data.examples import Example
 from keras_aoa.data.images.preprocessing import from_original, read_image, to_original, window
 from keras_aoa.data.images.split_images import image_batches
 from keras_aoa.evaluation.grounding import share_inside
 from keras_aoa.inference.image_captioner import ImageCaptioner
-from keras_aoa.runs.run import image_settings
 from keras_aoa.visualization.heat_map import signed_areas
 from keras_aoa.visualization.panel import View
 
@@ -32,7 +32,9 @@ def examples(scenes):
 def regions_in_training(run, examples, epoch=0, flip=False):
     """Features and boxes in the original image, by image name, from training batches."""
     images = run.load_images("train", examples)
-    batches = CaptionBatches(images, run.vocabulary, 3, captions_per_image=1, flip=flip, regions=50)
+    batches = CaptionBatches(
+        images, run.vocabulary, 3, captions_per_image=1, flip=flip, proposals=50
+    )
     captioner, by_name, flipped = run.load_captioner(), {}, set()
     for batch in batches.epoch(epoch):
         encoded = captioner.encode(batch)
@@ -123,8 +125,8 @@ def test_a_transformer_moved_to_the_square_has_its_features_and_its_box(
     scenes, examples, tmp_path, fit, names, turn
 ):
     configuration = settings(tmp_path, fit=fit, regions="transformer")
-    seen = window(*read_image(scenes[names[0]].path).shape[:2], image_settings(configuration))
-    box = from_original(np.array([scenes[names[0]].box]), seen.numpy())[0].reshape(2, 2) * CELLS
+    shown = window(*read_image(scenes[names[0]].path).shape[:2], image_settings(configuration))
+    box = from_original(np.array([scenes[names[0]].box]), shown.numpy())[0].reshape(2, 2) * CELLS
     matrix = np.diag(SHARE * (box[1] - box[0])) @ turn / 3
     transform = np.concatenate([matrix, box.mean(axis=0)[:, None] - 0.5], axis=1)
 
@@ -189,7 +191,7 @@ def test_a_caption_with_one_proposal_uses_the_best_one(scenes, tmp_path, monkeyp
     given = {name: [ELSEWHERE[1], scenes[name].box] for name in NAMES}
     propose_these(monkeypatch, scenes, given)
     run = make_run(settings(tmp_path, regions="proposals"), brightness())
-    caption = ImageCaptioner(run.folder, regions=1).caption(scenes["wide"].path)
+    caption = ImageCaptioner(run.folder, proposals=1).caption(scenes["wide"].path)
     np.testing.assert_allclose(caption.boxes, [corners_of(ELSEWHERE[1])], atol=1e-3)
     assert signed_areas(caption.boxes) > 0, "clockwise"
     assert caption.attention.shape[1] == 1
@@ -222,10 +224,10 @@ def test_highlights_and_outlines_lie_on_the_square_of_a_padded_image(
     images = run.load_images("test", examples)
     (batch,) = image_batches(images, 9, 9)
     corners = np.asarray(run.load_captioner().encode(batch).boxes)
-    for name, boxes, seen in zip(NAMES, corners, images.windows, strict=True):
+    for name, boxes, shown in zip(NAMES, corners, images.windows, strict=True):
         pixels = read_image(scenes[name].path)
         height, width = pixels.shape[:2]
-        view = View(pixels, seen, 1.0)
+        view = View(pixels, shown, 1.0)
         assert view.is_whole
         dark, lit = view.lit(np.array([[0.0, 0.0], [0.0, 1.0]]), boxes)
         light = (lit.astype(float) - dark).sum(axis=2)

@@ -268,10 +268,10 @@ def test_a_caption_does_not_depend_on_its_neighbors(network_file, kind):
     inputs = inputs_of(captioner)
     together = np.asarray(captioner(inputs))
     for row in range(2):
-        alone = {name: value[row : row + 1] for name, value in inputs.items()}
+        single = {name: value[row : row + 1] for name, value in inputs.items()}
         if kind == "proposals":
-            kept = alone["proposals"][:, : 3 - row]  # first with more padding, then without any
-            more = {**alone, "proposals": np.pad(kept, ((0, 0), (0, 5), (0, 0)))}
+            kept = single["proposals"][:, : 3 - row]  # first with more padding, then without any
+            more = {**single, "proposals": np.pad(kept, ((0, 0), (0, 5), (0, 0)))}
             np.testing.assert_allclose(captioner(more)[0], together[row], rtol=1e-5, atol=1e-5)
-            alone["proposals"] = kept
-        np.testing.assert_allclose(captioner(alone)[0], together[row], rtol=1e-5, atol=1e-5)
+            single["proposals"] = kept
+        np.testing.assert_allclose(captioner(single)[0], together[row], rtol=1e-5, atol=1e-5)
