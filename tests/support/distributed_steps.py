@@ -16,7 +16,8 @@ from keras import layers
 from keras_aoa.data.build import load_data
 from keras_aoa.data.caption_batches import CaptionBatches
 from keras_aoa.data.images.preprocessing import ImageSettings
-from keras_aoa.data.images.split_images import Images, ProposalView, image_batches
+from keras_aoa.data.images.split_images import Images, image_batches
+from keras_aoa.data.images.views import ProposalView
 from keras_aoa.data.proposals.cache import ProposalSettings
 from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.distribution.process import Process, make_strategy
@@ -86,9 +87,9 @@ def train(process, regions, optimizer, data, folder):
     by_index = generate(generator, parts, 9, with_attention=True)
     captions = [by_index[index] for index in sorted(by_index)]
     return results | {
-        "captions": np.array([generated.caption for generated in captions]),
-        "log_probs": np.array([generated.log_prob for generated in captions]),
-        "attention": np.concatenate([generated.attention.ravel() for generated in captions]),
+        "captions": np.array([caption.text for caption in captions]),
+        "log_probs": np.array([caption.log_prob for caption in captions]),
+        "attention": np.concatenate([caption.attention.ravel() for caption in captions]),
     }
 
 
