@@ -44,6 +44,6 @@ def test_an_error_of_the_chief_stops_the_other_workers_with_one_line(tmp_path):
     processes, files = start_workers(command, tmp_path, "refused")
     assert [process.wait(200) for process in processes] == [2, 2]
     chief, other = (file.read_text() for file in files)
-    assert f"found no {tmp_path / 'no'}." in chief
+    assert f"found no file at {tmp_path / 'no'}" in chief
     assert "worker 0 failed; see its output for the reason." in other
     assert "Traceback" not in chief + other
