@@ -33,7 +33,7 @@ STAGING = ".download"
 
 
 def fetch(dataset: str, folder: str | os.PathLike, base_url: str = "") -> None:
-    """Downloads, verifies and unpacks the parts of a data set that are missing from `folder`.
+    """Download, verifies and unpacks the parts of a data set that are missing from `folder`.
 
     Args:
         dataset: A key of `ARCHIVES`.
@@ -67,7 +67,7 @@ def fetch(dataset: str, folder: str | os.PathLike, base_url: str = "") -> None:
 
 @contextlib.contextmanager
 def _one_line_os_errors(who: str) -> Iterator[None]:
-    """Turns operating system errors, such as a full disk, into a `UserError`."""
+    """Turn operating system errors, such as a full disk, into a `UserError`."""
     try:
         yield
     except OSError as error:
@@ -99,7 +99,7 @@ def _check_space(dataset: str, archives: Sequence[Archive], staging: pathlib.Pat
 
 
 def _received(path: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the files of an archive: a partial download, as gdown names it, or all of it."""
+    """Return the files of an archive: a partial download, as gdown names it, or all of it."""
     return [*path.parent.glob(f"{path.name}????????.part"), *path.parent.glob(path.name)]
 
 
@@ -211,7 +211,7 @@ class Arguments:
 
 
 def main(arguments: list[str]) -> None:
-    """Downloads the data set that the arguments name."""
+    """Download the data set that the arguments name."""
     settings = parse(Arguments, "keras_aoa.data.download", arguments)
     fetch(settings.dataset, settings.folder, settings.base_url)
 

@@ -37,7 +37,7 @@ class FeatureFiles:
         self.dtype = tf.as_dtype(dtype)
 
     def extract(self, images, indices, mirrored, network):
-        """Computes the missing files; after an interruption, it resumes.
+        """Compute the missing files; after an interruption, it resumes.
 
         Args:
             images: `Images`.
@@ -68,7 +68,7 @@ class FeatureFiles:
         return locations
 
     def _files(self, images, indices, mirrored):
-        """Returns a shard's files by feature name, or None if any is missing or incomplete."""
+        """Return a shard's files by feature name, or None if any is missing or incomplete."""
         stem = self._stem(images, indices, mirrored)
         try:
             names = json.loads((self.folder / f"{stem}.json").read_text(encoding="utf-8"))
@@ -137,11 +137,11 @@ class ImageFeatures:
         }
 
     def batches(self, columns, batch_size):
-        """Returns the batches of `Images.batches` with `features` instead of pixels."""
+        """Return the batches of `Images.batches` with `features` instead of pixels."""
         return batched(self.dataset(columns), batch_size)
 
     def dataset(self, columns):
-        """Returns a dataset with one element per row of `columns`: the row and its `features`."""
+        """Return a dataset with one element per row of `columns`: the row and its `features`."""
         columns = columns | {"window": self.windows[columns["index"]]}
         rows = tf.data.Dataset.from_tensor_slices(columns)
         return rows.map(self._with_features, tf.data.AUTOTUNE, deterministic=True)

@@ -13,5 +13,5 @@ class UserError(Exception):
 
 
 def is_lost_worker(error):
-    """Returns whether an error means that another process of the cluster was lost."""
+    """Return whether an error means that another process of the cluster was lost."""
     return type(error).__name__ in LOST_WORKER

@@ -15,7 +15,7 @@ from keras_aoa.utils.errors import UserError
 
 @contextlib.contextmanager
 def atomic_write(path, folder=None):
-    """Yields the path of a temporary file that replaces `path` on success.
+    """Yield the path of a temporary file that replaces `path` on success.
 
     Readers see either the old file or the complete new one, never a partial file.
 
@@ -39,7 +39,7 @@ def atomic_write(path, folder=None):
 
 
 def remove_leftovers(folder):
-    """Removes temporary files of `atomic_write` that killed processes left in a folder."""
+    """Remove temporary files of `atomic_write` that killed processes left in a folder."""
     for file in pathlib.Path(folder).glob("*.part*"):
         if re.search(r"\.\d+-\d+\.part(\.|$)", file.name):
             file.unlink(missing_ok=True)
@@ -47,7 +47,7 @@ def remove_leftovers(folder):
 
 @contextlib.contextmanager
 def exclusive_lock(folder):
-    """Locks a folder for this process; the lock is released however the process ends.
+    """Lock a folder for this process; the lock is released however the process ends.
 
     Raises:
         UserError: Another process holds the lock.
@@ -64,7 +64,7 @@ def exclusive_lock(folder):
 
 
 def check_writable(folder):
-    """Checks that a folder can be written, before a long computation whose result it will hold.
+    """Check that a folder can be written, before a long computation whose result it will hold.
 
     Args:
         folder: The folder; if it does not exist, its nearest existing parent is checked.
@@ -86,7 +86,7 @@ def check_writable(folder):
 
 
 def settings_digest(settings):
-    """Returns 12 hexadecimal digits of the SHA-256 of settings; caches use it in their names.
+    """Return 12 hexadecimal digits of the SHA-256 of settings; caches use it in their names.
 
     Args:
         settings: Dictionary of values that JSON can represent.
@@ -96,7 +96,7 @@ def settings_digest(settings):
 
 
 def identity(path):
-    """Returns a text that identifies a file by absolute path, size and modification time.
+    """Return a text that identifies a file by absolute path, size and modification time.
 
     The text changes when the file is replaced.
     """
@@ -106,6 +106,6 @@ def identity(path):
 
 
 def write_text(path, text):
-    """Writes a UTF-8 text file atomically."""
+    """Write a UTF-8 text file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -6,19 +6,19 @@ _silent = False
 
 
 def silence(silent=True):
-    """Turns progress output off, for every process except the chief of a cluster."""
+    """Turn progress output off, for every process except the chief of a cluster."""
     global _silent
     _silent = silent
 
 
 def print_progress(line):
-    """Prints a line, unless output is silenced."""
+    """Print a line, unless output is silenced."""
     if not _silent:
         print(line, flush=True)
 
 
 def progress_bar(items=None, **options):
-    """Returns a `tqdm.tqdm` bar that updates at most every 30 seconds outside a terminal."""
+    """Return a `tqdm.tqdm` bar that updates at most every 30 seconds outside a terminal."""
     from tqdm import tqdm
 
     if _silent:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """Returns a "Did you mean" sentence with the known names nearest to a mistyped one.
+    """Return a "Did you mean" sentence with the known names nearest to a mistyped one.
 
     If no known name is similar, the sentence lists the known names instead.
     """
@@ -16,20 +16,20 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 
 def clip(value: object, length: int = 60) -> str:
-    """Returns `repr(value)`, shortened to at most `length` characters."""
+    """Return `repr(value)`, shortened to at most `length` characters."""
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"
 
 
 def first_three(names: Iterable[object]) -> str:
-    """Returns the first three names, separated by commas, and the number of the others."""
+    """Return the first three names, separated by commas, and the number of the others."""
     names = [printable(name) for name in names]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
 def printable(name: object) -> str:
-    """Returns a name as text that cannot break out of its line in a terminal.
+    """Return a name as text that cannot break out of its line in a terminal.
 
     A name with control characters, such as a line break, is returned as its `repr`.
     """
@@ -38,7 +38,7 @@ def printable(name: object) -> str:
 
 
 def one_line(text: str) -> str:
-    """Returns a caption on one line: each run of white space becomes one blank.
+    """Return a caption on one line: each run of white space becomes one blank.
 
     COCO's captions contain line breaks. Lone UTF-16 surrogates, which JSON may hold but UTF-8
     files cannot, become question marks.
@@ -47,7 +47,7 @@ def one_line(text: str) -> str:
 
 
 def first_line(message: str | None, default: str) -> str:
-    """Returns the first line of a library's message, at most 160 characters.
+    """Return the first line of a library's message, at most 160 characters.
 
     Returns `default` if the message is empty.
     """

@@ -1,4 +1,4 @@
-"""Examples to batches: what is in them, in which order, and what becomes of spoilt files."""
+"""Tests of batches: their content and order, and the treatment of damaged files."""
 
 import cv2
 import numpy as np
@@ -18,16 +18,16 @@ MEMORY = pytest.mark.parametrize("cache_gb", [4.0, 0], ids=["memory", "files"])
 
 
 def write_examples(folder):
-    """11 images, dark on the left half, light on the right; image i has i % 8 captions."""
-    made = []
+    """Write 11 images, dark left and light right; image i has i % 8 captions."""
+    examples = []
     for i, word in enumerate(WORDS):
         image = np.full((20, 24, 3), 10 * i, np.uint8)
         image[:, 12:] += 100
         path = str(folder / f"{i}.png")
         cv2.imwrite(path, image)
         captions = [f"{word} {'very ' * k}many" for k in range(i % 8)]
-        made.append(Example(f"image {i}", path, tuple(captions)))
-    return made
+        examples.append(Example(f"image {i}", path, tuple(captions)))
+    return examples
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def examples(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images(examples):
-    """Images in memory, and from files."""
+    """Images in memory and images from files."""
     return {cache_gb: Images("train", examples, SETTINGS, cache_gb) for cache_gb in (4.0, 0)}
 
 
@@ -62,11 +62,13 @@ def indices(batches):
     return np.concatenate([batch["index"] for batch in batches]).tolist()
 
 
-# --- what is in a batch ---------------------------------------------------------------------------
+# --- content of a batch ---------------------------------------------------------------------------
 
 
 @MEMORY
-def test_every_image_with_captions_comes_once_an_epoch_with_its_own(images, vocabulary, cache_gb):
+def test_each_image_with_captions_occurs_once_per_epoch_with_its_captions(
+    images, vocabulary, cache_gb
+):
     batches = numpy(CaptionBatches(images[cache_gb], vocabulary, 4).epoch(0))
     assert sorted(indices(batches)) == [1, 2, 3, 4, 5, 6, 7, 9, 10]
     for batch in batches:
@@ -74,14 +76,14 @@ def test_every_image_with_captions_comes_once_an_epoch_with_its_own(images, voca
             batch["images"], batch["captions"], batch["index"], strict=True
         ):
             assert image[0, 0, 0] == 10 * index
-            said = {vocabulary.decode(ids) for ids in captions if ids[0] == START}
+            shown = {vocabulary.decode(ids) for ids in captions if ids[0] == START}
             own = images[cache_gb].examples[index].captions
-            assert said <= set(own)
-            assert len(said) == min(len(own), 5)
+            assert shown <= set(own)
+            assert len(shown) == min(len(own), 5)
 
 
 @MEMORY
-def test_shapes_and_types_are_as_stated(images, vocabulary, cache_gb):
+def test_shapes_and_types_match_the_documentation(images, vocabulary, cache_gb):
     batches = CaptionBatches(images[cache_gb], vocabulary, 4, captions_per_image=3)
     dataset = batches.epoch(0)
     assert dataset.element_spec == {
@@ -95,7 +97,7 @@ def test_shapes_and_types_are_as_stated(images, vocabulary, cache_gb):
     assert batches.batches_per_epoch == 3
 
 
-def test_captions_are_padded_and_so_are_images_with_few(images, vocabulary):
+def test_captions_and_images_with_few_captions_are_padded(images, vocabulary):
     for batch in numpy(CaptionBatches(images[4.0], vocabulary, 4, captions_per_image=7).epoch(0)):
         assert batch["captions"].shape[1:] == (7, 10)
         for captions, index in zip(batch["captions"], batch["index"], strict=True):
@@ -113,34 +115,34 @@ def test_long_captions_are_cut_and_unknown_words_are_oov(images):
     assert rows.tolist() == [[START, OOV, 4, STOP], cut, cut, [PAD] * 4, [PAD] * 4]
 
 
-def test_captions_beyond_the_wanted_number_take_turns(images, vocabulary):
+def test_images_with_many_captions_show_others_in_each_epoch(images, vocabulary):
     batches = CaptionBatches(images[4.0], vocabulary, 20, captions_per_image=2)
     shown = set()
     for epoch in range(15):
         batch = numpy(batches.epoch(epoch))[0]
         rows = batch["captions"][batch["index"].tolist().index(7)]
-        said = [vocabulary.decode(ids) for ids in rows]
-        assert len(set(said)) == 2
-        shown.update(said)
+        decoded = [vocabulary.decode(ids) for ids in rows]
+        assert len(set(decoded)) == 2
+        shown.update(decoded)
     assert shown == set(images[4.0].examples[7].captions)
 
 
-def test_captions_without_a_word_count_as_none(examples, vocabulary):
+def test_captions_without_words_are_ignored(examples, vocabulary):
     path = examples[0].path
     captions = [("...", "one many"), ("one",), ("", "!")]
-    made = [Example(place, path, texts) for place, texts in enumerate(captions)]
-    batch = numpy(CaptionBatches(Images("train", made, SETTINGS), vocabulary, 4).epoch(0))[0]
+    examples = [Example(index, path, texts) for index, texts in enumerate(captions)]
+    batch = numpy(CaptionBatches(Images("train", examples, SETTINGS), vocabulary, 4).epoch(0))[0]
     assert sorted(batch["index"]) == [0, 1]
     assert (batch["captions"][:, 0, 0] == START).all() and (batch["captions"][:, 1:] == PAD).all()
 
 
-def test_split_without_captions_is_refused(examples, vocabulary):
-    silent = Images("train", [examples[0], examples[8]], SETTINGS)
+def test_split_without_captions_is_rejected(examples, vocabulary):
+    images = Images("train", [examples[0], examples[8]], SETTINGS)
     with pytest.raises(UserError, match="train: expected captions, received none"):
-        CaptionBatches(silent, vocabulary, 4)
+        CaptionBatches(images, vocabulary, 4)
 
 
-def test_names_tell_a_batch_by_its_files(images, vocabulary):
+def test_names_returns_the_image_files_of_a_batch(images, vocabulary):
     batches = CaptionBatches(images[4.0], vocabulary, 4)
     names = batches.names(numpy(batches.epoch(0))[0]["index"])
     assert len(names) == 4 and all(name.endswith(".png") for name in names)
@@ -149,7 +151,7 @@ def test_names_tell_a_batch_by_its_files(images, vocabulary):
 # --- determinism ----------------------------------------------------------------------------------
 
 
-def test_same_seed_gives_the_same_run_and_other_seeds_and_epochs_others(images, vocabulary):
+def test_batches_depend_only_on_seed_and_epoch(images, vocabulary):
     def run(epoch, seed, cache_gb=4.0):
         batches = CaptionBatches(
             images[cache_gb], vocabulary, 4, captions_per_image=2, flip=True, seed=seed
@@ -164,14 +166,14 @@ def test_same_seed_gives_the_same_run_and_other_seeds_and_epochs_others(images, 
 
 
 @MEMORY
-def test_resumed_epoch_equals_the_rest_of_an_uninterrupted_one(images, vocabulary, cache_gb):
+def test_resumed_epoch_equals_the_rest_of_an_uninterrupted_epoch(images, vocabulary, cache_gb):
     batches = CaptionBatches(images[cache_gb], vocabulary, 4, flip=True, crop=0.5)
     whole = numpy(batches.epoch(3))
     for skip in (1, 3):
         assert_same(numpy(batches.epoch(3, skip)), whole[skip:])
 
 
-def test_resuming_decodes_no_skipped_image(vocabulary, tmp_path):
+def test_resuming_does_not_decode_skipped_images(vocabulary, tmp_path):
     batches = CaptionBatches(Images("train", write_examples(tmp_path), SETTINGS, 0), vocabulary, 4)
     first, *rest = numpy(batches.epoch(0))
     for index in first["index"]:
@@ -182,7 +184,7 @@ def test_resuming_decodes_no_skipped_image(vocabulary, tmp_path):
 # --- mirroring ------------------------------------------------------------------------------------
 
 
-def test_half_of_the_images_are_mirrored_and_flipped_tells_which(images, vocabulary):
+def test_half_of_the_images_are_mirrored_and_marked_as_flipped(images, vocabulary):
     batches = CaptionBatches(images[4.0], vocabulary, 20, flip=True)
     plain = CaptionBatches(images[4.0], vocabulary, 20)
     flipped = []
@@ -197,7 +199,7 @@ def test_half_of_the_images_are_mirrored_and_flipped_tells_which(images, vocabul
     assert len({tuple(mirrored) for mirrored in flipped}) > 6
 
 
-def test_images_whose_captions_tell_sides_are_never_mirrored(examples):
+def test_images_whose_captions_mention_sides_are_never_mirrored(examples):
     sides = [
         "A man on the LEFT waves.",
         "his right-hand glove",
@@ -209,20 +211,20 @@ def test_images_whose_captions_tell_sides_are_never_mirrored(examples):
         "on the boat's right side",
     ]
     others = ["an upright bright copyright", "leftovers on a plate", "a dog"]
-    told = [Example(text, examples[0].path, ("a dog", text)) for text in sides + others]
-    batches = CaptionBatches(Images("train", told, SETTINGS), Vocabulary([]), 20, flip=True)
+    examples = [Example(text, examples[0].path, ("a dog", text)) for text in sides + others]
+    batches = CaptionBatches(Images("train", examples, SETTINGS), Vocabulary([]), 20, flip=True)
     mirrored = set()
     for epoch in range(10):
         batch = numpy(batches.epoch(epoch))[0]
-        mirrored |= {told[place].image_id for place in batch["index"][batch["flipped"]]}
+        mirrored |= {examples[index].image_id for index in batch["index"][batch["flipped"]]}
     assert mirrored == set(others)
 
 
-# --- spoilt files ---------------------------------------------------------------------------------
+# --- damaged files --------------------------------------------------------------------------------
 
 
-def spoil(folder):
-    """Examples of which 2 and 5 cannot be read: one is text, one is half a file."""
+def damage(folder):
+    """Write examples of which 2 (a text) and 5 (half a file) are unreadable."""
     examples = write_examples(folder)
     (folder / "2.png").write_text("404 not found")
     half = (folder / "5.png").read_bytes()
@@ -231,14 +233,14 @@ def spoil(folder):
 
 
 @MEMORY
-def test_spoilt_images_are_left_out_and_named(vocabulary, cache_gb, caplog, tmp_path):
-    spoilt = spoil(tmp_path)
-    images = Images("train", spoilt, SETTINGS, cache_gb)
-    assert images.skipped == [spoilt[2].path, spoilt[5].path]
+def test_damaged_images_are_left_out_and_logged(vocabulary, cache_gb, caplog, tmp_path):
+    damaged = damage(tmp_path)
+    images = Images("train", damaged, SETTINGS, cache_gb)
+    assert images.skipped == [damaged[2].path, damaged[5].path]
     assert images.readable.tolist() == [0, 1, 3, 4, 6, 7, 8, 9, 10]
     assert "train: 2 of 11 images cannot be read and are left out." in caplog.text
-    assert f"train: cannot read {spoilt[2].path}: Unknown image file format" in caplog.text
-    assert f"train: cannot read {spoilt[5].path}: Invalid PNG data" in caplog.text
+    assert f"train: cannot read {damaged[2].path}: Unknown image file format" in caplog.text
+    assert f"train: cannot read {damaged[5].path}: Invalid PNG data" in caplog.text
     batches = CaptionBatches(images, vocabulary, 4)
     for epoch in range(2):
         assert sorted(indices(numpy(batches.epoch(epoch)))) == [1, 3, 4, 6, 7, 9, 10]
@@ -248,13 +250,13 @@ def test_spoilt_images_are_left_out_and_named(vocabulary, cache_gb, caplog, tmp_
     assert [batch["images"][:, 0, 0, 0].tolist() for batch in seen][1] == [60, 70, 80, 90]
 
 
-def test_split_of_spoilt_images_alone_is_refused(tmp_path):
-    spoilt = spoil(tmp_path)
-    with pytest.raises(UserError, match=r"val: not one of 2 files is a readable image: .*2\.png"):
-        Images("val", [spoilt[2], spoilt[5]], SETTINGS)
+def test_split_of_only_damaged_images_is_rejected(tmp_path):
+    damaged = damage(tmp_path)
+    with pytest.raises(UserError, match=r"val: none of 2 files is a readable image: .*2\.png"):
+        Images("val", [damaged[2], damaged[5]], SETTINGS)
 
 
-def test_missing_files_are_told_at_once(tmp_path):
+def test_missing_files_are_reported_together(tmp_path):
     examples = write_examples(tmp_path)
     for i in range(7):
         (tmp_path / f"{i}.png").unlink()
@@ -262,25 +264,24 @@ def test_missing_files_are_told_at_once(tmp_path):
         Images("train", examples, SETTINGS)
 
 
-def test_empty_split_is_refused():
+def test_empty_split_is_rejected():
     with pytest.raises(UserError, match="test: expected images, received none"):
         Images("test", [], SETTINGS)
 
 
-def test_more_pixels_than_the_limit_are_not_kept(examples, caplog, tmp_path):
+def test_images_beyond_the_memory_limit_are_not_cached(examples, caplog, tmp_path):
     needed = len(examples) * 16 * 16 * 3 / 1e9
     kept = Images("train", examples, SETTINGS, needed * 1.01)
     assert not caplog.records
-    made = write_examples(tmp_path)
-    not_kept = Images("train", made, SETTINGS, needed * 0.99)
-    assert "decoded anew every epoch" in caplog.text
+    not_kept = Images("train", write_examples(tmp_path), SETTINGS, needed * 0.99)
+    assert "decoded again every epoch" in caplog.text
     assert_same(numpy(image_batches(kept, 5)), numpy(image_batches(not_kept, 5)))
     (tmp_path / "10.png").unlink()
     with pytest.raises(tf.errors.NotFoundError):
         numpy(image_batches(not_kept, 5))
 
 
-def test_kept_pixels_are_decoded_once(vocabulary, tmp_path):
+def test_cached_images_are_decoded_once(vocabulary, tmp_path):
     batches = CaptionBatches(Images("train", write_examples(tmp_path), SETTINGS), vocabulary, 4)
     before = numpy(batches.epoch(0))
     for file in tmp_path.glob("*.png"):
@@ -288,7 +289,7 @@ def test_kept_pixels_are_decoded_once(vocabulary, tmp_path):
     assert_same(numpy(batches.epoch(0)), before)
 
 
-def test_images_refuse_a_distribution_scope(examples):
+def test_images_reject_a_distribution_scope(examples):
     with tf.distribute.OneDeviceStrategy("CPU:0").scope(), pytest.raises(ValueError, match="scope"):
         Images("train", examples, SETTINGS)
 
@@ -297,7 +298,7 @@ def test_images_refuse_a_distribution_scope(examples):
 
 
 @MEMORY
-def test_evaluation_sees_the_images_in_their_order(images, cache_gb):
+def test_evaluation_batches_keep_the_order_of_the_images(images, cache_gb):
     batches = numpy(image_batches(images[cache_gb], 5))
     assert [batch["index"].tolist() for batch in batches] == [
         [0, 1, 2, 3, 4],
@@ -312,7 +313,7 @@ def test_evaluation_sees_the_images_in_their_order(images, cache_gb):
 
 
 @MEMORY
-def test_real_photographs_arrive_as_the_preprocessing_makes_them(shared, cache_gb):
+def test_batches_of_real_photographs_equal_the_preprocessed_images(shared, cache_gb):
     files = sorted((shared / "data/flickr8k/images").glob("*.jpg"))[:12]
     examples = [Example(file.name, str(file), ("a photograph",)) for file in files]
     images = Images("train", examples, SETTINGS, cache_gb)

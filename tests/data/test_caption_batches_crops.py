@@ -1,4 +1,4 @@
-"""Random crops of training images: where they lie, how large they are, what else they change."""
+"""Tests of random crops of training images: their position, size and side effects."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ SIZE, COUNT = 64, 24
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Ramps: red grows to the right and green downwards, so that a color tells its place."""
+    """Images in which red increases to the right and green downward, so color shows position."""
     folder = tmp_path_factory.mktemp("ramps")
     ramp = np.rint(np.linspace(0, 255, 128)).astype(np.uint8)
     picture = np.zeros((128, 128, 3), np.uint8)
@@ -33,11 +33,11 @@ def batch_of(images, epoch=0, **settings):
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_the_window_tells_where_each_pixel_of_a_crop_lies(images, flip):
+def test_the_window_maps_each_pixel_of_a_crop_to_the_image(images, flip):
     batch = batch_of(images, crop=0.3, flip=flip)
     assert batch["flipped"].any() == flip
     centers = (np.arange(SIZE) + 0.5) / SIZE
-    inner = slice(4, -4)  # bilinear weights end at the border
+    inner = slice(4, -4)  # bilinear weights are cut off at the border
     for pixels, (x0, y0, x1, y1), flipped in zip(
         batch["images"], batch["window"], batch["flipped"], strict=True
     ):
@@ -47,7 +47,7 @@ def test_the_window_tells_where_each_pixel_of_a_crop_lies(images, flip):
         np.testing.assert_allclose(pixels[inner, 32, 1] / 255, y[inner], atol=0.02)
 
 
-def test_crops_are_as_large_as_asked_for_and_everywhere(images):
+def test_crops_have_the_configured_area_and_cover_the_image(images):
     windows = np.concatenate([batch_of(images, epoch, crop=0.3)["window"] for epoch in range(20)])
     assert windows.min() >= 0
     assert windows.max() <= 1
@@ -61,7 +61,7 @@ def test_crops_are_as_large_as_asked_for_and_everywhere(images):
     assert 1.15 < (width / height).max() < np.exp(0.31)
 
 
-def test_crops_change_neither_order_nor_captions_and_differ_by_epoch(images):
+def test_crops_keep_order_and_captions_and_differ_by_epoch(images):
     whole, cut = batch_of(images), batch_of(images, crop=0.5)
     np.testing.assert_array_equal(cut["index"], whole["index"])
     np.testing.assert_array_equal(cut["captions"], whole["captions"])

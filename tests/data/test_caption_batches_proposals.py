@@ -1,4 +1,4 @@
-"""Object proposals in batches: which boxes, in which order, with which images."""
+"""Tests of object proposals in batches: their choice, order and images."""
 
 import cv2
 import numpy as np
@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from bright_square import settings
 
+from keras_aoa.data.build import proposal_view
 from keras_aoa.data.caption_batches import CaptionBatches
 from keras_aoa.data.examples import Example
 from keras_aoa.data.images.preprocessing import (
@@ -15,11 +16,11 @@ from keras_aoa.data.images.preprocessing import (
     to_original,
     window,
 )
-from keras_aoa.data.images.split_images import Images, ProposalView, image_batches, padded
+from keras_aoa.data.images.split_images import Images, image_batches, padded
+from keras_aoa.data.images.views import ProposalView
 from keras_aoa.data.proposals import edge_boxes as edges
 from keras_aoa.data.proposals.cache import ProposalSettings
 from keras_aoa.data.text.vocabulary import Vocabulary
-from keras_aoa.runs.run import proposal_view
 from keras_aoa.utils.errors import UserError
 
 VOCABULARY = Vocabulary(["a", "picture"])
@@ -29,7 +30,7 @@ BROKEN = 5
 
 
 def boxes_of(number):
-    """Boxes of image `number`, best first: all differ."""
+    """Return the distinct boxes of image `number`, best first."""
     random = np.random.default_rng(number)
     corners = np.sort(random.random((COUNTS[number], 2, 2)), axis=1)
     return corners.reshape(-1, 4)
@@ -37,27 +38,27 @@ def boxes_of(number):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Images that boxes were sought in, by number: their gray tells it."""
-    found = []
+    """Numbers of the images whose proposals were computed, recognized by their gray level."""
+    numbers = []
 
     def boxes(image, model=""):
-        found.append(int(image[0, 0, 0]) // 30)
-        return boxes_of(found[-1])
+        numbers.append(int(image[0, 0, 0]) // 30)
+        return boxes_of(numbers[-1])
 
     monkeypatch.setattr(edges, "edge_boxes", boxes)
-    return found
+    return numbers
 
 
 @pytest.fixture
 def examples(tmp_path):
-    made = []
+    examples = []
     for number in range(len(COUNTS)):
         picture = np.full((20 + 3 * number, 30, 3), 30 * number, np.uint8)
         picture[:, 15:] += 40  # the right half is lighter
         cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
-        made.append(Example(number, str(tmp_path / f"{number}.png"), ("a picture",)))
+        examples.append(Example(number, str(tmp_path / f"{number}.png"), ("a picture",)))
     (tmp_path / f"{BROKEN}.png").write_text("no picture")
-    return made
+    return examples
 
 
 def view_of(tmp_path):
@@ -68,8 +69,8 @@ def open_images(examples, tmp_path, cache_gb=4.0):
     return Images("train", examples, SETTINGS, cache_gb, view_of(tmp_path))
 
 
-def batches_of(images, regions=10, seed=0, **more):
-    return CaptionBatches(images, VOCABULARY, 2, 1, seed=seed, regions=regions, **more)
+def batches_of(images, proposals=10, seed=0, **more):
+    return CaptionBatches(images, VOCABULARY, 2, 1, seed=seed, proposals=proposals, **more)
 
 
 def numpy(dataset):
@@ -77,8 +78,8 @@ def numpy(dataset):
 
 
 def shown(batches):
-    """Boxes without padding by image, in 0..1 of the original."""
-    found = {}
+    """Return the boxes of each image without padding, in 0..1 of the original."""
+    boxes_by_image = {}
     for batch in batches:
         for row, index in enumerate(batch["index"]):
             boxes = batch["proposals"][row]
@@ -86,15 +87,15 @@ def shown(batches):
                 boxes = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
             real = boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
             corners = to_original(real.reshape(-1, 2, 2), batch["window"][row])
-            found[int(index)] = corners.reshape(-1, 4)
-    return found
+            boxes_by_image[int(index)] = corners.reshape(-1, 4)
+    return boxes_by_image
 
 
-def places(number, boxes):
-    """Places of boxes in the list of their image's."""
-    far = np.abs(boxes_of(number)[None] - boxes[:, None]).max(axis=2)
-    assert (far.min(axis=1) < 1e-4).all()
-    return far.argmin(axis=1).tolist()
+def indices_of(number, boxes):
+    """Return the indices of boxes in the list of an image's proposals."""
+    distances = np.abs(boxes_of(number)[None] - boxes[:, None]).max(axis=2)
+    assert (distances.min(axis=1) < 1e-4).all()
+    return distances.argmin(axis=1).tolist()
 
 
 def assert_same(batches, others):
@@ -105,53 +106,53 @@ def assert_same(batches, others):
             np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
-def test_training_shows_a_random_choice_of_boxes_other_ones_each_epoch(examples, tmp_path, calls):
+def test_training_chooses_random_boxes_in_each_epoch(examples, tmp_path, calls):
     batches = batches_of(open_images(examples, tmp_path))
     epochs = [shown(numpy(batches.epoch(epoch))) for epoch in range(12)]
     for number, count in enumerate(COUNTS):
         if number == BROKEN:
             continue
-        chosen = [tuple(places(number, found[number])) for found in epochs]
-        for those in chosen:
-            assert len(those) == len(set(those)) == min(count, 10)
+        chosen = [tuple(indices_of(number, boxes[number])) for boxes in epochs]
+        for choice in chosen:
+            assert len(choice) == len(set(choice)) == min(count, 10)
         if count > 3:
             assert len(set(chosen)) == 12
-            assert len(set.union(*map(set, chosen))) > 0.9 * count, "not the best alone"
-    # Two images with as many boxes have a choice of their own each.
+            assert len(set.union(*map(set, chosen))) > 0.9 * count, "not only the best"
+    # Two images with equally many boxes have independent choices.
     first, last = (
-        [places(number, found[number]) for found in epochs] for number in (0, len(COUNTS) - 1)
+        [indices_of(number, boxes[number]) for boxes in epochs] for number in (0, len(COUNTS) - 1)
     )
     assert first != last
 
 
-def test_the_same_seed_shows_the_same_and_another_seed_others(examples, tmp_path, calls):
+def test_box_choices_depend_on_the_seed(examples, tmp_path, calls):
     images = open_images(examples, tmp_path)
     expected = numpy(batches_of(images, flip=True).epoch(3))
     assert_same(expected, numpy(batches_of(images, flip=True).epoch(3)))
     other = numpy(batches_of(images, seed=1, flip=True).epoch(3))
-    assert {n: places(n, b) for n, b in shown(other).items()} != {
-        n: places(n, b) for n, b in shown(expected).items()
+    assert {n: indices_of(n, b) for n, b in shown(other).items()} != {
+        n: indices_of(n, b) for n, b in shown(expected).items()
     }
 
 
-def test_resumed_epoch_equals_the_rest_of_an_uninterrupted_one(examples, tmp_path, calls):
+def test_resumed_epoch_equals_the_rest_of_an_uninterrupted_epoch(examples, tmp_path, calls):
     images = open_images(examples, tmp_path)
-    # With 2000 the widest images may be among those skipped.
-    for regions, epoch in ((10, 0), (2000, 0), (2000, 1), (2000, 2)):
-        batches = batches_of(images, regions, flip=True)
+    # With 2000 proposals, the image with the most boxes may be among those skipped.
+    for proposals, epoch in ((10, 0), (2000, 0), (2000, 1), (2000, 2)):
+        batches = batches_of(images, proposals, flip=True)
         whole = numpy(batches.epoch(epoch))
         for skip in (1, 2):
             assert_same(numpy(batches.epoch(epoch, skip)), whole[skip:])
 
 
-def test_images_with_fewer_boxes_are_filled_up(examples, tmp_path, calls):
+def test_images_with_fewer_boxes_are_padded(examples, tmp_path, calls):
     images = open_images(examples, tmp_path)
-    for regions, width in ((10, 10), (28, 28), (2000, 30)):
-        for batch in numpy(batches_of(images, regions).epoch(0)):
+    for proposals, width in ((10, 10), (28, 28), (2000, 30)):
+        for batch in numpy(batches_of(images, proposals).epoch(0)):
             assert batch["proposals"].shape[1:] == (width, 4)
             assert batch["proposals"].dtype == np.float32
             for row, index in enumerate(batch["index"]):
-                own = min(COUNTS[index], regions)
+                own = min(COUNTS[index], proposals)
                 boxes = batch["proposals"][row]
                 assert (boxes[:own, 2:] > boxes[:own, :2]).all()
                 assert not boxes[own:].any()
@@ -164,17 +165,17 @@ def test_padding_has_no_area():
     ]
 
 
-def test_evaluation_takes_the_best_boxes_in_their_order(examples, tmp_path, calls):
+def test_evaluation_uses_the_best_boxes_in_order(examples, tmp_path, calls):
     images = open_images(examples, tmp_path)
-    for regions in (1, 7, 2000):
-        batches = numpy(image_batches(images, 4, regions))
+    for proposals in (1, 7, 2000):
+        batches = numpy(image_batches(images, 4, proposals))
         order = [n for n in range(len(COUNTS)) if n != BROKEN]
         assert [int(i) for batch in batches for i in batch["index"]] == order
         for number, boxes in shown(batches).items():
-            assert places(number, boxes) == list(range(min(COUNTS[number], regions)))
+            assert indices_of(number, boxes) == list(range(min(COUNTS[number], proposals)))
 
 
-def test_an_unreadable_image_is_left_out_of_both(examples, tmp_path, calls, caplog):
+def test_unreadable_images_are_left_out_of_images_and_proposals(examples, tmp_path, calls, caplog):
     images = open_images(examples, tmp_path)
     assert images.skipped == [examples[BROKEN].path]
     assert "1 of 7 images cannot be read" in caplog.text
@@ -182,17 +183,17 @@ def test_an_unreadable_image_is_left_out_of_both(examples, tmp_path, calls, capl
     assert sorted(shown(numpy(batches_of(images).epoch(0)))) == [0, 1, 2, 3, 4, 6]
 
 
-def test_boxes_that_are_kept_are_not_sought_again(examples, tmp_path, calls):
+def test_cached_boxes_are_not_computed_again(examples, tmp_path, calls):
     expected = numpy(image_batches(open_images(examples, tmp_path), 3, 9))
     before = len(calls)
     assert_same(numpy(image_batches(open_images(examples, tmp_path), 3, 9)), expected)
     assert len(calls) == before == 6
-    # Those of another split are sought alone, and another count of boxes shown needs none.
+    # Another number of boxes per image needs no new computation.
     numpy(image_batches(open_images(examples[:2], tmp_path), 3, 1))
     assert len(calls) == before
 
 
-def test_memory_changes_nothing(examples, tmp_path, calls):
+def test_caching_in_memory_does_not_change_the_batches(examples, tmp_path, calls):
     kept, files = (open_images(examples, tmp_path, gigabytes) for gigabytes in (4.0, 0))
     assert_same(numpy(image_batches(kept, 4, 9)), numpy(image_batches(files, 4, 9)))
     for epoch in range(2):
@@ -200,7 +201,7 @@ def test_memory_changes_nothing(examples, tmp_path, calls):
         assert_same(one, other)
 
 
-def test_both_networks_inputs_are_the_image_as_each_takes_it(examples, tmp_path, calls):
+def test_both_networks_receive_the_image_in_their_own_preprocessing(examples, tmp_path, calls):
     images = open_images(examples, tmp_path)
     flipped = 0
     dataset = batches_of(images, flip=True).epoch(1)
@@ -219,15 +220,15 @@ def test_both_networks_inputs_are_the_image_as_each_takes_it(examples, tmp_path,
     assert 0 < flipped < 6
 
 
-def test_memory_counts_the_pixels_of_both_networks(examples, tmp_path, calls, caplog):
+def test_the_memory_limit_counts_the_inputs_of_both_networks(examples, tmp_path, calls, caplog):
     needed = len(examples) * (16 * 16 + 36 * 36) * 3 / 1e9
     open_images(examples, tmp_path, needed * 1.01)
-    assert "decoded anew" not in caplog.text
+    assert "decoded again" not in caplog.text
     open_images(examples, tmp_path, needed * 0.99)
-    assert "decoded anew" in caplog.text
+    assert "decoded again" in caplog.text
 
 
-def test_parts_of_images_are_refused(examples, tmp_path, calls):
+def test_crops_are_rejected_with_proposals(examples, tmp_path, calls):
     images = open_images(examples, tmp_path)
     with pytest.raises(UserError, match=r"^crop: .*whole images, received 0\.5; set it to 1\.$"):
         batches_of(images, crop=0.5)
@@ -235,7 +236,7 @@ def test_parts_of_images_are_refused(examples, tmp_path, calls):
         settings(tmp_path, regions="proposals", crop=0.9)
 
 
-def test_the_view_of_a_configuration_is_that_of_its_own_settings(tmp_path):
+def test_proposal_view_uses_the_settings_of_the_configuration(tmp_path):
     configuration = settings(
         tmp_path, regions="proposals", image_size=64, proposals_size=80, proposals_fit="stretch"
     )

@@ -1,4 +1,4 @@
-"""The downloader against a server of our own on 127.0.0.1; nothing here needs a network."""
+"""Tests of the downloader with a local server; they need no network."""
 
 import dataclasses
 import hashlib
@@ -23,7 +23,7 @@ pytest.importorskip("gdown", reason="the extra `download` is not installed")
 
 
 class Server:
-    """Serves `files` (path -> bytes) with byte ranges; can drop connections half-way."""
+    """Serves `files` (bytes by path) with byte ranges, and drops the next `drops` connections."""
 
     def __init__(self):
         self.files: dict[str, bytes] = {}
@@ -91,7 +91,7 @@ def captions(name: str) -> bytes:
 
 @pytest.fixture
 def coco(server, tmp_path, monkeypatch):
-    """A small COCO 2017 on the server; gives the contents of its photograph."""
+    """A small COCO 2017 on the server; the value is the content of its photograph."""
     photograph = np.random.default_rng(0).bytes(3_000_000)
     contents = {
         "annotations/annotations_trainval2017.zip": {
@@ -124,7 +124,7 @@ def files(folder: pathlib.Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_is_fetched_is_what_the_reader_reads(coco, tmp_path, capsys):
+def test_downloaded_data_can_be_read(coco, tmp_path, capsys):
     download.fetch("coco2017", tmp_path / "data")
     data = read(tmp_path / "data")
     assert {split: len(examples) for split, examples in data.splits.items()} == {
@@ -132,7 +132,7 @@ def test_what_is_fetched_is_what_the_reader_reads(coco, tmp_path, capsys):
         "val": 1,
     }
     assert pathlib.Path(data.splits["train"][0].path).read_bytes() == coco
-    # Nothing else stays: neither archives nor what nobody reads.
+    # No other files remain: neither archives nor unused files.
     assert files(tmp_path / "data") == {
         "annotations/captions_train2017.json",
         "annotations/captions_val2017.json",
@@ -142,11 +142,11 @@ def test_what_is_fetched_is_what_the_reader_reads(coco, tmp_path, capsys):
     assert "GB of free space" in capsys.readouterr().out
 
 
-def test_second_call_asks_for_nothing(coco, server, tmp_path, capsys):
+def test_second_call_sends_no_requests(coco, server, tmp_path, capsys):
     download.fetch("coco2017", tmp_path / "data")
-    asked = len(server.requests)
+    count = len(server.requests)
     download.fetch("coco2017", tmp_path / "data")
-    assert len(server.requests) == asked
+    assert len(server.requests) == count
     assert "nothing to do" in capsys.readouterr().out
 
 
@@ -158,10 +158,10 @@ def test_dropped_connection_resumes_in_the_next_call(coco, server, tmp_path):
     with pytest.raises(UserError, match=r"train2017.zip: .* incomplete.*resumes the download"):
         download.fetch("coco2017", tmp_path)
     (part,) = (tmp_path / ".download").glob("*.part")
-    arrived = part.stat().st_size
-    assert 0 < arrived < archive.size
+    received = part.stat().st_size
+    assert 0 < received < archive.size
     download.fetch("coco2017", tmp_path)
-    assert (f"/{archive.path}", f"bytes={arrived}-") in server.requests
+    assert (f"/{archive.path}", f"bytes={received}-") in server.requests
     assert (tmp_path / "train2017/1.jpg").read_bytes() == coco
 
 
@@ -173,7 +173,7 @@ def test_dropped_connection_resumes_in_the_same_call(coco, server, tmp_path, mon
     assert (tmp_path / "data/train2017/1.jpg").read_bytes() == coco
 
 
-def test_archive_that_arrived_just_before_a_stop_is_used(coco, server, tmp_path):
+def test_archive_that_was_complete_at_an_interruption_is_used(coco, server, tmp_path):
     archive = ARCHIVES["coco2017"][1]
     (tmp_path / ".download").mkdir()
     part = tmp_path / ".download" / "train2017.zipabcdefgh.part"
@@ -183,7 +183,7 @@ def test_archive_that_arrived_just_before_a_stop_is_used(coco, server, tmp_path)
     assert (tmp_path / "train2017/1.jpg").read_bytes() == coco
 
 
-def test_wrong_checksum_is_one_line_and_the_file_is_set_aside(coco, server, tmp_path):
+def test_wrong_checksum_is_a_one_line_error_and_the_file_is_renamed(coco, server, tmp_path):
     good = dict(server.files)
     server.files["/zips/val2017.zip"] = good["/zips/val2017.zip"][:-1] + b"x"
     with pytest.raises(UserError, match=r"^val2017.zip: expected SHA-256 \w{64}, received .*$"):
@@ -195,25 +195,25 @@ def test_wrong_checksum_is_one_line_and_the_file_is_set_aside(coco, server, tmp_
     assert (tmp_path / "data/val2017/2.jpg").read_bytes() == b"small"
 
 
-def test_no_network_is_one_line(coco, tmp_path, capsys):
+def test_network_failure_is_a_one_line_error(coco, tmp_path, capsys):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as stop:
         command_line.run(download.main, ["coco2017", str(tmp_path / "data"), "--base-url", url])
-    assert left.value.code == 2
+    assert stop.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("annotations_trainval2017.zip: expected to download " + url)
     assert "refused" in last and "check the network" in last
 
 
-def test_absent_file_is_one_line(coco, server, tmp_path):
+def test_missing_file_on_the_server_is_a_one_line_error(coco, server, tmp_path):
     server.files.clear()
     with pytest.raises(UserError, match="404"):
         download.fetch("coco2017", tmp_path / "data")
 
 
-def test_too_little_space_is_told_before_anything_is_fetched(coco, server, tmp_path, monkeypatch):
+def test_too_little_space_is_reported_before_any_download(coco, server, tmp_path, monkeypatch):
     sizes = ((1, 2), (20, 30), (4, 5))  # GB packed and unpacked
     ARCHIVES["coco2017"] = tuple(
         dataclasses.replace(archive, size=packed * 10**9, unpacked=unpacked * 10**9)
@@ -221,20 +221,20 @@ def test_too_little_space_is_told_before_anything_is_fetched(coco, server, tmp_p
     )
     free = 51_900_000_000
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": free}))
-    # The second archive beside its contents, after the first has shrunk to its own: 2 + 20 + 30.
+    # The peak is the second archive, its contents, and the contents of the first: 2 + 20 + 30.
     message = r"coco2017: expected 52.00 GB of free space in .*data, received 51.90 GB; free some"
     with pytest.raises(UserError, match=message):
         download.fetch("coco2017", tmp_path / "data")
     assert server.requests == []
 
 
-def test_folder_that_cannot_be_made_is_one_line(coco, tmp_path):
+def test_folder_that_cannot_be_created_is_a_one_line_error(coco, tmp_path):
     (tmp_path / "data").write_text("a file")
     with pytest.raises(UserError, match="expected a writable folder"):
         download.fetch("coco2017", tmp_path / "data")
 
 
-def test_what_is_there_is_never_overwritten(coco, tmp_path):
+def test_existing_files_are_never_overwritten(coco, tmp_path):
     mine = tmp_path / "data/annotations/captions_val2017.json"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
@@ -244,7 +244,7 @@ def test_what_is_there_is_never_overwritten(coco, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "/tmp/outside.txt", "val2017/../../o.txt"])
-def test_archive_that_leaves_its_folder_is_refused(coco, server, tmp_path, name):
+def test_archive_with_paths_outside_its_folder_is_rejected(coco, server, tmp_path, name):
     data = zipped(tmp_path / "made.zip", {"val2017/2.jpg": b"small", name: b"evil"})
     archive = dataclasses.replace(
         ARCHIVES["coco2017"][2], size=len(data), sha256=hashlib.sha256(data).hexdigest()
@@ -260,7 +260,9 @@ def test_archive_that_leaves_its_folder_is_refused(coco, server, tmp_path, name)
     ("members", "message"),
     [(None, "expected a zip file"), ({"other/2.jpg": b""}, "expected val2017 in the archive")],
 )
-def test_archive_of_another_kind_is_one_line(coco, server, tmp_path, members, message):
+def test_archive_with_unexpected_content_is_a_one_line_error(
+    coco, server, tmp_path, members, message
+):
     data = b"no zip" if members is None else zipped(tmp_path / "made.zip", members)
     archive = dataclasses.replace(
         ARCHIVES["coco2017"][2], size=len(data), sha256=hashlib.sha256(data).hexdigest()
@@ -280,7 +282,7 @@ def test_each_archive_has_a_checksum_and_a_secure_address():
         assert archive.keeps and archive.unpacked and archive.size
 
 
-def test_unknown_data_set_is_one_line():
-    with pytest.raises(UserError, match="invalid choice 'coco2018'") as told:
+def test_unknown_data_set_is_a_one_line_error():
+    with pytest.raises(UserError, match="invalid choice 'coco2018'") as error:
         download.main(["coco2018", "folder"])
-    assert "coco2017" in str(told.value) and "\n" not in str(told.value)
+    assert "coco2017" in str(error.value) and "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Flickr30k Entities: boxes of what phrases name, in the files' own format."""
+"""Tests of the reader of Flickr30k Entities."""
 
 import logging
 import re
@@ -23,11 +23,11 @@ def thing(names, box=None, flag=""):
     if box:
         corners = zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
         inner = "".join(f"<{name}>{value}</{name}>" for name, value in corners)
-        told = f"<bndbox>{inner}</bndbox>"
+        content = f"<bndbox>{inner}</bndbox>"
     else:
-        told = "".join(f"<{name}>{int(name == flag)}</{name}>" for name in ("scene", "nobox"))
+        content = "".join(f"<{name}>{int(name == flag)}</{name}>" for name in ("scene", "nobox"))
     listed = "".join(f"<name>{name}</name>" for name in names.split())
-    return f"<object>{listed}{told}</object>"
+    return f"<object>{listed}{content}</object>"
 
 
 def annotations(*things, size=(200, 100)):
@@ -79,7 +79,7 @@ def test_phrases_and_objects_of_an_image(tmp_path, caplog):
     assert not examples_of(read(tmp_path, objects=False))["5.jpg"].phrases
 
 
-def test_entities_lie_beside_a_token_file_too(tmp_path):
+def test_entities_beside_a_token_file_are_read(tmp_path):
     photographs(tmp_path / "flickr30k-images", *(f"{i}.jpg" for i in range(3)))
     files = {"results_20130124.token": "".join(f"{i}.jpg#0\tA man runs .\n" for i in range(3))}
     for i in range(3):
@@ -95,7 +95,7 @@ def test_entities_lie_beside_a_token_file_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"Sentences/5.txt": SENTENCES}, "1 images have no entity file .*: 5.xml"),
         ({"Annotations/5.xml": WHOLE}, "1 images have no entity file .*: 5.txt"),
@@ -113,19 +113,19 @@ def test_entities_lie_beside_a_token_file_too(tmp_path):
         ),
     ],
 )
-def test_an_image_whose_files_cannot_be_used_has_no_boxes_and_is_counted(
-    tmp_path, caplog, files, said
+def test_image_with_unusable_entity_files_has_no_boxes_and_is_counted(
+    tmp_path, caplog, files, message
 ):
     put(tmp_path, {"Sentences/7.txt": "", "Annotations/7.xml": ""})
     example = flickr30k(tmp_path, files)
     assert example.captions == tuple(CAPTIONS)
     assert example.phrases == example.objects == ()
-    (message,) = [record.getMessage() for record in caplog.records]
-    assert "\n" not in message
-    assert re.search(said, message)
+    (logged,) = [record.getMessage() for record in caplog.records]
+    assert "\n" not in logged
+    assert re.search(message, logged)
 
 
-def test_what_cannot_be_matched_is_counted_and_the_rest_is_kept(tmp_path, caplog):
+def test_unmatched_phrases_and_captions_are_counted_and_the_rest_is_kept(tmp_path, caplog):
     missing = annotations(thing("2", (100, 10, 110, 20)), thing("3", flag="nobox"))
     changed = SENTENCES.replace("stands", "stood")
     with caplog.at_level(logging.WARNING):
@@ -134,13 +134,12 @@ def test_what_cannot_be_matched_is_counted_and_the_rest_is_kept(tmp_path, caplog
     messages = [record.getMessage() for record in caplog.records]
     assert any("1 phrases name an entity without a box: 5 #1 'man'." in text for text in messages)
     assert any(
-        "1 captions match no sentence of their image: 5 'The thrower" in text
-        for text in messages
+        "1 captions match no sentence of their image: 5 'The thrower" in text for text in messages
     )
     assert len(messages) == 2
 
 
-def test_a_sentence_as_words_and_marks():
+def test_read_sentence_returns_words_and_marks():
     words, marks = read_sentence(
         "[/EN#7/people A boy 's dog] , [/EN#8/other wet] , runs ( away ) ."
     )
@@ -149,7 +148,7 @@ def test_a_sentence_as_words_and_marks():
     assert read_sentence("") == ((), ())
 
 
-def test_boxes_are_clipped_and_those_without_area_left_out(tmp_path):
+def test_boxes_are_clipped_and_boxes_without_area_are_left_out(tmp_path):
     put(
         tmp_path,
         {

@@ -1,4 +1,4 @@
-"""Features kept in files: they are the network's, and a training on them is the same training."""
+"""Tests of cached features: they equal the network's output, and training on them is equivalent."""
 
 import contextlib
 import dataclasses
@@ -26,7 +26,7 @@ SIDE, COUNT = 16, 9
 
 @pytest.fixture
 def images(tmp_path):
-    """Noise, one file a text instead; captions tell no sides, so that all may be mirrored."""
+    """Noise images and one unreadable file; no caption mentions sides, so all may be mirrored."""
     random, examples = np.random.default_rng(0), []
     for number in range(COUNT):
         path = tmp_path / f"{number}.png"
@@ -38,7 +38,7 @@ def images(tmp_path):
 
 
 class Network:
-    """Means of the pixels of 4 x 4 cells, and of all, that counts the batches it sees."""
+    """Averages the pixels of 4 x 4 cells and of the image, and counts its calls."""
 
     def __init__(self, factor=1.0):
         self.calls, self.factor = 0, factor
@@ -49,8 +49,8 @@ class Network:
         return {"map": cells, "vector": tf.reduce_mean(cells, (1, 2))}
 
 
-def files(folder, dtype="float16", **described):
-    return FeatureFiles(folder, described, dtype)
+def files(folder, dtype="float16", **settings):
+    return FeatureFiles(folder, settings, dtype)
 
 
 def batches_of(images, vocabulary, flip=True):
@@ -58,7 +58,7 @@ def batches_of(images, vocabulary, flip=True):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 2**-11), ("bfloat16", 2**-8)])
-def test_batches_hold_what_the_network_makes_of_their_images(images, tmp_path, dtype, tolerance):
+def test_batches_contain_the_features_of_their_images(images, tmp_path, dtype, tolerance):
     network = Network()
     vocabulary = Vocabulary.from_captions(["image"], 1)
     with_pixels = batches_of(images, vocabulary)
@@ -68,28 +68,28 @@ def test_batches_hold_what_the_network_makes_of_their_images(images, tmp_path, d
     mirrored = 0
     for epoch in range(3):
         pairs = zip(with_pixels.epoch(epoch), with_features.epoch(epoch), strict=True)
-        for pixels, made in pairs:
+        for pixels, cached in pairs:
             expected = network(pixels)
             for name in ("captions", "index", "flipped", "window"):
-                np.testing.assert_array_equal(made[name], pixels[name])
+                np.testing.assert_array_equal(cached[name], pixels[name])
             for name, values in expected.items():
-                assert made["features"][name].dtype == tf.float32
-                np.testing.assert_allclose(made["features"][name], values, rtol=tolerance)
+                assert cached["features"][name].dtype == tf.float32
+                np.testing.assert_allclose(cached["features"][name], values, rtol=tolerance)
             mirrored += int(tf.reduce_sum(tf.cast(pixels["flipped"], tf.int32)))
     assert 0 < mirrored < 3 * (COUNT - 1)
 
 
-def test_images_in_order_have_their_features(images, tmp_path):
+def test_evaluation_batches_contain_the_features_of_their_images(images, tmp_path):
     network = Network()
     features = ImageFeatures(images, files(tmp_path / "kept"), network)
-    for pixels, made in zip(image_batches(images, 3), image_batches(features, 3), strict=True):
-        np.testing.assert_array_equal(made["index"], pixels["index"])
-        assert "images" not in made
-        np.testing.assert_allclose(made["features"]["map"], network(pixels)["map"], rtol=2**-11)
+    for pixels, cached in zip(image_batches(images, 3), image_batches(features, 3), strict=True):
+        np.testing.assert_array_equal(cached["index"], pixels["index"])
+        assert "images" not in cached
+        np.testing.assert_allclose(cached["features"]["map"], network(pixels)["map"], rtol=2**-11)
     assert features.skipped == images.skipped
 
 
-def test_what_is_kept_is_not_computed_again(images, tmp_path):
+def test_cached_features_are_not_computed_again(images, tmp_path):
     first, second = Network(), Network()
     ImageFeatures(images, files(tmp_path / "kept"), first, images.readable)
     assert first.calls == 2
@@ -97,17 +97,17 @@ def test_what_is_kept_is_not_computed_again(images, tmp_path):
     assert second.calls == 0
 
 
-def test_another_network_or_dtype_has_files_of_its_own(images, tmp_path):
-    for described in ({}, {"network": "b"}, {"network": "c"}):
+def test_another_network_or_dtype_uses_other_files(images, tmp_path):
+    for settings in ({}, {"network": "b"}, {"network": "c"}):
         network = Network()
-        ImageFeatures(images, files(tmp_path / "kept", **described), network)
+        ImageFeatures(images, files(tmp_path / "kept", **settings), network)
         assert network.calls == 1
     network = Network()
     ImageFeatures(images, files(tmp_path / "kept", "bfloat16"), network)
     assert network.calls == 1
 
 
-def test_a_changed_image_and_a_lost_file_are_computed_again(images, tmp_path):
+def test_changed_images_and_missing_files_are_computed_again(images, tmp_path):
     ImageFeatures(images, files(tmp_path / "kept"), Network())
     changed = images.examples[0].path
     os.utime(changed, ns=(1, 1))
@@ -121,7 +121,7 @@ def test_a_changed_image_and_a_lost_file_are_computed_again(images, tmp_path):
     assert network.calls == 1
 
 
-def test_stopped_in_the_middle_it_goes_on_there(images, tmp_path, monkeypatch):
+def test_interrupted_extraction_resumes(images, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_aoa.data.features.SHARD", 3)
     assert SHARD > 3
 
@@ -136,11 +136,11 @@ def test_stopped_in_the_middle_it_goes_on_there(images, tmp_path, monkeypatch):
     network = Network()
     features = ImageFeatures(images, files(tmp_path / "kept"), network)
     assert network.calls == 1
-    for pixels, made in zip(image_batches(images, 8), image_batches(features, 8), strict=True):
-        np.testing.assert_allclose(made["features"]["map"], Network()(pixels)["map"], rtol=2**-11)
+    for pixels, cached in zip(image_batches(images, 8), image_batches(features, 8), strict=True):
+        np.testing.assert_allclose(cached["features"]["map"], Network()(pixels)["map"], rtol=2**-11)
 
 
-def test_layers_of_one_network_have_files_of_their_own(squares_settings, squares, tmp_path):
+def test_layers_of_one_network_use_different_files(squares_settings, squares, tmp_path):
     keras.utils.set_random_seed(0)
     pixels = keras.Input((None, None, 3))
     first = keras.layers.Conv2D(4, 3, strides=8, padding="same", name="conv_1")(pixels)
@@ -162,20 +162,22 @@ def test_layers_of_one_network_have_files_of_their_own(squares_settings, squares
         )
         captioner = run.make_captioner()
         features = frozen_features(run, captioner, images)
-        for pixels, made in zip(image_batches(images, 4), image_batches(features, 4), strict=True):
+        for pixels, cached in zip(
+            image_batches(images, 4), image_batches(features, 4), strict=True
+        ):
             expected = captioner.extract_features(pixels)["map"]
-            np.testing.assert_allclose(made["features"]["map"], expected, 1e-3, 1e-3)
+            np.testing.assert_allclose(cached["features"]["map"], expected, 1e-3, 1e-3)
         folders = set((tmp_path / "data").glob("features-*"))
     assert len(folders) == 2
 
 
-def test_numbers_too_large_for_float16_are_refused_by_name(images, tmp_path):
+def test_values_too_large_for_float16_are_rejected_by_feature_name(images, tmp_path):
     with pytest.raises(UserError, match="map of train holds numbers too large for float16; set it"):
         ImageFeatures(images, files(tmp_path / "kept"), Network(1e4))
     ImageFeatures(images, files(tmp_path / "kept", "bfloat16"), Network(1e4))
 
 
-def test_a_damaged_file_is_computed_again_and_few_are_open(images, tmp_path, monkeypatch):
+def test_damaged_files_are_computed_again_and_few_files_are_open(images, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_aoa.data.features.SHARD", 2)
     ImageFeatures(images, files(tmp_path / "kept"), Network())
     damaged = sorted((tmp_path / "kept").rglob("*-map.npy"))[0]
@@ -188,7 +190,7 @@ def test_a_damaged_file_is_computed_again_and_few_are_open(images, tmp_path, mon
     assert len(os.listdir("/proc/self/fd")) <= opened + 8
 
 
-def test_a_fingerprint_tells_weights_and_layers_but_not_names():
+def test_fingerprint_depends_on_weights_and_layers_but_not_on_names():
     def network(units=3, activation="relu"):
         keras.utils.set_random_seed(0)
         return keras.Sequential([keras.Input((2,)), keras.layers.Dense(units, activation)])
@@ -202,7 +204,7 @@ def test_a_fingerprint_tells_weights_and_layers_but_not_names():
 
 
 @pytest.mark.parametrize("regions", [pytest.param("grid", marks=pytest.mark.slow), "proposals"])
-def test_a_training_on_features_is_the_training_on_images(
+def test_training_on_features_equals_training_on_images(
     squares_settings, tmp_path, monkeypatch, regions
 ):
     monkeypatch.setattr(evaluation, "start_meteor", lambda: False)
@@ -221,8 +223,8 @@ def test_a_training_on_features_is_the_training_on_images(
     histories = []
     for cache in ("none", "float16"):
         run = training.train(dataclasses.replace(settings, name=cache, feature_cache=cache))
-        _, facts = training.weights.load_arrays(run.last_file)
-        histories.append([epoch["loss"] for epoch in facts["progress"]["history"]])
+        _, metadata = training.weights.load_arrays(run.last_file)
+        histories.append([epoch["loss"] for epoch in metadata["progress"]["history"]])
     np.testing.assert_allclose(histories[1], histories[0], rtol=2e-3)
     assert histories[0][0] != histories[1][0]
     assert list((tmp_path / "data").glob("features-*/*-map.npy"))

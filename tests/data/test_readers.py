@@ -1,4 +1,4 @@
-"""Own photographs and Flickr token files; which layout `read` sees in a folder."""
+"""Tests of `read`: your own photographs, Flickr token files, and recognition of formats."""
 
 import gzip
 import logging
@@ -11,7 +11,7 @@ from reader_files import coco, examples_of, karpathy, names, photographs, put, r
 from keras_aoa.data.examples import Example
 from keras_aoa.data.readers import read, read_captions
 
-# Own photographs
+# Your own photographs
 
 
 def test_own_photographs_with_quotes_splits_and_folders(tmp_path):
@@ -37,7 +37,7 @@ def test_own_photographs_with_quotes_splits_and_folders(tmp_path):
     assert read(tmp_path / "captions.csv") == data
 
 
-def test_own_photographs_may_lie_in_images_or_elsewhere(tmp_path):
+def test_own_photographs_may_be_in_images_or_another_folder(tmp_path):
     rows = "".join(f"{i}.jpg,a dog\n" for i in range(5))
     put(tmp_path, {"captions.csv": "image,caption\n" + rows})
     photographs(tmp_path / "images", *(f"{i}.jpg" for i in range(5)))
@@ -77,7 +77,7 @@ def test_own_photographs_may_lie_in_images_or_elsewhere(tmp_path):
         ),
     ],
 )
-def test_mistake_in_captions_csv_names_file_and_line(tmp_path, text, message):
+def test_error_in_captions_csv_names_file_and_line(tmp_path, text, message):
     photographs(tmp_path, "a.jpg")
     put(tmp_path, {"captions.csv": text})
     refused(tmp_path, "captions.csv.*" + message)
@@ -87,7 +87,7 @@ def test_mistake_in_captions_csv_names_file_and_line(tmp_path, text, message):
     "name",
     ["../../etc/passwd", "/etc/passwd", "a/../../b.jpg", "C:\\b.jpg", "..\\b.jpg", "\\\\s\\b\\c"],
 )
-def test_path_that_leaves_the_data_folder_is_refused(tmp_path, name):
+def test_path_outside_the_data_folder_is_rejected(tmp_path, name):
     message = "expected a path inside the data folder"
     put(tmp_path / "own", {"captions.csv": f"image,caption\n{name},a dog\n"})
     refused(tmp_path / "own", "captions.csv line 2: " + message)
@@ -99,7 +99,7 @@ def test_path_that_leaves_the_data_folder_is_refused(tmp_path, name):
     refused(tmp_path, "captions_val2017.json: " + message)
 
 
-def test_text_that_is_not_utf8_is_named_with_its_line(tmp_path):
+def test_text_that_is_not_utf8_is_reported_with_its_line(tmp_path):
     (tmp_path / "captions.csv").write_bytes("image,caption\na.jpg,Hügel\n".encode("latin-1"))
     refused(tmp_path, "captions.csv line 2: expected UTF-8, received byte 0xfc")
 
@@ -121,7 +121,7 @@ def flickr8k(folder: pathlib.Path) -> None:
     )
 
 
-def test_flickr8k_follows_its_lists_of_splits(tmp_path):
+def test_flickr8k_uses_its_split_lists(tmp_path):
     flickr8k(tmp_path)
     data = read(tmp_path)
     assert data.name == "flickr8k"
@@ -156,12 +156,12 @@ def test_flickr30k_without_lists_is_split_by_name(tmp_path, caplog):
         ("1.jpg#0\ta cat", "line 2: expected .*different numbers, received '1.jpg#0' again"),
     ],
 )
-def test_broken_line_of_a_token_file_is_named(tmp_path, line, message):
+def test_invalid_line_of_a_token_file_is_reported(tmp_path, line, message):
     put(tmp_path, {"my.token": f"1.jpg#0\ta dog\n{line}\n"})
     refused(tmp_path, "my.token " + message)
 
 
-def test_damaged_gzip_is_one_line(tmp_path):
+def test_damaged_gzip_is_a_one_line_error(tmp_path):
     whole = gzip.compress(b"1.jpg#0\ta dog\n" * 99)
     for data in (whole[:20], b"text", whole[:-9] + b"123456789"):
         (tmp_path / "my.token.gz").write_bytes(data)
@@ -176,13 +176,13 @@ def test_damaged_gzip_is_one_line(tmp_path):
         ("1.jpg\n1.jpg\n", "expected each image once, received '1.jpg' again"),
     ],
 )
-def test_mistake_in_a_list_of_splits_is_named(tmp_path, dev, message):
+def test_error_in_a_split_list_names_the_file(tmp_path, dev, message):
     flickr8k(tmp_path)
     put(tmp_path, {"Flickr_8k.devImages.txt": dev})
     refused(tmp_path, "Flickr_8k.devImages.txt: .*" + message)
 
 
-def test_own_token_file_wants_every_image(tmp_path):
+def test_own_token_file_requires_every_image(tmp_path):
     flickr8k(tmp_path)
     (tmp_path / "Flickr8k.token.txt").rename(tmp_path / "mine.token.txt")
     put(tmp_path, {"Flickr_8k.testImages.txt": "4.jpg\n3.jpg"})
@@ -190,18 +190,18 @@ def test_own_token_file_wants_every_image(tmp_path):
     refused(tmp_path, "mine.token.txt: 1 of its 5 images do not exist: 4.jpg; add them to")
 
 
-def test_image_name_may_hold_a_sharp(tmp_path):
+def test_image_name_may_contain_a_hash_sign(tmp_path):
     put(tmp_path, {"my.token": "dog#1.jpg#0\ta dog\n"})
     assert read_captions(tmp_path / "my.token") == {"dog#1.jpg": ["a dog"]}
 
 
-def test_folder_with_the_name_of_an_image_is_no_image(tmp_path):
+def test_folder_with_the_name_of_an_image_is_not_an_image(tmp_path):
     (tmp_path / "1.jpg").mkdir()
     put(tmp_path, {"captions.csv": "image,caption,split\n1.jpg,a dog,train\n"})
     refused(tmp_path, "captions.csv: 1 of its 1 images do not exist: 1.jpg")
 
 
-def test_public_set_kept_in_part_is_read_with_a_warning(tmp_path, caplog):
+def test_incomplete_public_data_set_is_read_with_a_warning(tmp_path, caplog):
     flickr8k(tmp_path)
     put(tmp_path, {"Flickr_8k.testImages.txt": "4.jpg\n"})
     data = read(tmp_path)
@@ -209,10 +209,10 @@ def test_public_set_kept_in_part_is_read_with_a_warning(tmp_path, caplog):
     assert "1 of its 4 images do not exist: 4.jpg; they are left out" in caplog.text
 
 
-# Which layout
+# Recognition of formats
 
 
-def test_karpathys_file_with_its_images_comes_before_the_others(tmp_path):
+def test_karpathys_file_with_its_images_takes_precedence(tmp_path):
     put(
         tmp_path,
         {
@@ -232,32 +232,32 @@ def test_karpathys_file_with_its_images_comes_before_the_others(tmp_path):
     assert read(tmp_path).name == "coco2017"
 
 
-def test_unknown_layout_says_what_was_found_and_what_would_be_understood(tmp_path):
+def test_unknown_format_reports_the_content_and_the_supported_formats(tmp_path):
     refused(tmp_path, "holds nothing; expected one of: captions.csv")
     photographs(tmp_path, "1.jpg", "2.jpg", "3.jpg", "4.jpg")
     refused(tmp_path, "holds 1.jpg, 2.jpg, 3.jpg and 1 more; expected one of: captions.csv .*COCO")
     refused(tmp_path / "1.jpg", "1.jpg is not one of: captions.csv")
-    refused(tmp_path / "absent", "expected a folder or a file with captions, found no .*absent")
-    refused(tmp_path / "absent/deeper", "found no .*deeper")
+    refused(tmp_path / "absent", "expected a folder or a caption file, found no file at .*absent")
+    refused(tmp_path / "absent/deeper", "found no file at .*deeper")
     put(tmp_path, {"a.token": "", "b.token": ""})
     refused(tmp_path, "more than one data set; name the file: a.token, b.token")
     (tmp_path / "captions.csv").mkdir()
     refused(tmp_path, "captions.csv: expected a file to read, received 'Is a directory'")
 
 
-def test_folders_are_listed_and_no_file_is_asked_for(tmp_path, monkeypatch):
+def test_folders_are_listed_instead_of_checking_each_file(tmp_path, monkeypatch):
     photographs(tmp_path, "val2017/1.jpg")
     put(tmp_path, {"annotations/captions_val2017.json": coco({1: "1.jpg"}, [(1, "a")])})
-    asked = []
+    checked = []
     for module, name in ((pathlib.os, "stat"), (pathlib.os.path, "exists")):
         original = getattr(module, name)
         monkeypatch.setattr(
             module,
             name,
-            lambda path, *a, f=original, **k: (asked.append(str(path)), f(path, *a, **k))[1],
+            lambda path, *a, f=original, **k: (checked.append(str(path)), f(path, *a, **k))[1],
         )
     assert read(tmp_path).name == "coco2017"
-    assert asked and not [path for path in asked if path.endswith(".jpg")]
+    assert checked and not [path for path in checked if path.endswith(".jpg")]
 
 
 # Real photographs and captions

@@ -1,4 +1,4 @@
-"""COCO's captions and objects, and Karpathy's splits."""
+"""Tests of the readers of COCO's captions and objects, and of Karpathy's splits."""
 
 import json
 
@@ -15,7 +15,7 @@ from keras_aoa.utils.errors import UserError
 
 
 @pytest.mark.parametrize("images", ["", "images/"])
-def test_coco_gives_splits_captions_and_objects(tmp_path, capsys, images):
+def test_coco_is_read_with_splits_captions_and_objects(tmp_path, capsys, images):
     photographs(tmp_path, f"{images}train2017/9.jpg", f"{images}train2017/7.jpg")
     photographs(tmp_path, f"{images}val2017/8.jpg")
     put(
@@ -45,7 +45,7 @@ def test_coco_gives_splits_captions_and_objects(tmp_path, capsys, images):
     assert capsys.readouterr().out == ""
 
 
-def test_boxes_of_crowds_without_area_or_outside_are_left_out(tmp_path):
+def test_boxes_of_crowds_and_boxes_without_area_or_outside_are_left_out(tmp_path):
     put(
         tmp_path,
         {
@@ -63,7 +63,7 @@ def test_boxes_of_crowds_without_area_or_outside_are_left_out(tmp_path):
     }
 
 
-def test_two_years_of_coco_ask_for_one(tmp_path):
+def test_two_years_of_coco_require_a_choice(tmp_path):
     for year in ("2014", "2017"):
         photographs(tmp_path, f"val{year}/1.jpg")
         text = coco({1: "1.jpg"}, [(1, "a")])
@@ -97,7 +97,7 @@ def test_two_years_of_coco_ask_for_one(tmp_path):
         ),
     ],
 )
-def test_coco_of_another_shape_is_one_line(tmp_path, text, message):
+def test_coco_file_of_another_structure_is_a_one_line_error(tmp_path, text, message):
     put(tmp_path, {"annotations/captions_val2017.json": text})
     refused(tmp_path, message)
 
@@ -112,7 +112,7 @@ def test_coco_of_another_shape_is_one_line(tmp_path, text, message):
         instances((7, 1, [0, 0, 1, 1], 0)).replace('"width": 200', '"width": 0'),
     ],
 )
-def test_object_of_nothing_known_is_one_line(tmp_path, text):
+def test_object_of_unknown_image_or_category_is_a_one_line_error(tmp_path, text):
     put(tmp_path, {"i.json": text})
     with pytest.raises(UserError, match=r"i.json: expected a listed image and category and a box"):
         read_objects(tmp_path / "i.json")
@@ -121,7 +121,7 @@ def test_object_of_nothing_known_is_one_line(tmp_path, text):
 # Karpathy's splits
 
 
-def test_karpathy_json_gives_splits_and_restval_joins_train(tmp_path):
+def test_karpathy_json_is_read_and_restval_joins_train(tmp_path):
     entries = [("1.jpg", "train"), ("2.jpg", "restval"), ("3.jpg", "val"), ("4.jpg", "test")]
     photographs(tmp_path / "images/val2014", *(name for name, _ in entries))
     document = json.loads(karpathy(*((n, s, ["a ", "b"]) for n, s in entries)))
@@ -157,7 +157,7 @@ def test_karpathy_flickr_ids_are_file_names(tmp_path):
         ('{"images": [{"filename": 1}]}', "expected filename, split, sentences"),
     ],
 )
-def test_karpathy_json_of_another_shape_is_one_line(tmp_path, text, message):
+def test_karpathy_json_of_another_structure_is_a_one_line_error(tmp_path, text, message):
     put(tmp_path, {"dataset_coco.json": text})
     refused(tmp_path, r"dataset_coco.json images\[\d\].*" + message)
 
@@ -173,7 +173,7 @@ def test_real_coco_sample(shared):
     assert (boxes[:, :2] < boxes[:, 2:]).all()
 
 
-def test_karpathy_reader_takes_a_folder_of_images(shared, tmp_path):
+def test_karpathy_reader_accepts_a_folder_of_images(shared, tmp_path):
     name = read(shared / "data/flickr8k").splits["val"][0].image_id
     put(tmp_path, {"dataset_flickr8k.json": karpathy((name, "val", ["a"]))})
     images = str(shared / "data/flickr8k/images")

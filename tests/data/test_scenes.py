@@ -1,4 +1,4 @@
-"""The drawn data set: what it tells is in the pictures, and the same settings give the same."""
+"""Tests of the drawn data set: captions agree with the pictures, and settings reproduce it."""
 
 import collections
 import json
@@ -26,7 +26,7 @@ def every_example(data):
 
 
 def every_caption(data):
-    """The example, the number of the caption and its words."""
+    """Yield the example, the number and the words of every caption."""
     for example in every_example(data):
         for number, caption in enumerate(example.captions):
             yield example, number, tokenize(caption)
@@ -44,7 +44,7 @@ def files(folder):
     }
 
 
-def test_counts_sizes_and_ids_are_as_set(data):
+def test_counts_sizes_and_ids_match_the_settings(data):
     assert {split: len(examples) for split, examples in data.splits.items()} == {
         "train": 160,
         "val": 10,
@@ -64,14 +64,14 @@ def test_the_same_settings_give_the_same_bytes(tmp_path):
     assert len(files(tmp_path / "one")) == 6
 
 
-def test_a_larger_set_begins_with_the_smaller(tmp_path):
+def test_a_larger_data_set_begins_with_the_smaller_one(tmp_path):
     larger = scenes.ScenesSettings(train=5, val=2, test=3, size=64)
     scenes.write(tmp_path / "small", TINY, progress=False)
     scenes.write(tmp_path / "large", larger, progress=False)
     small, large = files(tmp_path / "small"), files(tmp_path / "large")
-    told, longer = (json.loads(some.pop("scenes.json"))["splits"] for some in (small, large))
+    shorter, longer = (json.loads(some.pop("scenes.json"))["splits"] for some in (small, large))
     assert small.items() <= large.items()
-    assert all(told[split] == longer[split][: len(told[split])] for split in told)
+    assert all(shorter[split] == longer[split][: len(shorter[split])] for split in shorter)
 
 
 def test_another_seed_draws_other_scenes(tmp_path):
@@ -85,7 +85,7 @@ def test_no_scene_is_in_two_splits_or_twice_in_one(data):
     assert len({tuple(thing.box for thing in example.objects) for example in examples}) == 200
 
 
-def test_captions_have_eight_to_sixteen_words_out_of_a_hundred_or_more(data):
+def test_captions_have_8_to_16_words_from_100_to_160_distinct_ones(data):
     vocabulary = collections.Counter()
     for _, _, words in every_caption(data):
         assert 8 <= len(words) <= 16
@@ -109,23 +109,23 @@ def test_each_phrase_names_the_object_in_its_box(data):
             assert set(words[1:-1]) <= objects[phrase.box].adjectives
 
 
-def test_phrases_are_all_the_noun_phrases_that_name_objects(data):
+def test_phrases_cover_all_noun_phrases_that_name_objects(data):
     nouns, adjectives = naming_words(every_example(data))
     for example, number, words in every_caption(data):
-        found = [named.index + 1 for named in find_noun_phrases(words, nouns, adjectives)]
-        assert found == [phrase.last for phrase in example.phrases if phrase.caption == number]
-        assert len(found) in (2, 3)
+        ends = [phrase.index + 1 for phrase in find_noun_phrases(words, nouns, adjectives)]
+        assert ends == [phrase.last for phrase in example.phrases if phrase.caption == number]
+        assert len(ends) in (2, 3)
 
 
 def test_every_noun_phrase_matches_an_object(data):
     nouns, adjectives = naming_words(every_example(data))
     for example, _, words in every_caption(data):
-        for named in find_noun_phrases(words, nouns, adjectives):
-            assert matching_objects(named, example.objects)
+        for phrase in find_noun_phrases(words, nouns, adjectives):
+            assert matching_objects(phrase, example.objects)
 
 
-# What stands between two phrases, and what must then hold of (dx, dy) from the first to the
-# second phrase's box.
+# Words between two phrases, and the condition they imply for (dx, dy), the offset from the first
+# phrase's box to the second.
 RELATIONS = {
     "left of": lambda dx, dy: dx > abs(dy),
     "right of": lambda dx, dy: -dx > abs(dy),
@@ -146,7 +146,7 @@ PLACES = {
 }
 
 
-def test_relations_and_positions_that_are_told_hold_in_the_picture(data):
+def test_relations_and_positions_in_captions_are_true(data):
     checked = collections.Counter()
     for example, number, words in every_caption(data):
         phrases = [phrase for phrase in example.phrases if phrase.caption == number]
@@ -166,7 +166,7 @@ def test_relations_and_positions_that_are_told_hold_in_the_picture(data):
     assert set(checked) == {*RELATIONS, *PLACES}
 
 
-def test_told_left_and_right_agree_in_both_forms_of_sentence(data):
+def test_left_and_right_are_true_in_both_sentence_forms(data):
     turned = 0
     for example, number, words in every_caption(data):
         for side, sign in (("left", 1), ("right", -1)):
@@ -177,7 +177,7 @@ def test_told_left_and_right_agree_in_both_forms_of_sentence(data):
     assert turned > 10
 
 
-def test_prepare_draws_once_and_reads_afterwards(tmp_path, monkeypatch):
+def test_prepare_draws_only_once(tmp_path, monkeypatch):
     first = scenes.prepare(tmp_path, TINY)
     monkeypatch.setattr(dataset, "write", lambda *_: pytest.fail("drawn again"))
     assert scenes.prepare(tmp_path, TINY) == first
@@ -194,7 +194,7 @@ def test_each_setting_has_its_own_folder(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_what_is_read_is_what_was_written_wherever_the_folder_has_moved(tmp_path):
+def test_a_moved_data_set_can_be_read(tmp_path):
     scenes.write(tmp_path / "here", TINY, progress=False)
     before = scenes.read(tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
@@ -203,7 +203,7 @@ def test_what_is_read_is_what_was_written_wherever_the_folder_has_moved(tmp_path
     assert cv2.imread(after.splits["val"][0].path) is not None
 
 
-def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_no_files(tmp_path, monkeypatch):
     def stop_at_second(*arguments):
         if arguments[-1] == 1:
             raise KeyboardInterrupt
@@ -215,14 +215,14 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_files_is_left_alone(tmp_path):
+def test_a_folder_with_files_is_not_overwritten(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(UserError, match=r"scenes: expected a new or empty folder; received .*"):
         scenes.write(tmp_path, TINY, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_folder_without_or_with_a_foreign_file_is_refused(tmp_path):
+def test_a_missing_or_foreign_data_set_file_is_rejected(tmp_path):
     with pytest.raises(UserError, match=r"which has no scenes.json; remove the folder"):
         scenes.read(tmp_path)
     (tmp_path / "scenes.json").write_text(json.dumps({"format": 99}))
@@ -233,7 +233,7 @@ def test_a_folder_without_or_with_a_foreign_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "least"), [("seed", 0), ("train", 1), ("val", 1), ("test", 1), ("size", 64)]
 )
-def test_settings_that_are_too_small_are_refused(setting, least):
+def test_settings_that_are_too_small_are_rejected(setting, least):
     scenes.ScenesSettings(**{setting: least})
     with pytest.raises(UserError, match=f"scenes: expected {setting} of {least} or more; received"):
         scenes.ScenesSettings(**{setting: least - 1})

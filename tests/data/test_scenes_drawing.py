@@ -1,4 +1,4 @@
-"""The pictures of the drawn data set: objects can be told apart and seen."""
+"""Tests of the drawn pictures: objects are visible and distinguishable."""
 
 import collections
 
@@ -24,13 +24,13 @@ def test_scenes_have_every_shape_color_size_texture_relation_and_background(draw
     assert {scene.background for scene, _ in drawn} == {*TEXTURED, *TINTS}
 
 
-def test_no_two_things_of_a_scene_share_shape_and_color_nor_hide_in_the_background(drawn):
+def test_objects_of_a_scene_differ_in_shape_or_color_and_stand_out_from_the_background(drawn):
     for scene, _ in drawn:
         assert len({(thing.shape, thing.color) for thing in scene.things}) == len(scene.things)
         assert not {thing.color for thing in scene.things} & HIDDEN_COLORS[scene.background]
 
 
-def test_boxes_lie_in_the_picture_and_sizes_of_one_shape_never_overlap(drawn):
+def test_boxes_are_inside_the_picture_and_size_classes_do_not_overlap(drawn):
     longest = collections.defaultdict(list)
     for scene, _ in drawn:
         for thing in scene.things:
@@ -43,7 +43,7 @@ def test_boxes_lie_in_the_picture_and_sizes_of_one_shape_never_overlap(drawn):
             assert max(longest[shape, smaller]) < min(longest[shape, larger])
 
 
-def test_the_middle_of_a_plain_thing_has_its_color(drawn):
+def test_the_center_of_a_plain_object_has_its_color(drawn):
     seen = 0
     for scene, picture in drawn:
         for thing in scene.things[2:]:
@@ -58,13 +58,13 @@ def test_the_middle_of_a_plain_thing_has_its_color(drawn):
 
 
 @pytest.mark.parametrize("background", HIDDEN_COLORS)
-def test_colors_that_a_background_allows_differ_from_its_own(background):
+def test_allowed_object_colors_differ_from_the_background(background):
     own = paint_background(background, 96, np.random.default_rng(0)).mean(axis=(0, 1))
     for name in set(draw.COLORS) - HIDDEN_COLORS[background]:
         assert np.abs(own - draw.COLORS[name]).sum() > 100
 
 
-def test_what_is_behind_or_carries_another_is_painted_first():
+def test_covered_and_carrying_objects_are_painted_first():
     rng = np.random.default_rng(0)
     orders = collections.Counter()
     for _ in range(150):

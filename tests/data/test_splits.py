@@ -1,4 +1,4 @@
-"""Splits by name, and images held out of train."""
+"""Tests of splits by name, the paper's splits of COCO, and held-out images."""
 
 import random
 
@@ -14,24 +14,24 @@ def images(count: int) -> list[Example]:
     return [Example(f"{index}.jpg", f"{index}.jpg", ("a",)) for index in range(count)]
 
 
-def test_split_by_name_has_the_stated_shares():
+def test_split_by_name_has_the_documented_shares():
     sizes = {split: len(part) for split, part in split_by_name(images(5000), "x").items()}
     assert sum(sizes.values()) == 5000
     assert abs(sizes["train"] - 4000) < 120 and abs(sizes["val"] - 500) < 90
 
 
-def test_more_images_never_move_one_whatever_their_order():
-    def where(examples):
+def test_adding_images_in_any_order_does_not_change_the_splits_of_others():
+    def split_of(examples):
         splits = split_by_name(examples, "x")
         return {e.image_id: split for split, part in splits.items() for e in part}
 
     few, many = images(100), images(300)
     random.Random(0).shuffle(many)
-    assert where(few).items() <= where(many).items()
+    assert split_of(few).items() <= split_of(many).items()
 
 
 @pytest.mark.parametrize("count", range(3, 12))
-def test_small_sets_have_an_image_in_each_split(count):
+def test_small_data_sets_have_an_image_in_each_split(count):
     for seed in range(20):
         splits = split_by_name(images(count), "x", seed)
         assert all(splits[split] for split in ("train", "val", "test"))
@@ -42,7 +42,7 @@ def test_seed_changes_the_split():
     assert split_by_name(images(50), "x", 0) != split_by_name(images(50), "x", 1)
 
 
-def test_hold_out_moves_images_of_train_alone():
+def test_hold_out_moves_only_images_of_train():
     data = CaptionData("x", {"train": tuple(images(30)), "val": tuple(images(2))})
     held = hold_out(data, 7, seed=3)
     assert len(held.splits["select"]) == 7 and held.splits["val"] == data.splits["val"]
@@ -58,7 +58,7 @@ def test_hold_out_moves_images_of_train_alone():
 
 
 @pytest.mark.parametrize("count", [-1, 0, 30, 31])
-def test_hold_out_of_nothing_or_everything_is_refused(count):
+def test_holding_out_no_or_all_images_is_rejected(count):
     data = CaptionData("x", {"train": tuple(images(30))})
     with pytest.raises(UserError, match=f"between 1 and 29 .* received {count} of x"):
         hold_out(data, count)
@@ -66,7 +66,7 @@ def test_hold_out_of_nothing_or_everything_is_refused(count):
         hold_out(hold_out(data, 3), 3)
 
 
-def test_the_papers_splits_of_coco_are_disjoint_halves_that_no_other_image_moves():
+def test_paper_splits_of_coco_are_disjoint_and_independent_of_image_order():
     train, val = tuple(images(7)), tuple(images(500))
     splits = paper_splits({"train": train, "val": val}, count=100)
     assert splits["train"] == train
@@ -80,7 +80,7 @@ def test_the_papers_splits_of_coco_are_disjoint_halves_that_no_other_image_moves
     assert {each.image_id for each in other["test"]} != ids["test"]
 
 
-def test_a_part_of_coco_keeps_its_own_splits():
+def test_an_incomplete_coco_keeps_its_own_splits():
     splits = {"train": tuple(images(3)), "val": tuple(images(199))}
     assert paper_splits(splits, count=100) == splits
     assert paper_splits({"train": splits["train"]}) == {"train": splits["train"]}

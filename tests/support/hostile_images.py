@@ -1,7 +1,8 @@
-"""Five hundred files that call themselves images: what a folder from anywhere may hold.
+"""Creates 500 unusual and damaged image files, such as an untrusted folder may contain.
 
-`hostile_files` makes them in memory, the same ones each time; none is larger than some 100 kB but
-those with a huge EXIF. `python tests/support/hostile_images.py FOLDER` writes them.
+`hostile_files` creates them in memory and always returns the same files. Except for those with huge
+EXIF data, they are at most about 100 kB. `python tests/support/hostile_images.py FOLDER` writes
+them to a folder.
 """
 
 import gzip
@@ -23,8 +24,8 @@ OTHER_ENDS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
 
 def hostile_files():
-    """`Hostile` by file name, which begins with the kind: five hundred."""
-    found = {}
+    """Return the 500 `Hostile` files by name; a name begins with the kind of file."""
+    files = {}
     for kind in (
         _whole,
         _truncated,
@@ -42,23 +43,23 @@ def hostile_files():
         _random_behind_headers,
         _bit_flips,
     ):
-        for name, one in kind():
-            assert name not in found, name
-            found[name] = one
-    return found
+        for name, file in kind():
+            assert name not in files, name
+            files[name] = file
+    return files
 
 
 def write(folder):
-    """Write them all; their names."""
+    """Write all files to a folder and return their names."""
     files = hostile_files()
     folder.mkdir(parents=True, exist_ok=True)
-    for name, one in files.items():
-        (folder / name).write_bytes(one.content)
+    for name, file in files.items():
+        (folder / name).write_bytes(file.content)
     return list(files)
 
 
 def _originals():
-    """A picture in each format and way of coding, by its name: suffix, bytes."""
+    """Return a picture in each format and encoding: suffix and bytes by name."""
     picture = photograph(48, 64)
     image = Image.fromarray(picture)
     alpha = image.convert("RGBA")
@@ -97,7 +98,7 @@ def _truncated():
 
 
 def _still_whole(name, cut):
-    # What follows a GIF's first frame is never looked at.
+    # Bytes after a GIF's first frame are never read.
     if name != "frames":
         return False
     try:
@@ -264,7 +265,7 @@ def _other_formats():
 def _appended():
     for kind, suffix in SUFFIX.items():
         content = file_of(photograph(seed=2), kind.upper())
-        # TensorFlow wants a BMP to end where its pixels do.
+        # TensorFlow accepts no bytes after the pixels of a BMP.
         readable = kind != "bmp"
         noise = content + bytes(range(256)) * 40
         yield f"appended-noise-{kind}{suffix}", Hostile(noise, readable)

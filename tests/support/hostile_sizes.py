@@ -1,4 +1,4 @@
-"""Hostile files whose headers say another size than they have, and ones that grow when read."""
+"""Creates image files that declare a wrong size, and files that become huge when decoded."""
 
 import struct
 import zlib
@@ -8,24 +8,30 @@ from image_files import chunk
 from pictures_of_all_kinds import absurd_png, file_of, photograph
 from PIL import Image
 
-HUGE = 30_000  # pixels a side: 2.7 GB as RGB
+HUGE = 30_000  # pixels per side: 2.7 GB as RGB
 SUFFIX = {"jpeg": ".jpg", "png": ".png", "gif": ".gif", "bmp": ".bmp", "webp": ".webp"}
 
 
 class Hostile(NamedTuple):
-    """A file's bytes, and whether it holds a whole picture; None where nobody could say."""
+    """An unusual or damaged image file.
+
+    Attributes:
+        content: Bytes of the file.
+        readable: Whether it holds a complete image; None if either answer is acceptable.
+    """
 
     content: bytes
     readable: bool | None = None
 
 
 def frames(kind, count, **options):
+    """Return an animated file of `count` frames."""
     pictures = [Image.fromarray(photograph(48, 64, seed)) for seed in range(count)]
     return file_of(pictures[0], kind, save_all=True, append_images=pictures[1:], **options)
 
 
 def declared(kind, height, width, content=None):
-    """A small file of a format whose header says another size."""
+    """Return a small file whose header declares another size."""
     content = content or file_of(photograph(), kind.upper(), **_lossless(kind))
     if kind == "jpeg":
         at = content.index(b"\xff\xc0") + 5
@@ -50,13 +56,14 @@ def _lossless(kind):
 
 
 def declared_sizes():
+    """Yield names and files that declare sizes from 0 to the maximum of their format."""
     sides = {"jpeg": 65_500, "png": 2**31 - 1, "gif": 65_535, "bmp": 2**31 - 1, "webp": 2**14}
     for kind, suffix in SUFFIX.items():
         most = sides[kind]
         huge = min(HUGE, most)
         sizes = [(huge, huge), (most, most), (0, 0), (0, 50), (50, 0), (1, most), (most, 1)]
         for height, width in dict.fromkeys(sizes):
-            # Of a JPEG's strip there is enough to begin with: its decoder fills it up.
+            # A JPEG decoder may accept a strip whose data is incomplete, and fill the rest.
             readable = None if kind == "jpeg" and 1 in (height, width) else False
             content = declared(kind, height, width)
             yield f"declared-{height}x{width}-{kind}{suffix}", Hostile(content, readable)
@@ -72,7 +79,7 @@ def declared_sizes():
 
 
 def bombs():
-    """Headers that say little and pictures that are large."""
+    """Yield names and files that look small and are large when decoded."""
     gif = file_of(photograph(), "GIF")
     screen = gif[6:10]
     huge = declared("gif", HUGE, HUGE)
@@ -113,10 +120,13 @@ def bombs():
 
 
 def gif_of_one_color(height, width):
-    """A whole file, made without its pixels: each LZW code says a run longer by one."""
+    """Return a complete GIF of one color, without ever allocating its pixels.
+
+    Each LZW code stands for a run that is one pixel longer than that of the code before.
+    """
     clear, first, last = 4, 6, 4095
     codes = [(0, 3), *((code, code.bit_length()) for code in range(first, last + 1)), (clear, 12)]
-    # Least bit first, here as text.
+    # The bits as text, least significant bit first.
     cycle = "".join(f"{code:0{bits}b}"[::-1] for code, bits in codes)
     runs = sum(range(1, len(codes)))
     bits = "001" + cycle * -(-height * width // runs)

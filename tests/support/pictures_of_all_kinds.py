@@ -1,4 +1,4 @@
-"""Files of images of all kinds that one may be sent, and of what is none."""
+"""Creates image files of all kinds, and files that are not images."""
 
 import io
 import zlib
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def photograph(height=60, width=90, seed=0):
-    """Smooth colors that differ with the seed, `(height, width, 3)`, uint8, RGB."""
+    """Return smooth colors that depend on the seed, `(height, width, 3)`, uint8, RGB."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     waves = [np.sin(a * x + b * y + c) for a, b, c in random.uniform(1, 7, (3, 3))]
@@ -17,7 +17,7 @@ def photograph(height=60, width=90, seed=0):
 
 
 def file_of(image, kind="JPEG", **options):
-    """A Pillow image, or an array, as a file's bytes."""
+    """Return the file content of a Pillow image or an array."""
     stream = io.BytesIO()
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     image.save(stream, kind, **options)
@@ -25,7 +25,7 @@ def file_of(image, kind="JPEG", **options):
 
 
 def good_files():
-    """Bytes by name: every format, color, size and orientation."""
+    """Return readable files by name, of various formats, color modes, sizes and orientations."""
     picture = photograph()
     alpha = np.dstack([picture, np.linspace(0, 255, picture[..., 0].size).reshape(60, 90)])
     return {
@@ -44,14 +44,14 @@ def good_files():
 
 
 def bad_files():
-    """Bytes by name: what no image can be read from."""
+    """Return files by name that cannot be read as images."""
     jpeg, png = file_of(photograph()), file_of(photograph(), "PNG")
     return {
         "empty": b"",
         "text": b"a caption in place of an image",
         "half a jpeg": jpeg[: len(jpeg) // 2],
         "half a png": png[: len(png) // 2],
-        "header alone": jpeg[:20],
+        "only a header": jpeg[:20],
         "noise": b"\xff\xd8\xff" + np.random.default_rng(0).bytes(2000),
         "absurd jpeg": absurd_jpeg(jpeg),
         "absurd png": absurd_png(10_000, 10_000),
@@ -60,7 +60,7 @@ def bad_files():
 
 
 def absurd_png(height, width):
-    """A whole file of gray pixels, all of one value."""
+    """Return a complete PNG of gray pixels that all have the same value."""
     header = width.to_bytes(4) + height.to_bytes(4) + bytes([8, 0, 0, 0, 0])
     packer = zlib.compressobj(9)
     row = bytes(width + 1)
@@ -70,13 +70,13 @@ def absurd_png(height, width):
 
 
 def absurd_jpeg(jpeg):
-    """The same file, but its header says 10,000 x 10,000 pixels."""
+    """Return the same JPEG with a header that declares 10,000 x 10,000 pixels."""
     at = jpeg.index(b"\xff\xc0") + 5
     return jpeg[:at] + (10_000).to_bytes(2) * 2 + jpeg[at + 4 :]
 
 
 def absurd_webp():
-    """A lossless file whose header says 10,000 x 10,000 pixels."""
+    """Return a lossless WebP with a header that declares 10,000 x 10,000 pixels."""
     webp = file_of(photograph(), "WEBP", lossless=True)
     at = webp.index(b"VP8L") + 9
     bits = int.from_bytes(webp[at : at + 4], "little") >> 28 << 28 | 9_999 << 14 | 9_999

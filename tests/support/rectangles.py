@@ -1,4 +1,4 @@
-"""Pictures of bright rectangles for proposals to find, and a small model that finds their edges."""
+"""Pictures of bright rectangles for tests of proposals, and a small edge model."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ RECTANGLES = {  # x0, y0, x1, y1 in pixels of 120 x 90, and color
 
 
 def draw(rectangles=RECTANGLES, height=90, width=120):
-    """Rectangles on faint noise, RGB."""
+    """Draw rectangles on faint noise, RGB."""
     picture = np.random.default_rng(3).integers(90, 110, (height, width, 3)).astype(np.uint8)
     for (x0, y0, x1, y1), color in rectangles.items():
         picture[y0:y1, x0:x1] = color
@@ -21,7 +21,7 @@ def draw(rectangles=RECTANGLES, height=90, width=120):
 
 
 def overlap(box, boxes):
-    """Intersection over union of one box with each of `boxes`."""
+    """Return the intersection over union of one box with each of `boxes`."""
     values = []
     for x0, y0, x1, y1 in boxes:
         width = max(0, min(x1, box[2]) - max(x0, box[0]))
@@ -32,6 +32,7 @@ def overlap(box, boxes):
 
 
 def check(boxes, count):
+    """Assert that boxes are at most `count`, distinct, inside the image and not empty."""
     assert boxes.dtype == np.float32 and boxes.shape[1:] == (4,)
     assert 1 <= len(boxes) <= count
     assert boxes.min() >= 0 and boxes.max() <= 1
@@ -40,12 +41,13 @@ def check(boxes, count):
 
 
 def write(path, picture, *options):
+    """Write an RGB picture and return the path as a string."""
     assert cv2.imwrite(str(path), picture[:, :, ::-1], options)
     return str(path)
 
 
 def forest(threshold):
-    """A model file's text: one tree of one question, whether the gradient is steep at a place."""
+    """Return the text of a model file with one tree that only compares a gradient magnitude."""
     options = {
         "stride": 2,
         "shrinkNumber": 2,
@@ -60,7 +62,7 @@ def forest(threshold):
         "numberOfTrees": 1,
         "numberOfTreesToEvaluate": 1,
     }
-    magnitude = 3 * 4  # the fourth channel's first of 2 x 2 cells
+    magnitude = 3 * 4  # first of 2 x 2 cells of the fourth channel
     lines = ["%YAML:1.0", "---", "options:", *(f"   {k}: {v}" for k, v in options.items())]
     lines += ["childs:", "   - [ 2, 0, 0 ]", "featureIds:", f"   - [ {magnitude}, 0, 0 ]"]
     lines += ["thresholds:", f"   - [ {float(threshold)}, 0., 0. ]"]

@@ -22,7 +22,7 @@ _ORIENTATION, _SHORT = 0x0112, 3
 
 
 def check_header(image_bytes, max_pixels=MAX_PIXELS):
-    """Returns `image_bytes`, a scalar string, unchanged if it is safe to decode.
+    """Return `image_bytes`, a scalar string, unchanged if it is safe to decode.
 
     Args:
         image_bytes: The file's content, a scalar string.
@@ -100,7 +100,7 @@ def _height(data):
 
 
 def first_frame(image_bytes):
-    """Returns a GIF cut after its first image; other files are returned unchanged.
+    """Return a GIF cut after its first image; other files are returned unchanged.
 
     TensorFlow would decode all images of a GIF before it returns the first.
     """
@@ -114,7 +114,7 @@ def first_frame(image_bytes):
 
 
 def _first_image(data):
-    """Returns the offset of a GIF's first image, or the file's length if it has no image."""
+    """Return the offset of a GIF's first image, or the file's length if it has no image."""
     size = tf.size(data, tf.int64) - 1
     # Skip the extensions: each has a label and sub-blocks, of which the last is empty.
     start = tf.while_loop(
@@ -127,7 +127,7 @@ def _first_image(data):
 
 
 def _first_image_end(data):
-    """Returns the offset of the end of a GIF's first image.
+    """Return the offset of the end of a GIF's first image.
 
     Returns the file's length if the image is cut off. Returns 0 if the file has no image or too
     many sub-blocks, so that an image whose end is unknown is not decoded.
@@ -139,12 +139,12 @@ def _first_image_end(data):
 
 
 def _table(flags):
-    """Returns the size of a GIF's color table, in bytes."""
+    """Return the size of a GIF's color table, in bytes."""
     return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
 
 
 def _behind_sub_blocks(data, at):
-    """Returns the offset after a sequence of GIF sub-blocks.
+    """Return the offset after a sequence of GIF sub-blocks.
 
     A sub-block is a length and that many bytes, and an empty one ends the sequence. The result is
     the file's length if the end is missing, and 1 more if there are too many sub-blocks.
@@ -160,7 +160,7 @@ def _behind_sub_blocks(data, at):
 
 
 def orientation(image_bytes):
-    """Returns the EXIF orientation of a JPEG, PNG or WebP file, an int32 scalar from 1 to 8.
+    """Return the EXIF orientation of a JPEG, PNG or WebP file, an int32 scalar from 1 to 8.
 
     The result is 1, upright, if the file has no orientation or its EXIF data is damaged.
     """
@@ -188,7 +188,7 @@ def _bytes(text):
 
 
 def _number(data, at, length, little_endian=False):
-    """Reads unsigned integers of `length` bytes at offsets `at`, of any shape, as int64.
+    """Read unsigned integers of `length` bytes at offsets `at`, of any shape, as int64.
 
     Bytes past the end of the file count as 0.
     """
@@ -239,7 +239,7 @@ def _webp_block(data, at):
 
 
 def _find_exif(data, first_block, read_block):
-    """Returns start and length of the TIFF structure with the EXIF tags, or (0, 0) if none."""
+    """Return start and length of the TIFF structure with the EXIF tags, or (0, 0) if none."""
     size = tf.size(data, tf.int64) - 1
 
     def step(at, _):
@@ -257,7 +257,7 @@ def _find_exif(data, first_block, read_block):
 
 
 def _tiff_orientation(tiff):
-    """Reads the orientation from a TIFF structure, `(bytes + 1,)` as returned by `_bytes`."""
+    """Read the orientation from a TIFF structure, `(bytes + 1,)` as returned by `_bytes`."""
     little = _is(tiff, 0, b"II")
     valid = (little | _is(tiff, 0, b"MM")) & (_number(tiff, 2, 2, little) == 42)
     directory = _number(tiff, 4, 4, little)

@@ -62,7 +62,7 @@ class ImageSettings:
 
 
 def decode(image_bytes, max_pixels=image_headers.MAX_PIXELS):
-    """Decodes a JPEG, PNG, GIF, BMP or WebP file to an upright image.
+    """Decode a JPEG, PNG, GIF, BMP or WebP file to an upright image.
 
     Gray and CMYK images become RGB, 16 bits become 8, and transparency becomes white. Only the
     first frame of an animated GIF is decoded. A BMP's palette is not applied.
@@ -89,7 +89,7 @@ def decode(image_bytes, max_pixels=image_headers.MAX_PIXELS):
 
 
 def read_image(path):
-    """Reads an image file as an array, as returned by `decode`.
+    """Read an image file as an array, as returned by `decode`.
 
     Raises:
         OSError: The file does not exist.
@@ -103,13 +103,13 @@ def read_image(path):
 
 
 def is_small_file(path):
-    """Returns whether a path is a regular file, not a pipe or device, of at most `MAX_BYTES`."""
+    """Return whether a path is a regular file, not a pipe or device, of at most `MAX_BYTES`."""
     status = os.stat(path)
     return stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES
 
 
 def why_unreadable(path):
-    """Returns in one line why `read_image` fails on a file, or "" if it succeeds."""
+    """Return in one line why `read_image` fails on a file, or "" if it succeeds."""
     try:
         read_image(path)
     except (OSError, tf.errors.OpError) as error:
@@ -118,7 +118,7 @@ def why_unreadable(path):
 
 
 def reason(error):
-    """Returns the message of an error of `read_image` or `decode` in one line, without location."""
+    """Return the message of an error of `read_image` or `decode` in one line, without location."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message, flags=re.DOTALL)
@@ -134,7 +134,7 @@ def _decode_other(image_bytes):
 
 
 def _on_white(image, has_alpha):
-    """Converts 1 to 4 channels to RGB on white.
+    """Convert 1 to 4 channels to RGB on white.
 
     If `has_alpha`, the last of 2 or 4 channels is alpha.
     """
@@ -164,7 +164,7 @@ def _on_white(image, has_alpha):
 
 
 def _turn(image, orientation):
-    """Turns `image (height, width, 3)` upright, given its EXIF orientation, 1 to 8."""
+    """Turn `image (height, width, 3)` upright, given its EXIF orientation, 1 to 8."""
 
     def one_of(*values):
         return tf.reduce_any(orientation == values)
@@ -176,7 +176,7 @@ def _turn(image, orientation):
 
 
 def prepare(image, settings):
-    """Converts an image to the network's input, with antialiased bilinear scaling.
+    """Convert an image to the network's input, with antialiased bilinear scaling.
 
     The values are whole numbers, so that images cached as uint8 equal images that are served. The
     central square is cropped before scaling, which bounds the memory for every aspect ratio.
@@ -202,7 +202,7 @@ def prepare(image, settings):
 
 
 def window(height, width, settings):
-    """Returns the part of an image that the network's input covers.
+    """Return the part of an image that the network's input covers.
 
     Args:
         height: Height of the image in pixels.
@@ -223,7 +223,7 @@ def window(height, width, settings):
 
 
 def _scaled(size, settings):
-    """Returns the scaled height and width, int32, before padding, of an image of `size`."""
+    """Return the scaled height and width, int32, before padding, of an image of `size`."""
     short, long = tf.reduce_min(size), tf.reduce_max(size)
     scale = tf.minimum(settings.size / short, settings.side / long)
     scaled = tf.cast(tf.round(scale * tf.cast(size, scale.dtype)), tf.int32)
@@ -236,7 +236,7 @@ def _central_square(height, width):
 
 
 def to_original(corners, window):
-    """Maps points from 0..1 of the network's input to 0..1 of the upright original.
+    """Map points from 0..1 of the network's input to 0..1 of the upright original.
 
     Args:
         corners: x and y, `(..., 2)`, array or tensor; may lie outside 0..1.
@@ -247,7 +247,7 @@ def to_original(corners, window):
 
 
 def from_original(boxes, window):
-    """Maps boxes, x0, y0, x1, y1, from 0..1 of the upright original to 0..1 of a window.
+    """Map boxes, x0, y0, x1, y1, from 0..1 of the upright original to 0..1 of a window.
 
     Args:
         boxes: `(..., 4)`, array or tensor.

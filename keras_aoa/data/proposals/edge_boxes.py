@@ -54,7 +54,7 @@ _FOREST_LISTS = ("childs", "featureIds", "thresholds", "edgeBoundaries", "edgeBi
 
 
 def edge_boxes(image, model=""):
-    """Computes the EdgeBoxes of an image.
+    """Compute the EdgeBoxes of an image.
 
     Args:
         image: Upright RGB, `(height, width, 3)` uint8.
@@ -92,7 +92,7 @@ def edge_boxes(image, model=""):
 
 
 def gradient_edges(image):
-    """Returns Canny's edges of `image (height, width, 3)` uint8, and their direction."""
+    """Return Canny's edges of `image (height, width, 3)` uint8, and their direction."""
     import cv2
 
     smooth = cv2.GaussianBlur(image, (0, 0), _BLUR)
@@ -110,7 +110,7 @@ def gradient_edges(image):
 
 
 def forest_edges(image, forest):
-    """Returns the maps of `gradient_edges`, computed by a structured forest.
+    """Return the maps of `gradient_edges`, computed by a structured forest.
 
     Args:
         image: RGB, `(height, width, 3)` uint8.
@@ -124,7 +124,7 @@ def forest_edges(image, forest):
 
 
 def load_forest(path):
-    """Loads a structured forest from a file; threads may share it.
+    """Load a structured forest from a file; threads may share it.
 
     Raises:
         UserError: The file does not exist or is not such a model.
@@ -133,7 +133,7 @@ def load_forest(path):
 
 
 def check_forest(path):
-    """Returns size and modification time of a model file.
+    """Return size and modification time of a model file.
 
     Raises:
         UserError: The file cannot be opened.
@@ -150,7 +150,7 @@ def check_forest(path):
 
 
 def forest_digest(path):
-    """Returns the SHA-256 of a model file's content."""
+    """Return the SHA-256 of a model file's content."""
     check_forest(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

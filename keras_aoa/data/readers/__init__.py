@@ -53,7 +53,7 @@ def read(
     restval: bool = True,
     objects: bool = True,
 ) -> CaptionData:
-    """Reads the data set at `path`, recognizing its format by file names.
+    """Read the data set at `path`, recognizing its format by file names.
 
     In a folder, `read` takes the first of these: `captions.csv`, a token file with Flickr8k's
     split lists, Karpathy's JSON with its images, another token file, COCO's annotations. The path
@@ -81,7 +81,7 @@ def read(
     except OSError:
         names = set()
     if (chosen or ".") not in names | {"."}:
-        raise UserError(f"data: expected a folder or a file with captions, found no {path}.")
+        raise UserError(f"data: expected a folder or a caption file, found no file at {path}.")
 
     name = chosen or _choose(folder, names)
     data = _read_file(folder, name, path, images, restval, objects)
@@ -96,7 +96,7 @@ def _read_file(
     restval: bool,
     objects: bool,
 ) -> CaptionData:
-    """Reads a caption file with the reader that its name selects."""
+    """Read a caption file with the reader that its name selects."""
     if name.endswith(".csv"):
         return read_own(folder / name, images)
     if is_token_file(name):
@@ -109,7 +109,7 @@ def _read_file(
 
 
 def _choose(folder: pathlib.Path, names: set[str]) -> str:
-    """Returns the caption file of a folder, relative to the folder."""
+    """Return the caption file of a folder, relative to the folder."""
     if "captions.csv" in names:
         return "captions.csv"
     if "Flickr8k.token.txt" in names and not names.isdisjoint(SPLIT_FILES.values()):

@@ -33,7 +33,7 @@ CATEGORY_FIELDS: dict[str, Any] = {"id": int, "name": str}
 def read_coco(
     annotations: pathlib.Path, year: str, images: str | None = None, objects: bool = True
 ) -> CaptionData:
-    """Reads COCO's own train and val splits; missing files and images are left out.
+    """Read COCO's own train and val splits; missing files and images are left out.
 
     As in the paper, val2014 is divided into 5,000 val and 5,000 test images (`paper_splits`).
 
@@ -99,7 +99,7 @@ def _read_split(
 
 
 def read_objects(path: str | pathlib.Path) -> dict[int | str, tuple[NamedObject, ...]]:
-    """Reads the objects of each image from an `instances_*.json`.
+    """Read the objects of each image from an `instances_*.json`.
 
     The nouns of an object are its category's name, the last word of that name ("dining table",
     "table"), their synonyms, and all plurals. Boxes around a crowd, without area or outside the

@@ -55,12 +55,12 @@ class Problems:
 
 
 def has_entities(folder: pathlib.Path) -> bool:
-    """Returns whether a folder contains Flickr30k Entities."""
+    """Return whether a folder contains Flickr30k Entities."""
     return (folder / SENTENCES).is_dir() and (folder / ANNOTATIONS).is_dir()
 
 
 def with_entities(data: CaptionData, folder: pathlib.Path) -> CaptionData:
-    """Adds the phrases and objects of Flickr30k Entities to a data set.
+    """Add the phrases and objects of Flickr30k Entities to a data set.
 
     A phrase has one entry for each box of its entity. An object's nouns are the heads (last words)
     of all phrases that name it. Unusable parts are left out and counted in a warning: images
@@ -114,7 +114,7 @@ def _with_entities(example: Example, folder: pathlib.Path, problems: Problems) -
 
 
 def read_sentence(line: str) -> tuple[tuple[str, ...], tuple[Mark, ...]]:
-    """Splits a sentence into its words and the phrases that name visible entities.
+    """Split a sentence into its words and the phrases that name visible entities.
 
     >>> read_sentence("[/EN#7/people A man] runs .")
     (('a', 'man', 'runs'), (Mark(entity='7', first=0, last=2),))
@@ -133,7 +133,7 @@ def read_sentence(line: str) -> tuple[tuple[str, ...], tuple[Mark, ...]]:
 
 
 def read_boxes(path: pathlib.Path) -> dict[str, tuple[Box, ...]]:
-    """Reads the boxes of each entity of an image, in 0..1.
+    """Read the boxes of each entity of an image, in 0..1.
 
     An entity that is flagged as having no box has an empty tuple. Boxes without area are left out.
 

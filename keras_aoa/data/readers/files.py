@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_text(path: pathlib.Path) -> str:
-    """Reads a UTF-8 file, with or without a byte order mark; a name in `.gz` means gzip.
+    """Read a UTF-8 file, with or without a byte order mark; a name in `.gz` means gzip.
 
     Raises:
         UserError: The file is missing, unreadable, not UTF-8 or a damaged gzip.
@@ -46,7 +46,7 @@ def read_text(path: pathlib.Path) -> str:
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """Reads a UTF-8 JSON file.
+    """Read a UTF-8 JSON file.
 
     Raises:
         UserError: As for `read_text`, or the file is not JSON.
@@ -67,7 +67,7 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def entries(document: Any, key: str, fields: dict[str, Any], path: pathlib.Path) -> list[dict]:
-    """Returns the list `document[key]` after checking the fields of each of its objects.
+    """Return the list `document[key]` after checking the fields of each of its objects.
 
     Args:
         document: A parsed JSON document.
@@ -93,7 +93,7 @@ def entries(document: Any, key: str, fields: dict[str, Any], path: pathlib.Path)
 
 
 def inside(name: str, where: str) -> str:
-    """Returns `name` unchanged if it is a relative path inside the data folder.
+    """Return `name` unchanged if it is a relative path inside the data folder.
 
     Raises:
         UserError: The name is empty, absolute, or contains `..`.
@@ -108,7 +108,7 @@ def inside(name: str, where: str) -> str:
 
 
 def present(folder: pathlib.Path, names: Iterable[str]) -> set[str]:
-    """Returns the names of existing files below `folder`.
+    """Return the names of existing files below `folder`.
 
     It lists each folder once, which is faster than checking each file.
     """
@@ -129,7 +129,7 @@ def present(folder: pathlib.Path, names: Iterable[str]) -> set[str]:
 def locate(
     data: CaptionData, folders: Sequence[pathlib.Path], source: pathlib.Path, complete: bool
 ) -> CaptionData:
-    """Resolves relative image paths against the folder that holds the most images.
+    """Resolve relative image paths against the folder that holds the most images.
 
     Args:
         data: Data set whose paths are relative to a folder of images.
@@ -173,7 +173,7 @@ def locate(
 def make_example(
     image_id: int | str, path: str, captions: Iterable[str], where: str, **extras
 ) -> Example:
-    """Builds an example with one-line captions, leaving out blank ones.
+    """Build an example with one-line captions, leaving out blank ones.
 
     Args:
         image_id: The image's id.

@@ -31,13 +31,13 @@ IMAGE_FOLDERS = {
 
 
 def is_token_file(name: str) -> bool:
-    """Returns whether a file of this name holds captions in their original words."""
+    """Return whether a file of this name holds captions in their original words."""
     # Flickr8k includes a second file in which each word is replaced by its lemma.
     return name.endswith((".token", ".token.txt", ".token.gz")) and ".lemma." not in name
 
 
 def read_captions(path: str | pathlib.Path) -> dict[str, list[str]]:
-    """Reads the captions of each image from a token file, in file order.
+    """Read the captions of each image from a token file, in file order.
 
     The images need not exist.
 
@@ -71,7 +71,7 @@ def read_captions(path: str | pathlib.Path) -> dict[str, list[str]]:
 
 
 def read_flickr(path: pathlib.Path, images: str | None = None) -> CaptionData:
-    """Reads a token file, using Flickr8k's split lists if they are beside it.
+    """Read a token file, using Flickr8k's split lists if they are beside it.
 
     Without such lists, as for Flickr30k, `split_by_name` decides the splits. Images in no list
     are left out. An image's id is its file name.

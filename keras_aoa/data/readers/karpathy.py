@@ -19,7 +19,7 @@ SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 def read_karpathy(
     path: pathlib.Path, images: str | None = None, restval: bool = True
 ) -> CaptionData:
-    """Reads a file `dataset_NAME.json`.
+    """Read a file `dataset_NAME.json`.
 
     An image's id is its COCO number or, for Flickr, its file name.
 

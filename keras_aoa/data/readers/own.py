@@ -19,7 +19,7 @@ SPLITS = {"train": "train", "val": "val", "dev": "val", "test": "test"}
 
 
 def read_own(path: pathlib.Path, images: str | None = None) -> CaptionData:
-    """Reads `captions.csv`, whose images are beside it or in `images/`.
+    """Read `captions.csv`, whose images are beside it or in `images/`.
 
     An image may have several lines, one for each caption. Without the column `split`,
     `split_by_name` decides the splits. An image's id is its name in the file. Each image must

@@ -13,7 +13,7 @@ SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 def draw(image_id: int | str, seed: int) -> float:
-    """Returns a number in 0..1 that depends only on the image's id and the seed."""
+    """Return a number in 0..1 that depends only on the image's id and the seed."""
     digest = hashlib.sha256(f"{seed}:{image_id}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64
 
@@ -21,7 +21,7 @@ def draw(image_id: int | str, seed: int) -> float:
 def split_by_name(
     examples: Iterable[Example], source: object, seed: int = 0
 ) -> dict[str, tuple[Example, ...]]:
-    """Splits examples into about 80 % train, 10 % val and 10 % test, each with at least one image.
+    """Split examples into about 80 % train, 10 % val and 10 % test, each with at least one image.
 
     An image's split depends only on its id, so adding images does not move the others. The
     exception is a split that would be empty: it receives the image whose number is nearest to its
@@ -60,7 +60,7 @@ def split_by_name(
 def paper_splits(
     splits: dict[str, tuple[Example, ...]], count: int = 5000, seed: int = 0
 ) -> dict[str, tuple[Example, ...]]:
-    """Divides COCO's val2014 into `count` val and `count` test images; train is unchanged.
+    """Divide COCO's val2014 into `count` val and `count` test images; train is unchanged.
 
     The paper (section 4.1) uses 5,000 images each but does not publish which ones. They are drawn
     here by id and seed. If val has fewer than `2 * count` images, the splits stay unchanged.
@@ -78,7 +78,7 @@ def paper_splits(
 
 
 def hold_out(data: CaptionData, count: int, seed: int = 0) -> CaptionData:
-    """Moves `count` images from train to a new split `select`.
+    """Move `count` images from train to a new split `select`.
 
     Checkpoints are selected on this split, so that val and test stay unseen. The choice depends
     only on the image ids and the seed. Both splits keep the order of train.

@@ -51,7 +51,7 @@ class ScenesSettings:
 
 
 def prepare(cache_folder: str | pathlib.Path, settings: ScenesSettings) -> CaptionData:
-    """Reads the data set from its folder in `cache_folder`, and draws it first if necessary."""
+    """Read the data set from its folder in `cache_folder`, drawing it first if necessary."""
     digest = settings_digest({"format": FORMAT_VERSION, **asdict(settings)})
     folder = pathlib.Path(cache_folder) / f"scenes-{digest}"
     if not folder.exists():
@@ -65,7 +65,7 @@ def prepare(cache_folder: str | pathlib.Path, settings: ScenesSettings) -> Capti
 
 
 def write(folder: str | pathlib.Path, settings: ScenesSettings, progress: bool = True) -> None:
-    """Draws the data set into a temporary folder, which is renamed to `folder` when complete.
+    """Draw the data set into a temporary folder, which is renamed to `folder` when complete.
 
     Args:
         folder: The new folder.
@@ -106,7 +106,7 @@ def write(folder: str | pathlib.Path, settings: ScenesSettings, progress: bool =
 
 
 def _draw_and_describe(settings: ScenesSettings, stream: int, index: int) -> tuple[bytes, dict]:
-    """Returns the PNG file of an example, and its JSON entry of objects and captions."""
+    """Return the PNG file of an example, and its JSON entry of objects and captions."""
     import cv2
     import numpy as np
 
@@ -132,7 +132,7 @@ def _draw_and_describe(settings: ScenesSettings, stream: int, index: int) -> tup
 
 
 def read(folder: str | pathlib.Path) -> CaptionData:
-    """Reads a data set that `write` has written.
+    """Read a data set that `write` has written.
 
     Raises:
         UserError: The folder has no such data set, or its format version differs.

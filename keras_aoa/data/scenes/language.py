@@ -18,12 +18,12 @@ def _color_words(thing: Thing) -> words.Choice:
 
 
 def nouns(thing: Thing) -> frozenset[str]:
-    """Returns all words that may name an object."""
+    """Return all words that may name an object."""
     return frozenset(words.NOUNS[thing.shape])
 
 
 def adjectives(thing: Thing) -> frozenset[str]:
-    """Returns all words that may describe an object."""
+    """Return all words that may describe an object."""
     return frozenset(
         _color_words(thing) | words.SIZE_WORDS[thing.size] | words.TEXTURE_WORDS[thing.texture]
     )
@@ -43,7 +43,7 @@ def _noun_phrase(thing: Thing, scene: Scene, rng: random.Random, short: bool = F
 
 
 def _position(thing: Thing, rng: random.Random) -> str:
-    """Describes an object's position in the picture; empty if no words fit well."""
+    """Describe an object's position in the picture; empty if no words fit well."""
     x, y = (thing.box[0] + thing.box[2]) / 2, (thing.box[1] + thing.box[3]) / 2
     across = "left" if x < 0.34 else "right" if x > 0.66 else "middle"
     down = "top" if y < 0.34 else "bottom" if y > 0.66 else "middle"
@@ -101,7 +101,7 @@ def _sentence(scene: Scene, rng: random.Random) -> list[Piece]:
 
 
 def _spelled(sentence: list[Piece]) -> tuple[str, list[tuple[int, int, int]]]:
-    """Returns the caption and its phrases: object index, first word, word after the last."""
+    """Return the caption and its phrases: object index, first word, word after the last."""
     texts, phrases, count = [], [], 0
     for piece in sentence:
         index, text = piece if isinstance(piece, tuple) else (None, piece)
@@ -117,7 +117,7 @@ def _spelled(sentence: list[Piece]) -> tuple[str, list[tuple[int, int, int]]]:
 def describe(
     scene: Scene, count: int, rng: random.Random
 ) -> list[tuple[str, list[tuple[int, int, int]]]]:
-    """Generates distinct captions of a scene.
+    """Generate distinct captions of a scene.
 
     Args:
         scene: The scene.

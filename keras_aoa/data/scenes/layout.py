@@ -61,7 +61,7 @@ class _Plan:
 
 
 def _sizes(relation: str, first: int, rng: Generator) -> list[str]:
-    """Returns the sizes of all objects, beginning with the pair."""
+    """Return the sizes of all objects, beginning with the pair."""
     if relation in ("inside", "under"):
         pair = ["big", "big"]
         pair[first] = "small"
@@ -80,7 +80,7 @@ def _sizes(relation: str, first: int, rng: Generator) -> list[str]:
 
 
 def _plans(background: str, relation: str, first: int, rng: Generator) -> list[_Plan]:
-    """Chooses objects that often share a shape or a color, but never both."""
+    """Choose objects that often share a shape or a color, but never both."""
     colors = [color for color in COLORS if color not in HIDDEN_COLORS[background]]
     plans: list[_Plan] = []
     for index, size in enumerate(_sizes(relation, first, rng)):
@@ -106,7 +106,7 @@ def _plans(background: str, relation: str, first: int, rng: Generator) -> list[_
 
 
 def _place_pair(one: _Plan, two: _Plan, relation: str, size: int, rng: Generator) -> bool:
-    """Places `one` in its relation to `two`, at the origin; returns whether it fits."""
+    """Place `one` in its relation to `two`, at the origin; return whether it fits."""
     jitter = rng.integers(-round(0.03 * size), round(0.03 * size) + 1, size=2)
     gap = rng.integers(round(0.03 * size), round(0.08 * size) + 1)
     middle_x, middle_y = (two.width - one.width) // 2, (two.height - one.height) // 2
@@ -129,7 +129,7 @@ def _place_pair(one: _Plan, two: _Plan, relation: str, size: int, rng: Generator
 
 
 def _center_pair(pair: list[_Plan], size: int, rng: Generator) -> bool:
-    """Moves the pair near the center of the picture; returns whether it fits."""
+    """Move the pair near the center of the picture; return whether it fits."""
     for axis, extent in (("x", "width"), ("y", "height")):
         start = min(getattr(plan, axis) for plan in pair)
         length = max(getattr(plan, axis) + getattr(plan, extent) for plan in pair) - start
@@ -143,7 +143,7 @@ def _center_pair(pair: list[_Plan], size: int, rng: Generator) -> bool:
 
 
 def _place_other(plan: _Plan, placed: list[_Plan], size: int, rng: Generator) -> bool:
-    """Places an object at a free position with a small margin; returns whether it fits."""
+    """Place an object at a free position with a small margin; return whether it fits."""
     margin = max(2, round(0.025 * size))
     for _ in range(60):
         plan.x = int(rng.integers(1, size - plan.width))
@@ -160,7 +160,7 @@ def _place_other(plan: _Plan, placed: list[_Plan], size: int, rng: Generator) ->
 
 
 def _visible(plans: list[_Plan], size: int) -> list[np.ndarray]:
-    """Returns the visible part of each object, `(size, size)` 0..1; later objects cover earlier."""
+    """Return the visible part of each object, `(size, size)` 0..1; later objects cover earlier."""
     masks: list[np.ndarray] = []
     for plan in plans:
         window = np.s_[plan.y : plan.y + plan.height, plan.x : plan.x + plan.width]
@@ -208,7 +208,7 @@ def _attempt(background: str, size: int, rng: Generator) -> tuple[Scene, list[_P
 
 
 def draw_scene(size: int, rng: Generator) -> tuple[Scene, np.ndarray]:
-    """Draws a random scene; returns it and its picture, `(size, size, 3)` 8-bit RGB."""
+    """Draw a random scene; return it and its picture, `(size, size, 3)` 8-bit RGB."""
     background = choose_background(rng)
     while (attempt := _attempt(background, size, rng)) is None:
         pass

@@ -111,7 +111,7 @@ SHAPES: dict[str, list[Part]] = {
 
 
 def outline(shape: str, rotation: float, mirrored: bool) -> list[Part]:
-    """Returns the parts of a shape, optionally mirrored, then rotated by `rotation` radians."""
+    """Return the parts of a shape, optionally mirrored, then rotated by `rotation` radians."""
     cosine, sine = np.cos(rotation), np.sin(rotation)
     turn = np.array([[cosine, sine], [-sine, cosine]])
     flip = np.array([-1.0 if mirrored else 1.0, 1.0])

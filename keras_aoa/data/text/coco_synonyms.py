@@ -115,7 +115,7 @@ ALREADY_PLURAL = {"people", "cattle", "sheep", "skis", "scissors", "luggage", "b
 
 @functools.cache
 def nouns_of(category: str) -> frozenset[str]:
-    """Returns all names of a category, in singular and plural.
+    """Return all names of a category, in singular and plural.
 
     An unknown category has only its own name and its last word.
     """
@@ -127,7 +127,7 @@ def nouns_of(category: str) -> frozenset[str]:
 
 
 def plural(noun: str) -> str:
-    """Returns the plural of a noun; of several words, the last is changed."""
+    """Return the plural of a noun; of several words, the last is changed."""
     *before, word = noun.split(" ")
     if word in ALREADY_PLURAL:
         ending = word

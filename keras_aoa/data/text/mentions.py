@@ -22,7 +22,7 @@ class NounPhrase:
 
 
 def naming_words(examples: Iterable[Example]) -> tuple[frozenset[str], frozenset[str]]:
-    """Returns all nouns and all adjectives of the examples' objects."""
+    """Return all nouns and all adjectives of the examples' objects."""
     objects = [thing for example in examples for thing in example.objects]
     nouns = frozenset().union(*(thing.nouns for thing in objects))
     adjectives = frozenset().union(*(thing.adjectives for thing in objects))
@@ -32,7 +32,7 @@ def naming_words(examples: Iterable[Example]) -> tuple[frozenset[str], frozenset
 def find_noun_phrases(
     words: Sequence[str], nouns: Collection[str], adjectives: Collection[str]
 ) -> list[NounPhrase]:
-    """Finds the noun phrases in a caption's words, in order.
+    """Find the noun phrases in a caption's words, in order.
 
     A noun may have several words ("fire hydrant"). If several nouns begin at the same word, the
     longest is used.
@@ -57,7 +57,7 @@ def find_noun_phrases(
 
 
 def matching_objects(phrase: NounPhrase, objects: Iterable[NamedObject]) -> list[NamedObject]:
-    """Returns the objects that have the phrase's noun and all of its adjectives."""
+    """Return the objects that have the phrase's noun and all of its adjectives."""
     return [
         thing
         for thing in objects
@@ -81,7 +81,7 @@ class Mention:
 
 
 def annotated_mentions(example: Example, number: int) -> list[Mention]:
-    """Returns the mentions in `captions[number]`, from the example's annotated phrases.
+    """Return the mentions in `captions[number]`, from the example's annotated phrases.
 
     The word of a mention is the last word of its phrase, the head. Several entries of a phrase are
     combined into one mention with several boxes.
@@ -102,7 +102,7 @@ def named_mentions(
     nouns: Collection[str],
     adjectives: Collection[str],
 ) -> list[Mention]:
-    """Returns the mentions in any caption, from the nouns and adjectives of the image's objects."""
+    """Return the mentions in any caption, from the nouns and adjectives of the image's objects."""
     return [
         Mention(
             phrase.index,

@@ -54,7 +54,7 @@ _NAMES = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", 
 
 
 def tokenize(caption: str) -> list[str]:
-    """Returns the words of a caption; any text is accepted."""
+    """Return the words of a caption; any text is accepted."""
     tokens = [token for chunk in caption.split() for token in _tokens(chunk)]
     # A letter with a period is an initial, except at the end of a caption: PTBTokenizer reads on
     # into the next caption, which usually begins with "A", and detects the end of a sentence.

@@ -42,7 +42,7 @@ class Vocabulary:
 
     @classmethod
     def from_captions(cls, captions, minimum_count):
-        """Builds a vocabulary of the words that occur at least `minimum_count` times.
+        """Build a vocabulary of the words that occur at least `minimum_count` times.
 
         The words are sorted by decreasing count, then alphabetically.
         """
@@ -55,20 +55,20 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, caption, max_words):
-        """Converts a caption to ids: START, its words, STOP.
+        """Convert a caption to ids: START, its words, STOP.
 
         A caption of more than `max_words` is cut and has no STOP.
         """
         return self.encode_words(tokenize(caption), max_words)
 
     def encode_words(self, words, max_words):
-        """Converts the tokens of a caption to ids, like `encode`."""
+        """Convert the tokens of a caption to ids, like `encode`."""
         ids = [self._ids.get(word, OOV) for word in words[:max_words]]
         # No STOP after a cut caption, so that the model does not learn to end there.
         return [START, *ids] if len(words) > max_words else [START, *ids, STOP]
 
     def decode(self, ids):
-        """Converts ids to a caption, up to STOP."""
+        """Convert ids to a caption, up to STOP."""
         words = []
         for word_id in map(int, ids):
             if word_id == STOP:
@@ -78,13 +78,13 @@ class Vocabulary:
         return " ".join(words)
 
     def save(self, path):
-        """Saves the vocabulary as JSON, atomically."""
+        """Save the vocabulary as JSON, atomically."""
         content = {"format": FORMAT, "digest": self.digest, "words": self.words}
         write_text(path, json.dumps(content, ensure_ascii=False, indent=0))
 
     @classmethod
     def load(cls, path):
-        """Loads a vocabulary that `save` wrote.
+        """Load a vocabulary that `save` wrote.
 
         Raises:
             UserError: The file is missing, is not a vocabulary, has another format, or was edited.
@@ -118,5 +118,5 @@ class Vocabulary:
 
 
 def _is_unicode(word):
-    """Returns whether a word can be written to a file; JSON may hold lone UTF-16 surrogates."""
+    """Return whether a word can be written to a file; JSON may hold lone UTF-16 surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in word)

@@ -1,4 +1,4 @@
-"""Five hundred hostile files through training, captioning and proposals, and what they cost."""
+"""Tests of training, captioning and proposals on 500 hostile files, including memory use."""
 
 import json
 import os
@@ -24,18 +24,18 @@ from keras_aoa.data.proposals.cache import ProposalCache, ProposalSettings
 from keras_aoa.inference.image_captioner import read_pixels
 from keras_aoa.utils.errors import UserError
 
-# Most memory of the process below, bytes. One of the sizes declared would be 2.7e9 once decoded.
-MOST_MEMORY = 2.0e9
+# Bytes of memory that the process below may use. Some files declare images of 2.7e9 bytes.
+MAX_MEMORY = 2.0e9
 ALL = pytest.param("all", marks=pytest.mark.slow)
 
-# As a user types them, in one process; then what they have used at most: of this program alone,
-# where getrusage has that of the process that started it in it.
+# Runs commands, as a user types them, in one process, and reports its peak memory. VmHWM excludes
+# the parent process, which getrusage includes.
 COMMANDS = """
 import contextlib, importlib, io, json, pathlib, sys
 from keras_aoa.evaluation import evaluate
 
 evaluate.start_meteor = lambda: False
-said = {}
+printed = {}
 for name, *arguments in json.loads(sys.argv[1]):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -43,10 +43,10 @@ for name, *arguments in json.loads(sys.argv[1]):
             importlib.import_module(f"keras_aoa.{name}").main(arguments)
         except Exception as error:
             print(type(error).__name__, error, file=err)
-    said[name] = out.getvalue().splitlines(), err.getvalue().splitlines()
+    printed[name] = out.getvalue().splitlines(), err.getvalue().splitlines()
 status = pathlib.Path("/proc/self/status").read_text()
-said["memory"] = int(status.split("VmHWM:")[1].split()[0]) * 1024
-print(json.dumps(said))
+printed["memory"] = int(status.split("VmHWM:")[1].split()[0]) * 1024
+print(json.dumps(printed))
 """
 
 
@@ -57,7 +57,7 @@ def files():
 
 @pytest.fixture(scope="module", params=["some", ALL])
 def chosen(request, files):
-    """All of the files, or those that would take most memory and a few of the others."""
+    """All of the files, or those that could take the most memory and a few others."""
     costly = ("bomb", "declared")
     return {
         name: file
@@ -68,12 +68,12 @@ def chosen(request, files):
 
 @pytest.fixture(scope="module")
 def folder(chosen, tmp_path_factory):
-    """They as own data: with a caption each, in three splits."""
+    """A folder with the files as own data: one caption each, in three splits."""
     return written(tmp_path_factory.mktemp("hostile"), chosen)
 
 
 def written(folder, files):
-    """The folder with files and their `captions.csv`."""
+    """Write files and their `captions.csv` to a folder and return it."""
     lines = ["image,caption,split"]
     for number, (name, file) in enumerate(files.items()):
         (folder / name).write_bytes(file.content)
@@ -84,10 +84,11 @@ def written(folder, files):
 
 
 @pytest.fixture(scope="module")
-def said(request, chosen, folder, tmp_path_factory):
-    """What the commands print, lines of stdout and stderr, and the memory they take.
+def printed(request, chosen, folder, tmp_path_factory):
+    """Lines that the commands print to stdout and stderr, and the peak memory.
 
-    Of all files a run is trained, too; of some the captioner is one of good images.
+    With all files, a run is trained on them first. With some files, the captioner was trained on
+    readable images.
     """
     runs = tmp_path_factory.mktemp("runs")
     data = ["--data", folder, "--output", runs, "--minimum-count", "1"]
@@ -109,65 +110,65 @@ def said(request, chosen, folder, tmp_path_factory):
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def test_there_are_five_hundred_and_always_the_same(files):
+def test_the_500_hostile_files_are_reproducible(files):
     again = hostile_images.hostile_files()
     assert len(files) == 500
     assert again == files
 
 
 def refused(lines, folder, files):
-    """Names of the files that lines tell of, each with its reason; no line holds a stack trace."""
-    found = {}
+    """Return the reason for each file that lines name; assert that no line is a stack trace."""
+    reasons = {}
     for line in lines:
         name = next((name for name in files if f"{folder / name}: " in line), None)
         if name:
-            assert name not in found, line
-            found[name] = line.partition(f"{name}: ")[2]
+            assert name not in reasons, line
+            reasons[name] = line.partition(f"{name}: ")[2]
     assert not [line for line in lines if "Traceback" in line or line.startswith("  File")]
-    assert all(len(reason) > 10 for reason in found.values())
-    return found
+    assert all(len(reason) > 10 for reason in reasons.values())
+    return reasons
 
 
 def check(read, unread, files):
-    """Each file is read or refused by name, and as it must be where that is known."""
+    """Assert that each file is either read or rejected by name, as its `readable` demands."""
     assert set(read) | set(unread) == set(files)
     assert not set(read) & set(unread)
     wrong = [name for name, file in files.items() if file.readable is (name in unread)]
     assert not wrong
 
 
-def test_each_is_captioned_or_refused_by_name(said, folder, chosen):
-    out, err = said["caption"]
+def test_each_file_is_captioned_or_rejected_by_name(printed, folder, chosen):
+    out, err = printed["caption"]
     read = [line.removeprefix(f"{folder}/").partition(": ")[0] for line in out]
     unread = refused(err, folder, chosen)
     check(read, unread, chosen)
-    told = f"UserError caption: {len(unread)} of {len(chosen)} images could not be read."
-    assert err[-1] == told
+    summary = f"UserError caption: {len(unread)} of {len(chosen)} images could not be read."
+    assert err[-1] == summary
 
 
-def test_each_has_proposals_or_is_refused_by_name(said, folder, chosen):
-    out, err = said["propose"]
+def test_each_file_has_proposals_or_is_rejected_by_name(printed, folder, chosen):
+    out, err = printed["propose"]
     unread = refused(out, folder, chosen)
     check(set(chosen) - set(unread), unread, chosen)
     assert not [line for line in err if "Error" in line]
-    counts = [line for line in out if "images have their proposals" in line]
+    counts = [line for line in out if " images are ready" in line]
     assert len(counts) == 3
 
 
 @pytest.mark.parametrize("chosen", [ALL], indirect=True)
-def test_training_goes_on_with_the_readable_and_names_the_others(said, folder, chosen):
-    out, err = said["train"]
-    # Of the test split they are told twice: in training and in the evaluation after it.
-    told = dict.fromkeys(line for line in err if "cannot read" in line)
-    unread = refused(told, folder, chosen)
+def test_training_uses_the_readable_files_and_names_the_others(printed, folder, chosen):
+    out, err = printed["train"]
+    # Files of the test split are reported twice: in training and in the evaluation after it.
+    reported = dict.fromkeys(line for line in err if "cannot read" in line)
+    unread = refused(reported, folder, chosen)
     check(set(chosen) - set(unread), unread, chosen)
     assert any(line.startswith("epoch 1/1: loss") for line in out)
     assert not [line for line in err if "Error" in line]
 
 
-def test_memory_is_bounded(said):
-    print(f"{said['memory'] / 1e9:.2f} GB")
-    assert said["memory"] < MOST_MEMORY
+def test_memory_is_bounded(printed):
+    print(f"{printed['memory'] / 1e9:.2f} GB")
+    assert printed["memory"] < MAX_MEMORY
 
 
 @pytest.fixture(scope="module")
@@ -176,20 +177,20 @@ def read():
 
 
 def decoded(read, content):
-    """Pixels of a file, or None."""
+    """Return the pixels of a file, or None if it is rejected."""
     try:
         return read(content).numpy()
     except tf.errors.InvalidArgumentError:
         return None
 
 
-def test_all_are_read_or_refused_as_they_must_be(files, read):
+def test_each_file_is_decoded_or_rejected_as_specified(files, read):
     pixels = {name: decoded(read, file.content) for name, file in files.items()}
-    unread = {name for name, found in pixels.items() if found is None}
+    unread = {name for name, image in pixels.items() if image is None}
     check(set(files) - unread, unread, files)
     for name in set(files) - unread:
         assert pixels[name].dtype == np.uint8 and pixels[name].size
-    # The same picture in each format, whatever the end of the file's name.
+    # All formats yield the same picture, whatever the suffix of the file name.
     jpeg = pixels["whole-baseline.jpg"].astype(int)
     for name in ("rgb.png", "gif.gif", "bmp.bmp", "lossy.webp", "restarts.jpg", "progressive.jpg"):
         assert np.abs(pixels[f"whole-{name}"] - jpeg).mean() < 12, name
@@ -199,22 +200,22 @@ def test_all_are_read_or_refused_as_they_must_be(files, read):
 
 
 @pytest.mark.parametrize("cache_gb", [0, 1])
-def test_they_are_read_for_training_or_refused_by_name(files, tmp_path, caplog, cache_gb):
+def test_each_file_is_read_for_training_or_rejected_by_name(files, tmp_path, caplog, cache_gb):
     folder = written(tmp_path, dict(list(files.items())[cache_gb::4]))
     examples = [Example(file.name, str(file), ("a",)) for file in folder.iterdir()]
     examples = [example for example in examples if example.image_id in files]
     images = Images("train", examples, ImageSettings(32), cache_gb)
     unread = refused(caplog.text.splitlines(), folder, files)
     assert sorted(unread) == sorted(os.path.basename(path) for path in images.skipped)
-    asked = {example.image_id: files[example.image_id] for example in examples}
-    check(set(asked) - set(unread), unread, asked)
+    used = {example.image_id: files[example.image_id] for example in examples}
+    check(set(used) - set(unread), unread, used)
     shown = sum(len(batch["images"]) for batch in image_batches(images, 50))
     assert shown == len(images.readable)
 
 
-def test_a_batch_is_served_as_if_each_came_alone(files, read):
+def test_files_in_a_batch_are_served_independently(files, read):
     some = dict(list(files.items())[::3])
-    alone = [decoded(read, file.content) is not None for file in some.values()]
+    expected = [decoded(read, file.content) is not None for file in some.values()]
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)], autograph=False)
     def together(contents):
@@ -224,11 +225,11 @@ def test_a_batch_is_served_as_if_each_came_alone(files, read):
         return read_batch(contents, corner, {"pixels": ()}, 50_000_000)
 
     valid = together(tf.constant([file.content for file in some.values()]))[1]
-    assert valid.numpy().tolist() == alone
+    assert valid.numpy().tolist() == expected
 
 
 @pytest.mark.slow
-def test_the_costliest_picture_has_a_bound(tmp_path):
+def test_the_most_expensive_image_uses_bounded_memory(tmp_path):
     side = 11_500
     rows = zlib.compress(bytes(side * (4 * side + 1)))
     header = struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)
@@ -250,26 +251,26 @@ for path in sys.argv[1:]:
     assert large - small < 2.6e9
 
 
-# --- what is no ordinary file ---------------------------------------------------------------------
+# --- files that are not regular -------------------------------------------------------------------
 
 
-def test_a_file_that_is_too_large_is_not_even_read(tmp_path):
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
     sparse = tmp_path / "large.jpg"
     with open(sparse, "wb") as file:
         file.write(file_of(photograph()))
         file.truncate(MAX_BYTES + 1)
-    told = f"not a file of at most {MAX_BYTES} bytes"
-    with pytest.raises(UserError, match=f"large.jpg: .*{told}") as refusal:
+    message = f"not a file of at most {MAX_BYTES} bytes"
+    with pytest.raises(UserError, match=f"large.jpg: .*{message}") as refusal:
         read_pixels(sparse)
     assert "\n" not in str(refusal.value)
     cache = ProposalCache(tmp_path / "cache", ProposalSettings())
     assert cache.extract([str(sparse)]) == [str(sparse)]
-    with pytest.raises(UserError, match="not one of 1 files is a readable image"):
+    with pytest.raises(UserError, match="none of 1 files is a readable image"):
         Images("train", [Example(1, str(sparse), ("a",))], ImageSettings(32))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
-def test_a_pipe_and_a_folder_are_no_images(tmp_path):
+def test_pipes_and_folders_are_not_images(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     cache = ProposalCache(tmp_path / "cache", ProposalSettings())
     odd = [str(tmp_path / "pipe.jpg"), str(tmp_path)]
@@ -280,7 +281,7 @@ def test_a_pipe_and_a_folder_are_no_images(tmp_path):
         read_pixels(odd[0])
 
 
-def test_a_name_need_not_be_text(tmp_path, caplog):
+def test_file_names_may_be_invalid_text(tmp_path, caplog):
     examples = []
     for name in (b"\xff\xfe.png", b"two\nlines.png", b"\x1b[31m.png"):
         for content in (file_of(photograph(), "PNG"), b"none"):

@@ -1,4 +1,4 @@
-"""Images filled up to a square, as networks that pool object proposals see them."""
+"""Tests of images padded to a square, the input of networks that pool object proposals."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from keras_aoa.data.images.preprocessing import (
 )
 
 SETTINGS = ImageSettings(32, "pad")
-# Height and width of an image, then of what becomes of it: the short side 32, the long 48 at most.
+# Size (height, width) of an image and of its scaled version: short side 32, long side at most 48.
 SIZES = {
     (60, 80): (32, 43),
     (80, 60): (43, 32),
@@ -44,16 +44,16 @@ def test_the_side_is_one_and_a_half_times_the_size():
 
 
 @every_size
-def test_the_image_is_scaled_alike_in_both_directions_and_the_rest_is_padding(size, scaled):
+def test_scaling_keeps_the_aspect_ratio_and_pads_the_rest(size, scaled):
     image = noise(*size)
-    found = prepare(image, SETTINGS).numpy()
-    assert found.shape == (48, 48, 3) and found.dtype == np.float32
+    prepared = prepare(image, SETTINGS).numpy()
+    assert prepared.shape == (48, 48, 3) and prepared.dtype == np.float32
     resized = tf.image.resize(image, scaled, method="bilinear", antialias=True)
-    np.testing.assert_array_equal(found[: scaled[0], : scaled[1]], np.round(resized))
+    np.testing.assert_array_equal(prepared[: scaled[0], : scaled[1]], np.round(resized))
     rest = np.ones((48, 48), bool)
     rest[: scaled[0], : scaled[1]] = False
-    np.testing.assert_array_equal(found[rest], np.tile(PADDING, (rest.sum(), 1)))
-    assert (found == found.astype(np.uint8)).all(), "kept in memory as they are"
+    np.testing.assert_array_equal(prepared[rest], np.tile(PADDING, (rest.sum(), 1)))
+    assert (prepared == prepared.astype(np.uint8)).all(), "the cache stores uint8"
     ratio = (scaled[1] / size[1]) / (scaled[0] / size[0])
     assert abs(ratio - 1) < 0.5 / min(scaled) + 0.01 or min(size) == 1
 
@@ -69,16 +69,16 @@ def test_the_window_is_the_inverse_of_the_scaling(size, scaled):
 
 @pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
 @every_size
-def test_boxes_go_to_the_window_and_back(size, scaled, fit):
+def test_mapping_boxes_to_the_window_and_back_is_the_identity(size, scaled, fit):
     seen = window(*size, ImageSettings(32, fit)).numpy()
     boxes = np.sort(np.random.default_rng(0).random((20, 2, 2)), axis=1)
     there = from_original(boxes.reshape(20, 4), seen)
     np.testing.assert_allclose(to_original(there.reshape(20, 2, 2), seen), boxes, atol=1e-5)
-    # The formula of both, by hand: a window's left edge is 0 and its right edge is 1.
+    # By definition, a window's left edge is 0 and its right edge is 1.
     np.testing.assert_allclose(from_original(seen[None], seen), [[0, 0, 1, 1]], atol=1e-6)
 
 
-def test_preparing_as_a_graph_of_unknown_size_gives_the_same():
+def test_graph_mode_with_unknown_size_gives_the_same_result():
     graph = tf.function(
         lambda image: prepare(image, SETTINGS),
         [tf.TensorSpec((None, None, 3), tf.uint8)],

@@ -1,4 +1,4 @@
-"""Pixels to the network's input: scaling, cropping, and where each pixel came from."""
+"""Tests of scaling and cropping, and of the window that maps input pixels to the image."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from keras_aoa.utils.errors import UserError
 
 
 def triangle_weights(length, size):
-    """Antialiased bilinear weights `(size, length)`: a triangle as wide as two output pixels."""
+    """Return antialiased bilinear weights `(size, length)`: triangles two output pixels wide."""
     scale = max(length / size, 1)
     centers = (np.arange(size) + 0.5) * length / size
     distance = np.abs(np.arange(length) + 0.5 - centers[:, None]) / scale
@@ -31,7 +31,7 @@ def test_scaling_matches_its_definition(shape, fit):
     np.testing.assert_allclose(prepare(image, ImageSettings(32, fit)), expected, atol=0.501)
 
 
-def test_values_are_whole_numbers_of_a_byte():
+def test_values_are_whole_numbers_from_0_to_255():
     picture = np.random.default_rng(3).integers(0, 256, (24, 40, 3), np.uint8)
     prepared = prepare(picture, ImageSettings(33)).numpy()
     assert prepared.dtype == np.float32
@@ -49,7 +49,7 @@ def test_extreme_shapes_work(shape, fit):
 
 @pytest.mark.parametrize("shape", [(100, 151), (200, 64), (80, 80)])
 @pytest.mark.parametrize("fit", ["crop", "stretch"])
-def test_window_tells_where_each_pixel_of_the_input_lies(shape, fit):
+def test_window_maps_each_input_pixel_to_the_image(shape, fit):
     height, width = shape
     x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
     image = np.stack([x, y, y], axis=2) * 255
@@ -57,7 +57,7 @@ def test_window_tells_where_each_pixel_of_the_input_lies(shape, fit):
     centers = (np.arange(32) + 0.5) / 32
     points = np.stack(np.meshgrid(centers, centers), axis=2)
     mapped = to_original(points, window(height, width, ImageSettings(32, fit)).numpy())
-    inner = slice(2, -2)  # at the border the triangle is cut off
+    inner = slice(2, -2)  # the triangle is cut off at the border
     np.testing.assert_allclose(mapped[inner, inner], prepared[inner, inner, :2], atol=0.005)
 
 
@@ -67,7 +67,7 @@ def test_window_of_crop_is_the_central_square():
     np.testing.assert_allclose(window(300, 100, ImageSettings(fit="stretch")), [0, 0, 1, 1])
 
 
-def test_corners_map_alike_as_arrays_and_as_tensors_with_a_window_for_each_image():
+def test_corners_map_equally_as_arrays_and_tensors_with_one_window_per_image():
     random = np.random.default_rng(2)
     corners, windows = random.random((2, 5, 4, 2)), random.random((2, 4))
     for kind in (np.asarray, tf.constant):
@@ -84,6 +84,6 @@ def test_corners_map_alike_as_arrays_and_as_tensors_with_a_window_for_each_image
         ({"fit": "fill"}, "expected 'crop' or 'stretch' or 'pad', received 'fill'"),
     ],
 )
-def test_impossible_settings_are_refused(arguments, message):
+def test_invalid_settings_are_rejected(arguments, message):
     with pytest.raises(UserError, match=message):
         ImageSettings(**arguments)

@@ -1,4 +1,4 @@
-"""Bytes to pixels: formats, orientation, damage."""
+"""Tests of decoding: file formats, EXIF orientation and damaged files."""
 
 import io
 import struct
@@ -38,7 +38,7 @@ def opencv(data):
 
 @pytest.fixture(scope="module")
 def picture():
-    """Smooth, so that JPEG keeps it, and unlike each of its mirror images."""
+    """A picture that is smooth, so that JPEG preserves it, and has no symmetry."""
     y, x = np.mgrid[:24, :40]
     return np.stack([x * 6, y * 10, (x + 2 * y) * 2], axis=2).astype(np.uint8)
 
@@ -52,7 +52,7 @@ def jpeg(picture):
 
 
 def webp(image, flags, *more):
-    """A WebP file in the extended form, `more` chunks after the image."""
+    """Return a WebP file in extended format, with `more` chunks after the image."""
     simple = encode(".webp", image[:, :, ::-1], *LOSSLESS)[12:]
     size = b"".join((side - 1).to_bytes(3, "little") for side in image.shape[1::-1])
     chunks = [(b"VP8X", bytes([flags, 0, 0, 0]) + size), *more]
@@ -63,14 +63,14 @@ def webp(image, flags, *more):
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("value", UPRIGHT)
-def test_jpeg_stands_upright_whatever_its_orientation(jpeg, value, order):
+def test_jpeg_is_decoded_upright_for_every_orientation(jpeg, value, order):
     turned = insert(jpeg, exif(value, order))
     np.testing.assert_array_equal(decode(turned), UPRIGHT[value](decode(jpeg).numpy()))
     np.testing.assert_array_equal(decode(turned), opencv(turned))
 
 
 @pytest.mark.parametrize("value", UPRIGHT)
-def test_png_and_webp_stand_upright_whatever_their_orientation(picture, value):
+def test_png_and_webp_are_decoded_upright_for_every_orientation(picture, value):
     png = encode(".png", picture[:, :, ::-1])
     header_ends = 8 + 25
     png = png[:header_ends] + chunk(b"eXIf", tiff(value, ">")) + png[header_ends:]
@@ -80,7 +80,7 @@ def test_png_and_webp_stand_upright_whatever_their_orientation(picture, value):
         np.testing.assert_array_equal(decode(data), UPRIGHT[value](picture))
 
 
-def test_exif_is_found_behind_other_segments(jpeg):
+def test_exif_after_other_segments_is_found(jpeg):
     others = [
         segment(b"JFIF\0\1\2\0\0\1\0\1\0\0", 0xE0),
         segment(b"http://ns.adobe.com/xap/1.0/\0Exif", 0xE1),
@@ -91,7 +91,7 @@ def test_exif_is_found_behind_other_segments(jpeg):
     assert orientation(insert(jpeg, *others, exif(6))) == 6
 
 
-def test_first_exif_counts(jpeg):
+def test_the_first_exif_segment_is_used(jpeg):
     assert orientation(insert(jpeg, exif(8), exif(3))) == 8
 
 
@@ -117,13 +117,13 @@ def test_damaged_exif_means_upright(jpeg, segments):
     assert orientation(insert(jpeg, *segments[1])) == 1
 
 
-def test_exif_inside_the_scan_is_no_header(jpeg):
+def test_exif_inside_the_scan_is_ignored(jpeg):
     assert orientation(jpeg[:-2] + exif(6) + jpeg[-2:]) == 1
 
 
 @given(st.binary(max_size=80), st.integers(0, 90), st.booleans())
 @settings(max_examples=100, deadline=None)
-def test_no_bytes_upset_the_search_for_exif(noise, at, cut):
+def test_reading_exif_accepts_any_bytes(noise, at, cut):
     for start in (
         b"\xff\xd8" + exif(6, ">"),
         b"\x89PNG\r\n\x1a\n" + chunk(b"eXIf", tiff(3)),
@@ -145,7 +145,7 @@ def noise():
     ("extension", "options"),
     [(".png", ()), (".bmp", ()), (".webp", LOSSLESS)],
 )
-def test_lossless_formats_give_the_very_pixels(noise, extension, options):
+def test_lossless_formats_give_the_exact_pixels(noise, extension, options):
     np.testing.assert_array_equal(decode(encode(extension, noise[:, :, ::-1], *options)), noise)
 
 
@@ -187,7 +187,7 @@ def test_transparent_webp_becomes_white(noise):
     np.testing.assert_array_equal(image, noise)
 
 
-def test_fourth_byte_of_bmp_is_no_transparency(noise):
+def test_fourth_byte_of_bmp_is_not_transparency(noise):
     bgr0 = np.dstack([noise[:, :, ::-1], np.zeros((7, 5), np.uint8)])
     header = struct.pack("<2sIHHI", b"BM", 54 + bgr0.size, 0, 0, 54)
     header += struct.pack("<IiiHHIIiiII", 40, 5, -7, 1, 32, 0, bgr0.size, 0, 0, 0, 0)
@@ -207,7 +207,7 @@ def test_cmyk_becomes_rgb():
         np.testing.assert_allclose(decode(file.getvalue()), np.full((8, 8, 3), color), atol=3)
 
 
-def test_animated_gif_gives_its_first_frame():
+def test_only_the_first_frame_of_a_gif_is_decoded():
     image_module = pytest.importorskip("PIL.Image")
     frames = [image_module.new("RGB", (6, 4), color) for color in ("red", "blue")]
     file = io.BytesIO()
@@ -215,7 +215,7 @@ def test_animated_gif_gives_its_first_frame():
     np.testing.assert_array_equal(decode(file.getvalue()), np.full((4, 6, 3), (255, 0, 0)))
 
 
-def test_a_gif_ends_after_its_first_frame():
+def test_first_frame_cuts_a_gif_after_its_first_frame():
     frames = [np.random.default_rng(seed).integers(0, 255, (30, 40, 3)) for seed in range(5)]
     frames = [Image.fromarray(np.uint8(frame)) for frame in frames]
     for count in (1, 5):
@@ -230,14 +230,14 @@ def test_a_gif_ends_after_its_first_frame():
             assert len(image_headers.first_frame(tf.constant(data[:end])).numpy()) <= end + 1
 
 
-def test_animated_webp_is_refused(picture):
-    # TensorFlow 2.21 writes past its buffer on such a file.
+def test_animated_webp_is_rejected(picture):
+    # TensorFlow 2.21 writes past its buffer when it decodes such a file.
     with pytest.raises(tf.errors.InvalidArgumentError, match="animated WebP is not supported"):
         decode(webp(picture, 2))
 
 
 @pytest.mark.parametrize("extension", [".png", ".bmp", ".jpg", ".webp"])
-def test_truncated_files_and_other_files_are_refused(picture, extension):
+def test_truncated_files_and_other_formats_are_rejected(picture, extension):
     data = encode(extension, picture)
     assert decode(data).shape == picture.shape
     for length in (0, 1, 5, 20, 40, len(data) // 2, len(data) - 20):
@@ -247,7 +247,7 @@ def test_truncated_files_and_other_files_are_refused(picture, extension):
         decode(b"<html>404</html>")
 
 
-def test_giant_images_are_refused_before_they_are_decoded(picture, jpeg):
+def test_huge_images_are_rejected_before_decoding(picture, jpeg):
     png = encode(".png", picture)
     png = png[:8] + chunk(b"IHDR", struct.pack(">II", 20000, 20000) + png[24:29]) + png[33:]
     frame = jpeg.index(b"\xff\xc0")
@@ -258,21 +258,21 @@ def test_giant_images_are_refused_before_they_are_decoded(picture, jpeg):
             decode(data)
 
 
-def test_file_is_read_as_its_bytes_are(picture, tmp_path):
+def test_read_image_decodes_the_content_of_a_file(picture, tmp_path):
     file = tmp_path / "picture.png"
     file.write_bytes(encode(".png", picture[:, :, ::-1]))
     for path in (file, str(file)):
         np.testing.assert_array_equal(read_image(path), picture)
 
 
-def test_no_operation_needs_python():
+def test_decoding_uses_no_python_operations():
     graph = decode.get_concrete_function().graph.as_graph_def()
     used = {node.op for node in graph.node}
     used |= {node.op for function in graph.library.function for node in function.node_def}
     assert "DecodeImage" in used and not any("PyFunc" in op for op in used)
 
 
-def test_real_photographs_decode_as_in_opencv(shared):
+def test_real_photographs_decode_like_opencv(shared):
     files = [*(shared / "data/flickr8k/images").glob("*.jpg")][:20]
     files += [*(shared / "data/coco/val2017").glob("*.jpg")][:20]
     assert len(files) == 40

@@ -1,4 +1,4 @@
-"""Object proposals of an image: what is found, and in which order, with and without a model."""
+"""Tests of the object proposals of an image, with and without an edge model."""
 
 import subprocess
 import sys
@@ -24,8 +24,8 @@ def test_bright_rectangles_are_among_the_first_boxes(scale):
         assert overlap(np.array(box) / (120, 90, 120, 90), boxes[:5]).max() > 0.85
 
 
-def test_rectangles_that_differ_in_color_alone_are_found():
-    # Both are (nearly) one gray: Canny's edges of brightness would not show them.
+def test_rectangles_that_differ_only_in_color_are_found():
+    # Both colors have nearly the same gray, so that edges of brightness would not show them.
     picture = np.full((90, 120, 3), (200, 60, 60), np.uint8)
     picture[20:60, 30:80] = (60, 131, 60)
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
@@ -35,14 +35,14 @@ def test_rectangles_that_differ_in_color_alone_are_found():
     )
 
 
-def test_an_object_hardly_brighter_than_its_ground_is_found():
+def test_an_object_of_low_contrast_is_found():
     picture = np.full((90, 120, 3), 100, np.uint8)
     picture[20:60, 30:80] = 130
     box = (30 / 120, 20 / 90, 80 / 120, 60 / 90)
     assert overlap(box, propose(picture, SETTINGS)[:5]).max() > 0.8
 
 
-def test_fewer_boxes_are_the_first_of_more():
+def test_fewer_boxes_are_the_first_of_many():
     picture = draw()
     many = propose(picture, ProposalSettings(count=150))
     assert len(many) > 20
@@ -57,7 +57,7 @@ def test_closed_strong_contours_come_before_small_parts():
     assert good[:2].min() > 0.7 > good[-20:].max()
 
 
-def test_same_image_gives_the_same_boxes_whatever_came_before():
+def test_boxes_do_not_depend_on_previous_images():
     rng = np.random.default_rng(0)
     others = [rng.integers(0, 256, (60, 80, 3)).astype(np.uint8), draw({(5, 5, 60, 60): (0, 0, 0)})]
     picture = draw()
@@ -71,7 +71,7 @@ def test_same_image_gives_the_same_boxes_whatever_came_before():
     "shape", [(1, 1), (1, 300), (300, 1), (2, 2), (3, 90), (1, 40000), (64, 2), (65, 2), (16, 16)]
 )
 @pytest.mark.parametrize("content", ["gray", "noise", "step"])
-def test_no_shape_of_image_upsets_it(shape, content):
+def test_every_image_shape_yields_valid_boxes(shape, content):
     image = np.full((*shape, 3), 128, np.uint8)
     if content == "noise":
         image = np.random.default_rng(1).integers(0, 256, image.shape).astype(np.uint8)
@@ -94,7 +94,7 @@ def test_objects_are_found_in_tiny_and_in_tall_images():
     assert overlap((5 / 30, 200 / 600, 25 / 30, 222 / 600), boxes[:5]).max() > 0.7
 
 
-def test_large_images_take_bounded_time_and_fixed_point_keeps_every_box():
+def test_boxes_of_large_images_survive_fixed_point():
     large = np.kron(draw(), np.ones((30, 30, 1), np.uint8))
     boxes = propose(large, SETTINGS)
     check(boxes, 200)
@@ -102,8 +102,8 @@ def test_large_images_take_bounded_time_and_fixed_point_keeps_every_box():
     np.testing.assert_array_equal(boxes_as_floats(scaled.astype(np.uint16)), boxes)
 
 
-def test_rounding_goes_outward_and_leaves_no_box_empty(monkeypatch):
-    left = 0.3001  # not half-way between two numbers of fixed point
+def test_boxes_are_rounded_outward_and_keep_an_area(monkeypatch):
+    left = 0.3001  # not halfway between two fixed-point numbers
     exact = np.array([[left, 0.2, left + 1e-9, 0.9], [left, 0.2, left + 2e-9, 0.9], [0, 0, 1, 1]])
     monkeypatch.setattr(proposals.edges, "edge_boxes", lambda image, model: exact)
     boxes = propose(draw(), SETTINGS)
@@ -128,14 +128,14 @@ def test_recall_on_drawn_scenes(tmp_path):
     from keras_aoa.data.scenes import ScenesSettings, prepare
 
     scenes = prepare(tmp_path, ScenesSettings(seed=11, train=1, val=40, test=1)).splits["val"]
-    found, objects = np.zeros(2), 0
+    recalled, objects = np.zeros(2), 0
     for example in scenes:
         boxes = propose(read_image(example.path), SETTINGS)
         for thing in example.objects:
             overlaps = overlap(thing.box, boxes[:50])
-            found += overlaps.max() >= np.array([0.5, 0.7])
+            recalled += overlaps.max() >= np.array([0.5, 0.7])
             objects += 1
-    half, most = found / objects
+    half, most = recalled / objects
     assert half > 0.9 and most > 0.8
 
 
@@ -143,7 +143,7 @@ def test_recall_on_drawn_scenes(tmp_path):
 
 
 @pytest.mark.parametrize("count", [0, -1, 10001, 2.0, True, "9"])
-def test_counts_out_of_range_are_refused_in_one_line(count):
+def test_counts_out_of_range_are_rejected_in_one_line(count):
     with pytest.raises(
         UserError, match=r"proposals: expected a number of boxes from 1 to 10000"
     ) as e:
@@ -151,7 +151,7 @@ def test_counts_out_of_range_are_refused_in_one_line(count):
     assert repr(count) in str(e.value) and "\n" not in str(e.value)
 
 
-def test_missing_model_file_is_told_in_one_line(tmp_path):
+def test_missing_model_file_is_a_one_line_error(tmp_path):
     for path in (tmp_path / "none.yml.gz", tmp_path):
         with pytest.raises(UserError, match="proposals: expected a structured-forest model") as e:
             ProposalSettings(edge_model=str(path))
@@ -169,8 +169,8 @@ OTHER_FILES = {
 
 
 @pytest.mark.parametrize("content", OTHER_FILES.values(), ids=OTHER_FILES)
-def test_a_file_that_is_no_model_is_told_in_one_line_and_ends_no_process(tmp_path, content):
-    # In a process of its own: OpenCV divides by zero on some of these.
+def test_a_file_that_is_not_a_model_is_a_one_line_error_without_a_crash(tmp_path, content):
+    # Use a separate process, because OpenCV divides by zero on some of these files.
     (tmp_path / "model.yml").write_bytes(content)
     code = (
         "import sys, numpy as np\n"
@@ -197,7 +197,7 @@ def model(tmp_path):
     return path
 
 
-def test_a_model_file_finds_the_edges(model):
+def test_edges_from_a_model_file_yield_boxes(model):
     settings = ProposalSettings(count=200, edge_model=str(model))
     boxes = propose(draw(), settings)
     check(boxes, 200)
@@ -208,7 +208,7 @@ def test_a_model_file_finds_the_edges(model):
         check(propose(draw({}, *shape), settings), 200)
 
 
-def test_another_model_at_the_same_path_is_loaded(model):
+def test_a_replaced_model_file_is_loaded_again(model):
     settings = ProposalSettings(count=200, edge_model=str(model))
     assert len(propose(draw(), settings)) > 1
     model.write_text(forest(1e6))

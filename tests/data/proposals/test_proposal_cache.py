@@ -1,4 +1,4 @@
-"""The folder that keeps proposals of image files: each found once, of the upright picture."""
+"""Tests of the proposal cache: each image is computed once, in upright orientation."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from keras_aoa.utils.errors import UserError
 
 
 @pytest.mark.parametrize(("value", "turns"), [(3, 2), (6, -1), (8, 1)])
-def test_boxes_are_of_the_upright_picture(tmp_path, value, turns):
+def test_boxes_refer_to_the_upright_image(tmp_path, value, turns):
     jpeg = cv2.imencode(".jpg", draw()[:, :, ::-1])[1].tobytes()
     plain, turned = tmp_path / "plain.jpg", tmp_path / "turned.jpg"
     plain.write_bytes(jpeg)
@@ -32,7 +32,7 @@ def test_boxes_are_of_the_upright_picture(tmp_path, value, turns):
     assert not np.array_equal(as_turned[:5], as_plain[:5])
 
 
-def test_gray_and_cmyk_files(tmp_path):
+def test_gray_and_cmyk_images_yield_the_same_objects(tmp_path):
     image_module = pytest.importorskip("PIL.Image")
     picture = draw()
     write(tmp_path / "rgb.png", picture)
@@ -57,21 +57,21 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Images proposed from now on, a list of True."""
-    done = []
+    """A list with one entry per computation of an image's proposals."""
+    computed = []
 
     def counted(image, model):
-        done.append(True)
+        computed.append(True)
         return boxes(image, model)
 
     boxes = proposals.edges.edge_boxes
     monkeypatch.setattr(proposals.edges, "edge_boxes", counted)
-    return done
+    return computed
 
 
 def test_second_extraction_computes_nothing(tmp_path, pictures, calls):
     cache = ProposalCache(tmp_path / "cache", SETTINGS)
-    # One file under two names is proposed once.
+    # A file under two names is computed once.
     names = [*pictures, os.path.relpath(pictures[0]), pathlib.Path(pictures[1])]
     assert cache.extract(names) == []
     assert len(calls) == 8
@@ -84,7 +84,7 @@ def test_second_extraction_computes_nothing(tmp_path, pictures, calls):
         np.testing.assert_array_equal(boxes_as_floats(boxes), propose(read_image(path), SETTINGS))
 
 
-def test_files_lie_in_folders_by_their_digest_and_hold_no_pickle(tmp_path, pictures):
+def test_files_are_in_folders_by_digest_and_contain_no_pickle(tmp_path, pictures):
     cache = ProposalCache(tmp_path / "cache", SETTINGS)
     cache.extract(pictures)
     files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
@@ -94,7 +94,7 @@ def test_files_lie_in_folders_by_their_digest_and_hold_no_pickle(tmp_path, pictu
         assert np.load(file, allow_pickle=False).dtype == np.uint16
 
 
-def test_other_settings_have_another_folder(tmp_path, pictures):
+def test_other_settings_use_another_folder(tmp_path, pictures):
     model = tmp_path / "forest.yml"
     model.write_text(forest(0.8))
     other = tmp_path / "same-forest.yml"
@@ -110,7 +110,7 @@ def test_other_settings_have_another_folder(tmp_path, pictures):
     assert all(len(folder.name) == len("proposals-") + 12 for folder in folders)
 
 
-def test_interrupted_extraction_goes_on(tmp_path, pictures, calls, monkeypatch):
+def test_interrupted_extraction_resumes(tmp_path, pictures, calls, monkeypatch):
     cache = ProposalCache(tmp_path / "cache", SETTINGS)
     counted = proposals.edges.edge_boxes
 
@@ -131,7 +131,7 @@ def test_interrupted_extraction_goes_on(tmp_path, pictures, calls, monkeypatch):
 
 
 class Trap:
-    """Unpickled, it makes a folder."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -147,7 +147,7 @@ def damages(data):
     yield data[:10] + b"{" * 40 + data[50:]
 
 
-def test_damaged_files_are_found_anew(tmp_path, pictures, calls):
+def test_proposals_in_damaged_files_are_computed_again(tmp_path, pictures, calls):
     cache = ProposalCache(tmp_path / "cache", SETTINGS)
     cache.extract(pictures[:1])
     (file,) = cache.folder.rglob("*.npy")
@@ -169,7 +169,7 @@ def test_damaged_files_are_found_anew(tmp_path, pictures, calls):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_an_exchanged_image_is_proposed_anew(tmp_path, pictures, calls):
+def test_proposals_of_a_replaced_image_are_computed_again(tmp_path, pictures, calls):
     cache = ProposalCache(tmp_path / "cache", SETTINGS)
     (before,) = cache.read(pictures[:1])
     data = pathlib.Path(pictures[5]).read_bytes()
@@ -178,13 +178,13 @@ def test_an_exchanged_image_is_proposed_anew(tmp_path, pictures, calls):
     (after,) = cache.read(pictures[:1])
     np.testing.assert_array_equal(after, cache.read(pictures[5:6])[0])
     assert not np.array_equal(before[:5], after[:5])
-    # The time of change alone tells, too.
+    # A new modification time is sufficient.
     os.utime(pictures[0], ns=(1, 2))
     cache.extract(pictures[:1])
     assert len(calls) == 4
 
 
-def test_unreadable_images_are_told_not_raised(tmp_path, pictures):
+def test_unreadable_images_are_returned_not_raised(tmp_path, pictures):
     half = tmp_path / "half.png"
     half.write_bytes(pathlib.Path(pictures[0]).read_bytes()[:200])
     text = tmp_path / "text.jpg"
@@ -199,7 +199,7 @@ def test_unreadable_images_are_told_not_raised(tmp_path, pictures):
         cache.read([pictures[0], half])
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_in_one_line(tmp_path, pictures):
+def test_a_folder_that_cannot_be_written_is_a_one_line_error(tmp_path, pictures):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(UserError, match="proposals: expected to write to") as e:
         ProposalCache(tmp_path / "cache", SETTINGS).extract(pictures)

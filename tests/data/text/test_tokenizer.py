@@ -1,4 +1,4 @@
-"""The tokenizer: fixed hard cases, any text, and Stanford's on real captions."""
+"""Tests of the tokenizer: hard cases, arbitrary text, and comparison with Stanford's."""
 
 import gzip
 import json
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.evaluation.metrics import _ptb_tokens
 
-# What Stanford's PTBTokenizer 3.4.1 gives through pycocoevalcap for each of these.
+# Output of Stanford's PTBTokenizer 3.4.1, as run by pycocoevalcap.
 HARD_CASES = {
     "A man's dog doesn't run.": "a man 's dog does n't run",
     "The DOG'S bowl isn\u2019t full": "the dog 's bowl is n't full",
@@ -27,7 +27,7 @@ HARD_CASES = {
     "Sen. Ill. Wash. D.C. ill. wash. may.": "sen. ill. wash. d.c. ill wash may",
     "Main st. vs. 6 ft. 5 oz. Sat. Fri.": "main st. vs. 6 ft. 5 oz sat fri.",
     "J. Smith, J.K. Rowling hold the letter P.": "j. smith j.k. rowling hold the letter p",
-    # Below a letter at the end, since the tool reads on: "A" shows that it was no initial.
+    # Comes after a final letter "P.": the "A" shows PTBTokenizer that it is not an initial.
     "A black-and-white t-shirt - X-ray -- now": "a black-and-white t-shirt x-ray now",
     "a 3.5-inch, 9-year-old AK-47": "a 3.5-inch 9-year-old ak-47",
     "1,000 people, $5.00 at 7:30pm, 50% off #1": "1,000 people $ 5.00 at 7:30 pm 50 % off # 1",
@@ -52,13 +52,13 @@ HARD_CASES = {
 
 
 @pytest.mark.parametrize(("caption", "expected"), HARD_CASES.items())
-def test_hard_cases_give_the_known_tokens(caption, expected):
+def test_hard_cases_give_the_expected_tokens(caption, expected):
     assert tokenize(caption) == expected.split()
 
 
 @settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=())))
-def test_any_text_gives_lower_case_tokens_without_white_space_or_punctuation(text):
+def test_any_text_gives_lower_case_tokens_without_space_or_punctuation(text):
     for token in tokenize(text):
         assert token.split() == [token]
         assert token == token.lower()
@@ -69,12 +69,12 @@ def test_any_text_gives_lower_case_tokens_without_white_space_or_punctuation(tex
 @given(
     st.lists(st.sampled_from(["a dog", "x's", "'til", "$5.00", "etc.,", "(no)", "J.", "1/2", "“"]))
 )
-def test_line_breaks_are_blanks(pieces):
+def test_line_breaks_are_treated_as_blanks(pieces):
     assert tokenize("\n".join(pieces)) == tokenize(" ".join(pieces))
 
 
 @pytest.mark.parametrize("piece", ["a", "1", "a.", "1,", "A&", "a-", "n't", "'s", "!", "<a", "St."])
-def test_a_caption_without_blanks_takes_time_by_its_length_only(piece):
+def test_the_time_of_a_caption_without_blanks_is_linear_in_its_length(piece):
     begin = time.process_time()
     tokenize(piece * 100_000 + "~")
     assert time.process_time() - begin < 10
@@ -87,13 +87,13 @@ def java():
 
 
 @pytest.mark.usefixtures("java")
-def test_hard_cases_are_what_stanfords_tokenizer_gives():
+def test_hard_cases_match_stanfords_tokenizer():
     received = [tokens.split() for tokens in _ptb_tokens(list(HARD_CASES))]
     assert received == [expected.split() for expected in HARD_CASES.values()]
 
 
 @pytest.mark.usefixtures("java")
-def test_real_captions_give_stanfords_tokens(shared):
+def test_real_captions_match_stanfords_tokenizer(shared):
     captions = []
     with gzip.open(
         shared / "data/flickr30k/results_20130124.token.gz", "rt", encoding="utf-8"

@@ -1,4 +1,4 @@
-"""Words, ids and the file that keeps them."""
+"""Tests of the vocabulary and its file."""
 
 import json
 import subprocess
@@ -20,12 +20,12 @@ def vocabulary():
     return Vocabulary.from_captions(CAPTIONS, 1)
 
 
-def test_special_words_have_the_ids_that_the_design_fixes(vocabulary):
+def test_special_words_have_fixed_ids(vocabulary):
     assert (PAD, START, STOP, OOV) == (0, 1, 2, 3)
     assert len(set(vocabulary.words[:4])) == 4
 
 
-def test_words_come_by_count_then_by_alphabet(vocabulary):
+def test_words_are_sorted_by_count_then_alphabetically(vocabulary):
     assert vocabulary.words[4:] == ("a", "cat", "dog", "and", "runs", "sits", "zebras")
     assert len(vocabulary) == 11
 
@@ -35,7 +35,7 @@ def test_rare_words_are_left_out():
     assert len(Vocabulary.from_captions(CAPTIONS, 5)) == 4
 
 
-def test_caption_is_framed_by_start_and_stop(vocabulary):
+def test_caption_begins_with_start_and_ends_with_stop(vocabulary):
     assert vocabulary.encode("A cat runs!", 3) == [START, 4, 5, 8, STOP]
     assert vocabulary.encode("", 3) == [START, STOP]
 
@@ -44,16 +44,16 @@ def test_unknown_word_is_oov(vocabulary):
     assert vocabulary.encode("a purple dog", 20) == [START, 4, OOV, 6, STOP]
 
 
-def test_caption_that_is_cut_gets_no_stop(vocabulary):
+def test_cut_caption_has_no_stop(vocabulary):
     assert vocabulary.encode("a dog and a cat", 3) == [START, 4, 6, 7]
 
 
-def test_special_words_cannot_be_written_in_a_caption(vocabulary):
+def test_special_words_in_a_caption_are_unknown_words(vocabulary):
     assert vocabulary.encode("a <stop> cat", 9) == [START, 4, OOV, 5, STOP]
     assert vocabulary.encode_words(["<pad>", "<start>"], 9) == [START, OOV, OOV, STOP]
 
 
-def test_decoding_ends_at_stop_and_drops_padding(vocabulary):
+def test_decoding_stops_at_stop_and_removes_padding(vocabulary):
     assert vocabulary.decode([START, 4, 6, STOP, 5, 5]) == "a dog"
     assert vocabulary.decode([START, 4, 6, PAD, PAD]) == "a dog"
 
@@ -67,26 +67,27 @@ def test_decoding_undoes_encoding(caption, max_words):
     known = Vocabulary.from_captions([caption], 1)
     tokens = tokenize(caption)
     ids = known.encode(caption, max_words)
-    said = [word if word not in SPECIAL else "<unk>" for word in tokens[:max_words]]
-    assert known.decode(ids) == " ".join(said)
-    assert known.encode_words(said, max_words)[: len(said) + 1] == ids[: len(said) + 1]
+    expected = [word if word not in SPECIAL else "<unk>" for word in tokens[:max_words]]
+    assert known.decode(ids) == " ".join(expected)
+    encoded = known.encode_words(expected, max_words)
+    assert encoded[: len(expected) + 1] == ids[: len(expected) + 1]
     assert (ids[-1] == STOP) == (len(tokens) <= max_words)
 
 
-def test_saved_vocabulary_is_loaded_the_same(vocabulary, tmp_path):
+def test_loaded_vocabulary_equals_the_saved_one(vocabulary, tmp_path):
     vocabulary.save(tmp_path / "vocabulary.json")
     loaded = Vocabulary.load(tmp_path / "vocabulary.json")
     assert loaded.words == vocabulary.words and loaded.digest == vocabulary.digest
     assert [file.name for file in tmp_path.iterdir()] == ["vocabulary.json"]
 
 
-def test_words_of_any_script_survive_the_file(tmp_path):
+def test_words_of_any_script_can_be_saved_and_loaded(tmp_path):
     vocabulary = Vocabulary(["été", "собака", "犬", '"', "\\"])
     vocabulary.save(tmp_path / "v.json")
     assert Vocabulary.load(tmp_path / "v.json").words == vocabulary.words
 
 
-def test_digest_tells_vocabularies_apart():
+def test_different_vocabularies_have_different_digests():
     digests = {Vocabulary(words).digest for words in (["a", "b"], ["b", "a"], ["ab"], [])}
     assert len(digests) == 4
     assert Vocabulary(["a"]).digest == Vocabulary(["a"]).digest
@@ -118,7 +119,7 @@ def edited(change):
         (edited(lambda c: c["words"].insert(4, c["words"].pop())), "its words were edited"),
     ],
 )
-def test_spoilt_file_is_refused_in_one_line(vocabulary, tmp_path, edit, message):
+def test_invalid_file_is_rejected_in_one_line(vocabulary, tmp_path, edit, message):
     path = tmp_path / "vocabulary.json"
     vocabulary.save(path)
     path.write_text(edit(json.loads(path.read_text())))
@@ -128,7 +129,7 @@ def test_spoilt_file_is_refused_in_one_line(vocabulary, tmp_path, edit, message)
     assert "\n" not in str(error.value)
 
 
-def test_missing_and_binary_files_are_refused_in_one_line(tmp_path):
+def test_missing_and_binary_files_are_rejected_in_one_line(tmp_path):
     with pytest.raises(UserError, match=r"none\.json: cannot read it \(No such file"):
         Vocabulary.load(tmp_path / "none.json")
     (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")
@@ -136,7 +137,7 @@ def test_missing_and_binary_files_are_refused_in_one_line(tmp_path):
         Vocabulary.load(tmp_path / "image.png")
 
 
-def test_importing_needs_no_tensorflow():
+def test_importing_does_not_load_tensorflow():
     code = "import sys, keras_aoa.data.text.vocabulary; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
