@@ -24,7 +24,7 @@ class Arguments(SearchSettings):
     """Caption photographs with a trained run: one line each, caption and log-probability."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of a run; several with commas between speak together, as an ensemble."""
+    """Folder of a run; comma-separated runs form an ensemble."""
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")] = ()
     """Image files, or folders of them."""
     pictures: str = ""
@@ -119,7 +119,7 @@ def caption_images(settings):
             continue
         line = as_line(file, caption)
         if settings.json:
-            line = caption_line(str(file), caption.generated, caption.boxes)
+            line = caption_line(str(file), caption)
         print(line, flush=True)
         if folder:
             caption.picture(free_name(folder, file.stem), title=file.name)

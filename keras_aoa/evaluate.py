@@ -9,11 +9,11 @@ from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
 
-COUNTS = ("stride", "regions")
+COUNTS = ("stride", "proposals")
 
 
 def numbers(arguments):
-    """Whole numbers from `1,2,5`."""
+    """Parse whole numbers from `1,2,5`."""
     return tuple(int(part) for part in arguments[0].split(","))
 
 
@@ -34,43 +34,43 @@ class Arguments(SearchSettings):
     """Score a run on a split of its data, or a file of captions against a file of references."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = ""
-    """Folder of a run; several with commas between speak together, as an ensemble."""
+    """Folder of a run; comma-separated runs form an ensemble."""
     stride: Numbers = None
-    """Steps between regions on the activation map, in cells; several give a table and a curve of
-    scores over the number of regions. None: the run's test_stride."""
-    regions: Numbers = None
-    """Most object proposals looked at, the best; several as for stride. None: the run's
-    test_proposals."""
+    """Steps between regions on the activation map, in cells. Several values give a table and a
+    curve of scores over the number of regions. None: the run's test_stride."""
+    proposals: Annotated[Numbers, tyro.conf.arg(aliases=["--regions"])] = None
+    """Maximum number of object proposals per image, the best ones; several as for stride. None:
+    the run's test_proposals."""
     split: str = ""
-    """Split to caption and score; the run's test split by default."""
+    """Split to caption and score. Default: the run's test split."""
     data: str = ""
     """Another data set in place of the run's."""
     images: str = ""
-    """Its folder of images, where it is not beside the captions."""
+    """Folder of that data set's images, if it is not beside the captions."""
     pictures: int = 12
-    """Number of pictures of where the model looked."""
+    """Number of pictures of attended regions."""
     report: bool = False
-    """Write a page, report.html, in place of scores: words that light up where the model looked."""
+    """Write a page, report.html, in place of scores; its words highlight their regions."""
     beside: Annotated[str, tyro.conf.arg(name="with", metavar="RUN[,RUN…]")] = ""
-    """Other runs to show beside it in the report."""
+    """Other runs to show beside the run in the report."""
     report_images: int = 24
-    """Most images in the report: a third best, a third middle, a third worst by the run's CIDEr."""
+    """Maximum number of images in the report: the best, middle and worst third by CIDEr."""
     tokenizer: Literal["auto", "ptb", "python"] = "auto"
-    """ptb (needs Java), python, or auto: the first that works."""
+    """'ptb' (needs Java), 'python', or 'auto', the first of the two that works."""
     results: str = ""
     """Captions to score, in COCO's results format, in place of a run."""
     references: str = ""
-    """Their references, in COCO's captions format."""
+    """References of the results, in COCO's captions format."""
     captioned_only: bool = False
-    """Leave out references of images without a caption in the results."""
+    """Ignore references of images that have no caption in the results."""
     correctness: bool = False
-    """Measure attention correctness of the run, in place of its captions' scores."""
+    """Measure the run's attention correctness, in place of scores."""
     output: str = ""
-    """File for their scores; for a run, a folder for all that is written, its own by default."""
+    """File for the scores of --results. For a run: folder of all results; its own by default."""
 
 
 def main(arguments):
-    """Score what the arguments name."""
+    """Score the run or the file that the arguments name."""
     settings = parse(Arguments, "evaluate.py", arguments)
     if bool(settings.run) == bool(settings.results):
         raise UserError(
@@ -116,8 +116,9 @@ def evaluate_run(settings):
     """Caption and score a split with a run."""
     from keras_aoa.runs.ensemble import open_run
 
-    found = open_run(settings.run)
-    from keras_aoa.evaluation.evaluate import EvaluationSettings, evaluate
+    opened = open_run(settings.run)
+    from keras_aoa.evaluation.evaluate import evaluate
+    from keras_aoa.evaluation.split import EvaluationSettings
 
     counts = {name: settings.changes[name] for name in COUNTS if name in settings.changes}
     several = [name for name, values in counts.items() if len(values) > 1]
@@ -132,27 +133,27 @@ def evaluate_run(settings):
         output=settings.output,
     )
     if settings.correctness:
-        from keras_aoa.evaluation.correctness_run import evaluate_correctness
+        from keras_aoa.evaluation.correctness import evaluate_correctness
 
-        evaluate_correctness(found, wanted, several)
+        evaluate_correctness(opened, wanted, several)
         return
     if settings.report:
         from keras_aoa.evaluation.report import write_report
 
         if several:
             raise UserError(f"{several[0]}: expected one number for a report, received several.")
-        write_report(found, wanted, settings.beside, settings.report_images)
+        write_report(opened, wanted, settings.beside, settings.report_images)
         return
     if not several:
         from keras_aoa.distribution.process import Process, make_strategy
 
         process = Process(make_strategy())
         with process.report_lost_workers():
-            evaluate(found, wanted, process=process)
+            evaluate(opened, wanted, process=process)
         return
     from keras_aoa.evaluation.region_counts import compare_region_counts
 
-    compare_region_counts(found, wanted, several[0], counts[several[0]])
+    compare_region_counts(opened, wanted, several[0], counts[several[0]])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ class Arguments(SearchSettings):
     """Export a trained run as OUT/<version>: files of images in, captions with their areas out."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of a run; several with commas between speak together, as an ensemble."""
+    """Folder of a run; comma-separated runs form an ensemble."""
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder of all versions of the model."""
     version: int | None = None

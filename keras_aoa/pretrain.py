@@ -1,17 +1,17 @@
-"""`python -m keras_aoa.pretrain`: make the network that `--backbone scenes-pretrained` takes."""
+"""`python -m keras_aoa.pretrain`: train the network of `--backbone scenes-pretrained`."""
 
-from keras_aoa.train import parse_configuration
+from keras_aoa.settings.arguments import parse_configuration
 from keras_aoa.utils.command_line import run
 
 PURPOSE = (
-    "Pretrain the small network on drawn scenes of another seed, to tell which words an image's "
-    "captions have, and keep it in OUTPUT/data. Takes train.py's settings; image_size, scenes_seed "
-    "and output count. train.py does the same where the network is missing."
+    "Pretrain the small network on drawn scenes of another seed, and store it in OUTPUT/data. It "
+    "learns which words occur in an image's captions. The command takes train.py's settings and "
+    "uses image_size, scenes_seed and output. train.py does the same if the network is missing."
 )
 
 
 def main(arguments):
-    """Train the network, if it is not there."""
+    """Train the network, unless it exists."""
     configuration = parse_configuration("keras_aoa.pretrain", arguments, PURPOSE)
     import tensorflow as tf
 

@@ -1,20 +1,20 @@
-"""`python -m keras_aoa.propose`: find object proposals ahead of a training that needs them."""
+"""`python -m keras_aoa.propose`: find object proposals before a training that needs them."""
 
 from dataclasses import replace
 
-from keras_aoa.train import parse_configuration
+from keras_aoa.settings.arguments import parse_configuration
 from keras_aoa.utils.command_line import run
 
 PURPOSE = (
-    "Find the object proposals of all images of a data set and keep them in OUTPUT/data. Takes "
-    "train.py's settings, of which those of the data, edge_model and output count."
+    "Find the object proposals of all images of a data set and store them in OUTPUT/data. The "
+    "command takes train.py's settings and uses those of the data, edge_model and output."
 )
 
 
 def main(arguments):
-    """Find what is missing, split by split."""
+    """Find the missing proposals, split by split."""
     configuration = parse_configuration("keras_aoa.propose", arguments, PURPOSE)
-    from keras_aoa.runs.run import proposal_view, read_data
+    from keras_aoa.data.build import proposal_view, read_data
 
     view = proposal_view(
         replace(configuration, regions="proposals", crop=1.0), configuration.output
@@ -28,11 +28,11 @@ def main(arguments):
     for split, examples in data.splits.items():
         paths = [example.path for example in examples]
         unread = cache.extract(paths, f"{split}: proposals")
-        print(f"{split}: {len(paths) - len(unread)} of {len(paths)} images have their proposals.")
+        print(f"{split}: proposals of {len(paths) - len(unread)} of {len(paths)} images are ready.")
         for path in unread:
             print(f"{split}: cannot read {printable(path)}: {why_unreadable(path)}.")
-    print(f"They are in {cache.folder}.")
+    print(f"The proposals are in {cache.folder}.")
 
 
 if __name__ == "__main__":
-    run(main, interrupted="The same command goes on where it was.")
+    run(main, interrupted="The same command resumes.")

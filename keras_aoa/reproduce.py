@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from keras_aoa.settings.configuration import Configuration
+from keras_aoa.settings.arguments import parse_settings, preset, take_config
 from keras_aoa.settings.presets import PAPER
-from keras_aoa.train import preset, take_config
-from keras_aoa.utils.command_line import parse, parse_known, run
+from keras_aoa.utils.command_line import parse_known, run
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import closest
 
@@ -53,7 +52,7 @@ def main(arguments):
     settings, rest = parse_known(Arguments, "keras_aoa.reproduce", arguments)
     name, rest = take_config(rest, default="study")
     given = preset(name)
-    base = parse(Configuration, "keras_aoa.reproduce", rest, given)
+    base = parse_settings("keras_aoa.reproduce", rest, given)
     for own in SET_BY_ROWS:
         if getattr(base, own) != getattr(given, own):
             raise UserError(f"{own}: the table's rows set it; leave it out.")
@@ -70,7 +69,7 @@ def main(arguments):
 
     rows = tuple(row for row in settings.rows.split(",") if row)
     if rows and settings.what not in TABLES:
-        raise UserError(f"rows: means nothing for {settings.what}; leave it out.")
+        raise UserError(f"rows: does not apply to {settings.what}; leave it out.")
     for row in rows:
         known = TABLES[settings.what].rows
         if row not in known:

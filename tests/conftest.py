@@ -148,7 +148,7 @@ def trained_runs(monkeypatch):
         scores = {"split": configuration.test_split, "search": search}
         scores |= {"Bleu_4": 0.1, "METEOR": None, "CIDEr": 0.5 + 0.1 * configuration.seed}
         if configuration.variant != "baseline":
-            scores["grounding"] = {"attention": 0.25}
+            scores["grounding"] = {"attention_on_object": 0.25}
         (configuration.folder / "best.npz").touch()
         (configuration.folder / "scores.json").write_text(json.dumps(scores))
 

@@ -43,7 +43,8 @@ class ShardCaptioner:
         if self._search:
             shapes["proposals"] = (self._generator.settings["proposals"], 4)
             if self._search.edge_model:
-                edge_boxes.load_forest(self._search.edge_model)  # once, before several threads need it
+                # Once, before several threads need it.
+                edge_boxes.load_forest(self._search.edge_model)
 
         def read(image_bytes):
             with tf.device("CPU:0"):

@@ -1,33 +1,25 @@
-"""Captions and errors as json lines."""
+"""Captions as lines of json."""
 
 import json
 
 
-def caption_line(image, generated, boxes):
-    """Return the json line of a caption: its words, each with the region of highest weight.
+def caption_line(image, caption):
+    """Return a caption, and the strongest region of each word, as a line of json.
 
     Args:
         image: Name of the image.
-        generated: `Generated`, with attention.
-        boxes: Corners of the regions in 0..1 of the upright image, `(r, 4, 2)`.
+        caption: `Caption` with attention.
     """
-    strongest = generated.attention.argmax(axis=1) if generated.words else []
-    regions = [
-        {"word": word, "weight": float(weights[region]), "corners": boxes[region].tolist()}
-        for word, weights, region in zip(
-            generated.words, generated.attention, strongest, strict=True
-        )
+    strongest = caption.attention.argmax(axis=1) if caption.words else []
+    words = [
+        {"word": word, "weight": float(weights[region]), "corners": caption.boxes[region].tolist()}
+        for word, weights, region in zip(caption.words, caption.attention, strongest, strict=True)
     ]
     return json.dumps(
-        {
-            "image": image,
-            "caption": generated.caption,
-            "log_prob": generated.log_prob,
-            "words": regions,
-        }
+        {"image": image, "caption": caption.text, "log_prob": caption.log_prob, "words": words}
     )
 
 
 def error_line(image, error):
-    """Return the json line of an image that could not be captioned, with the reason."""
+    """Return the error of an image that has no caption, as a line of json."""
     return json.dumps({"image": image, "error": error})

@@ -24,7 +24,7 @@ _STRETCH = 0.15  # maximum of half the logarithm of a crop's aspect ratio
 
 
 class CaptionBatches:
-    """Batches of images with their captions, shuffled anew in every epoch.
+    """Batches of images with their captions, shuffled in every epoch.
 
     A batch is a dictionary:
         images: `(n, size, size, 3)` float32, RGB in 0..255.
@@ -52,7 +52,7 @@ class CaptionBatches:
         crop: Minimum share of an image's area in a random crop, which is scaled to the full input
             size; 1 disables cropping.
         seed: Seed of all random choices, 0 or more.
-        regions: Maximum number of object proposals per image; they are chosen at random.
+        proposals: Maximum number of object proposals per image; they are chosen at random.
 
     Raises:
         UserError: No image has a caption, or `crop` is used with object proposals.
@@ -68,14 +68,14 @@ class CaptionBatches:
         flip=False,
         crop=1.0,
         seed=0,
-        regions=50,
+        proposals=50,
     ):
         if crop < 1 and images.has_proposals:
             raise UserError(
                 f"crop: object proposals need whole images, received {crop}; set it to 1."
             )
         self._images, self._batch_size, self._seed = images, batch_size, seed
-        self._regions = regions
+        self._sampled = proposals
         self._crop = crop
         self._captions_per_image = captions_per_image
         tokens = [
@@ -99,10 +99,10 @@ class CaptionBatches:
         self.batches_per_epoch = -(-len(self._usable) // batch_size)
         self._max_proposals = 0
         if images.has_proposals:
-            self._max_proposals = min(regions, max(map(images.proposal_count, self._usable)))
+            self._max_proposals = min(proposals, max(map(images.proposal_count, self._usable)))
 
     def epoch(self, number, skip_batches=0, replicas=ONE_REPLICA):
-        """Returns the batches of one epoch.
+        """Return the batches of one epoch.
 
         For several replicas, each batch is divided into one part per local replica, and the parts
         follow each other in the dataset. Captions of padding images are PAD.
@@ -134,7 +134,7 @@ class CaptionBatches:
         return self._usable[self._may_flip[self._usable]]
 
     def set_source(self, images):
-        """Replaces the source of the images, for example by their precomputed features.
+        """Replace the source of the images, for example by their precomputed features.
 
         Args:
             images: `Images` or `ImageFeatures` of the same examples.
@@ -142,11 +142,11 @@ class CaptionBatches:
         self._images = images
 
     def names(self, index):
-        """Returns the image paths of a batch, given its `index`."""
+        """Return the image paths of a batch, given its `index`."""
         return [self._images.examples[i].path for i in index]
 
     def _proposals(self, number, indices, flipped):
-        """Returns the column of the proposals for an epoch, if the images have proposals."""
+        """Return the column of the proposals for an epoch, if the images have proposals."""
         if not self._images.has_proposals:
             return {}
         boxes = []
@@ -154,14 +154,14 @@ class CaptionBatches:
             # One random stream per image, so that skipped batches do not change the choice.
             random = np.random.default_rng((self._seed, number, index))
             chosen = self._images.proposals(
-                index, lambda count, random=random: random.permutation(count)[: self._regions]
+                index, lambda count, random=random: random.permutation(count)[: self._sampled]
             )
             boxes.append(mirrored(chosen) if flipped[index] else chosen)
         # All batches have the same width, even if some are skipped.
         return {"proposals": padded(boxes, self._max_proposals)}
 
     def _choices(self, number):
-        """Returns the order of usable examples, and captions, mirroring and crop of each."""
+        """Return the order of usable examples, and captions, mirroring and crop of each."""
         random = np.random.default_rng((self._seed, number))
         order = random.permutation(len(self._ids))
         absent = self._ids[:, :, 0] == PAD
@@ -174,7 +174,7 @@ class CaptionBatches:
 
 
 def _random_windows(random, count, least_area):
-    """Returns random parts of a square, `(count, 4)` float32, x0, y0, x1, y1 in 0..1."""
+    """Return random parts of a square, `(count, 4)` float32, x0, y0, x1, y1 in 0..1."""
     side = np.sqrt(random.uniform(least_area, 1, count))
     stretch = np.exp(random.uniform(-_STRETCH, _STRETCH, count))
     size = np.minimum(np.stack([side * stretch, side / stretch], axis=1), 1)
@@ -195,7 +195,7 @@ def _cut_out(row):
 
 
 def mirrored(boxes):
-    """Returns boxes `(r, 4)`, x0, y0, x1, y1 in 0..1, mirrored left to right."""
+    """Return boxes `(r, 4)`, x0, y0, x1, y1 in 0..1, mirrored left to right."""
     x0, y0, x1, y1 = boxes.T
     return np.stack([1 - x1, y0, 1 - x0, y1], axis=1)
 

@@ -1,6 +1,4 @@
-"""Attention correctness of a run: its own captions and the given ones, over a split."""
-
-import json
+"""Attention correctness of a run on a split, for its own captions and for the given ones."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +7,7 @@ from keras_aoa.data.images.split_images import VIEWS
 from keras_aoa.data.text.mentions import annotated_mentions, named_mentions, naming_words
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.data.text.vocabulary import PAD
-from keras_aoa.evaluation.correctness import (
+from keras_aoa.evaluation.correctness_measures import (
     CENTER_DEVIATION,
     COLUMNS,
     MAP_SIDE,
@@ -19,40 +17,31 @@ from keras_aoa.evaluation.correctness import (
     Picture,
     Tally,
 )
-from keras_aoa.evaluation.evaluate import (
-    batches_for,
-    caption_split,
-    measured_on,
-    open_split,
-    output_folder,
-)
-from keras_aoa.inference.generator import CaptionGenerator
+from keras_aoa.evaluation.split import SplitCaptioner, batches_for
 from keras_aoa.models.teacher_forcing import teacher_forcing
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import check_writable, write_text
 from keras_aoa.utils.progress import progress_bar
 
 KINDS = ("ground_truth", "generated")
-HEADINGS = ("model", "best of phrase", "model, word fed", "uniform", "center prior")
+HEADINGS = ("model", "best of phrase", "state after the word", "uniform", "center prior")
 CONVENTIONS = {
     "default": "model, region",
     "model": "attention of the state that predicts the word",
-    "model_phrase": "the best of the phrase's words, each by the state that predicts it (Liu et "
-    "al.)",
-    "model_after_word": "attention of the state after the word was fed",
+    "model_phrase": "the best word of the phrase, each by the state that predicts it (Liu et al.)",
+    "model_after_word": "attention of the state after the word",
     "uniform": "equal weights of all regions",
     "center_prior": f"Gaussian over the regions' centers, deviation {CENTER_DEVIATION} of the "
     "image's sides",
-    "region": "weights, each spread evenly over its region, inside the boxes",
-    "pixel": "each pixel of a region takes its weight, normalized over the image",
+    "region": "attention inside the boxes, each weight spread evenly over its region",
+    "pixel": "each pixel of a region takes the region's weight; normalized over the image",
     "pointing": f"maximum of the map ({MAP_SIDE} x {MAP_SIDE}, as region) inside a box",
-    "localization": f"box of the map above {THRESHOLD} of its maximum, largest connected part: "
-    f"intersection over union of at least {OVERLAP} with a box",
+    "localization": f"box around the largest connected part of the map above {THRESHOLD} of its "
+    f"maximum: intersection over union of at least {OVERLAP} with a box",
 }
 
 
 def evaluate_correctness(run, settings, several=(), data=None):
-    """Measure a run's attention on a split whose data know boxes; prints a table.
+    """Measure a run's attention on a split with boxes; prints a table.
 
     Writes `correctness.json`.
 
@@ -60,140 +49,142 @@ def evaluate_correctness(run, settings, several=(), data=None):
         run: `Run`.
         settings: `EvaluationSettings`.
         several: Names of settings that have several values, which is refused.
-        data: The data set, if it is read already.
+        data: `CaptionData`, if it is read already.
 
     Returns:
-        What `correctness.json` holds.
+        The content of `correctness.json`.
 
     Raises:
-        UserError: a run that does not choose among regions, data without boxes; as `evaluate`.
+        UserError: the run does not choose among regions, or the data have no boxes; otherwise as
+            `evaluate`.
     """
     if several:
         raise UserError(f"correctness: expected one value of {several[0]}, received several.")
     for member in run.members:
         check_attends(member.configuration, member.folder)
-    folder = output_folder(run, settings)
-    check_writable(folder)
-    split, examples = open_split(run, settings, data)
-    check_boxes(split, examples)
-    captioner = run.load_captioner()
-    generator = CaptionGenerator.from_configuration(
-        captioner, run.vocabulary, run.configuration, settings
-    )
-    images = run.load_images(split, examples)
-    generated = caption_split(generator, images, "captions", with_attention=False)
+    task = SplitCaptioner(run, settings, data)
+    check_boxes(task.split, task.examples)
+    generator = task.generator()
+    generated = task.captions(generator, with_attention=False)
     captions = {
-        place: [found.words, *map(tokenize, examples[place].captions)]
-        for place, found in generated.items()
+        index: [caption.words, *map(tokenize, task.examples[index].captions)]
+        for index, caption in generated.items()
     }
-    mentions = mentions_of(examples, captions)
-    ids = encode(run.vocabulary, captions)
-    batches = batches_for(generator, images)
-    pictures = followed(captioner, generator.settings.get("stride"), batches, ids, images.windows)
-    tallies = tally(pictures, mentions)
+    mentions = mentions_of(task.examples, captions)
+    attended = attend_captions(
+        task.captioner,
+        generator.settings.get("stride"),
+        batches_for(generator, task.images),
+        encode(run.vocabulary, captions),
+        task.images.windows,
+    )
+    tallies = tally(attended, mentions)
     content = {
-        **measured_on(run, settings, split, generator.settings),
+        **task.metadata(generator.settings),
         "images": len(generated),
         "images_without_boxes": len(generated) - len(mentions),
         "conventions": CONVENTIONS,
         **{kind: tally.content() for kind, tally in tallies.items()},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "correctness.json", json.dumps(content, indent=2) + "\n")
-    print(report(content))
-    print(f"{len(generated)} images of {split}; {folder / 'correctness.json'} has all measures.")
+    task.write(content, "correctness.json")
+    print(format_table(content))
+    print(
+        f"{len(generated)} images of {task.split}; all measures are in "
+        f"{task.folder / 'correctness.json'}."
+    )
     return content
 
 
 def check_attends(configuration, folder):
-    """Refuse a run whose attention is the same everywhere, whatever it says.
+    """Refuse a run whose attention is always uniform.
 
     Raises:
-        UserError: the variant `baseline`, or the regions `mean`.
+        UserError: the variant is `baseline`, or the regions are `mean`.
     """
     setting = "variant 'baseline'" if configuration.variant == "baseline" else ""
     if configuration.regions == "mean":
         setting = "regions 'mean'"
     if setting:
         raise UserError(
-            f"correctness: expected a run that chooses where to look, {folder} has {setting}: "
+            f"correctness: expected a run that attends to regions, but {folder} has {setting} and "
             "its attention is uniform; the table of any other run has a column for that."
         )
 
 
 def check_boxes(split, examples):
-    """Refuse data that know no boxes.
+    """Refuse data without boxes.
 
     Raises:
         UserError: no example has phrases or objects.
     """
     if not any(map(has_boxes, examples)):
         raise UserError(
-            f"correctness: expected boxes of what captions name, the {len(examples)} images of "
+            f"correctness: expected boxes of named objects, but the {len(examples)} images of "
             f"{split} have none; use scenes, COCO with its instances_*.json, or Flickr30k with "
             "Sentences/ and Annotations/ of Flickr30k Entities beside its captions."
         )
 
 
 def has_boxes(example):
-    """Whether it is known where anything is in an image."""
+    """Whether an example has boxes."""
     return bool(example.phrases or example.objects)
 
 
 def mentions_of(examples, captions):
-    """What each caption's words name.
+    """Find what each caption's words name.
 
-    Given captions follow their phrases where the data set has any, all others the objects' names.
+    Given captions use their annotated phrases if the data set has any. All other captions use the
+    names of the objects.
 
     Args:
-        examples: Examples by place.
-        captions: Words of captions by place: the generated one, then the example's own.
+        examples: Examples by index.
+        captions: Words of captions by index: the generated one, then the example's own.
 
     Returns:
-        `{place: [mentions of a caption, ...]}` of the images that have boxes.
+        `{index: [mentions of a caption, ...]}` of the images that have boxes.
     """
     nouns, adjectives = naming_words(examples)
     return {
-        place: [
-            annotated_mentions(examples[place], number - 1)
-            if number and examples[place].phrases
-            else named_mentions(words, examples[place].objects, nouns, adjectives)
+        index: [
+            annotated_mentions(examples[index], number - 1)
+            if number and examples[index].phrases
+            else named_mentions(words, examples[index].objects, nouns, adjectives)
             for number, words in enumerate(texts)
         ]
-        for place, texts in captions.items()
-        if has_boxes(examples[place])
+        for index, texts in captions.items()
+        if has_boxes(examples[index])
     }
 
 
-def tally(pictures, mentions):
-    """Measures of the given and of the generated captions: `{kind: Tally}`.
+def tally(attended, mentions):
+    """Measure the given and the generated captions: `{kind: Tally}`.
 
     Args:
-        pictures: Place, attention and `Picture` of each image, as of `followed`.
-        mentions: Of the generated caption and the given ones by place, as of `mentions_of`.
+        attended: Index, attention and `Picture` of each image, from `attend_captions`.
+        mentions: Output of `mentions_of`.
     """
     tallies = {kind: Tally() for kind in KINDS}
-    for place, attention, picture in pictures:
-        if place in mentions:
-            generated, *given = mentions[place]
+    for index, attention, picture in attended:
+        if index in mentions:
+            generated, *given = mentions[index]
             tallies["generated"].add_captions(picture, attention[:1], [generated])
             tallies["ground_truth"].add_captions(picture, attention[1:], given)
     return tallies
 
 
-def followed(captioner, stride, batches, ids, windows):
-    """Feed captions of all images word by word: yields place, attention and `Picture` of each.
+def attend_captions(captioner, stride, batches, ids, windows):
+    """Feed captions word by word; yields index, attention and `Picture` of each image.
 
     Args:
         captioner: `Captioner`.
-        stride: Steps between regions on the activation map, None where these are proposals.
-        batches: As of `image_batches`.
-        ids: Of captions by place, as of `encode`.
-        windows: What the network sees of each image, by place, as of `images.window`.
+        stride: Steps between regions on the activation map; None for object proposals.
+        batches: Batches from `image_batches`.
+        ids: Ids of captions by index, from `encode`.
+        windows: Part of each image covered by the network input, by index.
 
     Yields:
-        The attention is `(captions, t + 1, r)`: row i is of the state that predicts word i, so
-        that the step after a caption's last word predicts STOP.
+        The attention is `(captions, t + 1, r)`. Row i belongs to the state that predicts word i,
+        so the row after a caption's last word belongs to STOP.
     """
 
     @tf.function(autograph=False)
@@ -201,53 +192,53 @@ def followed(captioner, stride, batches, ids, windows):
         encoded = captioner.encode(inputs, stride=stride)
         return teacher_forcing(captioner, encoded, ids).attention, encoded.boxes, encoded.mask
 
-    with progress_bar(total=len(ids), desc="following captions", unit="image") as bar:
+    with progress_bar(total=len(ids), desc="teacher forcing", unit="image") as bar:
         for batch in batches:
             inputs = {name: batch[name] for name in (*VIEWS, "proposals") if name in batch}
-            places = [int(place) for place in batch["index"]]
-            rows = tf.constant(np.stack([ids[place] for place in places]))
+            indices = [int(index) for index in batch["index"]]
+            rows = tf.constant(np.stack([ids[index] for index in indices]))
             parts = (part.numpy() for part in attend(inputs, rows))
-            for place, attention, corners, mask in zip(places, *parts, strict=True):
-                yield place, attention, Picture(corners, mask, windows[place])
-            bar.update(len(places))
+            for index, attention, corners, mask in zip(indices, *parts, strict=True):
+                yield index, attention, Picture(corners, mask, windows[index])
+            bar.update(len(indices))
 
 
 def encode(vocabulary, captions):
-    """Ids of all captions, START to STOP, in rows of one length: `{place: (count, t + 1)}`."""
+    """Return ids of captions, START to STOP, padded to one length: `{index: (count, t + 1)}`."""
     longest = max(len(words) for texts in captions.values() for words in texts)
     count = max(map(len, captions.values()))
-    found = {}
-    for place, texts in captions.items():
-        found[place] = np.full((count, longest + 2), PAD, np.int32)
-        for row, words in zip(found[place], texts, strict=False):
+    ids = {}
+    for index, texts in captions.items():
+        ids[index] = np.full((count, longest + 2), PAD, np.int32)
+        for row, words in zip(ids[index], texts, strict=False):
             row[: len(words) + 2] = vocabulary.encode_words(list(words), longest)
-    return found
+    return ids
 
 
-def report(content):
-    """The measures for people, x 100, and what they are means of."""
+def format_table(content):
+    """Format the measures x 100 as a table, with the counts behind them."""
     rows = [("captions", "measure", *HEADINGS)]
     lines = []
     for kind in KINDS:
-        found, name = content[kind], kind.replace("_", "-")
+        columns, name = content[kind], kind.replace("_", "-")
         for measure in MEASURES:
-            values = [found[column][measure] for column in COLUMNS]
+            values = [columns[column][measure] for column in COLUMNS]
             cells = ("-" if value is None else f"{100 * value:.1f}" for value in values)
             rows.append((name, measure, *cells))
         lines.append(
-            f"{name}: {found['words']} words of {found['captions']} captions; "
-            f"{found['captions_without_match']} captions name nothing with a box, "
-            f"{found['nouns_not_in_image']} nouns are not in their image, "
-            f"{found['words_out_of_view']} words lie outside of what the network sees."
+            f"{name}: {columns['words']} words of {columns['captions']} captions; "
+            f"{columns['captions_without_match']} captions name nothing that has a box, "
+            f"{columns['nouns_not_in_image']} nouns are not in their image, "
+            f"{columns['words_out_of_view']} words lie outside the network input."
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [
         "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if number < 2 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]
     if content["images_without_boxes"]:
-        lines.append(f"{content['images_without_boxes']} images have no boxes and are left out.")
+        lines.append(f"{content['images_without_boxes']} images have no boxes and are ignored.")
     return "\n".join([*table, *lines])

@@ -1,4 +1,4 @@
-"""`python -m keras_aoa.evaluation.gallery RUN PICTURE`: the picture at the top of the README."""
+"""`python -m keras_aoa.evaluation.gallery RUN PICTURE`: draws the picture of the README."""
 
 import pathlib
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import tyro
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
 
-# Words that name nothing to look at.
+# Words that name nothing visible.
 FUNCTION_WORDS = frozenset(
     "a an the of in on at to is are it its and with there this that we see shows".split()  # noqa: SIM905
 )
@@ -18,46 +18,47 @@ WORDS = 4
 
 @dataclass(frozen=True)
 class Arguments:
-    """Draw captions of a split's images with the words where the model looked most sharply."""
+    """Draw captions of a split's images, with the words whose attention is most concentrated."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run."""
     picture: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE")]
     """PNG file to write."""
     images: tuple[int, ...] = (0, 1, 2)
-    """Places of the images in the split."""
+    """Indices of the images in the split."""
     split: str = ""
-    """Split of the run's data; its test split by default."""
+    """Split of the run's data. Default: its test split."""
 
 
 def main(arguments):
-    """Draw what the arguments name."""
+    """Draw the picture that the arguments describe."""
     settings = parse(Arguments, "keras_aoa.evaluation.gallery", arguments)
+    from keras_aoa.data.build import scored_split
     from keras_aoa.inference.image_captioner import ImageCaptioner
-    from keras_aoa.runs.run import Run, scored_split
+    from keras_aoa.runs.run import Run
     from keras_aoa.visualization.pictures import readme_picture
 
-    found = Run(settings.run)
-    data = found.load_data()
-    split = settings.split or scored_split(found.configuration, data)[0]
+    opened = Run(settings.run)
+    data = opened.load_data()
+    split = settings.split or scored_split(opened.configuration, data)[0]
     examples = data.splits.get(split, ())
     if not settings.images or not 0 <= min(settings.images) <= max(settings.images) < len(examples):
         raise UserError(
-            f"gallery: expected places of images below {len(examples)}, the size of {split!r}; "
+            f"gallery: expected indices of images below {len(examples)}, the size of {split!r}; "
             f"received {settings.images}."
         )
     captioner = ImageCaptioner(settings.run)
     items = []
-    for place in settings.images:
-        caption = captioner.caption(examples[place].path)
-        items.append((caption.image, caption.generated, caption.window, sharpest(caption)))
+    for index in settings.images:
+        caption = captioner.caption(examples[index].path)
+        items.append((caption.image, caption, sharpest(caption)))
     pathlib.Path(settings.picture).parent.mkdir(parents=True, exist_ok=True)
     readme_picture(items, settings.picture)
     print(f"{settings.picture}: {len(items)} images of {split}.")
 
 
 def sharpest(caption):
-    """Indices of the content words whose largest weight is largest, in the caption's order."""
+    """Return the indices of the content words with the largest weights, in caption order."""
     content = [index for index, word in enumerate(caption.words) if word not in FUNCTION_WORDS]
     ranked = sorted(content, key=lambda index: -caption.attention[index].max())
     return sorted(ranked[:WORDS])

@@ -1,4 +1,7 @@
-"""Do captions name what is in the picture, and look at it while they name it?"""
+"""Grounding: whether captions name objects in the image, and attend to them.
+
+Only data whose objects are known, such as the drawn scenes, can be measured.
+"""
 
 from dataclasses import dataclass
 
@@ -10,62 +13,63 @@ from keras_aoa.visualization.heat_map import SMALLEST, signed_areas, signed_cove
 
 @dataclass(frozen=True)
 class Grounding:
-    """Shares in 0..1 over all noun phrases of all captions.
+    """Means over all noun phrases of all captions, in 0..1.
 
-    `objects`: phrases whose noun and adjectives fit an object of the picture. `nouns`: those
-    whose noun alone does. `attention`: mean mass of p(r | h) inside the named object's box when
-    its noun is said; `uniform`: the same for equal weights. `phrases`: how many there were.
+    Attributes:
+        phrases_correct: Share of phrases whose noun and adjectives fit an object of the image.
+        nouns_correct: Share of phrases whose noun fits an object of the image.
+        attention_on_object: Attention inside the box of the named object, when its noun is
+            predicted.
+        uniform_attention_on_object: The same for equal weights.
+        phrases: Number of phrases.
     """
 
-    objects: float
-    nouns: float
-    attention: float
-    uniform: float
+    phrases_correct: float | None
+    nouns_correct: float | None
+    attention_on_object: float | None
+    uniform_attention_on_object: float | None
     phrases: int
 
 
-def ground(captions, examples, to_original):
-    """Measure `Grounding` of generated captions on examples that have objects.
+def ground(captions, examples):
+    """Measure the `Grounding` of generated captions on examples that have objects.
 
     Args:
-        captions: `{index: Generated}` with attention.
-        examples: Examples, by those indices.
-        to_original: From corners in the network's input and an example's index to corners in
-            the original image.
+        captions: `{index: Caption}` with attention.
+        examples: Examples by the same indices.
 
     Returns:
-        `Grounding`, or None when no example has objects.
+        `Grounding`, or None if no example has objects.
     """
     nouns, adjectives = naming_words(examples)
     if not nouns:
         return None
-    fits, noun_fits, masses, uniforms = [], [], [], []
-    for index, generated in captions.items():
+    phrase_fits, noun_fits, masses, uniforms = [], [], [], []
+    for index, caption in captions.items():
         objects = examples[index].objects
-        boxes = to_original(generated.boxes, index)
-        for named in find_noun_phrases(generated.words, nouns, adjectives):
+        for named in find_noun_phrases(caption.words, nouns, adjectives):
             matching = matching_objects(named, objects)
-            fits.append(bool(matching))
+            phrase_fits.append(bool(matching))
             noun_fits.append(any(named.noun in item.nouns for item in objects))
             if not matching:
                 continue
-            inside = share_inside(boxes, [item.box for item in matching])
-            masses.append(float(generated.attention[named.index] @ inside))
-            uniforms.append(float(inside[generated.mask].mean()))
+            inside = share_inside(caption.boxes, [item.box for item in matching])
+            masses.append(float(caption.attention[named.index] @ inside))
+            uniforms.append(float(inside[caption.mask].mean()))
     return Grounding(
-        objects=mean(fits),
-        nouns=mean(noun_fits),
-        attention=mean(masses),
-        uniform=mean(uniforms),
-        phrases=len(fits),
+        phrases_correct=mean(phrase_fits),
+        nouns_correct=mean(noun_fits),
+        attention_on_object=mean(masses),
+        uniform_attention_on_object=mean(uniforms),
+        phrases=len(phrase_fits),
     )
 
 
 def share_inside(regions, boxes):
     """Share of each region `(r, 4, 2)` covered by boxes `(x0, y0, x1, y1)`: `(r,)`.
 
-    A region's mass is spread evenly over it; one without area has no share. Several boxes
-    (objects that fit the same words) count as their union, by the grid of all their edges.
+    A region's mass is spread evenly over its area; a region without area has no share. Several
+    boxes (objects that fit the same words) count as their union.
     """
     xs = np.unique([edge for box in boxes for edge in (box[0], box[2])])
     ys = np.unique([edge for box in boxes for edge in (box[1], box[3])])
@@ -81,5 +85,5 @@ def share_inside(regions, boxes):
 
 
 def mean(numbers):
-    """Arithmetic mean; None where there is nothing to measure."""
+    """Return the arithmetic mean, or None of an empty list."""
     return float(np.mean(numbers)) if numbers else None

@@ -31,12 +31,16 @@ Id = int | str
 
 @dataclass(frozen=True)
 class Scores:
-    """What `score` measured.
+    """Result of `score`.
 
-    `metrics`: by the names of `METRICS`, on coco-caption's scale (0.38, not 38). `tokenizer`:
-    PTB (through Java) or python. `images`: how many. `missing`: metrics without a number, and in
-    a line why. `notes`: lines that a reader of the numbers should see. `per_image`: the metrics
-    of each image. `agreement`: as of `agreement`.
+    Attributes:
+        metrics: Values by the names in `METRICS`, on coco-caption's scale (0.38, not 38).
+        tokenizer: 'PTB' (through Java) or 'python'.
+        images: Number of images.
+        missing: Metrics that could not be computed, each with the reason.
+        notes: Lines to print beside the numbers.
+        per_image: The metrics of each image.
+        agreement: Result of `agreement`.
     """
 
     metrics: dict[str, float]
@@ -54,18 +58,18 @@ def score(
     tokenizer: str = "auto",
     meteor: "bool | MeteorProcess" = True,
 ) -> Scores:
-    """All metrics of one caption an image.
+    """Compute all metrics of one caption per image.
 
     Args:
-        references: Each image's human captions.
-        captions: A caption of each of those images.
-        tokenizer: `ptb` needs Java; `python`; `auto` takes the first that works.
-        meteor: Whether to measure METEOR, which needs Java and 7 s to start, or a `MeteorProcess`
-            that was started before. Without Java it is left out and stands in `missing`.
+        references: Human captions by image id.
+        captions: One caption for each of those images.
+        tokenizer: 'ptb' (needs Java), 'python', or 'auto', the first of the two that works.
+        meteor: Whether to compute METEOR, which needs Java and 7 s to start, or a
+            `MeteorProcess` that was started before. Without Java it is listed in `missing`.
 
     Raises:
-        UserError: as `check_ids`; an image's references have no word; no such tokenizer; `ptb`
-            without a working Java.
+        UserError: ids do not match (see `check_ids`), an image's references contain no word, the
+            tokenizer is unknown, or 'ptb' is requested without a working Java.
     """
     if tokenizer not in TOKENIZERS:
         raise UserError(f"tokenizer: expected {', '.join(TOKENIZERS)}, received {tokenizer!r}.")
@@ -82,62 +86,66 @@ def score(
         words = _words(references, captions, with_java=False)
         tokenizer_name = "python"
 
-    found = {}
-    with ThreadPoolExecutor(max_workers=1) as pool:  # METEOR is another process: it costs no time
+    results = {}
+    with ThreadPoolExecutor(max_workers=1) as pool:  # METEOR runs in a process of its own
         waiting = pool.submit(_meteor, *words, meteor) if meteor and not missing else None
         overall, each = Bleu(4).compute_score(*words, verbose=0)
-        found.update(zip(METRICS[:4], zip(overall, each, strict=True), strict=True))
-        found["ROUGE_L"] = Rouge().compute_score(*words)
-        found["CIDEr"] = Cider().compute_score(*words)
+        results.update(zip(METRICS[:4], zip(overall, each, strict=True), strict=True))
+        results["ROUGE_L"] = Rouge().compute_score(*words)
+        results["CIDEr"] = Cider().compute_score(*words)
         if waiting:
             try:
-                found["METEOR"] = waiting.result()
+                results["METEOR"] = waiting.result()
             except _JavaError as problem:
                 missing["METEOR"] = f"METEOR {problem}"
 
-    names = [name for name in METRICS if name in found]
+    names = [name for name in METRICS if name in results]
     return Scores(
-        metrics={name: float(found[name][0]) for name in names},
+        metrics={name: float(results[name][0]) for name in names},
         tokenizer=tokenizer_name,
         images=len(references),
         missing=missing,
         notes=(ONE_IMAGE,) if len(references) == 1 else (),
         per_image={
-            image: {name: float(found[name][1][place]) for name in names}
-            for place, image in enumerate(references)
+            image: {name: float(results[name][1][index]) for name in names}
+            for index, image in enumerate(references)
         },
         agreement=agreement(*words),
     )
 
 
-def agreement(truths, answers):
-    """How well the captions and a held-out reference agree with the other references.
+def agreement(references, captions):
+    """Compare the captions with a human: both are scored against the other references.
 
-    Each reference in turn is held out; both are scored against the rest, and CIDEr is averaged
-    over the choices. Empty where images have fewer than three references or different numbers.
+    Each reference in turn is held out. The captions and the held-out reference are scored against
+    the remaining references, and CIDEr is averaged over the choices.
 
     Args:
-        truths, answers: Tokens by image, as the scorers take them.
+        references, captions: Tokens by image, in the scorers' format.
+
+    Returns:
+        `CIDEr_leave_one_out` of the captions, `human_CIDEr_leave_one_out` of the references, and
+        their ratio `share_of_human_CIDEr`. Empty if images have fewer than three references, or
+        different numbers of them.
     """
-    counts = {len(texts) for texts in truths.values()}
-    if len(counts) != 1 or min(counts) < 3 or len(truths) < 2:
+    counts = {len(texts) for texts in references.values()}
+    if len(counts) != 1 or min(counts) < 3 or len(references) < 2:
         return {}
-    of_captions, of_references = [], []
+    of_captions, of_humans = [], []
     for held_out in range(min(counts)):
         others = {
-            image: texts[:held_out] + texts[held_out + 1 :] for image, texts in truths.items()
+            image: texts[:held_out] + texts[held_out + 1 :] for image, texts in references.items()
         }
-        held = {image: [texts[held_out]] for image, texts in truths.items()}
-        of_captions.append(Cider().compute_score(others, answers)[0])
-        of_references.append(Cider().compute_score(others, held)[0])
-    return {
-        "CIDEr_one_reference_fewer": float(np.mean(of_captions)),
-        "CIDEr_of_a_reference": float(np.mean(of_references)),
-    }
+        held = {image: [texts[held_out]] for image, texts in references.items()}
+        of_captions.append(Cider().compute_score(others, captions)[0])
+        of_humans.append(Cider().compute_score(others, held)[0])
+    ours, human = float(np.mean(of_captions)), float(np.mean(of_humans))
+    shares = {"share_of_human_CIDEr": ours / human} if human else {}
+    return {"CIDEr_leave_one_out": ours, "human_CIDEr_leave_one_out": human, **shares}
 
 
 def cider(references: Mapping[Id, Sequence[str]], captions: Mapping[Id, str]) -> float:
-    """CIDEr alone, in a second for 1,000 images and without Java; for validation in training."""
+    """Compute only CIDEr, without Java, for validation; 1,000 images take about a second."""
     check_ids(references, captions)
     return float(Cider().compute_score(*_words(references, captions, with_java=False))[0])
 

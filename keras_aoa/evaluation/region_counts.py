@@ -1,86 +1,69 @@
-"""Scores against the number of regions at test time, from one trained run: the paper's figure 4."""
+"""Scores of one run at different numbers of regions: the paper's figure 4."""
 
-import json
 import time
-from dataclasses import replace
 
 import numpy as np
 
-from keras_aoa.evaluation.evaluate import (
-    caption_split,
-    grounding_content,
-    measured_on,
-    open_split,
-    output_folder,
-    references_of,
-)
 from keras_aoa.evaluation.metrics import score, start_meteor
-from keras_aoa.inference.generator import CaptionGenerator
-from keras_aoa.utils.files import atomic_write, check_writable, write_text
+from keras_aoa.evaluation.split import SplitCaptioner
+from keras_aoa.utils.files import atomic_write
 
 COLUMNS = ("Bleu_4", "METEOR", "CIDEr")
 
 
 def compare_region_counts(run, settings, name, values, data=None):
-    """Caption and score a split with other numbers of regions; prints and draws the scores.
+    """Caption and score a split with several numbers of regions; prints and draws the scores.
 
     Writes `regions_SPLIT.json` and `regions_SPLIT.png`.
 
     Args:
         run: `Run`.
         settings: `EvaluationSettings`.
-        name: `stride` or `regions`, the setting that changes.
+        name: The setting that changes, `stride` or `proposals`.
         values: Its values.
-        data: The data set, if it is read already.
+        data: `CaptionData`, if it is read already.
 
     Returns:
-        A list of rows, each a dictionary: the value, `count` (regions of an image, the mean),
-        scores and seconds an image.
+        A list of rows, each a dictionary: the value, `count` (mean number of regions per image),
+        scores and seconds per image.
 
     Raises:
         UserError: as `evaluate`.
     """
-    folder = output_folder(run, settings)
-    check_writable(folder)
-    split, examples = open_split(run, settings, data)
-    captioner = run.load_captioner()
-    generators = [
-        CaptionGenerator.from_configuration(
-            captioner, run.vocabulary, run.configuration, replace(settings, **{name: value})
-        )
-        for value in values
-    ]
-    images = run.load_images(split, examples, run.configuration.cache_gigabytes)
-    meteor = start_meteor()
+    task = SplitCaptioner(run, settings, data)
+    generators = [task.generator(**{name: value}) for value in values]
+    images, meteor = task.images, start_meteor()
     rows = []
     for value, generator in zip(values, generators, strict=True):
         started = time.perf_counter()
-        found = caption_split(generator, images, f"{name} {value}")
-        seconds = (time.perf_counter() - started) / len(found)
-        references, captions = references_of(found, examples)
-        scores = score(references, captions, settings.tokenizer, meteor).metrics
-        row = {name: value, "count": float(np.mean([each.mask.sum() for each in found.values()]))}
+        captions = task.captions(generator, f"{name} {value}")
+        seconds = (time.perf_counter() - started) / len(captions)
+        scores = score(*task.references(captions), settings.tokenizer, meteor).metrics
+        count = np.mean([caption.mask.sum() for caption in captions.values()])
+        row = {name: value, "count": float(count)}
         row |= {metric: scores[metric] for metric in COLUMNS if metric in scores}
-        row |= grounding_content(found, examples, images)
+        row |= task.grounding(captions)
         rows.append({**row, "seconds": seconds})
         print(_line(rows[-1], name, first=len(rows) == 1), flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
     search = {key: value for key, value in generators[0].settings.items() if key != name}
-    content = {**measured_on(run, settings, split, search), "setting": name, "rows": rows}
-    write_text(folder / f"regions_{split}.json", json.dumps(content, indent=2) + "\n")
+    content = {**task.metadata(search), "setting": name, "rows": rows}
+    task.write(content, f"regions_{task.split}.json")
     curves = {run.configuration.regions: rows}
-    draw(folder / f"regions_{split}.png", curves, run.results_folder.name)
-    print(f"{len(images.readable)} images of {split}; table and curve: {folder}/regions_{split}.*")
+    draw(task.folder / f"regions_{task.split}.png", curves, run.results_folder.name)
+    print(
+        f"{len(images.readable)} images of {task.split}; table and curve: "
+        f"{task.folder}/regions_{task.split}.*"
+    )
     return rows
 
 
 def draw(path, curves, title=""):
-    """CIDEr over the number of regions, on a logarithmic axis.
+    """Draw CIDEr over the number of regions, on a logarithmic axis.
 
     Args:
-        path: PNG file.
-        curves: Rows of `compare_region_counts` by what the curve is called.
-        title: Of the picture.
+        path: PNG file to write.
+        curves: Rows of `compare_region_counts` by the curve's label.
+        title: Title of the picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -98,7 +81,7 @@ def draw(path, curves, title=""):
     axes.minorticks_off()
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.tick_params(axis="x", labelrotation=60, labelsize=8)
-    axes.set(xlabel="regions of an image", ylabel="CIDEr", title=title)
+    axes.set(xlabel="regions per image", ylabel="CIDEr", title=title)
     axes.grid(alpha=0.3)
     axes.legend(title="regions", frameon=False)
     with atomic_write(path) as temporary:
@@ -106,14 +89,14 @@ def draw(path, curves, title=""):
 
 
 def _line(row, name, first):
-    """A row as text, under its headings if it is the first."""
-    grounding = row.get("grounding", {})
+    """Format a row, below its headings if it is the first."""
+    attention = row.get("grounding", {}).get("attention_on_object")
     cells = {
         name: f"{row[name]}",
-        "regions an image": f"{row['count']:.1f}",
+        "regions per image": f"{row['count']:.1f}",
         **{metric: f"{100 * row[metric]:.1f}" for metric in COLUMNS if metric in row},
-        **({"attention": f"{100 * grounding['attention']:.1f}"} if _has(grounding) else {}),
-        "ms an image": f"{1000 * row['seconds']:.0f}",
+        **({} if attention is None else {"attention on object": f"{100 * attention:.1f}"}),
+        "ms per image": f"{1000 * row['seconds']:.0f}",
     }
     lines = [list(cells), list(cells.values())] if first else [list(cells.values())]
     widths = [max(len(heading), 7) for heading in cells]
@@ -121,7 +104,3 @@ def _line(row, name, first):
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in lines
     )
-
-
-def _has(grounding):
-    return grounding.get("attention") is not None

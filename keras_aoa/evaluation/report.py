@@ -1,4 +1,4 @@
-"""A report: a page of images with the captions of one or several runs, and where they looked.
+"""Report: a page with images, their captions by one or more runs, and the attended regions.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
 arXiv:1612.01033, figure 5.
@@ -10,35 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from keras_aoa.data.images.preprocessing import read_image, to_original
-from keras_aoa.evaluation.evaluate import (
-    caption_split,
-    grounding_content,
-    open_split,
-    output_folder,
-    references_of,
-)
+from keras_aoa.data.images.preprocessing import read_image
 from keras_aoa.evaluation.metrics import score, start_meteor
-from keras_aoa.inference.generator import CaptionGenerator
+from keras_aoa.evaluation.split import SplitCaptioner
 from keras_aoa.runs.run import Run
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import check_writable, write_text
-from keras_aoa.visualization.panel import regions_of
+from keras_aoa.utils.files import write_text
+from keras_aoa.visualization.panel import regions_of, window_of
 from keras_aoa.visualization.report_page import render
 
 FILE = "report.html"
 RANKED_BY = "CIDEr"
-NOTICEABLE = 0.05  # of a word's largest weight: what is less cannot be seen
-MOST_AREAS = 200  # of a word; bounds the page's size
-EVEN = 1.2  # equal shares: where no weight reaches so much, no area stands out
+NOTICEABLE = 0.05  # smallest weight shown, relative to the word's largest
+MAX_AREAS = 200  # per word; limits the size of the page
+EVEN = 1.2  # largest weight, relative to uniform, below which no area stands out
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a caption, and the noticeable areas it was chosen with, strongest first.
+    """A word of a caption and its noticeable areas, strongest first.
 
-    `weights (k,)`, `corners (k, 4, 2)` in 0..1 of the upright original, may lie outside.
-    `regions`: how many there were to choose from. `is_even`: none of them stands out.
+    `weights (k,)`; `corners (k, 4, 2)` in 0..1 of the upright original, may lie outside;
+    `regions`, the number of regions to choose from; `is_even`, whether no area stands out.
     """
 
     text: str
@@ -49,8 +42,8 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Captioned:
-    """An image's caption by a run: its words, what the network saw, `(4,)`, its own CIDEr."""
+class ReportCaption:
+    """An image's caption by a run: its words, its own score, and the network's window, `(4,)`."""
 
     words: tuple[Word, ...]
     log_prob: float
@@ -59,19 +52,19 @@ class Captioned:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An image: id, file, upright pixels `(h, w, 3)` uint8, references, a `Captioned` each run."""
+class ReportImage:
+    """An image: id, file, upright pixels `(h, w, 3)` uint8, references, one caption per run."""
 
     image_id: int | str
     file: str
     pixels: Any
     references: tuple[str, ...]
-    captions: tuple[Captioned, ...]
+    captions: tuple[ReportCaption, ...]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A run: label, kind of regions, what it was trained on, search, scores by name, notes."""
+    """A run: label, kind of regions, training data, search settings, scores by name, notes."""
 
     label: str
     regions: str
@@ -83,48 +76,48 @@ class Summary:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a page shows; `sections` are the best, middle and worst images by the first run."""
+    """Content of a page; `sections` are the best, middle and worst images by the first run."""
 
     data: str
     split: str
     images: int
     tokenizer: str
     runs: tuple[Summary, ...]
-    sections: dict[str, tuple[Shown, ...]]
+    sections: dict[str, tuple[ReportImage, ...]]
 
 
 def write_report(run, settings, others="", count=24, data=None):
     """Caption a split with a run, and with others beside it, and write `report.html`.
 
     Args:
-        run: `Run`, whose data and scores choose the images.
-        settings: `EvaluationSettings`; `stride` and `regions` are for the runs that have them.
-        others: Folders of other runs, with commas between them.
-        count: Most images shown: a third best, a third middle, a third worst.
-        data: The data set, if it is read already.
+        run: `Run` whose data and scores choose the images.
+        settings: `EvaluationSettings`; `stride` and `proposals` apply to the runs that have them.
+        others: Comma-separated folders of other runs.
+        count: Maximum number of images: a third each of the best, middle and worst.
+        data: `CaptionData`, if it is read already.
 
     Returns:
-        The page's path.
+        Path of the page.
 
     Raises:
-        UserError: as `evaluate`; no run in one of the folders; the same run twice; no images.
+        UserError: a folder holds no run, a run occurs twice, or `count` is below 1; otherwise as
+            `evaluate`.
     """
     if count < 1:
         raise UserError(f"report-images: expected at least 1, received {count}.")
-    folder = output_folder(run, settings)
-    check_writable(folder)
-    found = collect([run, *open_others(run, others)], settings, count, data)
+    tasks = split_captioners([run, *open_others(run, others)], settings, data)
+    report, folder = collect(tasks, count), tasks[0].folder
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / FILE, render(found))
-    for summary in found.runs:
+    write_text(folder / FILE, render(report))
+    for summary in report.runs:
         print(f"{summary.label}: {RANKED_BY} {100 * summary.scores[RANKED_BY]:.1f}")
-    shown = sum(map(len, found.sections.values()))
-    print(f"{shown} of {found.images} images of {found.split}; the page is {folder / FILE}")
+    shown = sum(map(len, report.sections.values()))
+    print(f"{shown} of {report.images} images of {report.split}; report: {folder / FILE}")
     return folder / FILE
 
 
 def open_others(run, others):
-    """The runs to show beside `run`, from folders with commas between them."""
+    """Open the runs to show beside `run`, from comma-separated folders."""
     runs = [Run(name.strip()) for name in others.split(",") if name.strip()]
     folders = [each.results_folder.resolve() for each in (run, *runs)]
     twice = [str(folder) for folder in folders if folders.count(folder) > 1]
@@ -133,70 +126,81 @@ def open_others(run, others):
     return runs
 
 
-def collect(runs, settings, count, data=None):
+def split_captioners(runs, settings, data=None):
+    """Return a `SplitCaptioner` of each run, all on the split and data of the first run."""
+    own, *others = settings_of(runs, settings)
+    tasks = [SplitCaptioner(runs[0], own, data)]
+    for run, own in zip(runs[1:], others, strict=True):
+        own = replace(own, split=tasks[0].split, output=str(tasks[0].folder))
+        tasks.append(SplitCaptioner(run, own, tasks[0].data))
+    return tasks
+
+
+def collect(tasks, count):
     """Caption and score a split with all runs: a `Report`.
 
     Args:
-        runs: The first chooses the data, and the images that are shown.
-        settings, count, data: As of `write_report`.
+        tasks: `SplitCaptioner` of each run; the first chooses the images.
+        count: Maximum number of images.
     """
-    split, examples = open_split(runs[0], settings, data)
-    generators = [
-        CaptionGenerator.from_configuration(
-            run.load_captioner(), run.vocabulary, run.configuration, own
-        )
-        for run, own in zip(runs, settings_of(runs, settings), strict=True)
-    ]
+    first = tasks[0]
+    generators = [task.generator() for task in tasks]
+    names = labels([task.run for task in tasks])
     meteor = start_meteor()
     chosen, captions, summaries = {}, [], []
-    for run, generator, label in zip(runs, generators, labels(runs), strict=True):
-        images = run.load_images(split, examples)
-        found = caption_split(generator, images, label)
-        scores = score(*references_of(found, examples), settings.tokenizer, meteor)
-        own = {place: scores.per_image[examples[place].image_id][RANKED_BY] for place in found}
-        chosen = chosen or choose(sorted(own, key=lambda place: (-own[place], place)), count)
+    for task, generator, label in zip(tasks, generators, names, strict=True):
+        generated = task.captions(generator, label)
+        scores = score(*task.references(generated), first.settings.tokenizer, meteor)
+        ranks = {
+            index: scores.per_image[task.examples[index].image_id][RANKED_BY] for index in generated
+        }
+        chosen = chosen or choose(sorted(ranks, key=lambda index: (-ranks[index], index)), count)
         captions.append({
-            place: captioned(found[place], images.windows[place], own[place])
+            index: report_caption(generated[index], ranks[index])
             for section in chosen.values()
-            for place in section
+            for index in section
         })  # fmt: skip
-        grounding = grounding_content(found, examples, images).get("grounding", {})
-        summaries.append(
-            Summary(
-                label,
-                run.configuration.regions,
-                name_of(run.configuration.data),
-                generator.settings,
-                {
-                    **scores.metrics,
-                    **{name: grounding.get(name) for name in ("objects", "attention")},
-                },
-                (*scores.notes, *scores.missing.values()),
-            )
-        )
+        summaries.append(summarize(task, generator, label, scores, task.grounding(generated)))
     sections = {
-        name: tuple(show(examples[place], [own[place] for own in captions]) for place in places)
-        for name, places in chosen.items()
+        name: tuple(
+            report_image(first.examples[index], [own[index] for own in captions])
+            for index in indices
+        )
+        for name, indices in chosen.items()
     }
-    described = name_of(settings.data or runs[0].configuration.data)
-    return Report(described, split, len(found), scores.tokenizer, tuple(summaries), sections)
+    data = name_of(first.settings.data or first.run.configuration.data)
+    return Report(data, first.split, len(generated), scores.tokenizer, tuple(summaries), sections)
+
+
+def summarize(task, generator, label, scores, grounding):
+    """Return the `Summary` of a run."""
+    grounding = grounding.get("grounding", {})
+    measures = ("phrases_correct", "attention_on_object")
+    return Summary(
+        label,
+        task.run.configuration.regions,
+        name_of(task.run.configuration.data),
+        generator.settings,
+        {**scores.metrics, **{name: grounding.get(name) for name in measures}},
+        (*scores.notes, *scores.missing.values()),
+    )
 
 
 def settings_of(runs, settings):
-    """`settings` for each run: a number of regions is left to the runs whose regions it counts."""
+    """Return the settings of each run; each keeps only the number that its regions have."""
     kinds = [run.configuration.regions == "proposals" for run in runs]
     if len(set(kinds)) == 1:
         return [settings] * len(runs)
-    return [replace(settings, **{"stride" if kind else "regions": None}) for kind in kinds]
+    return [replace(settings, **{"stride" if kind else "proposals": None}) for kind in kinds]
 
 
 def name_of(data):
-    """A data set's name without its folders, which are nobody's business who gets the page."""
+    """Return a data set's name without its folders, which should not appear on a shared page."""
     return pathlib.Path(data).name or data
 
 
 def labels(runs):
-    """What each run is called: its folder's name, with as much of the path as tells it apart."""
+    """Label each run by its folder's name, with as much of the path as makes it unique."""
     paths = [run.results_folder.resolve() for run in runs]
     for depth in range(1, max(len(path.parts) for path in paths)):
         names = ["/".join(path.parts[-depth:]) for path in paths]
@@ -206,10 +210,10 @@ def labels(runs):
 
 
 def choose(ranked, count):
-    """Places of the images to show, of `ranked`, best first: `{"best", "middle", "worst"}`.
+    """Choose the indices of the images to show: `{"best", "middle", "worst"}`.
 
-    The worst come worst first; where `count` is no multiple of 3, the best and then the worst
-    have one more.
+    `ranked` is sorted from best to worst. The worst come worst first. If `count` is not a multiple
+    of 3, the best and then the worst get one more.
     """
     count = min(count, len(ranked))
     best, middle, worst = (count + 2) // 3, count // 3, (count + 1) // 3
@@ -221,26 +225,25 @@ def choose(ranked, count):
     }
 
 
-def captioned(generated, window, own_score):
-    """What is kept of a caption: its noticeable areas, a `Captioned`."""
-    attention, boxes = regions_of(generated, "report")
-    corners = to_original(boxes, window)
+def report_caption(caption, own_score):
+    """Return the `ReportCaption` of a `Caption`, with its noticeable areas."""
+    attention, boxes = regions_of(caption, "report")
     words = tuple(
-        noticeable(text, weights, corners)
-        for text, weights in zip(generated.words, attention, strict=True)
+        noticeable(text, weights, boxes)
+        for text, weights in zip(caption.words, attention, strict=True)
     )
-    return Captioned(words, generated.log_prob, window, own_score)
+    return ReportCaption(words, caption.log_prob, window_of(caption), own_score)
 
 
 def noticeable(text, weights, corners):
-    """A `Word` of its weights over all regions, `(r,)`, and their corners, `(r, 4, 2)`."""
-    order = np.argsort(-weights, kind="stable")[:MOST_AREAS]
+    """Return a `Word` from its weights over all regions, `(r,)`, and their corners, `(r, 4, 2)`."""
+    order = np.argsort(-weights, kind="stable")[:MAX_AREAS]
     order = order[weights[order] >= NOTICEABLE * weights.max()]
     is_even = len(weights) > 1 and weights.max() * len(weights) < EVEN
     return Word(text, weights[order], corners[order], len(weights), bool(is_even))
 
 
-def show(example, captions):
-    """An image with its captions: a `Shown`."""
+def report_image(example, captions):
+    """Return the `ReportImage` of an example and its captions."""
     file, pixels = pathlib.Path(example.path).name, read_image(example.path)
-    return Shown(example.image_id, file, pixels, example.captions, tuple(captions))
+    return ReportImage(example.image_id, file, pixels, example.captions, tuple(captions))

@@ -12,14 +12,30 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import write_text
 from keras_aoa.utils.text import clip, first_three
 
+# Keys that files of version 0.1 have, and their names today; {} marks keys inside of another.
+OLD_KEYS = {
+    "CIDEr_one_reference_fewer": "CIDEr_leave_one_out",
+    "CIDEr_of_a_reference": "human_CIDEr_leave_one_out",
+    "centre_prior": "center_prior",
+    "localisation": "localization",
+    "grounding": {
+        "objects": "phrases_correct",
+        "nouns": "nouns_correct",
+        "attention": "attention_on_object",
+        "uniform": "uniform_attention_on_object",
+    },
+    "search": {"regions": "proposals"},
+    "rows": {"regions": "proposals"},
+}
+
 FIELDS: dict[str, Any] = {"image_id": (int, str), "caption": str}
 
 
 def read_results(path: str | pathlib.Path) -> dict[Id, str]:
-    """Captions by image id from COCO's results format, `[{"image_id", "caption"}, ...]`.
+    """Read captions by image id from COCO's results format, `[{"image_id", "caption"}, ...]`.
 
     Raises:
-        UserError: no such file, another shape, an image id twice.
+        UserError: the file does not exist, has another format, or contains an image id twice.
     """
     path = pathlib.Path(path)
     document = read_json(path)
@@ -28,21 +44,21 @@ def read_results(path: str | pathlib.Path) -> dict[Id, str]:
             f"{path}: expected COCO's results, a list of objects with image_id and caption, "
             f"received {clip(document)}."
         )
-    found = entries({"entry": document}, "entry", FIELDS, path)
-    twice = [image for image, n in Counter(e["image_id"] for e in found).items() if n > 1]
+    results = entries({"entry": document}, "entry", FIELDS, path)
+    twice = [image for image, n in Counter(e["image_id"] for e in results).items() if n > 1]
     if twice:
         raise UserError(
-            f"{path}: expected one caption an image, received {len(twice)} image ids more than "
+            f"{path}: expected one caption per image, received {len(twice)} image ids more than "
             f"once: {first_three(twice)}; keep one of each."
         )
-    return {entry["image_id"]: entry["caption"] for entry in found}
+    return {entry["image_id"]: entry["caption"] for entry in results}
 
 
 def read_references(path: str | pathlib.Path) -> dict[Id, list[str]]:
-    """Each image's captions from COCO's format, `{"annotations": [{"image_id", "caption"}, ...]}`.
+    """Read the captions of each image: `{"annotations": [{"image_id", "caption"}, ...]}`.
 
     Raises:
-        UserError: no such file, another shape, no caption in it.
+        UserError: the file does not exist, has another format, or contains no caption.
     """
     path = pathlib.Path(path)
     references: dict[Id, list[str]] = {}
@@ -53,14 +69,28 @@ def read_references(path: str | pathlib.Path) -> dict[Id, list[str]]:
     return references
 
 
+def with_current_keys(content: Any, keys: Mapping[str, Any] = OLD_KEYS) -> Any:
+    """Return the content of a file of scores with today's keys in place of older ones."""
+    if isinstance(content, list):
+        return [with_current_keys(part, keys) for part in content]
+    if not isinstance(content, dict):
+        return content
+    renamed = {}
+    for key, value in content.items():
+        new = keys.get(key, key)
+        inner = {**keys, **new} if isinstance(new, dict) else keys
+        renamed[key if isinstance(new, dict) else new] = with_current_keys(value, inner)
+    return renamed
+
+
 def write_results(path: str | pathlib.Path, captions: Mapping[Id, str]) -> None:
-    """Write captions by image id in COCO's results format, one a line."""
+    """Write captions by image id in COCO's results format, one per line."""
     lines = [json.dumps({"image_id": image, "caption": captions[image]}) for image in captions]
     write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
 
 
 def score_content(scores: Scores) -> dict[str, Any]:
-    """What a file of scores holds: metrics on coco-caption's scale, tokenizer, what is missing."""
+    """Return the content of a file of scores: metrics on coco-caption's scale, and their origin."""
     content = {**scores.metrics, "tokenizer": scores.tokenizer, "images": scores.images}
     if scores.missing:
         content["missing"] = scores.missing
@@ -75,7 +105,7 @@ def write_scores(path: str | pathlib.Path, scores: Scores) -> None:
 
 
 def format_scores(scores: Scores) -> str:
-    """The metrics for people: one a line, x 100."""
+    """Format the metrics for people: one per line, x 100."""
     return "\n".join(f"{name} {100 * value:.1f}" for name, value in scores.metrics.items())
 
 
@@ -86,10 +116,10 @@ def score_files(
     tokenizer: str = "auto",
     captioned_only: bool = False,
 ) -> Scores:
-    """Score anyone's captions: `score` of two files, written to `output` if given.
+    """Score a file of captions against a file of references; write the scores to `output`.
 
-    With `captioned_only` references of images without a caption are left out, as COCO's own code
-    does for a part of a split.
+    With `captioned_only`, references of images without a caption are ignored, as in COCO's own
+    code.
 
     Raises:
         UserError: as `read_results`, `read_references` and `score`.

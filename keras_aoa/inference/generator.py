@@ -1,51 +1,69 @@
-"""Captions of many images: search over batches, ids to words."""
+"""Generates captions for batches of images: search, and the conversion of ids to words."""
 
 import io
 import json
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.images.preprocessing import ImageSettings
+from keras_aoa.data.build import proposal_image_settings
+from keras_aoa.data.images.preprocessing import to_original
 from keras_aoa.data.text.vocabulary import PAD, STOP
 from keras_aoa.distribution.process import Process
 from keras_aoa.models.search import search
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.progress import progress_bar
 
+ARRAYS = ("attention", "boxes", "mask", "window")
+
 
 @dataclass(frozen=True)
-class Generated:
-    """A caption and where the model looked.
+class Caption:
+    """A caption, and the attended regions of each word.
 
-    `words` are without STOP. `attention (len(words), r)` is p(r | h) of the state that chose
-    each word. `boxes (r, 4, 2)` are corners (x, y) in 0..1 of the network's input, `mask (r,)`
-    false for padding. `log_prob` is a natural logarithm, STOP included.
+    Attributes:
+        text: The caption.
+        words: Its words, without STOP.
+        log_prob: Natural logarithm of its probability, STOP included.
+        attention: p(region | state) of the state that predicted each word, `(words, r)`. This and
+            all other arrays are None if attention was not requested.
+        boxes: Corners of the regions, `(r, 4, 2)`: x and y in 0..1 of the upright original,
+            clockwise from the top left. They may lie outside.
+        mask: False for regions that are padding, `(r,)`.
+        window: Part of the original covered by the network input: x0, y0, x1, y1, `(4,)`.
+        image: The upright original, `(h, w, 3)` uint8; only `ImageCaptioner` sets it.
     """
 
-    caption: str
+    text: str
     words: tuple[str, ...]
     log_prob: float
-    attention: Any = None
-    boxes: Any = None
-    mask: Any = None
+    attention: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    window: np.ndarray | None = None
+    image: np.ndarray | None = None
+
+    def picture(self, path=None, title=None):
+        """Draw the attended regions of each word: `(height, width, 3)` uint8; PNG to `path`."""
+        from keras_aoa.visualization.pictures import attention_picture
+
+        return attention_picture(self.image, self, path, title)
 
 
 class CaptionGenerator:
-    """A captioner's search as one compiled graph.
+    """A captioner's search, compiled as one graph.
 
     Args:
-        captioner: `Captioner`.
+        captioner: `Captioner` or `Ensemble`.
         vocabulary: `Vocabulary`.
         beam, max_words, length_penalty: As in `models.search.search`.
         stride: Steps between regions on the activation map.
-        regions: Most object proposals of an image; for whoever prepares the images.
-        region_side: Side of the images that proposals are pooled from, pixels, where it is known.
+        proposals: Maximum number of object proposals per image; the caller prepares them.
+        region_side: Side of the images from which proposals are pooled, in pixels, if known.
 
     Attributes:
-        settings: How it searches, by name; `stride` or `regions`, whichever counts.
+        settings: The search settings by name; `stride` or `proposals`, whichever applies.
     """
 
     def __init__(
@@ -56,36 +74,24 @@ class CaptionGenerator:
         max_words,
         length_penalty,
         stride=None,
-        regions=None,
+        proposals=None,
         region_side=None,
     ):
         self.vocabulary = vocabulary
         self.settings = {"beam": beam, "max_words": max_words, "length_penalty": length_penalty}
-        pixels = tf.TensorSpec((None, None, None, 3), tf.float32)
-        images = {"images": pixels}
-        shapes = {name: (None, *part.shape[1:]) for name, part in captioner.backbone.output.items()}
-        shapes["map"] = (None, None, None, shapes["map"][-1])
-        features = {"features": {name: tf.TensorSpec(shape) for name, shape in shapes.items()}}
         if captioner.region_backbone is None:
             self.settings["stride"] = stride
         else:
-            self.settings["regions"] = regions
-            boxes = {"proposals": tf.TensorSpec((None, None, 4), tf.float32)}
-            # Of a known size the tables of maxima are fewer.
-            shape = (None, region_side, region_side, 3)
-            images |= {"region_images": tf.TensorSpec(shape), **boxes}
-            shape = captioner.region_backbone.compute_output_shape(shape)
-            features["features"]["map"] = tf.TensorSpec(shape)
-            features |= boxes
+            self.settings["proposals"] = proposals
 
         def run(inputs):
             encoded = captioner.encode(inputs, stride=stride)
-            found = search(captioner, encoded, beam, max_words, length_penalty)
-            return found, encoded.boxes, encoded.mask
+            result = search(captioner, encoded, beam, max_words, length_penalty)
+            return result, encoded.boxes, encoded.mask
 
         self.process = Process()
-        self._inputs = {"images": images, "features": features}
-        self._runs = {given: self._compiled(run, spec) for given, spec in self._inputs.items()}
+        self._inputs = input_specs(captioner, region_side)
+        self._runs = {kind: self._compiled(run, spec) for kind, spec in self._inputs.items()}
 
     def _compiled(self, run, spec):
         if self.process.replicas.count == 1:
@@ -96,121 +102,141 @@ class CaptionGenerator:
         )
 
     @classmethod
-    def of(cls, captioner, vocabulary, configuration, search_settings=None):
-        """The search that a `Configuration` asks for, changed by `SearchSettings`.
+    def from_configuration(cls, captioner, vocabulary, configuration, search_settings=None):
+        """Create the search of a `Configuration`, with the changes of `SearchSettings`.
 
         Raises:
-            UserError: a change that means nothing for the configuration's kind of regions.
+            UserError: a change that does not apply to the configuration's kind of regions.
         """
         settings = (search_settings or SearchSettings()).of(configuration)
         if configuration.regions == "proposals":
-            view = ImageSettings(configuration.proposals_size, configuration.proposals_fit)
-            settings["region_side"] = view.side
+            settings["region_side"] = proposal_image_settings(configuration).side
         return cls(captioner, vocabulary, **settings)
 
     def __call__(self, inputs, with_attention=False):
-        """The best caption of each image: a list of `Generated`.
+        """Return the best `Caption` of each image, a list.
 
         Args:
-            inputs: A batch as of `image_batches`, of images or of features, or images alone,
-                `(n, rows, columns, 3)`.
+            inputs: A batch of images or features, as returned by `image_batches`, or the images
+                themselves, `(n, rows, columns, 3)`. With `window (n, 4)`, boxes are those of the
+                original; without, those of the network's input.
             with_attention: Whether to keep attention and boxes.
         """
         return [beams[0] for beams in self._search(inputs, 1, with_attention)]
 
     def all_beams(self, inputs):
-        """All hypotheses of each image, best first: a list of lists of `Generated`."""
+        """Return all hypotheses of each image, best first: a list of lists of `Caption`."""
         return self._search(inputs, None, with_attention=True)
 
     def _search(self, inputs, count, with_attention):
-        """The best `count` hypotheses of each image, all if None."""
+        """Return the best `count` hypotheses of each image, all if None."""
         if not isinstance(inputs, dict):
             inputs = {"images": inputs}
-        given = "features" if "features" in inputs else "images"
-        needed = {name: inputs[name] for name in self._inputs[given]}
-        results = self._runs[given](needed)
-        return [
-            beams
-            for part in zip(*map(self.process.local, tf.nest.flatten(results)), strict=True)
-            for beams in self._beams(
-                *tf.nest.pack_sequence_as(results, part), count, with_attention
-            )
-        ]
+        kind = "features" if "features" in inputs else "images"
+        needed = {name: inputs[name] for name in self._inputs[kind]}
+        results = self._runs[kind](needed)
+        parts = list(zip(*map(self.process.local, tf.nest.flatten(results)), strict=True))
+        windows = [None] * len(parts)
+        if "window" in inputs:
+            windows = self.process.local(inputs["window"])
+        captions = []
+        for part, window in zip(parts, windows, strict=True):
+            result, boxes, mask = tf.nest.pack_sequence_as(results, part)
+            ids, log_probs = result.ids.numpy()[:, :count], result.log_probs.numpy()[:, :count]
+            attention = result.attention.numpy() if with_attention else None
+            for image in range(len(ids)):
+                beams = list(map(self._caption, ids[image], log_probs[image]))
+                if with_attention:
+                    seen = None if window is None else np.asarray(window[image])
+                    regions = boxes[image].numpy(), mask[image].numpy(), seen
+                    beams = [
+                        with_regions(caption, attention[image, beam], *regions)
+                        for beam, caption in enumerate(beams)
+                    ]
+                captions.append(beams)
+        return captions
 
-    def _beams(self, found, boxes, mask, count, with_attention):
-        ids, log_probs = found.ids.numpy()[:, :count], found.log_probs.numpy()
-        encoded = [None] * 3
-        if with_attention:
-            encoded = [part.numpy() for part in (found.attention, boxes, mask)]
-        return [
-            [
-                self._generated(ids[image, beam], log_probs[image, beam], image, beam, *encoded)
-                for beam in range(ids.shape[1])
-            ]
-            for image in range(len(ids))
-        ]
-
-    def _generated(self, ids, log_prob, image, beam, attention, boxes, mask):
+    def _caption(self, ids, log_prob):
         length = int(np.argmax(np.append(np.isin(ids, (STOP, PAD)), True)))
         words = tuple(self.vocabulary.words[word] for word in ids[:length])
-        caption = Generated(" ".join(words), words, float(log_prob))
-        if attention is None:
-            return caption
-        # Copies: a view would keep the whole batch in memory.
-        return replace(
-            caption,
-            attention=attention[image, beam, :length].copy(),
-            boxes=boxes[image].copy(),
-            mask=mask[image].copy(),
-        )
+        return Caption(" ".join(words), words, float(log_prob))
+
+
+def input_specs(captioner, region_side=None):
+    """Return the `tf.TensorSpec`s of a search's inputs, for `images` and for `features`."""
+    images = {"images": tf.TensorSpec((None, None, None, 3), tf.float32)}
+    shapes = {name: (None, *part.shape[1:]) for name, part in captioner.backbone.output.items()}
+    shapes["map"] = (None, None, None, shapes["map"][-1])
+    features = {"features": {name: tf.TensorSpec(shape) for name, shape in shapes.items()}}
+    if captioner.region_backbone is not None:
+        boxes = {"proposals": tf.TensorSpec((None, None, 4), tf.float32)}
+        # With a known size, pooling needs fewer tables of maxima.
+        shape = (None, region_side, region_side, 3)
+        images |= {"region_images": tf.TensorSpec(shape), **boxes}
+        shape = captioner.region_backbone.compute_output_shape(shape)
+        features["features"]["map"] = tf.TensorSpec(shape)
+        features |= boxes
+    return {"images": images, "features": features}
+
+
+def with_regions(caption, attention, boxes, mask, window):
+    """Return a `Caption` with its attention, and with boxes relative to the original."""
+    return replace(
+        caption,
+        # A copy, because a view would keep the whole batch in memory.
+        attention=attention[: len(caption.words)].copy(),
+        boxes=boxes if window is None else to_original(boxes, window),
+        mask=mask,
+        window=window,
+    )
 
 
 def generate(generator, batches, total, progress="", with_attention=False):
-    """Caption all images of a data set of batches: `{index: Generated}`, of all processes.
+    """Caption all images of a dataset of batches: `{index: Caption}`, from all processes.
 
     Args:
         generator: `CaptionGenerator`.
-        batches: Of `{"images", "index"}`, as of `image_batches` for this process's replicas.
+        batches: Batches with `images` or `features`, and `index`, for this process's replicas.
         total: Number of images, for the progress bar.
-        progress: What the bar says; no bar if empty.
-        with_attention: Whether to keep attention and boxes; a number keeps those of so many
-            images from the first on, at least.
+        progress: Label of the progress bar; no bar if empty.
+        with_attention: Whether to keep attention and boxes. A number keeps those of at least so
+            many images, from the first on.
     """
-    process, found = generator.process, {}
+    process, captions = generator.process, {}
     with progress_bar(total=total, desc=progress, unit="image", disable=not progress) as bar:
         for batch in process.feed(batches):
             all_or_none = isinstance(with_attention, bool)
-            keep = with_attention if all_or_none else len(found) < with_attention
+            keep = with_attention if all_or_none else len(captions) < with_attention
             index = np.concatenate([part.numpy() for part in process.local(batch["index"])])
-            found |= zip(map(int, index), generator(batch, keep), strict=True)
-            bar.update(min(total, len(found) * process.workers) - bar.n)
-    together = {}
-    for part in process.gather(as_bytes(found)) if process.workers > 1 else ():
-        together |= from_bytes(part)
-    return together or found
+            captions |= zip(map(int, index), generator(batch, keep), strict=True)
+            bar.update(min(total, len(captions) * process.workers) - bar.n)
+    gathered = {}
+    for part in process.gather(to_bytes(captions)) if process.workers > 1 else ():
+        gathered |= from_bytes(part)
+    return gathered or captions
 
 
-def as_bytes(found):
-    """Captions of images, `{index: Generated}`, for another process."""
-    arrays, texts = {}, {}
-    for index, generated in found.items():
-        facts = dict(vars(generated))
-        for name in ("attention", "boxes", "mask"):
-            array = facts.pop(name)
+def to_bytes(captions):
+    """Serialize `{index: Caption}` for another process."""
+    arrays, fields = {}, {}
+    for index, caption in captions.items():
+        own = {name: value for name, value in vars(caption).items() if name != "image"}
+        for name in ARRAYS:
+            array = own.pop(name)
             if array is not None:
                 arrays[f"{index}/{name}"] = array
-        texts[index] = facts
+        fields[index] = own
     file = io.BytesIO()
-    np.savez(file, texts=np.array(json.dumps(texts)), **arrays)
+    np.savez(file, fields=np.array(json.dumps(fields)), **arrays)
     return file.getvalue()
 
 
 def from_bytes(content):
-    """Captions that `as_bytes` wrote."""
+    """Deserialize the output of `to_bytes`."""
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         arrays = dict(archive)
-    found = {}
-    for index, facts in json.loads(str(arrays.pop("texts"))).items():
-        seen = {name: arrays.get(f"{index}/{name}") for name in ("attention", "boxes", "mask")}
-        found[int(index)] = Generated(**{**facts, "words": tuple(facts["words"])}, **seen)
-    return found
+    captions = {}
+    for index, fields in json.loads(str(arrays.pop("fields"))).items():
+        own = {name: arrays.get(f"{index}/{name}") for name in ARRAYS}
+        captions[int(index)] = Caption(**{**fields, "words": tuple(fields["words"])}, **own)
+    return captions

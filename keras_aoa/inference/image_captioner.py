@@ -1,23 +1,16 @@
-"""Captions for images of one's own, from Python."""
+"""Captions your own images from Python."""
 
 import os
 import pathlib
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.images.preprocessing import (
-    decode,
-    from_original,
-    prepare,
-    read_image,
-    reason,
-    to_original,
-    window,
-)
+from keras_aoa.data.images.preprocessing import decode, from_original, read_image, reason
+from keras_aoa.data.images.views import NetworkViews
 from keras_aoa.data.proposals.cache import propose
-from keras_aoa.inference.generator import CaptionGenerator, Generated
+from keras_aoa.inference.generator import CaptionGenerator
 from keras_aoa.runs.ensemble import open_run
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError
@@ -29,100 +22,58 @@ NO_PICTURE = (
 )
 
 
-@dataclass(frozen=True)
-class Caption:
-    """A caption and where the model looked.
-
-    `text`; `log_prob`, a natural logarithm; `words`, and for each of them its weights over the
-    regions, `attention (words, r)`; `boxes (r, 4, 2)`, corners (x, y) clockwise from the top
-    left, in 0..1 of the upright `image (h, w, 3)`, uint8. `generated` and `window` are the same
-    caption relative to the network's input, and what that saw of the image.
-    """
-
-    text: str
-    log_prob: float
-    words: tuple[str, ...]
-    attention: np.ndarray
-    boxes: np.ndarray
-    generated: Generated
-    image: np.ndarray
-    window: np.ndarray
-
-    def picture(self, path=None, title=None):
-        """Draw where the model looked for each word, `(height, width, 3)` uint8; PNG to `path`."""
-        from keras_aoa.visualization.pictures import attention_picture
-
-        return attention_picture(self.image, self.generated, self.window, path, title)
-
-
 class ImageCaptioner:
-    """A trained run as a captioner of images.
+    """Captions images with a trained run.
 
     Args:
-        run: The run's folder, or several with commas between, which then speak together.
-        search_settings: `beam`, `max_words`, `length_penalty`, `stride` and `regions` as in
+        run: Folder of the run; comma-separated runs form an ensemble.
+        search_settings: `beam`, `max_words`, `length_penalty`, `stride` and `proposals`, as in
             `SearchSettings`.
 
     Raises:
-        UserError: no run there, nothing trained, files that do not belong together, or a setting
-            out of its range.
+        UserError: there is no run, it has no trained weights, its files do not belong together,
+            or a setting is out of range.
     """
 
     def __init__(self, run, **search_settings):
         search_settings = SearchSettings(**search_settings)
         run = open_run(run)
-        self.settings = run.image_settings
-        self.proposal_view = run.proposal_view
+        view = run.proposal_view
+        self.proposal_settings = view.search if view else None
+        self.views = NetworkViews(run.image_settings, view.settings if view else None)
         self.captioner = run.load_captioner()
         self.generator = CaptionGenerator.from_configuration(
             self.captioner, run.vocabulary, run.configuration, search_settings
         )
 
     def caption(self, image):
-        """The best `Caption` of an image: a path, a file's bytes, or `(h, w, 3)` uint8 RGB.
+        """Return the best `Caption` of an image: a path, a file's bytes, or `(h, w, 3)` uint8 RGB.
 
         Raises:
-            UserError: no such file, or not a picture.
+            UserError: the file does not exist, or is not a picture.
         """
         return self.captions(image)[0]
 
     def captions(self, image):
-        """All hypotheses of the search for an image, best first: a list of `Caption`."""
+        """Return all hypotheses of the search for an image, best first: a list of `Caption`."""
         pixels = read_pixels(image)
-        inputs, seen = self._inputs(pixels)
-        found = self.generator.all_beams(inputs)[0]
-        return [
-            Caption(
-                generated.caption,
-                generated.log_prob,
-                generated.words,
-                generated.attention,
-                to_original(generated.boxes, seen),
-                generated,
-                pixels,
-                seen,
-            )
-            for generated in found
-        ]
+        captions = self.generator.all_beams(self._inputs(pixels))[0]
+        return [replace(caption, image=pixels) for caption in captions]
 
     def _inputs(self, pixels):
-        """A batch of one image, and what the network that makes its regions sees of it."""
-        inputs = {"images": prepare(pixels, self.settings)[None]}
-        view = self.proposal_view
-        if view is None:
-            return inputs, window(*pixels.shape[:2], self.settings).numpy()
-        seen = window(*pixels.shape[:2], view.settings).numpy()
-        boxes = propose(pixels, view.search)[: self.generator.settings["regions"]]
-        inputs["region_images"] = prepare(pixels, view.settings)[None]
-        inputs["proposals"] = from_original(boxes, seen)[None]
-        return inputs, seen
+        """Return a batch of one image."""
+        inputs = {name: np.asarray(view)[None] for name, view in self.views(pixels).items()}
+        if self.proposal_settings:
+            boxes = propose(pixels, self.proposal_settings)[: self.generator.settings["proposals"]]
+            inputs["proposals"] = from_original(boxes, inputs["window"][0])[None]
+        return inputs
 
 
 def read_pixels(image):
-    """Upright pixels, `(h, w, 3)` uint8, of a path, a file's bytes or an array.
+    """Return upright pixels, `(h, w, 3)` uint8, of a path, a file's bytes or an array.
 
     Raises:
-        UserError: naming the file, or the array's shape and dtype.
+        UserError: names the file, or the array's shape and dtype.
     """
     try:
         if isinstance(image, str | os.PathLike):

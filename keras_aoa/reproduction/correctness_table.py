@@ -3,8 +3,8 @@
 import json
 import pathlib
 
-from keras_aoa.evaluation.correctness import MEASURES
-from keras_aoa.evaluation.correctness_run import CONVENTIONS, KINDS
+from keras_aoa.evaluation.correctness import CONVENTIONS, KINDS
+from keras_aoa.evaluation.correctness_measures import MEASURES
 from keras_aoa.reproduction.rows import GRID, SOFT, TRANSFORMER
 from keras_aoa.reproduction.runs import measures_of
 from keras_aoa.reproduction.tables import chains_of, spread, trained

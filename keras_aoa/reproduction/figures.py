@@ -10,7 +10,7 @@ from keras_aoa.evaluation.region_counts import draw
 from keras_aoa.reproduction.rows import TABLES
 from keras_aoa.reproduction.runs import call, measures_of, newer_file
 from keras_aoa.reproduction.tables import chains_of, spread, trained
-from keras_aoa.settings.search import MOST_PROPOSALS
+from keras_aoa.settings.search import MAX_PROPOSALS
 from keras_aoa.utils.files import write_text
 
 AREAS = ("grid", "proposals", "transformer")
@@ -69,7 +69,7 @@ def rows_of(run, split):
     """Scores of a run on its test split for each number of regions, measured if missing."""
     name, values, last = ("stride", STRIDES, LAST_STRIDE)
     if run.regions == "proposals":
-        name, values, last = ("regions", PROPOSALS, MOST_PROPOSALS)
+        name, values, last = ("proposals", PROPOSALS, MAX_PROPOSALS)
     if run.data != "scenes":
         values = (*values, last)
     measures = measures_of(

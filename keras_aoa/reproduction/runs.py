@@ -10,6 +10,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from keras_aoa.evaluation.results import with_current_keys
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import write_text
@@ -130,7 +131,7 @@ def read_measures(file):
     except ValueError:
         measures = None
     if isinstance(measures, dict):
-        return measures
+        return with_current_keys(measures)
     log.warning("%s: is not complete JSON; the evaluation is repeated.", file)
     return None
 
@@ -141,7 +142,7 @@ def is_own(measures, configuration):
     own = {
         **vars(configuration),
         "stride": configuration.test_stride,
-        "regions": configuration.test_proposals,
+        "proposals": configuration.test_proposals,
     }
     same = search and all(own.get(name) == value for name, value in search.items())
     # If the data have no test split, another split was scored instead.

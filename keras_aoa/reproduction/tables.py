@@ -12,7 +12,7 @@ from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import write_text
 
-MEASURES = (("Bleu_4",), ("METEOR",), ("CIDEr",), ("grounding", "attention"))
+MEASURES = (("Bleu_4",), ("METEOR",), ("CIDEr",), ("grounding", "attention_on_object"))
 MEMBERS = 3
 
 

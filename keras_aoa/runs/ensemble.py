@@ -1,19 +1,19 @@
-"""Runs by their names on the command line: one, or several that speak together."""
+"""Opens a run, or an ensemble of comma-separated runs, by its name on the command line."""
 
 import pathlib
 
 from keras_aoa.runs.run import Run
 from keras_aoa.utils.errors import UserError
 
-# What all members must share: the images they see, and the regions that stand beside each other.
+# Settings that all members must share, since they attend to the same regions of the same images.
 SHARED = ("regions", "image_size", "fit", "proposals_size", "proposals_fit", "test_stride")
 
 
 def open_run(name):
-    """The `Run` in a folder, or the `EnsembleRun` of folders with commas between.
+    """Open the `Run` in a folder, or the `EnsembleRun` of comma-separated folders.
 
     Raises:
-        UserError: no run there, or runs that do not go together.
+        UserError: a folder holds no run, or the runs do not fit together.
     """
     folders = [folder for folder in str(name).split(",") if folder]
     if pathlib.Path(name).exists() or len(folders) < 2:
@@ -22,15 +22,15 @@ def open_run(name):
 
 
 class EnsembleRun(Run):
-    """Trained runs of one vocabulary and kind of regions; a caption is that of all together.
+    """Trained runs that form an ensemble; they share the vocabulary and the kind of regions.
 
-    Settings are the first's. What is written goes to a folder beside it, named after all.
+    Settings are those of the first run. Results go to a folder beside it, named after all runs.
 
     Args:
-        folders: Of the runs.
+        folders: Folders of the runs.
 
     Raises:
-        UserError: a folder that is no run, one named twice, or runs that do not go together.
+        UserError: a folder holds no run or is named twice, or the runs do not fit together.
     """
 
     def __init__(self, folders):
@@ -44,8 +44,8 @@ class EnsembleRun(Run):
         for member in self.members[1:]:
             if member.vocabulary.digest != self.vocabulary.digest:
                 raise UserError(
-                    f"{member.folder}: has another vocabulary than {self.folder}; an ensemble's "
-                    "members are trained on the same captions."
+                    f"{member.folder}: its vocabulary differs from that of {self.folder}; train "
+                    "all members of an ensemble on the same captions."
                 )
             for setting in SHARED:
                 own, first = (
@@ -53,23 +53,23 @@ class EnsembleRun(Run):
                 )
                 if own != first:
                     raise UserError(
-                        f"{member.folder}: has {setting} {own!r}, but {self.folder} {first!r}; an "
-                        "ensemble's members look at the same regions of the same images."
+                        f"{member.folder}: {setting} is {own!r}, but {first!r} in {self.folder}; "
+                        "members of an ensemble need the same images and regions."
                     )
 
     @property
     def members(self):
-        """The runs that speak together."""
+        """The runs of the ensemble."""
         return self._members
 
     @property
     def results_folder(self):
-        """Where evaluations of all together are written."""
+        """Folder to which evaluations of the ensemble are written."""
         names = "+".join(member.folder.name for member in self.members)
         return self.folder.parent / f"ensemble-{names}"
 
     def load_captioner(self):
-        """All members with their best weights, as one: `Ensemble`."""
+        """Return the `Ensemble` of all members with their best weights."""
         from keras_aoa.models.ensemble import Ensemble
 
         return Ensemble([member.load_captioner() for member in self.members])

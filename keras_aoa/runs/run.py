@@ -1,12 +1,13 @@
-"""A run's folder: its settings, vocabulary, backbone and best weights.
+"""A run: a folder with settings, vocabulary, backbone and best weights.
 
-With the data set it is enough to evaluate; alone to resume, caption and export.
+The folder is enough to resume, caption and export. Evaluation also needs the data set.
 """
 
 import functools
 import pathlib
 import shutil
 
+from keras_aoa.data import build
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import atomic_write, write_text
@@ -19,7 +20,7 @@ class Run:
         folder: The run's folder.
 
     Raises:
-        UserError: no run there, or one with a damaged file.
+        UserError: the folder holds no run, or one of its files is damaged.
     """
 
     def __init__(self, folder):
@@ -50,12 +51,12 @@ class Run:
 
     @property
     def members(self):
-        """The runs that speak: itself."""
+        """The runs that generate captions together: only this one."""
         return [self]
 
     @property
     def results_folder(self):
-        """Where evaluations are written."""
+        """Folder to which evaluations are written."""
         return self.folder
 
     @property
@@ -102,7 +103,7 @@ class Run:
                 )
 
     def make_captioner(self):
-        """The captioner with the weights that the run started from."""
+        """Return the captioner with the run's initial weights."""
         from keras_aoa.models.backbones import load_backbone
         from keras_aoa.models.build import make_captioner
 
@@ -112,10 +113,10 @@ class Run:
         return make_captioner(self.configuration, backbone, len(self.vocabulary))
 
     def load_captioner(self):
-        """The captioner with the run's best weights.
+        """Return the captioner with the run's best weights.
 
         Raises:
-            UserError: nothing trained yet, or files that do not belong together.
+            UserError: nothing is trained yet, or the files do not belong together.
         """
         from keras_aoa.models import weights
 
@@ -133,106 +134,29 @@ class Run:
         return captioner
 
     def load_data(self, data="", images=""):
-        """The run's data set, or another in its place."""
-        return read_data(self.configuration, self.folder.parent, data, images)
+        """Read the run's data set, or another in its place: `CaptionData`."""
+        return build.read_data(self.configuration, self.folder.parent, data, images)
 
     @property
     def image_settings(self):
-        """How images are brought to the network's input."""
-        return image_settings(self.configuration)
+        """`ImageSettings` of the network's input."""
+        return build.image_settings(self.configuration)
 
     @property
     def proposal_view(self):
-        """How proposals are found and seen, a `ProposalView`; None for other kinds of regions."""
+        """`ProposalView` of the run; None if its regions are not object proposals."""
         kept = self.folder / edge_model_file(self.configuration).name
         edge_model = str(kept) if self.configuration.edge_model else ""
-        return proposal_view(self.configuration, self.folder.parent, edge_model)
+        return build.proposal_view(self.configuration, self.folder.parent, edge_model)
 
     def load_images(self, split, examples, cache_gb=0.0):
-        """The readable `Images` of a split, and their proposals where they are the regions."""
+        """Return the readable `Images` of a split, with proposals if they are the regions."""
         from keras_aoa.data.images.split_images import Images
 
         return Images(split, examples, self.image_settings, cache_gb, self.proposal_view)
 
 
 def edge_model_file(configuration):
-    """Where a run keeps its own copy of the file that finds its proposals' edges."""
+    """Return the path of the run's own copy of its edge model."""
     suffixes = pathlib.Path(configuration.edge_model).suffixes
     return configuration.folder / "".join(["edge_model", *suffixes])
-
-
-def image_settings(configuration):
-    """How images are brought to the network's input."""
-    from keras_aoa.data.images.preprocessing import ImageSettings
-
-    return ImageSettings(configuration.image_size, configuration.fit)
-
-
-def proposal_view(configuration, folder, edge_model=None):
-    """How proposals are found and seen: a `ProposalView`; None for other kinds of regions.
-
-    Args:
-        configuration: `Configuration`.
-        folder: Of all runs; proposals are kept in its folder `data`.
-        edge_model: In place of the configuration's.
-    """
-    if configuration.regions != "proposals":
-        return None
-    from keras_aoa.data.images.preprocessing import ImageSettings
-    from keras_aoa.data.images.split_images import ProposalView
-    from keras_aoa.data.proposals.cache import ProposalSettings
-
-    edge_model = configuration.edge_model if edge_model is None else edge_model
-    return ProposalView(
-        ImageSettings(configuration.proposals_size, configuration.proposals_fit),
-        ProposalSettings(edge_model=edge_model),
-        pathlib.Path(folder) / "data",
-    )
-
-
-def scored_split(configuration, data):
-    """The split that is scored at the end: the test split, or another where data have none.
-
-    Args:
-        configuration: `Configuration`.
-        data: `CaptionData`.
-
-    Returns:
-        Its name, and a line to tell where that may surprise, or "".
-    """
-    selecting = configuration.selecting_split
-    wanted = (configuration.test_split, "test", "val", selecting)
-    split = next((name for name in wanted if name in data.splits), configuration.test_split)
-    missing = f"{data.name} has no split {configuration.test_split!r}; "
-    note = "" if split == configuration.test_split else f"{missing}scored is {split!r}."
-    if split == selecting:
-        note += f" {split!r} selects the checkpoint too, which flatters its scores."
-    return split, note.strip()
-
-
-def read_data(configuration, folder, data="", images=""):
-    """The data set of a configuration, or another in its place.
-
-    Args:
-        configuration: `Configuration`.
-        folder: Where drawn scenes are kept, in a folder `data`.
-        data, images: A data set in place of the configuration's.
-
-    Returns:
-        `CaptionData`.
-    """
-    from keras_aoa.data.build import load_data
-    from keras_aoa.data.readers import hold_out
-
-    found = load_data(
-        data or configuration.data,
-        images or ("" if data else configuration.images),
-        cache=pathlib.Path(folder) / "data",
-        restval=configuration.restval,
-        scenes_images=configuration.scenes_images,
-        scenes_seed=configuration.scenes_seed,
-        image_size=configuration.image_size,
-    )
-    if configuration.select_images and not data:
-        found = hold_out(found, configuration.select_images, configuration.seed)
-    return found

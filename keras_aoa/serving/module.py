@@ -48,7 +48,7 @@ class ServedCaptioner:
         image_settings: `ImageSettings` of the network's input.
         proposal_settings: Those of the images that proposals are pooled from; None for other
             kinds of regions.
-        search_settings: `beam`, `max_words`, `length_penalty`, and `stride` or `regions`.
+        search_settings: `beam`, `max_words`, `length_penalty`, and `stride` or `proposals`.
         max_pixels: Of the largest image that is decoded.
 
     Attributes:
@@ -74,7 +74,7 @@ class ServedCaptioner:
         self._views = NetworkViews(image_settings, proposal_settings)
         self._search = dict(search_settings)
         self._stride = self._search.pop("stride", None)
-        self._most_proposals = self._search.pop("regions", None)
+        self._most_proposals = self._search.pop("proposals", None)
         self._max_pixels = max_pixels
         image_bytes = tf.TensorSpec((None,), tf.string, "image_bytes")
         pixels = tf.TensorSpec((None, None, None, 3), tf.uint8, "pixels")

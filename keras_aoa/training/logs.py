@@ -37,8 +37,7 @@ class TensorBoard:
         with self._writer.as_default(step=step):
             tf.summary.scalar("CIDEr", cider)
             for number, index in enumerate(sorted(captions)[:SAMPLES], start=1):
-                picture = attention_picture(
-                    read_image(images.examples[index].path), captions[index], images.windows[index]
-                )
+                pixels = read_image(images.examples[index].path)
+                picture = attention_picture(pixels, captions[index])
                 tf.summary.image(f"caption {number}", np.asarray(picture)[None])
         self._writer.flush()

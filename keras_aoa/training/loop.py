@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from keras_aoa.data.caption_batches import CaptionBatches
 from keras_aoa.distribution.process import Process, make_strategy
-from keras_aoa.evaluation.evaluate import EvaluationSettings, caption_split, evaluate
+from keras_aoa.evaluation.evaluate import evaluate
 from keras_aoa.evaluation.metrics import cider
+from keras_aoa.evaluation.split import EvaluationSettings, caption_split
 from keras_aoa.inference.generator import CaptionGenerator
 from keras_aoa.models import weights
 from keras_aoa.training.checkpoints import Checkpoints
@@ -212,7 +213,7 @@ def captions_for_validation(trainer, generator, images):
 def validation_cider(images, captions):
     """CIDEr of generated captions."""
     references = {index: images.examples[index].captions for index in captions}
-    return cider(references, {index: generated.caption for index, generated in captions.items()})
+    return cider(references, {index: caption.text for index, caption in captions.items()})
 
 
 def describe(epoch_metrics, configuration, seconds):

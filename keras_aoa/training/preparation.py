@@ -2,12 +2,13 @@
 
 import keras
 
+from keras_aoa.data.build import image_settings, proposal_view, read_data
 from keras_aoa.data.images.split_images import Images
 from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.distribution.process import Process
 from keras_aoa.models.backbones import PRETRAINED_SCENES, make_backbone
 from keras_aoa.models.build import backbone_settings, make_captioner
-from keras_aoa.runs.run import Run, image_settings, proposal_view, read_data
+from keras_aoa.runs.run import Run
 from keras_aoa.training.pretraining import PretrainingSettings, pretrained_backbone
 from keras_aoa.training.warm_start import WarmStart
 from keras_aoa.utils.errors import UserError

@@ -10,10 +10,14 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import closest, first_line
 
 
-def parse(settings_class, program, arguments, default=None):
-    """Parses command-line arguments into a dataclass; its field docstrings are the help text.
+def parse(settings_class, program, arguments, default=None, known=None):
+    """Parse command-line arguments into a dataclass; its field docstrings are the help text.
 
     Works like `parse_known`, but rejects unknown arguments.
+
+    Args:
+        settings_class, program, arguments, default: As for `parse_known`.
+        known: Names of all settings, for the suggestion; the fields of the class if None.
 
     Raises:
         UserError: As for `parse_known`, or for an unknown argument; the message suggests the
@@ -21,7 +25,7 @@ def parse(settings_class, program, arguments, default=None):
     """
     settings, unknown = parse_known(settings_class, program, arguments, default)
     if unknown:
-        known = [name.replace("_", "-") for name in settings_class.__dataclass_fields__]
+        known = [name.replace("_", "-") for name in known or settings_class.__dataclass_fields__]
         name = unknown[0].lstrip("-").split("=")[0]
         if not unknown[0].startswith("-"):
             raise UserError(f"{program}: unexpected argument {unknown[0]!r}; see {program} --help.")
@@ -32,7 +36,7 @@ def parse(settings_class, program, arguments, default=None):
 
 
 def parse_known(settings_class, program, arguments, default=None):
-    """Parses the command-line arguments that match the fields of a dataclass.
+    """Parse the command-line arguments that match the fields of a dataclass.
 
     Args:
         settings_class: A dataclass.
@@ -62,7 +66,7 @@ def parse_known(settings_class, program, arguments, default=None):
 
 
 def run(main, arguments=None, interrupted=""):
-    """Runs a command's `main(arguments)` and turns errors into messages and exit codes.
+    """Run a command's `main(arguments)` and turn errors into messages and exit codes.
 
     The exit code is 0 on success, 2 after a user's mistake and 130 after Ctrl-C.
 
@@ -98,7 +102,7 @@ def run(main, arguments=None, interrupted=""):
 
 
 def _out_of_memory(message):
-    """Returns the error message for a failed memory allocation."""
+    """Return the error message for a failed memory allocation."""
     reason = first_line(message, "allocation failed")
     return (
         f"out of memory ({reason}); lower batch_size, beam, regions, image_size or "
@@ -107,7 +111,7 @@ def _out_of_memory(message):
 
 
 def _first_sentence(box):
-    """Returns the text of a framed message, up to its first horizontal rule, as one line."""
+    """Return the text of a framed message, up to its first horizontal rule, as one line."""
     lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()[1:]]
     text = []
     for line in lines:

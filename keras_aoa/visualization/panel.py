@@ -31,7 +31,7 @@ class View:
         # A padded input reaches beyond the image.
         within = np.clip(window, 0, 1)
         self.window = window_pixels(window, small)
-        self._window, self._within = np.asarray(window), within
+        self._within = within
         self._seen = seen_pixels(within, small)
         gray = small.mean(axis=2, keepdims=True)
         self.photograph = (PALE * gray + (1 - PALE) * 255).astype(np.uint8).repeat(3, axis=2)
@@ -44,17 +44,15 @@ class View:
 
         Args:
             attention: `(words, r)`.
-            boxes: `(r, 4, 2)`, in 0..1 of the network's input.
+            boxes: `(r, 4, 2)`, in 0..1 of the upright original.
 
         Returns:
             List of `(height, width, 3)`, uint8.
         """
         import cv2
 
-        from keras_aoa.data.images.preprocessing import to_original
-
         start, end = self._within[:2], self._within[2:]
-        boxes = (to_original(np.asarray(boxes), self._window) - start) / (end - start)
+        boxes = (np.asarray(boxes) - start) / (end - start)
         lamp_lit = (1 - GLOW) * self.photograph[self._seen] + GLOW * np.array(LAMP)
         rows, columns = lamp_lit.shape[:2]
         panels = []
@@ -76,9 +74,7 @@ class View:
             For each word a list of corners in pixels of the panel, `(4, 2)`, and line width in
             pixels, which is proportional to the weight.
         """
-        from keras_aoa.data.images.preprocessing import to_original
-
-        corners = to_original(boxes, self.window)
+        corners = np.asarray(boxes) * self.photograph.shape[1::-1]
         evident = min(1, EVIDENT / max(len(boxes), 1))
         relative = attention / max(attention.max(initial=0), evident)
         widest = LINE_WIDTH * min(1, self._dimmed[..., 0].size / SMALL**2)
@@ -128,23 +124,28 @@ def check_image(image, who):
         )
 
 
-def regions_of(generated, who):
-    """Attention `(words, r)` and boxes `(r, 4, 2)` of the regions that are no padding.
+def regions_of(caption, who):
+    """Attention `(words, r)` and boxes `(r, 4, 2)` of the regions that are not padding.
 
     Raises:
         ValueError: there are none, or their shapes do not fit.
     """
-    if generated.attention is None:
+    if caption.attention is None:
         raise ValueError(
-            f"{who}: '{generated.caption}' has no attention; generate it with_attention=True."
+            f"{who}: '{caption.text}' has no attention; generate it with_attention=True."
         )
-    attention = np.asarray(generated.attention, np.float64)
-    boxes, mask = np.asarray(generated.boxes, np.float64), np.asarray(generated.mask, bool)
-    if attention.shape != (len(generated.words), len(mask)) or boxes.shape != (len(mask), 4, 2):
+    attention = np.asarray(caption.attention, np.float64)
+    boxes, mask = np.asarray(caption.boxes, np.float64), np.asarray(caption.mask, bool)
+    if attention.shape != (len(caption.words), len(mask)) or boxes.shape != (len(mask), 4, 2):
         raise ValueError(
             f"{who}: expected attention (words, r) and boxes (r, 4, 2) for "
-            f"{len(generated.words)} words, received shapes {attention.shape} and {boxes.shape}."
+            f"{len(caption.words)} words, received shapes {attention.shape} and {boxes.shape}."
         )
     if not (np.isfinite(attention).all() and np.isfinite(boxes[mask]).all()):
-        raise ValueError(f"{who}: attention or boxes of '{generated.caption}' are not finite.")
+        raise ValueError(f"{who}: attention or boxes of '{caption.text}' are not finite.")
     return attention[:, mask], boxes[mask]
+
+
+def window_of(caption):
+    """Return the part of the image that the network input covers; all of it if unknown."""
+    return (0.0, 0.0, 1.0, 1.0) if caption.window is None else caption.window

@@ -20,7 +20,14 @@ from keras_aoa.visualization.canvas import (
     shrink,
     text_width,
 )
-from keras_aoa.visualization.panel import View, check_image, regions_of, resize, seen_pixels
+from keras_aoa.visualization.panel import (
+    View,
+    check_image,
+    regions_of,
+    resize,
+    seen_pixels,
+    window_of,
+)
 
 MARGIN, GAP = 24, 14
 CAPTION, WORD = Style(21, "bold"), Style(16, "bold")
@@ -36,13 +43,12 @@ SHEET_WIDTH, SHEET_HEIGHT, SHEET_GAP = 280, 210, 24
 README_WIDTH, README_HEIGHT, README_CAPTION = 1200, 280, 34
 
 
-def attention_picture(image, generated, window, path=None, title=None):
+def attention_picture(image, caption, path=None, title=None):
     """A photograph with its caption, and for each word where the model looked.
 
     Args:
         image: The upright original, `(h, w, 3)`, uint8.
-        generated: `Generated` with attention.
-        window: What the network saw of it, `(4,)`, as of `data.images.window`.
+        caption: `Caption` with attention.
         path: PNG file to write, if any.
         title: A line above the caption, such as the file's name.
 
@@ -58,24 +64,24 @@ def attention_picture(image, generated, window, path=None, title=None):
     Source: figure 5.
     """
     check_image(image, "attention_picture")
-    attention, boxes = regions_of(generated, "attention_picture")
+    attention, boxes = regions_of(caption, "attention_picture")
     height, width = image.shape[:2]
     scale = min(PANEL_SIDE / math.sqrt(height * width), PANEL_WIDTH / width, PANEL_HEIGHT / height)
-    view = View(image, window, scale)
+    view = View(image, window_of(caption), scale)
     cell_width = max(view.width, NARROWEST_CELL) + GAP
     cell_height = LABEL + view.height + GAP
-    columns = column_count(1 + len(generated.words), cell_width, cell_height)
-    rows = math.ceil((1 + len(generated.words)) / columns)
+    columns = column_count(1 + len(caption.words), cell_width, cell_height)
+    rows = math.ceil((1 + len(caption.words)) / columns)
 
     inner_width = max(columns * cell_width - GAP, NARROWEST)
-    log_prob = f"{generated.log_prob:.2f}".replace("-", "\N{MINUS SIGN}")
+    log_prob = f"{caption.log_prob:.2f}".replace("-", "\N{MINUS SIGN}")
     head = [
         (lines(title or "", NOTE, inner_width, 1), NOTE),
-        (lines(generated.caption or NO_WORDS, CAPTION, inner_width, 4), CAPTION),
+        (lines(caption.text or NO_WORDS, CAPTION, inner_width, 4), CAPTION),
         ([f"log-probability {log_prob}"], NOTE),
     ]
     legend = ["lit: where the model looked", "outlined: its strongest regions"]
-    legend = (legend if generated.words else []) + ([] if view.is_whole else ["pale: out of view"])
+    legend = (legend if caption.words else []) + ([] if view.is_whole else ["pale: out of view"])
     foot = [(lines("  ·  ".join(legend), NOTE, inner_width, 1), NOTE)]
     top = MARGIN + blocks_height(head) + GAP // 2
     bottom = top + rows * cell_height
@@ -84,7 +90,7 @@ def attention_picture(image, generated, window, path=None, title=None):
     page.write_blocks(foot, MARGIN, bottom)
     page.write("image", MARGIN, top + WORD.size, NOTE)
     page.place(view.photograph, MARGIN, top + LABEL)
-    for number, panel in enumerate(word_panels(view, generated.words, attention, boxes), start=1):
+    for number, panel in enumerate(word_panels(view, caption.words, attention, boxes), start=1):
         row, column = divmod(number, columns)
         draw_panel(page, MARGIN + column * cell_width, top + row * cell_height, *panel)
     return page.finish(path)
@@ -164,36 +170,39 @@ def contact_sheet(items, path=None, columns=4):
 
 
 def readme_picture(items, path=None):
-    """Two or three photographs, each with some words of its caption and where the model looked.
+    """Draw two or three photographs, each with the attended regions of some of its words.
 
     Args:
-        items: Of `(image, generated, window, words)`: as in `attention_picture`, and the indices
-            of the three to five words to show. Photographs are cut to what the network saw.
+        items: `(image, caption, words)` of each photograph: the upright original, its `Caption`
+            with attention, and the indices of three to five words. Photographs are cropped to the
+            part covered by the network input.
         path: PNG file to write, if any.
 
     Returns:
         `(height, README_WIDTH, 3)`, uint8.
 
     Raises:
-        ValueError: no items, or an image, attention or word of another form.
+        ValueError: there are no items, or an image, an attention or a word is not valid.
         OSError: the file cannot be written; nothing is left behind.
     """
     rows = []
-    for image, generated, window, words in items:
+    for image, caption, words in items:
         check_image(image, "readme_picture")
-        attention, boxes = regions_of(generated, "readme_picture")
-        if not set(words) <= set(range(len(generated.words))):
+        attention, boxes = regions_of(caption, "readme_picture")
+        if not set(words) <= set(range(len(caption.words))):
             raise ValueError(
-                f"readme_picture: expected indices of the {len(generated.words)} words of "
-                f"'{generated.caption}', received {list(words)}."
+                f"readme_picture: expected indices of the {len(caption.words)} words of "
+                f"'{caption.text}', received {list(words)}."
             )
+        window = np.clip(window_of(caption), 0, 1)
         seen = image[seen_pixels(window, image)]
         room = (README_WIDTH - 2 * MARGIN + GAP) / (1 + len(words)) - GAP
         scale = min(room / seen.shape[1], README_HEIGHT / seen.shape[0])
         view = View(seen, (0, 0, 1, 1), scale)
-        chosen = [generated.words[word] for word in words]
+        boxes = (boxes - window[:2]) / (window[2:] - window[:2])
+        chosen = [caption.words[word] for word in words]
         panels = word_panels(view, chosen, attention[list(words)], boxes)
-        rows.append((view, generated.words, set(words), panels))
+        rows.append((view, caption.words, set(words), panels))
     if not rows:
         raise ValueError("readme_picture: expected two or three items, received none.")
     heights = [README_CAPTION + LABEL + view.height + 2 * GAP for view, *_ in rows]

@@ -29,8 +29,8 @@ METRICS = {
     "METEOR": "METEOR",
     "ROUGE_L": "ROUGE-L",
     "CIDEr": "CIDEr",
-    "objects": "objects right, %",
-    "attention": "attention on them, %",
+    "phrases_correct": "phrases correct, %",
+    "attention_on_object": "attention on object, %",
 }
 
 

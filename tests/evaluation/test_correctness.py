@@ -17,8 +17,14 @@ from keras_aoa.data.scenes.dataset import ScenesSettings, prepare
 from keras_aoa.data.text.mentions import Mention, annotated_mentions, named_mentions, naming_words
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP, Vocabulary
-from keras_aoa.evaluation.correctness import COLUMNS, MEASURES
-from keras_aoa.evaluation.correctness_run import check_attends, encode, followed, mentions_of, tally
+from keras_aoa.evaluation.correctness import (
+    attend_captions,
+    check_attends,
+    encode,
+    mentions_of,
+    tally,
+)
+from keras_aoa.evaluation.correctness_measures import COLUMNS, MEASURES
 from keras_aoa.evaluation.grounding import ground
 from keras_aoa.inference.generator import CaptionGenerator
 from keras_aoa.settings.configuration import Configuration
@@ -41,7 +47,7 @@ def captioner():
 
 @pytest.fixture(scope="module")
 def found(captioner):
-    """What is followed: captions, ids, and attention and picture by place; and what was said."""
+    """Captions, ids, attention and picture by index, and the generated captions."""
     generator = CaptionGenerator(
         captioner, VOCABULARY, beam=1, max_words=4, length_penalty=0.0, stride=1
     )
@@ -51,7 +57,7 @@ def found(captioner):
         for place in range(3)
     }
     ids = encode(VOCABULARY, captions)
-    pictures = list(followed(captioner, 1, BATCHES, ids, WINDOWS))
+    pictures = list(attend_captions(captioner, 1, BATCHES, ids, WINDOWS))
     return said, captions, ids, pictures
 
 
@@ -101,12 +107,14 @@ def test_a_generated_captions_correctness_is_that_of_its_grounding(found):
     examples = [Example(i, f"{i}.png", tuple(GIVEN[: 2 - i % 2]), (), objects) for i in range(3)]
     tallies = tally(pictures, mentions_of(examples, captions))
     measured = tallies["generated"].content()
-    expected = ground(dict(enumerate(said)), examples, lambda boxes, index: boxes)
+    expected = ground(dict(enumerate(said)), examples)
     assert measured["words"] == expected.phrases > 3
-    assert measured["model"]["region"] == pytest.approx(expected.attention, rel=1e-3)
-    assert measured["uniform"]["region"] == pytest.approx(expected.uniform, rel=1e-6)
+    assert measured["model"]["region"] == pytest.approx(expected.attention_on_object, rel=1e-3)
+    assert measured["uniform"]["region"] == pytest.approx(
+        expected.uniform_attention_on_object, rel=1e-6
+    )
     after = measured["model_after_word"]["region"]
-    assert after != pytest.approx(expected.attention, rel=1e-2)
+    assert after != pytest.approx(expected.attention_on_object, rel=1e-2)
     # Without phrases the given captions name by nouns too: 4 words and 1, 4, 4 and 1.
     given = tallies["ground_truth"].content()
     assert (given["captions"], given["words"]) == (5, 14)
@@ -192,7 +200,7 @@ def test_object_proposals_are_measured_without_their_padding(
     arguments = ["--data", str(squares_with_entities), "--output", str(tmp_path)]
     command.main([str(trained_proposals.folder), "--correctness", "--split", "test", *arguments])
     content = json.loads((tmp_path / "correctness.json").read_text())
-    assert "regions" in content["search"] and content["ground_truth"]["words"] == 5
+    assert "proposals" in content["search"] and content["ground_truth"]["words"] == 5
     run, examples = trained_proposals, read(squares_with_entities).splits["test"]
     images = run.load_images("test", examples)
     shares = []
@@ -213,7 +221,7 @@ def test_object_proposals_are_measured_without_their_padding(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "correctness: expected boxes of what captions name, the 3 images of test have none"),
+        ([], "correctness: expected boxes of named objects, but the 3 images of test have none"),
         (["--stride", "1,2"], "correctness: expected one value of stride, received several"),
         (["--split", "tset"], "expected a split of .* received 'tset'"),
     ],
@@ -234,8 +242,8 @@ def test_files_of_captions_have_no_attention():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"variant": "baseline"}, "runs/x has variant 'baseline': its attention is uniform"),
-        ({"regions": "mean"}, "runs/x has regions 'mean': its attention is uniform"),
+        ({"variant": "baseline"}, "runs/x has variant 'baseline' and its attention is uniform"),
+        ({"regions": "mean"}, "runs/x has regions 'mean' and its attention is uniform"),
     ],
 )
 def test_a_run_that_does_not_choose_where_to_look_is_refused(changes, said):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_aoa.data.text.mentions import Mention
-from keras_aoa.evaluation.correctness import (
+from keras_aoa.evaluation.correctness_measures import (
     COLUMNS,
     MEASURES,
     Picture,

@@ -8,7 +8,7 @@ import tiny
 from keras_aoa.data.examples import Example, NamedObject
 from keras_aoa.data.text.vocabulary import PAD, STOP, Vocabulary
 from keras_aoa.evaluation.grounding import ground, share_inside
-from keras_aoa.inference.generator import CaptionGenerator, Generated, generate
+from keras_aoa.inference.generator import Caption, CaptionGenerator, generate
 from keras_aoa.models.search import search
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.settings.search import SearchSettings
@@ -42,7 +42,7 @@ def test_hypotheses_are_those_of_search_in_words(captioner, generator):
             words = [VOCABULARY.words[word] for word in ids if word not in (STOP, PAD)]
             lengths.add((len(words), STOP in ids))
             assert generated.words == tuple(words)
-            assert generated.caption == " ".join(words)
+            assert generated.text == " ".join(words)
             assert generated.log_prob == pytest.approx(
                 float(expected.log_probs[image, beam]), rel=1e-3
             )
@@ -87,11 +87,11 @@ def test_a_configuration_sets_the_search_and_changes_replace_its_settings(captio
 
 def test_a_change_that_means_nothing_for_the_kind_of_regions_is_refused(captioner):
     for kind, wrong, right in (
-        ("grid", "regions", "stride"),
-        ("transformer", "regions", "stride"),
-        ("proposals", "stride", "regions"),
+        ("grid", "proposals", "stride"),
+        ("transformer", "proposals", "stride"),
+        ("proposals", "stride", "proposals"),
     ):
-        with pytest.raises(UserError, match=f"{wrong}: means nothing .*'{kind}'.* set {right}"):
+        with pytest.raises(UserError, match=f"{wrong}: does not apply .*'{kind}'.* set {right}"):
             CaptionGenerator.from_configuration(
                 captioner, VOCABULARY, Configuration(regions=kind), SearchSettings(**{wrong: 5})
             )
@@ -229,11 +229,11 @@ EXAMPLES = [
 
 def said(caption, attention, mask=(True, True, True, True)):
     words = tuple(caption.split())
-    return Generated(caption, words, -1.0, np.array(attention), CELLS, np.array(mask))
+    return Caption(caption, words, -1.0, np.array(attention), CELLS, np.array(mask))
 
 
-def ground_alone(generated, to_original=lambda boxes, index: boxes):
-    return ground({1: generated}, EXAMPLES, to_original)
+def ground_alone(caption):
+    return ground({1: caption}, EXAMPLES)
 
 
 def test_attention_counts_at_the_noun_inside_the_named_objects_box():
@@ -249,34 +249,32 @@ def test_attention_counts_at_the_noun_inside_the_named_objects_box():
             ],
         )
     )
-    assert (found.objects, found.nouns, found.phrases) == (1.0, 1.0, 2)
-    assert found.attention == pytest.approx((0.7 + (0.2 + 0.6 / 2)) / 2)
-    assert found.uniform == pytest.approx((1 / 4 + 1.5 / 4) / 2)
+    assert (found.phrases_correct, found.nouns_correct, found.phrases) == (1.0, 1.0, 2)
+    assert found.attention_on_object == pytest.approx((0.7 + (0.2 + 0.6 / 2)) / 2)
+    assert found.uniform_attention_on_object == pytest.approx((1 / 4 + 1.5 / 4) / 2)
 
 
 def test_a_wrong_adjective_is_a_right_noun_and_is_not_measured():
     found = ground_alone(said("blue ball", [[1.0, 0, 0, 0], [1.0, 0, 0, 0]]))
-    assert (found.objects, found.nouns, found.phrases) == (0.0, 1.0, 1)
-    assert found.attention is None
-    assert found.uniform is None
+    assert (found.phrases_correct, found.nouns_correct, found.phrases) == (0.0, 1.0, 1)
+    assert found.attention_on_object is None
+    assert found.uniform_attention_on_object is None
 
 
 def test_padding_is_no_region_to_look_at():
     found = ground_alone(said("ball", [[0.5, 0.5, 0, 0]], mask=(True, True, False, False)))
-    assert found.attention == pytest.approx(0.5)
-    assert found.uniform == pytest.approx(1 / 2)
+    assert found.attention_on_object == pytest.approx(0.5)
+    assert found.uniform_attention_on_object == pytest.approx(1 / 2)
 
 
-def test_boxes_are_compared_in_the_original_image():
-    calls = []
-
-    def mirrored(boxes, index):
-        calls.append(index)
-        return boxes[::-1]
-
-    found = ground_alone(said("ball", [[0.1, 0.2, 0.3, 0.4]]), mirrored)
-    assert calls == [1]
-    assert found.attention == pytest.approx(0.4)
+def test_boxes_of_a_caption_are_those_of_the_original_image(generator):
+    windows = np.array([[0.25, 0, 0.75, 1], [0, 0, 1, 1], [0, -0.5, 1, 1.5]], np.float32)
+    plain = generator(IMAGES, with_attention=True)
+    mapped = generator({"images": IMAGES, "window": windows}, with_attention=True)
+    for caption, expected, window in zip(mapped, plain, windows, strict=True):
+        corner, size = window[:2], window[2:] - window[:2]
+        np.testing.assert_allclose(caption.boxes, corner + expected.boxes * size, atol=1e-6)
+        np.testing.assert_array_equal(caption.window, window)
 
 
 def test_phrases_of_all_captions_count_alike():
@@ -284,17 +282,23 @@ def test_phrases_of_all_captions_count_alike():
         0: said("red ball", [[1.0, 0, 0, 0]] * 2),
         1: said("ball and ball and blue box", [[1.0, 0, 0, 0]] * 6),
     }
-    found = ground(captions, EXAMPLES, lambda boxes, index: boxes)
+    found = ground(captions, EXAMPLES)
     assert found.phrases == 4
-    assert found.objects == found.nouns == 3 / 4
-    assert found.attention == pytest.approx(2 / 3)
+    assert found.phrases_correct == found.nouns_correct == 3 / 4
+    assert found.attention_on_object == pytest.approx(2 / 3)
 
 
 def test_a_data_set_without_objects_has_no_grounding():
-    assert ground({0: said("red ball", [[1.0, 0, 0, 0]] * 2)}, EXAMPLES[:1], None) is None
+    assert ground({0: said("red ball", [[1.0, 0, 0, 0]] * 2)}, EXAMPLES[:1]) is None
 
 
 def test_captions_that_name_nothing_have_no_shares():
     found = ground_alone(said("sky", [[1.0, 0, 0, 0]]))
     assert found.phrases == 0
-    assert found.objects is found.nouns is found.attention is found.uniform is None
+    assert (
+        found.phrases_correct
+        is found.nouns_correct
+        is found.attention_on_object
+        is found.uniform_attention_on_object
+        is None
+    )

@@ -59,7 +59,7 @@ def test_strides_of_a_grid_in_the_order_given(trained, tmp_path, capsys):
     # The network of the scenes makes 4x4 cells of 32 pixels.
     assert [(row["stride"], row["count"]) for row in rows] == [(3, 4.0), (1, 16.0), (2, 4.0)]
     heading, *lines = table_of(said)
-    assert heading == ["stride", "regions an image", "Bleu_4", "CIDEr", "ms an image"]
+    assert heading == ["stride", "regions per image", "Bleu_4", "CIDEr", "ms per image"]
     for line, row in zip(lines, rows, strict=True):
         scores = [f"{100 * row[name]:.1f}" for name in ("Bleu_4", "CIDEr")]
         assert line[:4] == [str(row["stride"]), f"{row['count']:.1f}", *scores]
@@ -77,17 +77,17 @@ def test_strides_of_a_grid_in_the_order_given(trained, tmp_path, capsys):
 
 def test_numbers_of_proposals_and_an_image_that_has_fewer(trained_proposals, tmp_path, capsys):
     run = copied(trained_proposals, tmp_path)
-    command.main([str(run.folder), "--regions", "1,2,2000", "--beam", "1"])
+    command.main([str(run.folder), "--proposals", "1,2,2000", "--beam", "1"])
     content = rows_of(run)
     counts = [row["count"] for row in content["rows"]]
-    assert [row["regions"] for row in content["rows"]] == [1, 2, 2000]
+    assert [row["proposals"] for row in content["rows"]] == [1, 2, 2000]
     assert counts[0] == 1.0
     images = run.load_images("test", run.load_data().splits["test"])
     found = [images.proposal_count(place) for place in images.readable]
     # A line and an image of one color have the whole alone.
     assert found.count(1) == 2 and len(found) == 8 and max(found) > 3
     assert counts[1:] == [pytest.approx(np.mean(np.minimum(found, most))) for most in (2, 2000)]
-    assert table_of(capsys.readouterr().out)[0][0] == "regions"
+    assert table_of(capsys.readouterr().out)[0][0] == "proposals"
     check_files(run)
 
 
@@ -95,18 +95,22 @@ def test_one_value_evaluates_as_before(trained_proposals, tmp_path):
     run = copied(trained_proposals, tmp_path)
     command.main([str(run.folder), "--regions", "2", "--beam", "1", "--pictures", "1"])
     scores = json.loads((run.folder / "scores.json").read_text())
-    assert scores["search"] == {"beam": 1, "max_words": 5, "length_penalty": 0.0, "regions": 2}
+    assert scores["search"] == {"beam": 1, "max_words": 5, "length_penalty": 0.0, "proposals": 2}
     assert not (run.folder / "regions_test.json").exists()
 
 
 @pytest.mark.parametrize(
     ("kind", "arguments", "said"),
     [
-        ("trained", ["--regions", "1,2"], "regions: means nothing for regions 'grid', received 1"),
-        ("trained", ["--regions", "5"], "regions: means nothing .* 'grid'.* set stride instead"),
-        ("trained_proposals", ["--stride", "1,2"], "stride: means nothing .* 'proposals'"),
-        ("trained_proposals", ["--stride", "1"], "stride: means nothing .* set regions instead"),
-        ("trained", ["--stride", "1,2", "--regions", "3,4"], "regions: means nothing"),
+        (
+            "trained",
+            ["--proposals", "1,2"],
+            "proposals: does not apply to regions 'grid', received 1",
+        ),
+        ("trained", ["--regions", "5"], "proposals: does not apply .* 'grid'.* set stride instead"),
+        ("trained_proposals", ["--stride", "1,2"], "stride: does not apply .* 'proposals'"),
+        ("trained_proposals", ["--stride", "1"], "stride: does not apply .* set proposals instead"),
+        ("trained", ["--stride", "1,2", "--proposals", "3,4"], "proposals: does not apply"),
         ("trained", ["--stride", "0,1"], "stride: expected at least 1, received 0"),
         ("trained", ["--stride", "2,-1"], "stride: expected at least 1, received -1"),
         ("trained", ["--stride", "1,x"], "evaluate.py: .*stride"),

@@ -14,7 +14,7 @@ from report_example import DIAMOND, HOSTILE, LEFT, LONG, WHOLE, example, word
 
 from keras_aoa import evaluate as command
 from keras_aoa.evaluation import report
-from keras_aoa.inference.generator import Generated
+from keras_aoa.inference.generator import Caption
 from keras_aoa.utils.errors import UserError
 from keras_aoa.visualization import report_page
 from keras_aoa.visualization.report_page import render
@@ -183,15 +183,17 @@ def test_only_noticeable_areas_are_kept_strongest_first():
 
 
 def test_areas_are_in_the_original_and_padding_is_left_out():
-    generated = Generated(
+    generated = Caption(
         "dog", ("dog",), -1.0,
         attention=np.array([[0.7, 0.3, 0.0]]),
         boxes=np.stack([LEFT, DIAMOND, LEFT]),
         mask=np.array([True, True, False]),
+        window=np.array([0.25, 0.0, 0.75, 1.0]),
     )  # fmt: skip
-    found = report.captioned(generated, np.array([0.25, 0.0, 0.75, 1.0]), 0.5)
+    found = report.report_caption(generated, 0.5)
     (dog,) = found.words
-    np.testing.assert_allclose(dog.corners[0], [[0.25, 0], [0.375, 0], [0.375, 1], [0.25, 1]])
+    np.testing.assert_allclose(dog.corners[0], LEFT)
+    np.testing.assert_array_equal(found.window, generated.window)
     assert dog.regions == 2
 
 
@@ -227,7 +229,7 @@ def test_runs_of_different_kinds_side_by_side(
     reader = check_self_contained(page)
     assert sorted(trained.folder.rglob("*")) == before and len(list(tmp_path.iterdir())) == 1
     said = capsys.readouterr().out
-    assert f"9 of 9 images of train; the page is {tmp_path}/report.html" in said
+    assert f"9 of 9 images of train; report: {tmp_path}/report.html" in said
     for line in (squares / "captions.csv").read_text().splitlines()[1:19]:
         assert line.split(",", 1)[1].removesuffix(",train").strip('"') in reader.texts
     assert reader.texts.count("grid cells") == reader.texts.count("object proposals") == 1
@@ -276,7 +278,7 @@ def test_names_of_files_and_runs_are_told_apart_and_escaped(trained, squares, tm
         (["--report", "--with", "/nowhere"], "/nowhere: expected the folder of a run"),
         (["--report", "--with", "RUN"], "expected different runs, received .* more than once"),
         (["--report", "--stride", "1,2"], "stride: expected one number for a report"),
-        (["--report", "--regions", "5"], "regions: means nothing for regions 'grid'"),
+        (["--report", "--proposals", "5"], "proposals: does not apply to regions 'grid'"),
         (["--with", "/nowhere"], "with: expected --report, received /nowhere without it"),
         (["--report", "--data", "/nowhere"], "/nowhere"),
     ],

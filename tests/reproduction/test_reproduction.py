@@ -187,7 +187,7 @@ def test_spread_shows_a_deviation_only_for_several_values():
 
 
 def test_a_table_with_one_stage_has_no_second_half():
-    scores = [{"Bleu_4": 1.0, "METEOR": 2.0, "CIDEr": 3.0, "grounding/attention": 4.0}]
+    scores = [{"Bleu_4": 1.0, "METEOR": 2.0, "CIDEr": 3.0, "grounding/attention_on_object": 4.0}]
     text = markdown(TABLES["table2"], [{"row": "grid", "stage": 0, "scores": scores}])
     assert (
         "CNN fine-tuned" not in text
@@ -215,7 +215,7 @@ def test_the_error_of_a_failed_training_quotes_its_last_line_and_log(tmp_path):
         (["table2", "--regions", "transformer"], "regions: the table's rows set it"),
         (["table2", "--unit", "3"], "unknown setting '--unit'. Did you mean units"),
         (["table1", "--rows", "mean"], "rows: unknown row 'mean'"),
-        (["figure4", "--rows", "grid"], "rows: means nothing for figure4"),
+        (["figure4", "--rows", "grid"], "rows: does not apply to figure4"),
         (["table9"], "invalid choice 'table9'"),
     ],
 )

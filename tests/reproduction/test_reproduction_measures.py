@@ -139,7 +139,7 @@ def test_figure_4_shows_means_over_seeds_for_three_areas(tmp_path, trained_runs,
     text = figures.figure4(base, TableSettings(seeds=2))
     assert len(calls) == 6
     assert calls[0] == ["--stride", "1,2,3,4,6,12"]
-    assert calls[2][0] == "--regions"
+    assert calls[2][0] == "--proposals"
     assert "| object proposals | 100 | 65.0 ± 7.1 |" in text
     assert (tmp_path / "figure4.png").stat().st_size > 1000
 

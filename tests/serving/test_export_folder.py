@@ -45,7 +45,7 @@ def test_an_export_onto_a_file_is_refused(trained, tmp_path):
 
 def test_a_setting_that_means_nothing_for_the_run_is_refused(trained, tmp_path):
     with pytest.raises(UserError, match="stride instead"):
-        export_run(trained, tmp_path, SearchSettings(regions=5))
+        export_run(trained, tmp_path, SearchSettings(proposals=5))
     assert not list(tmp_path.iterdir())
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_aoa.evaluation.report import Captioned, Report, Shown, Summary, Word
+from keras_aoa.evaluation.report import Report, ReportCaption, ReportImage, Summary, Word
 
 HOSTILE = "<script>alert('&amp;\"')</script><img src=x onerror=alert(1)>"
 LONG = "hippopotamus" * 20
@@ -25,11 +25,11 @@ def even(text):
 def shown(number, *captions, file="", references=("a white square", "nothing")):
     """A white image with the words of each caption."""
     found = tuple(
-        Captioned(tuple(words), -1.5, WHOLE, 1.25 - 0.5 * place)
+        ReportCaption(tuple(words), -1.5, WHOLE, 1.25 - 0.5 * place)
         for place, words in enumerate(captions)
     )
     pixels = np.full((300, 400, 3), 255, np.uint8)
-    return Shown(number, file or f"{number}.png", pixels, references, found)
+    return ReportImage(number, file or f"{number}.png", pixels, references, found)
 
 
 def example(hostile=False):
@@ -48,7 +48,12 @@ def example(hostile=False):
             kind,
             text,
             {"beam": 3, "stride": 1},
-            {"CIDEr": 1.5 - place, "Bleu_4": 0.25 + place, "objects": None, "attention": None},
+            {
+                "CIDEr": 1.5 - place,
+                "Bleu_4": 0.25 + place,
+                "phrases_correct": None,
+                "attention_on_object": None,
+            },
             (),
         )
         for place, (label, kind) in enumerate(

@@ -69,10 +69,10 @@ def test_captions_from_the_command_line_of_the_number_that_is_asked_for(
     trained_proposals, odd_squares, capsys
 ):
     image = odd_squares / "00.png"
-    expected = ImageCaptioner(trained_proposals.folder, regions=1).caption(image)
+    expected = ImageCaptioner(trained_proposals.folder, proposals=1).caption(image)
     caption.main([str(trained_proposals.folder), str(image), "--regions", "1"])
     assert capsys.readouterr().out == f"{image}: {expected.text} ({expected.log_prob:.2f})\n"
-    with pytest.raises(UserError, match=r"stride: means nothing for regions 'proposals'"):
+    with pytest.raises(UserError, match=r"stride: does not apply to regions 'proposals'"):
         caption.main([str(trained_proposals.folder), str(image), "--stride", "1"])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_aoa.evaluation import evaluate as evaluation
+from keras_aoa.evaluation.split import EvaluationSettings
 from keras_aoa.models import weights
 from keras_aoa.runs.run import Run, scored_split
 from keras_aoa.training import loop as training
@@ -190,7 +191,7 @@ def test_evaluating_another_data_set_keeps_the_scores_of_the_run(copied, squares
     before = (copied.folder / "scores.json").read_bytes()
     other = tmp_path / "other"
     shutil.copytree(squares, other)
-    scores = evaluation.evaluate(copied, evaluation.EvaluationSettings(data=str(other), beam=1))
+    scores = evaluation.evaluate(copied, EvaluationSettings(data=str(other), beam=1))
     assert (copied.folder / "scores.json").read_bytes() == before
     written = copied.folder / "evaluations" / "other"
     assert json.loads((written / "scores.json").read_text()) == scores
@@ -212,7 +213,7 @@ def test_data_without_a_test_split_are_scored_on_another_split_with_a_note(train
 
 def test_the_error_of_an_unknown_split_lists_the_known_splits(trained):
     with pytest.raises(UserError, match="received 'tset'; there are train, val, test"):
-        evaluation.evaluate(trained, evaluation.EvaluationSettings(split="tset"))
+        evaluation.evaluate(trained, EvaluationSettings(split="tset"))
 
 
 def test_images_without_captions_cannot_be_scored(trained):
@@ -220,12 +221,12 @@ def test_images_without_captions_cannot_be_scored(trained):
     bare = dataclasses.replace(data.splits["test"][0], captions=())
     data.splits["test"] = (bare, *data.splits["test"][1:])
     with pytest.raises(UserError, match=r"1 of 3 images of test have no caption .* 12\.png"):
-        evaluation.evaluate(trained, evaluation.EvaluationSettings(), data=data)
+        evaluation.evaluate(trained, EvaluationSettings(), data=data)
 
 
 def test_repeated_evaluation_gives_the_same_scores(trained, capsys):
     before = json.loads((trained.folder / "scores.json").read_text())
-    after = evaluation.evaluate(trained, evaluation.EvaluationSettings(split="test"))
+    after = evaluation.evaluate(trained, EvaluationSettings(split="test"))
     # The split is set explicitly, so it is not the default.
     assert after == {**before, "default_split": False}
     assert f"CIDEr {100 * before['CIDEr']:.1f}\n" in capsys.readouterr().out

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
-from keras_aoa.inference.generator import Generated
+from keras_aoa.data.images.preprocessing import to_original
+from keras_aoa.inference.generator import Caption
 from keras_aoa.visualization import canvas as page
 from keras_aoa.visualization import pictures
 from keras_aoa.visualization.panel import View
@@ -31,7 +33,7 @@ def generated(caption, side=4, **changes):
     words = tuple(caption.split())
     attention = np.random.default_rng(len(words)).dirichlet(np.full(side**2, 0.3), len(words))
     fields = {"attention": attention, "boxes": grid(side), "mask": np.ones(side**2, bool)}
-    return Generated(caption, words, -4.2, **{**fields, **changes})
+    return Caption(caption, words, -4.2, **{**fields, **changes})
 
 
 def is_blank(picture):
@@ -44,7 +46,7 @@ TWENTY = " ".join(f"word{number}" for number in range(20))
 @pytest.mark.parametrize("caption", ["", "dog", "a dog runs on the beach", TWENTY])
 def test_the_file_is_the_picture_that_is_returned(caption, tmp_path):
     path = tmp_path / "picture.png"
-    picture = pictures.attention_picture(photograph(60, 80), generated(caption), WHOLE, path)
+    picture = pictures.attention_picture(photograph(60, 80), generated(caption), path)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3
     np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], picture)
     assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
@@ -54,14 +56,16 @@ def test_the_file_is_the_picture_that_is_returned(caption, tmp_path):
 @pytest.mark.parametrize("window", [WHOLE, MIDDLE])
 def test_any_shape_of_image_makes_a_picture_that_fits_a_screen(size, window):
     image = np.broadcast_to(np.uint8(90), (*size, 3))
-    height, width, _ = pictures.attention_picture(image, generated("a big dog"), window).shape
+    height, width, _ = pictures.attention_picture(
+        image, generated("a big dog", window=window)
+    ).shape
     assert 400 < width <= pictures.WIDEST + 2 * pictures.MARGIN
     assert 150 < height < 1500
 
 
 def test_each_word_has_a_panel_and_the_image_one_more(monkeypatch):
     texts, panels = record(monkeypatch, "write", 0), record(monkeypatch, "place", 0)
-    pictures.attention_picture(photograph(60, 80), generated("a dog runs"), WHOLE, title="1.jpg")
+    pictures.attention_picture(photograph(60, 80), generated("a dog runs"), title="1.jpg")
     assert len(panels) == 4
     assert len({panel.shape for panel in panels}) == 1
     assert texts == [
@@ -86,7 +90,7 @@ def record(monkeypatch, method, argument):
 def test_panels_do_not_overlap_and_lie_on_the_page(monkeypatch):
     panels, lefts, tops = (record(monkeypatch, "place", argument) for argument in range(3))
     page_height, page_width, _ = pictures.attention_picture(
-        photograph(60, 80), generated(TWENTY), WHOLE
+        photograph(60, 80), generated(TWENTY)
     ).shape
     covered = np.zeros((page_height, page_width), int)
     for panel, left, top in zip(panels, lefts, tops, strict=True):
@@ -105,7 +109,7 @@ def test_columns_hold_all_panels_without_an_empty_row(count):
 def test_text_stays_inside_the_margins():
     caption = "incomprehensibilities and " * 10 + "pneumono" * 20
     image, title = photograph(90, 30), "folder/" * 90
-    picture = pictures.attention_picture(image, generated(caption.strip()), WHOLE, title=title)
+    picture = pictures.attention_picture(image, generated(caption.strip()), title=title)
     assert is_blank(picture[:, : pictures.MARGIN - 2])
     assert is_blank(picture[:, -pictures.MARGIN + 2 :])
 
@@ -114,7 +118,7 @@ def test_text_stays_inside_the_margins():
 def test_words_of_any_script_are_drawn_without_a_warning(caption):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pictures.attention_picture(photograph(60, 80), generated(caption), WHOLE)
+        pictures.attention_picture(photograph(60, 80), generated(caption))
 
 
 def test_a_panel_is_lit_where_the_attention_lies():
@@ -134,7 +138,7 @@ def test_even_attention_lights_the_whole_panel_alike():
 
 def test_what_the_network_does_not_see_is_pale_and_never_lit():
     view = View(np.zeros((60, 100, 3), np.uint8), MIDDLE, 1)
-    wide = grid(1) * 5 - 2
+    wide = to_original(grid(1) * 5 - 2, np.array(MIDDLE))
     [panel] = view.lit(np.ones((1, 1)), wide)
     for picture in (view.photograph, panel):
         assert (picture[:, :25] > 200).all() and (picture[:, 75:] > 200).all()
@@ -147,7 +151,7 @@ def test_outlines_are_the_strongest_regions_as_wide_as_their_weights():
     attention = np.zeros((2, 16))
     attention[0, [0, 5, 10, 15]] = 0.02, 0.2, 0.28, 0.5
     attention[1] = 1 / 16
-    strongest, even = view.outlines(attention, grid(4))
+    strongest, even = view.outlines(attention, to_original(grid(4), np.array(MIDDLE)))
     widths = [width for _, width in strongest]
     np.testing.assert_allclose(np.divide(widths, widths[-1]), [0.4, 0.56, 1])
     corner = np.array([100 + 3 / 4 * 200, 3 / 4 * 200])
@@ -165,8 +169,8 @@ def test_padding_is_neither_lit_nor_outlined():
     )
     image = photograph(60, 80)
     np.testing.assert_array_equal(
-        pictures.attention_picture(image, padded, WHOLE),
-        pictures.attention_picture(image, caption, WHOLE),
+        pictures.attention_picture(image, padded),
+        pictures.attention_picture(image, caption),
     )
 
 
@@ -192,8 +196,8 @@ def test_the_readme_picture_has_its_width_and_the_words_that_were_asked_for(monk
     texts, panels = record(monkeypatch, "write", 0), record(monkeypatch, "place", 0)
     caption = generated("a black dog runs on the beach")
     items = [
-        (photograph(60, 90), caption, (1 / 6, 0, 5 / 6, 1), (1, 2, 6)),
-        (photograph(90, 60), caption, WHOLE, (2, 3, 4, 6)),
+        (photograph(60, 90), replace(caption, window=(1 / 6, 0, 5 / 6, 1)), (1, 2, 6)),
+        (photograph(90, 60), caption, (2, 3, 4, 6)),
     ]
     picture = pictures.readme_picture(items, tmp_path / "readme.png")
     assert picture.shape[1] == pictures.README_WIDTH and picture.shape[0] < 900
@@ -209,7 +213,7 @@ def test_the_readme_picture_shows_the_attention_of_the_words_that_were_asked_for
     panels = record(monkeypatch, "place", 0)
     looks_at = generated("a b c d", side=2, attention=np.eye(4))
     image = np.full((60, 60, 3), 150, np.uint8)
-    pictures.readme_picture([(image, looks_at, WHOLE, (3, 1))])
+    pictures.readme_picture([(image, looks_at, (3, 1))])
     quarters = [
         panel.reshape(2, len(panel) // 2, 2, len(panel) // 2, 3).mean(axis=(1, 3, 4)).argmax()
         for panel in panels[1:]
@@ -218,7 +222,7 @@ def test_the_readme_picture_shows_the_attention_of_the_words_that_were_asked_for
 
 
 def test_a_long_caption_fits_the_readme_picture():
-    items = [(photograph(60, 60), generated(TWENTY + " " + TWENTY[:60]), WHOLE, (0, 3, 19))]
+    items = [(photograph(60, 60), generated(TWENTY + " " + TWENTY[:60]), (0, 3, 19))]
     assert is_blank(pictures.readme_picture(items)[:, -pictures.MARGIN + 2 :])
 
 
@@ -258,28 +262,26 @@ IMAGE, DOG = np.zeros((8, 8, 3), np.uint8), generated("a dog")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: pictures.attention_picture(IMAGE / 255, DOG, WHOLE), "uint8.*of float64"),
-        (lambda: pictures.attention_picture(IMAGE[..., 0], DOG, WHOLE), r"received shape \(8, 8\)"),
-        (lambda: pictures.attention_picture(IMAGE[:0], DOG, WHOLE), r"shape \(0, 8, 3\)"),
+        (lambda: pictures.attention_picture(IMAGE / 255, DOG), "uint8.*of float64"),
+        (lambda: pictures.attention_picture(IMAGE[..., 0], DOG), r"received shape \(8, 8\)"),
+        (lambda: pictures.attention_picture(IMAGE[:0], DOG), r"shape \(0, 8, 3\)"),
         (
-            lambda: pictures.attention_picture(IMAGE, generated("a dog", attention=None), WHOLE),
+            lambda: pictures.attention_picture(IMAGE, generated("a dog", attention=None)),
             "'a dog' has no attention; generate it with_attention=True",
         ),
         (
-            lambda: pictures.attention_picture(IMAGE, generated("a dog", boxes=grid(3)), WHOLE),
+            lambda: pictures.attention_picture(IMAGE, generated("a dog", boxes=grid(3))),
             r"for 2 words, received shapes \(2, 16\) and \(9, 4, 2\)",
         ),
         (
-            lambda: pictures.attention_picture(
-                IMAGE, generated("a dog", boxes=grid(4) * np.nan), WHOLE
-            ),
+            lambda: pictures.attention_picture(IMAGE, generated("a dog", boxes=grid(4) * np.nan)),
             "not finite",
         ),
         (lambda: pictures.contact_sheet([]), "received 0 and 4"),
         (lambda: pictures.contact_sheet([(IMAGE, "a", ())], columns=0), "received 1 and 0"),
         (lambda: pictures.readme_picture([]), "received none"),
         (
-            lambda: pictures.readme_picture([(IMAGE, DOG, WHOLE, (0, 2))]),
+            lambda: pictures.readme_picture([(IMAGE, DOG, (0, 2))]),
             r"indices of the 2 words of 'a dog', received \[0, 2\]",
         ),
         (lambda: pictures.curves_picture([]), "at least one epoch"),
@@ -293,7 +295,7 @@ def test_bad_input_is_told_in_one_line(make, message):
 
 def test_the_module_loads_nothing_heavy_and_drawing_needs_no_pyplot():
     code = (
-        "import sys; from keras_aoa.evaluation import pictures;"
+        "import sys; from keras_aoa.visualization import pictures;"
         "heavy = {'matplotlib', 'cv2', 'tensorflow'} & set(sys.modules); assert not heavy, heavy;"
         "pictures.curves_picture([{'epoch': 1, 'loss': 4.0}]);"
         "assert 'matplotlib.pyplot' not in sys.modules"

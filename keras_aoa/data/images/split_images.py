@@ -1,32 +1,29 @@
-"""The readable images of a split, decoded, as the networks take them, and their proposals.
+"""The readable images of a split as network inputs, with their object proposals.
 
-Every image is tried before the first batch, so that memory changes only the speed.
+Every file is decoded once before the first batch, so the memory limit affects only the speed.
 """
 
 import functools
 import logging
 import os
-from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from keras_aoa.data.images.preprocessing import (
-    ImageSettings,
     decode,
     from_original,
     is_small_file,
-    prepare,
     why_unreadable,
-    window,
 )
-from keras_aoa.data.proposals.cache import ProposalCache, ProposalSettings, boxes_as_floats
+from keras_aoa.data.images.views import NetworkViews
+from keras_aoa.data.proposals.cache import ProposalCache, boxes_as_floats
 from keras_aoa.distribution.replicas import ONE_REPLICA
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.progress import progress_bar
 from keras_aoa.utils.text import printable
 
-VIEWS = ("images", "region_images")  # what batches call the pixels that a network sees
+VIEWS = ("images", "region_images")  # names of the pixels in a batch
 
 _READ_TOGETHER = 32  # images
 _NAMED = 5  # files named in a message
@@ -34,85 +31,73 @@ _NAMED = 5  # files named in a message
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ProposalView:
-    """How a network that pools object proposals sees images.
-
-    `settings` are those of its input, `search` tells how proposals are found, and `folder` where
-    they are kept.
-    """
-
-    settings: ImageSettings
-    search: ProposalSettings
-    folder: str | os.PathLike
-
-
 class Images:
-    """The readable images of a split, as the networks take them.
+    """The readable images of a split as network inputs.
 
-    Each file is decoded once here: to keep it, or, where all together take more than `cache_gb`,
-    only to know whether it can be read. Make it outside of a `tf.distribute` scope, which would
-    copy the pixels to every device.
+    Each file is decoded once here. Its pixels are kept if all images fit into `cache_gb`; else the
+    decoding only checks that the file is readable. Create it outside a `tf.distribute` scope,
+    which would copy the pixels to every device.
 
     Args:
-        name: The split, for messages.
+        name: Name of the split, for messages.
         examples: Sequence of `Example`.
         settings: `ImageSettings`.
-        cache_gb: Most memory for pixels, GB, side * side * 3 bytes an image; 0 keeps none.
-        proposal_view: `ProposalView`, where object proposals are the regions. They are found here
-            as far as the cache lacks them.
+        cache_gb: Memory limit for pixels in GB, side * side * 3 bytes per image; 0 keeps none.
+        proposal_view: `ProposalView`, if object proposals are the regions. Proposals that the
+            cache does not hold are found here.
 
     Attributes:
-        examples: As given.
-        readable: Places in `examples` of the images that can be read, `(count,)`.
-        skipped: Paths of the others.
-        windows: What the network that makes the regions sees of each, `(n, 4)` float32, as of
-            `images.window`.
+        examples: The given examples.
+        readable: Indices of the examples whose images are readable, `(count,)`.
+        skipped: Paths of the unreadable images.
+        windows: Part of each image covered by the network that makes the regions, `(n, 4)`
+            float32, as returned by `preprocessing.window`.
 
     Raises:
-        UserError: No examples, files missing, or not one image readable.
+        UserError: there are no examples, files are missing, or no image is readable.
     """
 
     def __init__(self, name, examples, settings, cache_gb=4.0, proposal_view=None):
         if tf.distribute.has_strategy():
-            raise ValueError("Images: make it outside of the strategy's scope.")
+            raise ValueError("Images: create it outside of the strategy's scope.")
         self.name = name
         self.examples = tuple(examples)
-        views = (settings, *([proposal_view.settings] if proposal_view else []))
-        self._settings = dict(zip(VIEWS, views, strict=False))
-        self._read = _reader(tuple(self._settings.items()))
+        views = NetworkViews(settings, proposal_view.settings if proposal_view else None)
+        self._settings = views.pixel_settings
+        self._read = _reader(views)
         self._paths = np.array([example.path for example in self.examples], dtype=object)
         self.windows = np.zeros((len(self.examples), 4), np.float32)
         self._require_files()
         self._read_all(cache_gb)
         self._boxes = None
         if proposal_view:
-            paths = [self._paths[place] for place in self.readable]
+            paths = [self._paths[index] for index in self.readable]
             cache = ProposalCache(proposal_view.folder, proposal_view.search)
             cache.extract(paths, f"{name}: proposals")
             self._boxes = dict(zip(self.readable, cache.read(paths), strict=True))
 
     @property
     def has_proposals(self):
-        """Whether object proposals were found."""
+        """Whether there are object proposals."""
         return self._boxes is not None
 
-    def proposal_count(self, place):
-        """How many object proposals the image at a place has."""
-        return len(self._boxes[place])
+    def proposal_count(self, index):
+        """Number of object proposals of an example's image."""
+        return len(self._boxes[index])
 
-    def proposals(self, place, chosen):
-        """Boxes of the image at a place, in 0..1 of what its regions' network sees.
+    def proposals(self, index, choose):
+        """Return object proposals of an example's image.
 
         Args:
-            place: In `examples`.
-            chosen: From their number to which of them, best first: places, or a slice.
+            index: Index of the example.
+            choose: Function from the number of proposals to indices or a slice, where 0 is the
+                best proposal.
 
         Returns:
-            `(k, 4)` float32, x0, y0, x1, y1.
+            `(k, 4)` float32, x0, y0, x1, y1 in 0..1 of the regions' network input.
         """
-        boxes = self._boxes[place]
-        return from_original(boxes_as_floats(boxes[chosen(len(boxes))]), self.windows[place])
+        boxes = self._boxes[index]
+        return from_original(boxes_as_floats(boxes[choose(len(boxes))]), self.windows[index])
 
     def _require_files(self):
         if not self.examples:
@@ -121,7 +106,7 @@ class Images:
         if missing:
             raise UserError(
                 f"{self.name}: {len(missing)} of {len(self.examples)} images are missing: "
-                f"{_some(missing)}; add the files or remove their captions."
+                f"{_first_names(missing)}; add the files or remove their captions."
             )
 
     def _read_all(self, cache_gb):
@@ -134,12 +119,12 @@ class Images:
         elif cache_gb:
             log.warning(
                 "%s: %d images take %.2f GB, more than the %.2f GB of cache_gb; they are decoded "
-                "anew every epoch.",
+                "again every epoch.",
                 *(self.name, count, gigabytes, cache_gb),
             )
         self._pixels = None
         if keep:
-            # A variable can be filled in place: a tensor would take the memory twice.
+            # A variable can be filled in place; a tensor would need twice the memory.
             with tf.device("CPU:0"):
                 self._pixels = {
                     name: tf.Variable(tf.zeros(shape, tf.uint8), trainable=False)
@@ -149,28 +134,28 @@ class Images:
         small = np.flatnonzero([is_small_file(path) for path in self._paths])
         batches = (
             tf.data.Dataset.from_tensor_slices((small, self._file_names(small)))
-            .map(lambda place, path: (place, *self._read(path)), tf.data.AUTOTUNE)
+            .map(lambda index, path: (index, *self._read(path)), tf.data.AUTOTUNE)
             .ignore_errors()
             .batch(_READ_TOGETHER)
             .prefetch(tf.data.AUTOTUNE)
         )
         purpose = f"{self.name}: reading {gigabytes:.2f} GB" if keep else f"{self.name}: checking"
         with progress_bar(total=count, desc=purpose, unit="image", delay=3) as progress:
-            for places, pixels, windows in batches:
-                readable[places] = True
-                self.windows[places] = windows
+            for indices, pixels, windows in batches:
+                readable[indices] = True
+                self.windows[indices] = windows
                 if keep:
                     for name, values in pixels.items():
-                        self._pixels[name].scatter_update(tf.IndexedSlices(values, places))
-                progress.update(len(places))
+                        self._pixels[name].scatter_update(tf.IndexedSlices(values, indices))
+                progress.update(len(indices))
         self.readable = np.flatnonzero(readable)
         self.skipped = list(self._paths[~readable])
         for path in self.skipped:
             log.warning("%s: cannot read %s: %s.", self.name, printable(path), why_unreadable(path))
         if not len(self.readable):
             raise UserError(
-                f"{self.name}: not one of {count} files is a readable image: "
-                f"{_some(self.skipped)}; JPEG, PNG, GIF, BMP and WebP can be read."
+                f"{self.name}: none of {count} files is a readable image: "
+                f"{_first_names(self.skipped)}; JPEG, PNG, GIF, BMP and WebP can be read."
             )
         if self.skipped:
             log.warning(
@@ -178,79 +163,78 @@ class Images:
                 *(self.name, len(self.skipped), count),
             )
 
-    def _file_names(self, places):
-        # A name need not be text.
-        return np.array([os.fsencode(path) for path in self._paths[places]], dtype=bytes)
+    def _file_names(self, indices):
+        # A file name may contain bytes that are not text.
+        return np.array([os.fsencode(path) for path in self._paths[indices]], dtype=bytes)
 
     def dataset(self, columns):
-        """One element for each of `columns["index"]`, places in `examples`.
+        """Return a dataset with one element per row of `columns`.
 
-        It holds its row of every column, `images` `(side, side, 3)` uint8, with proposals
-        `region_images` likewise, and `window` `(4,)`.
+        `columns["index"]` holds indices of examples. An element holds its row of every column,
+        `images (side, side, 3)` uint8, with proposals also `region_images`, and `window (4,)`.
         """
-        places = columns["index"]
-        columns = columns | {"window": self.windows[places]}
+        indices = columns["index"]
+        columns = columns | {"window": self.windows[indices]}
         if self._pixels is not None:
 
             def from_memory(row):
-                place = row["index"]
-                return row | {name: tf.gather(kept, place) for name, kept in self._pixels.items()}
+                index = row["index"]
+                return row | {name: tf.gather(kept, index) for name, kept in self._pixels.items()}
 
             return tf.data.Dataset.from_tensor_slices(columns).map(from_memory)
-        return tf.data.Dataset.from_tensor_slices((columns, self._file_names(places))).map(
+        return tf.data.Dataset.from_tensor_slices((columns, self._file_names(indices))).map(
             lambda row, path: row | self._read(path)[0], tf.data.AUTOTUNE
         )
 
     def batches(self, columns, batch_size):
-        """Batches of `dataset`'s elements, mirrored where `flipped` says so, pixels as floats."""
+        """Return batches of `dataset`, with float pixels; rows that are `flipped` are mirrored."""
         return batched(self.dataset(columns), batch_size)
 
 
 @functools.cache
 def _reader(views):
-    # Traced once for all splits and epochs: that takes as long as reading hundreds of images.
+    # Traced once for all splits and epochs, because tracing takes as long as hundreds of images.
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def read(path):
-        image = decode(tf.io.read_file(path))
-        height, width = tf.unstack(tf.shape(image)[:2])
-        pixels = {name: tf.cast(prepare(image, view), tf.uint8) for name, view in views}
-        return pixels, window(height, width, views[-1][1])
+        pixels = views(decode(tf.io.read_file(path)))
+        window = pixels.pop("window")
+        return {name: tf.cast(part, tf.uint8) for name, part in pixels.items()}, window
 
     return read
 
 
-def image_batches(images, batch_size, regions=None, replicas=ONE_REPLICA):
-    """Readable images in their order, in the same batches as `CaptionBatches` without captions.
+def image_batches(images, batch_size, proposals=None, replicas=ONE_REPLICA):
+    """Return batches of the readable images in their order, without captions.
 
     Args:
         images: `Images`.
-        batch_size: Images of a batch, of one replica.
-        regions: Most object proposals of an image, the best; needed where there are proposals.
-        replicas: `Replicas` that are fed here; an image that fills a part up comes twice.
+        batch_size: Images per batch and replica.
+        proposals: Maximum number of object proposals per image; required if there are proposals.
+        replicas: `Replicas` of this process. An image that fills up a batch occurs twice.
     """
     readable = images.readable.astype(np.int32)
-    places, _, size = replicas.parts(readable, batch_size * replicas.total)
-    columns = {"index": places}
+    indices, _, size = replicas.parts(readable, batch_size * replicas.total)
+    columns = {"index": indices}
     if images.has_proposals:
         columns["proposals"] = padded(
-            [images.proposals(place, lambda count: slice(regions)) for place in places]
+            [images.proposals(index, lambda count: slice(proposals)) for index in indices]
         )
     return images.batches(columns, size)
 
 
-def padded(boxes, most=0):
-    """Lists of boxes as one array `(n, r, 4)`, filled up with boxes without area.
+def padded(boxes, least=0):
+    """Stack lists of boxes into one array `(n, r, 4)`, padded with boxes of zero area.
 
-    r is the length of the longest, or `most` if that is more.
+    r is the length of the longest list, but at least `least`.
     """
-    filled = np.zeros((len(boxes), max([most, *map(len, boxes)]), 4), np.float32)
-    for row, own in zip(filled, boxes, strict=True):
+    stacked = np.zeros((len(boxes), max([least, *map(len, boxes)]), 4), np.float32)
+    for row, own in zip(stacked, boxes, strict=True):
         row[: len(own)] = own
-    return filled
+    return stacked
 
 
 def batched(rows, batch_size):
-    """Batches of rows of `Images.dataset`, mirrored where `flipped` says so, as floats."""
+    """Batch the rows of `Images.dataset`, mirrored if `flipped`, with float pixels."""
     return rows.map(_mirror).batch(batch_size).map(_as_floats).prefetch(2)
 
 
@@ -258,7 +242,7 @@ def _mirror(row):
     if "flipped" not in row:
         return row
 
-    # One image at a time: `tf.reverse` of a batch takes ten times as long.
+    # One image at a time, because `tf.reverse` of a batch takes ten times as long.
     def mirror(pixels):
         return tf.cond(row["flipped"], lambda: tf.reverse(pixels, [1]), lambda: pixels)
 
@@ -270,6 +254,6 @@ def _as_floats(batch):
     return batch | pixels
 
 
-def _some(paths):
+def _first_names(paths):
     named = ", ".join(map(printable, paths[:_NAMED]))
     return named + (", …" if len(paths) > _NAMED else "")

@@ -1,64 +1,93 @@
-"""Batches of image files read in the graph: one that cannot be read does not spoil the others."""
+"""Network inputs of upright pixels, and batches of image files decoded in the graph."""
+
+import os
+from dataclasses import dataclass
 
 import tensorflow as tf
 
-from keras_aoa.data.images.preprocessing import decode, prepare, window
+from keras_aoa.data.images.preprocessing import ImageSettings, decode, prepare, window
+from keras_aoa.data.proposals.cache import ProposalSettings
+
+
+@dataclass(frozen=True)
+class ProposalView:
+    """Settings of object proposals.
+
+    `settings` prepare the images from which proposals are pooled, `search` finds the proposals,
+    and `folder` caches them.
+    """
+
+    settings: ImageSettings
+    search: ProposalSettings
+    folder: str | os.PathLike
+
+
+@dataclass(frozen=True)
+class NetworkViews:
+    """Prepares the networks' inputs; training, evaluation, captioning and export all use it.
+
+    Args:
+        image_settings: `ImageSettings` of the network's input.
+        proposal_settings: `ImageSettings` of the images from which proposals are pooled; None for
+            other kinds of regions.
+    """
+
+    image_settings: ImageSettings
+    proposal_settings: ImageSettings | None = None
+
+    @property
+    def pixel_settings(self):
+        """`ImageSettings` by the names of the pixels: `images`, with proposals `region_images`."""
+        settings = {"images": self.image_settings}
+        if self.proposal_settings is not None:
+            settings["region_images"] = self.proposal_settings
+        return settings
+
+    @property
+    def shapes(self):
+        """Shapes of the outputs by name."""
+        sides = {name: settings.side for name, settings in self.pixel_settings.items()}
+        return {**{name: (side, side, 3) for name, side in sides.items()}, "window": (4,)}
+
+    def __call__(self, pixels):
+        """Return float32 tensors by name, from upright pixels `(height, width, 3)`, uint8.
+
+        Beside the pixels there is `window`, the part of the image that the network which makes
+        the regions covers.
+        """
+        views = {name: prepare(pixels, each) for name, each in self.pixel_settings.items()}
+        height, width = tf.unstack(tf.shape(pixels)[:2])
+        return {**views, "window": window(height, width, list(self.pixel_settings.values())[-1])}
 
 
 def read_batch(image_bytes, view, shapes, max_pixels):
-    """What `view` makes of each image of a batch; zeros where it cannot be read.
+    """Decode image files and apply `view` to each; an unreadable file affects no other.
 
     Args:
-        image_bytes: The files' contents, `(n,)`, strings.
-        view: Function from upright pixels `(height, width, 3)`, uint8, to a dictionary of float32.
-        shapes: Shapes of these by name, all sizes known.
-        max_pixels: Of the largest image that is decoded.
+        image_bytes: Contents of the files, `(n,)`, strings.
+        view: Function from upright pixels `(height, width, 3)`, uint8, to a dictionary of float32
+            tensors, such as `NetworkViews`.
+        shapes: Shapes of these tensors by name, all sizes known.
+        max_pixels: Size of the largest image that is decoded.
 
     Returns:
-        Dictionary of `(n, …)`, and which images could be read, booleans, `(n,)`.
+        Dictionary of `(n, …)`, zeros for unreadable files, and booleans `(n,)`, true for readable
+        ones.
     """
     count = tf.size(image_bytes, tf.int64)
     files = tf.data.Dataset.from_tensor_slices(image_bytes).enumerate()
     read = files.map(
-        lambda place, one: (place, view(decode(one, max_pixels))),
+        lambda index, file: (index, view(decode(file, max_pixels))),
         num_parallel_calls=tf.data.AUTOTUNE,
     ).ignore_errors()
-    # One more, since a data set of nothing has no single element.
+    # One extra row, because an empty dataset has no single element.
     blank = (count, {name: tf.zeros(shape) for name, shape in shapes.items()})
     together = read.concatenate(tf.data.Dataset.from_tensors(blank)).batch(count + 1)
-    places, found = together.get_single_element()
+    indices, views = together.get_single_element()
 
-    def in_place(values):
+    def at_index(values):
         shape = tf.concat([[count + 1], tf.shape(values, tf.int64)[1:]], 0)
-        return tf.scatter_nd(places[:, None], values, shape)[:count]
+        return tf.scatter_nd(indices[:, None], values, shape)[:count]
 
-    valid = in_place(tf.ones_like(places)) > 0
-    return {name: in_place(values) for name, values in found.items()}, valid
-
-
-class NetworkViews:
-    """What the networks are given of an upright image: a `view` for `read_batch`.
-
-    Args:
-        image_settings: `ImageSettings` of the network's input.
-        proposal_settings: Those of the images that proposals are pooled from; None for other
-            kinds of regions.
-
-    Attributes:
-        shapes: Of what it makes, by name: `images`, with proposals `region_images`, and `window`,
-            what the network that makes the regions sees of the image.
-    """
-
-    def __init__(self, image_settings, proposal_settings=None):
-        self._settings = {"images": image_settings}
-        if proposal_settings is not None:
-            self._settings["region_images"] = proposal_settings
-        self._seen = proposal_settings or image_settings
-        sides = {name: settings.side for name, settings in self._settings.items()}
-        self.shapes = {**{name: (side, side, 3) for name, side in sides.items()}, "window": (4,)}
-
-    def __call__(self, pixels):
-        """Dictionary of float32 of `pixels (height, width, 3)`, uint8."""
-        views = {name: prepare(pixels, settings) for name, settings in self._settings.items()}
-        height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
-        return {**views, "window": window(height, width, self._seen)}
+    valid = at_index(tf.ones_like(indices)) > 0
+    return {name: at_index(values) for name, values in views.items()}, valid

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_aoa.data.proposals import edge_boxes as edges
-from keras_aoa.settings.search import MOST_PROPOSALS
+from keras_aoa.settings.search import MAX_PROPOSALS
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import atomic_write, identity, settings_digest
 from keras_aoa.utils.progress import progress_bar
@@ -38,21 +38,21 @@ class ProposalSettings:
         UserError: The count is out of range, or the file does not exist.
     """
 
-    count: int = MOST_PROPOSALS
+    count: int = MAX_PROPOSALS
     edge_model: str = ""
 
     def __post_init__(self):
         if type(self.count) is not int or not 1 <= self.count <= edges.MAX_BOXES:
             raise UserError(
                 f"proposals: expected a number of boxes from 1 to {edges.MAX_BOXES}, received "
-                f"{self.count!r}; the default is {MOST_PROPOSALS}."
+                f"{self.count!r}; the default is {MAX_PROPOSALS}."
             )
         if self.edge_model:
             edges.check_forest(self.edge_model)
 
 
 def propose(image, settings):
-    """Finds boxes that may hold objects.
+    """Find boxes that may hold objects.
 
     Args:
         image: Upright RGB, `(height, width, 3)` uint8.
@@ -69,12 +69,12 @@ def propose(image, settings):
 
 
 def boxes_as_floats(boxes):
-    """Converts boxes from fixed point to float32 in 0..1."""
+    """Convert boxes from fixed point to float32 in 0..1."""
     return boxes.astype(np.float32) / np.float32(ONE)
 
 
 def _propose(image, settings):
-    """Returns the boxes of `propose` in fixed point, uint16."""
+    """Return the boxes of `propose` in fixed point, uint16."""
     boxes = edges.edge_boxes(image, settings.edge_model)
     # Round outward, so that every box keeps an area.
     boxes = np.concatenate([np.floor(boxes[:, :2] * ONE), np.ceil(boxes[:, 2:] * ONE)], axis=1)
@@ -107,7 +107,7 @@ class ProposalCache:
         self._settings = settings
 
     def extract(self, paths, purpose="proposals", workers=None):
-        """Computes the missing proposals; after an interruption, it resumes.
+        """Compute the missing proposals; after an interruption, it resumes.
 
         Args:
             paths: Paths of image files.
@@ -139,7 +139,7 @@ class ProposalCache:
         return [path for path in paths if not readable[os.path.abspath(path)]]
 
     def read(self, paths):
-        """Returns the boxes of each image, `(k, 4)` uint16 in fixed point.
+        """Return the boxes of each image, `(k, 4)` uint16 in fixed point.
 
         `boxes_as_floats` converts them. Missing or damaged files are recomputed.
 
@@ -155,7 +155,7 @@ class ProposalCache:
         return boxes_by_image
 
     def _find(self, path):
-        """Loads or computes the boxes of an image; returns None if it cannot be read."""
+        """Load or compute the boxes of an image; return None if it cannot be read."""
         import tensorflow as tf
 
         from keras_aoa.data.images.preprocessing import read_image
@@ -188,7 +188,7 @@ class ProposalCache:
         return self.folder / digest[:2] / f"{digest}.npy"
 
     def _load(self, file):
-        """Returns the boxes in a cache file, or None if it is missing or damaged."""
+        """Return the boxes in a cache file, or None if it is missing or damaged."""
         try:
             boxes = np.load(file, allow_pickle=False)
             valid = (

@@ -1,0 +1,177 @@
+"""Captions a split with a run: the common part of all evaluations."""
+
+import functools
+import json
+import pathlib
+from dataclasses import asdict, dataclass, replace
+
+from keras_aoa.data.build import scored_split
+from keras_aoa.data.images.split_images import image_batches
+from keras_aoa.distribution.process import Process
+from keras_aoa.evaluation.grounding import ground
+from keras_aoa.inference.generator import CaptionGenerator, generate
+from keras_aoa.settings.search import SearchSettings
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import check_writable, write_text
+
+BATCH = 32  # images; affects only memory
+REGIONS = 6400  # per batch, if there are many proposals
+
+
+@dataclass(frozen=True)
+class EvaluationSettings(SearchSettings):
+    """What to evaluate, and how to search.
+
+    `split` is the run's test split if empty. `data` and `images` name another data set in place of
+    the run's. `output` names a folder in place of the run's own, or of its folder
+    `evaluations/DATA` for another data set.
+    """
+
+    split: str = ""
+    data: str = ""
+    images: str = ""
+    tokenizer: str = "auto"
+    pictures: int = 12
+    output: str = ""
+
+
+class SplitCaptioner:
+    """A run and a split of its data; generates the captions that an evaluation measures.
+
+    Args:
+        run: `Run`.
+        settings: `EvaluationSettings`.
+        data: `CaptionData`, if it is read already.
+        process: `Process`, if several share the work.
+
+    Attributes:
+        folder: Folder of the results; made by `write`.
+        split: Name of the split.
+        examples: Its examples; each has captions.
+
+    Raises:
+        UserError: the folder is not writable, there is no such split, images have no captions,
+            or the data cannot be read.
+    """
+
+    def __init__(self, run, settings, data=None, process=None):
+        self.run, self.settings = run, settings
+        self.process = process or Process()
+        self.folder = output_folder(run, settings)
+        if self.process.chief:
+            check_writable(self.folder)
+        self.data = data or run.load_data(settings.data, settings.images)
+        self.split, self.examples = open_split(self.data, run.configuration, settings.split)
+
+    @functools.cached_property
+    def captioner(self):
+        """The run's captioner with its best weights."""
+        with self.process.strategy.scope():
+            return self.run.load_captioner()
+
+    @functools.cached_property
+    def images(self):
+        """The readable `Images` of the split."""
+        return self.process.chief_first(lambda: self.run.load_images(self.split, self.examples))
+
+    def generator(self, **changes):
+        """Return the `CaptionGenerator` of the settings, with changes by name."""
+        with self.process.strategy.scope():
+            return CaptionGenerator.from_configuration(
+                self.captioner,
+                self.run.vocabulary,
+                self.run.configuration,
+                replace(self.settings, **changes),
+            )
+
+    def captions(self, generator, progress="captions", with_attention=True):
+        """Caption all readable images: `{index: Caption}`."""
+        return caption_split(generator, self.images, progress, with_attention)
+
+    def references(self, captions):
+        """Return the references and the texts of captions, both by image id."""
+        ids = {index: self.examples[index].image_id for index in captions}
+        references = {ids[index]: self.examples[index].captions for index in captions}
+        return references, {ids[index]: caption.text for index, caption in captions.items()}
+
+    def grounding(self, captions):
+        """Return the `grounding` of captions for `scores.json`; empty if data have no objects."""
+        grounding = ground(captions, self.examples)
+        return {"grounding": asdict(grounding)} if grounding else {}
+
+    def metadata(self, search):
+        """Return what every file of results says about its origin.
+
+        Args:
+            search: Search settings by name.
+
+        Returns:
+            A dictionary. `default_split` says that the run chose the split, not the user.
+        """
+        return {
+            "run": str(self.run.results_folder),
+            "data": self.settings.data or self.run.configuration.data,
+            "split": self.split,
+            "default_split": not self.settings.split,
+            "search": search,
+        }
+
+    def write(self, content, *names):
+        """Write results as json to files of these names in the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            write_text(self.folder / name, json.dumps(content, indent=2) + "\n")
+
+
+def output_folder(run, settings):
+    """Return the folder of results; another data set never replaces the run's own scores."""
+    if settings.output:
+        return pathlib.Path(settings.output)
+    if settings.data:
+        return run.results_folder / "evaluations" / pathlib.Path(settings.data).resolve().stem
+    return run.results_folder
+
+
+def open_split(data, configuration, name=""):
+    """Return the name of the split to evaluate, and its examples.
+
+    Args:
+        data: `CaptionData`.
+        configuration: The run's `Configuration`, whose test split is used if `name` is empty.
+        name: Name of the split.
+
+    Raises:
+        UserError: there is no such split, or images have no captions.
+    """
+    scored, note = scored_split(configuration, data)
+    split = name or scored
+    if note and split == scored:
+        print(note)
+    examples = data.splits.get(split)
+    if not examples:
+        raise UserError(
+            f"evaluate: expected a split of {data.name}, received {split!r}; "
+            f"there are {', '.join(data.splits)}."
+        )
+    uncaptioned = [str(example.image_id) for example in examples if not example.captions]
+    if uncaptioned:
+        raise UserError(
+            f"evaluate: {len(uncaptioned)} of {len(examples)} images of {split} have no "
+            f"caption to score against: {', '.join(uncaptioned[:3])}; add some, or caption "
+            "them with python -m keras_aoa.caption."
+        )
+    return split, examples
+
+
+def caption_split(generator, images, progress, with_attention=True):
+    """Caption all readable images: `{index: Caption}`; `with_attention` as in `generate`."""
+    batches = batches_for(generator, images)
+    captions = generate(generator, batches, len(images.readable), progress, with_attention)
+    return dict(sorted(captions.items()))
+
+
+def batches_for(generator, images):
+    """Return this process's batches of all readable images, as large as the search allows."""
+    proposals = generator.settings.get("proposals")
+    batch_size = min(BATCH, max(1, REGIONS // proposals)) if proposals else BATCH
+    return image_batches(images, batch_size, proposals, generator.process.replicas)

@@ -1,0 +1,83 @@
+"""Command-line arguments of a `Configuration`, shared by all commands that take one."""
+
+import dataclasses
+
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.settings.groups import GROUPS
+from keras_aoa.settings.presets import PRESETS
+from keras_aoa.utils.command_line import parse
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import closest
+
+
+def parse_configuration(program, arguments, purpose):
+    """Parse a command's arguments into a `Configuration`.
+
+    Args:
+        program: Name of the command.
+        arguments: List of strings.
+        purpose: Description of the command, for its help.
+    """
+    name, rest = take_config(arguments)
+    if {"-h", "--help"} & set(rest):
+        print(
+            f"{purpose}\n\n"
+            f"--config NAME   Preset to start from: {', '.join(PRESETS)}; or a config.json. "
+            "Default: scenes.\n"
+            f"                `{program} --config NAME --help` shows the preset's values as the "
+            "defaults below.\n"
+        )
+    return parse_settings(program, rest, preset(name))
+
+
+def parse_settings(program, arguments, default):
+    """Parse settings into a `Configuration`, starting from `default`.
+
+    Raises:
+        UserError: an unknown setting, or a value of the wrong type or out of range.
+    """
+    import tyro
+
+    # One nested dataclass per group, because tyro prints each under a heading of its own.
+    groups = [
+        (name, tyro.conf.OmitArgPrefixes[group], dataclasses.field(default=part(group, default)))
+        for name, group in GROUPS.items()
+    ]
+    known = [field.name for field in dataclasses.fields(Configuration)]
+    nested = parse(dataclasses.make_dataclass("Settings", groups), program, arguments, known=known)
+    settings = {}
+    for name in GROUPS:
+        settings |= dataclasses.asdict(getattr(nested, name))
+    return Configuration(**settings)
+
+
+def part(group, configuration):
+    """Return the settings of one group of a `Configuration`."""
+    return group(**{f.name: getattr(configuration, f.name) for f in dataclasses.fields(group)})
+
+
+def take_config(arguments, default="scenes"):
+    """Split `--config NAME` off a list of arguments: the name, or `default`, and the rest."""
+    for index, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            return argument.partition("=")[2], arguments[:index] + arguments[index + 1 :]
+        if argument == "--config":
+            if index + 1 == len(arguments):
+                raise UserError(
+                    f"--config: expected one of {', '.join(PRESETS)}, received nothing."
+                )
+            return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
+    return default, arguments
+
+
+def preset(name):
+    """Return the configuration of a preset's name or of a `config.json`.
+
+    Raises:
+        UserError: an unknown name, with the nearest known one.
+    """
+    if name.endswith(".json"):
+        return Configuration.read(name)
+    if name not in PRESETS:
+        raise UserError(f"--config: unknown preset {name!r}. {closest(name, PRESETS)}")
+    return PRESETS[name]
