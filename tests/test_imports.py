@@ -9,24 +9,20 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "keras_aoa"
 
-# Folder of the package: what none of its files imports, at the top or inside a function.
-KEEPS_AWAY_FROM = {
-    "data": {
-        "layers",
-        "models",
-        "training",
-        "evaluation",
-        "serving",
-        "run",
-        "captioning",
-        "collection",
-    },
-    "models": {"training", "evaluation", "serving", "run", "captioning", "collection"},
-    "training": {"serving", "collection"},
-    "evaluation": {"training", "serving", "collection"},
-    "serving": {"training", "evaluation", "captioning", "collection"},
-    "collection": {"layers", "training", "serving"},
-}
+# Packages from the ground up. A package imports only packages of earlier rows, and a file only
+# other files without a cycle. Files at the top are commands and documented imports.
+ORDER = (
+    {"utils", "layers"},
+    {"settings", "distribution"},
+    {"data"},
+    {"models"},
+    {"runs"},
+    {"visualization"},
+    {"inference"},
+    {"evaluation"},
+    {"training"},
+    {"collection", "serving", "reproduction"},
+)
 
 
 def imported(path):
@@ -41,9 +37,33 @@ def imported(path):
     return names
 
 
-def parts_of_the_package(path):
-    """Folders and modules of the package that a file imports."""
-    return {name.split(".")[1] for name in imported(path) if name.startswith("keras_aoa.")}
+def modules():
+    """Names of the package's modules, and the names of those that each imports."""
+    files = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    graph = {}
+    for module, path in files.items():
+        names = {name if name in files else name.rpartition(".")[0] for name in imported(path)}
+        graph[module] = {name for name in names if name in files} - {module}
+    return graph
+
+
+def reachable(graph, module):
+    """All modules that a module imports, also through others."""
+    seen, waiting = set(), [module]
+    while waiting:
+        for name in graph[waiting.pop()] - seen:
+            seen.add(name)
+            waiting.append(name)
+    return seen
+
+
+def package_of(module):
+    """The package of a module; None for files at the top."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and (PACKAGE / parts[1]).is_dir() else None
 
 
 def modules_after(statement):
@@ -53,19 +73,36 @@ def modules_after(statement):
     return set(run.stdout.split())
 
 
-@pytest.mark.parametrize(("folder", "others"), KEEPS_AWAY_FROM.items())
-def test_imports_run_one_way(folder, others):
-    files = list((PACKAGE / folder).rglob("*.py"))
-    assert files
-    for path in files:
-        assert not parts_of_the_package(path) & others, path
+def test_every_package_is_in_the_order():
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == set().union(*ORDER)
+
+
+def test_packages_import_only_earlier_ones_also_through_others():
+    graph = modules()
+    earlier = set()
+    for row in ORDER:
+        for module in graph:
+            if package_of(module) in row:
+                packages = {package_of(name) for name in reachable(graph, module)}
+                assert packages <= earlier | {package_of(module)}, module
+        earlier |= row
+
+
+def test_no_module_imports_itself_through_others():
+    graph = modules()
+    assert not [module for module in graph if module in reachable(graph, module)]
 
 
 def test_layers_import_keras_and_nothing_else():
     files = list((PACKAGE / "layers").glob("*.py"))
     assert files
     for path in files:
-        assert parts_of_the_package(path) <= {"layers"}, path
+        assert all(
+            name.startswith("keras_aoa.layers")
+            for name in imported(path)
+            if name.startswith("keras_aoa.")
+        ), path
         packages = {name.split(".")[0] for name in imported(path)}
         assert packages <= {"keras", "keras_aoa", *sys.stdlib_module_names}, path
 
