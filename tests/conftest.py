@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 import pytest
+from made_once import made_once
 
 ODD = ("turned-*.jpg", "cmyk-*.jpg", "gray-*.png", "line-*.png", "empty-*.png")
 
@@ -20,11 +21,15 @@ def shared():
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory):
     """Folder of own data: squares of three colors at the left or the right."""
+    return made_once(tmp_path_factory, "squares", write_squares)
+
+
+def write_squares(folder):
+    """Draw the squares and write their captions."""
     import cv2
     import numpy as np
 
     colors = {"red": (30, 30, 220), "green": (30, 200, 30), "blue": (220, 60, 30)}
-    folder = tmp_path_factory.mktemp("squares")
     lines = ["image,caption,split"]
     for number in range(15):
         color = list(colors)[number % 3]
@@ -37,7 +42,6 @@ def squares(tmp_path_factory):
         lines.append(f"{number:02d}.png,a {color} square on the {side},{split}")
         lines.append(f'{number:02d}.png,"One {color} square, {side} side.",{split}')
     (folder / "captions.csv").write_text("\n".join(lines) + "\n")
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -71,18 +75,40 @@ def squares_settings(squares):
 @pytest.fixture(scope="session")
 def trained(squares_settings, tmp_path_factory):
     """A finished run on the squares; tests that change it take a copy."""
-    from keras_aoa.evaluation import evaluate
-    from keras_aoa.training.loop import train
+    return trained_once(tmp_path_factory, squares_settings)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "start_meteor", lambda: False)
-        folder = str(tmp_path_factory.mktemp("runs"))
-        return train(dataclasses.replace(squares_settings, output=folder))
+
+def trained_once(tmp_path_factory, configuration):
+    """Train a configuration once for all workers, without METEOR; returns a copy of the `Run`."""
+    import shutil
+
+    from keras_aoa.runs.run import Run
+
+    def train(folder):
+        from keras_aoa.evaluation import evaluate
+        from keras_aoa.training.loop import train
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(evaluate, "start_meteor", lambda: False)
+            train(dataclasses.replace(configuration, output=str(folder)))
+
+    made = made_once(tmp_path_factory, f"runs-{configuration.regions}", train)
+    # Each worker has its own copy, because tests write results into the run's folder.
+    folder = tmp_path_factory.mktemp("runs") / "copy"
+    shutil.copytree(made, folder)
+    return Run(folder / configuration.name)
 
 
 @pytest.fixture(scope="session")
 def odd_squares(squares, tmp_path_factory):
     """The squares, with images of odd kinds in the training and the test split."""
+    return made_once(
+        tmp_path_factory, "odd-squares", lambda folder: write_odd_squares(squares, folder)
+    )
+
+
+def write_odd_squares(squares, folder):
+    """Copy the squares and add images of odd kinds."""
     import shutil
 
     import cv2
@@ -90,8 +116,7 @@ def odd_squares(squares, tmp_path_factory):
     from image_files import exif, insert
     from PIL import Image
 
-    folder = tmp_path_factory.mktemp("odd") / "squares"
-    shutil.copytree(squares, folder)
+    shutil.copytree(squares, folder, dirs_exist_ok=True)
     picture = cv2.imread(str(squares / "03.png"))
     lines = []
     for split in ("train", "test"):
@@ -105,30 +130,22 @@ def odd_squares(squares, tmp_path_factory):
             lines.append(f"{name.replace('*', split)},a square,{split}")
     with open(folder / "captions.csv", "a") as file:
         file.write("\n".join(lines) + "\n")
-    return folder
 
 
 @pytest.fixture(scope="session")
 def trained_proposals(squares_settings, odd_squares, tmp_path_factory):
     """A finished run on object proposals, both stages; tests that change it take a copy."""
-    from keras_aoa.evaluation import evaluate
-    from keras_aoa.training.loop import train
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "start_meteor", lambda: False)
-        folder = str(tmp_path_factory.mktemp("runs"))
-        changes = {"data": str(odd_squares), "output": folder, "joint_epochs": 1}
-        return train(
-            dataclasses.replace(
-                squares_settings,
-                **changes,
-                regions="proposals",
-                train_proposals=3,
-                test_proposals=5,
-                proposals_size=40,
-                flip=True,
-            )
-        )
+    configuration = dataclasses.replace(
+        squares_settings,
+        data=str(odd_squares),
+        joint_epochs=1,
+        regions="proposals",
+        train_proposals=3,
+        test_proposals=5,
+        proposals_size=40,
+        flip=True,
+    )
+    return trained_once(tmp_path_factory, configuration)
 
 
 @pytest.fixture

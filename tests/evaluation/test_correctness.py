@@ -188,7 +188,7 @@ def test_the_command_prints_a_table_and_writes_the_measures(
     lines = capsys.readouterr().out.splitlines()
     (region,) = [line.split() for line in lines if line.startswith("ground-truth  region")]
     assert region[2:] == [f"{100 * given[column]['region']:.1f}" for column in COLUMNS]
-    assert any("5 captions name nothing with a box" in line for line in lines)
+    assert any("5 captions name nothing that has a box" in line for line in lines)
     assert any(line.startswith("1 images have no boxes") for line in lines)
     assert sum("damaged file of entities" in text for text in caplog.messages) == 1
     assert list((tmp_path / "out").iterdir()) == [tmp_path / "out/correctness.json"]
