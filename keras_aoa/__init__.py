@@ -7,13 +7,14 @@ def load(run):
     """Load a trained run, ready to caption images.
 
     Args:
-        run: The run's folder, or several with commas between, which then speak together.
+        run: Folder of the run; comma-separated runs form an ensemble.
 
     Returns:
         `keras_aoa.inference.image_captioner.ImageCaptioner`.
 
     Raises:
-        UserError: no run there, nothing trained, or files that do not belong together.
+        UserError: the folder holds no run, the run has no trained weights, or its files do not
+            belong together.
     """
     from keras_aoa.inference.image_captioner import ImageCaptioner
 

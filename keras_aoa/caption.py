@@ -1,6 +1,7 @@
-"""`python -m keras_aoa.caption RUN photo.jpg folder/`: caption images of one's own.
+"""`python -m keras_aoa.caption RUN photo.jpg folder/`: caption your own images.
 
-With `--shards` collections of any size: tar archives or lists of paths in, json lines out.
+With `--shards`, it captions a collection of any size. The shards are tar archives or lists of
+image paths; the captions are written as json lines.
 """
 
 import pathlib
@@ -21,55 +22,67 @@ from keras_aoa.utils.text import printable
 
 @dataclass(frozen=True)
 class Arguments(SearchSettings):
-    """Caption photographs with a trained run: one line each, caption and log-probability."""
+    """Caption images with a trained run; print the caption and log-probability of each image."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run; comma-separated runs form an ensemble."""
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")] = ()
-    """Image files, or folders of them."""
+    """Image files, or folders of images."""
     pictures: str = ""
-    """Folder for pictures that show for each word where the model looked."""
+    """Folder for pictures of the attended regions of each word."""
     json: bool = False
-    """One json object a line, with words, log-probability and the strongest region's corners."""
+    """Print one json object per image: words, log-probability, and the corners of each word's
+    strongest region."""
     shards: tuple[str, ...] = ()
-    """In place of images: tar archives of them (.tar) or lists of their paths (.txt), or patterns
-    of such files. Each gives a file of json lines; finished ones are not made again."""
+    """Instead of images: tar archives of images (.tar), lists of image paths (.txt), or patterns
+    of such files. Each shard gives one file of json lines; finished shards are skipped."""
     output: str = ""
-    """Folder for what shards give."""
+    """With shards: folder for the captions."""
     batch_size: int = 32
-    """Images of a shard that the network sees at once."""
+    """With shards: images per batch."""
     worker: str = ""
-    """With shards: I/N does a part of them, the I-th of N from 0 on. Empty: all."""
+    """With shards: I/N captions the part of worker I of N, counted from 0. Empty: all shards."""
     runner: str = ""
-    """With shards: the Apache Beam runner that shares them out, as DirectRunner."""
+    """With shards: Apache Beam runner that distributes them, such as DirectRunner."""
     runner_options: tuple[str, ...] = ()
-    """Beam's own, as direct_num_workers=2."""
+    """Beam's pipeline options, such as direct_num_workers=2."""
 
     def __post_init__(self):
         super().__post_init__()
         if self.batch_size < 1:
             raise UserError(f"batch_size: expected at least 1, received {self.batch_size}.")
         if not self.shards:
-            given = [name for name in _OF_SHARDS if getattr(self, name)]
+            given = [name for name in _SHARD_SETTINGS if getattr(self, name)]
             if given:
-                raise UserError(f"{given[0]}: is a setting of --shards; give some, or leave it.")
+                raise UserError(
+                    f"{given[0]}: applies only to --shards, received none; add --shards, or omit "
+                    f"{given[0]}."
+                )
             return
         if self.images or self.pictures:
             given = "images" if self.images else "pictures"
-            raise UserError(f"{given}: expected none beside --shards; caption them on their own.")
+            raise UserError(
+                f"{given}: cannot be combined with --shards; use a separate command for images."
+            )
         if not self.output:
-            raise UserError("output: expected the folder for what shards give, received none.")
+            raise UserError(
+                "output: expected a folder for the captions of the shards, received none; add "
+                "--output."
+            )
         if self.worker and self.runner:
-            raise UserError("worker: a runner has its own; leave --worker or --runner out.")
+            raise UserError(
+                "worker: a runner distributes the shards itself, received both --worker and "
+                "--runner; omit one."
+            )
         if self.runner_options and not self.runner:
-            raise UserError("runner_options: expected a --runner that they are for.")
+            raise UserError("runner_options: expected a --runner, received none; add --runner.")
 
 
-_OF_SHARDS = ("output", "worker", "runner", "runner_options")
+_SHARD_SETTINGS = ("output", "worker", "runner", "runner_options")
 
 
 def main(arguments):
-    """Caption what the arguments name."""
+    """Caption the images or shards that the arguments name."""
     settings = parse(Arguments, "keras_aoa.caption", arguments)
     if settings.shards:
         caption_shards(settings)
@@ -78,7 +91,7 @@ def main(arguments):
 
 
 def caption_shards(settings):
-    """Caption a collection, or this worker's part of it."""
+    """Caption the shards of a collection, or this worker's part of them."""
     shards = worker_shards(find_shards(settings.shards), settings.worker)
     search_settings = SearchSettings(**settings.changes)
     work = (settings.run, shards, settings.output, search_settings, settings.batch_size)
@@ -93,14 +106,14 @@ def caption_shards(settings):
         if missing.name != "apache_beam":
             raise
         raise UserError(
-            "runner: Apache Beam is not installed; pip install 'keras-aoa[train,beam]', in an "
-            "environment of its own."
+            "runner: Apache Beam is not installed; run pip install 'keras-aoa[train,beam]' in a "
+            "separate environment."
         ) from None
     caption_in_pipeline(*work, settings.runner, settings.runner_options)
 
 
 def caption_images(settings):
-    """Caption images one by one, and print a line for each."""
+    """Caption images one by one, and print one line per image."""
     files = image_files(settings.images)
     folder = pathlib.Path(settings.pictures) if settings.pictures else None
     if folder:
@@ -128,22 +141,22 @@ def caption_images(settings):
 
 
 def image_files(names):
-    """The files named, and the images in the folders named, in order.
+    """Return the image files with these names, and the images in folders with these names.
 
     Raises:
-        UserError: nothing named, something that does not exist, a folder without images.
+        UserError: there is no name, a file does not exist, or a folder has no images.
     """
     if not names:
         raise UserError("caption: expected image files or folders after the run, received none.")
     files = []
     for name in map(pathlib.Path, names):
         if name.is_dir():
-            inside = sorted(file for file in name.iterdir() if file.suffix.lower() in SUFFIXES)
-            if not inside:
+            images = sorted(file for file in name.iterdir() if file.suffix.lower() in SUFFIXES)
+            if not images:
                 raise UserError(
                     f"{name}: expected a folder of images ({' '.join(SUFFIXES)}), found none."
                 )
-            files += inside
+            files += images
         elif name.exists():
             files.append(name)
         else:
@@ -152,12 +165,12 @@ def image_files(names):
 
 
 def as_line(file, caption):
-    """A line for people."""
+    """Return the line that is printed for a caption."""
     return f"{printable(file)}: {caption.text} ({caption.log_prob:.2f})"
 
 
 def free_name(folder, stem):
-    """A PNG file's name that is not taken: nothing a user had is overwritten."""
+    """Return the path of a PNG file that does not exist yet, so that no file is overwritten."""
     path, number = folder / f"{stem}.png", 1
     while path.exists():
         number += 1
@@ -166,4 +179,4 @@ def free_name(folder, stem):
 
 
 if __name__ == "__main__":
-    run(main, interrupted="With --shards the same command does what is missing.")
+    run(main, interrupted="With --shards, the same command resumes.")

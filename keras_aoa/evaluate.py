@@ -1,4 +1,4 @@
-"""`python evaluate.py` and `python -m keras_aoa.evaluate`: score a run, or anyone's captions."""
+"""`python evaluate.py` and `python -m keras_aoa.evaluate`: score a run or a file of captions."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -44,13 +44,13 @@ class Arguments(SearchSettings):
     split: str = ""
     """Split to caption and score. Default: the run's test split."""
     data: str = ""
-    """Another data set in place of the run's."""
+    """Data set to use instead of the run's."""
     images: str = ""
     """Folder of that data set's images, if it is not beside the captions."""
     pictures: int = 12
     """Number of pictures of attended regions."""
     report: bool = False
-    """Write a page, report.html, in place of scores; its words highlight their regions."""
+    """Write a page, report.html, instead of scores; its words highlight their regions."""
     beside: Annotated[str, tyro.conf.arg(name="with", metavar="RUN[,RUN…]")] = ""
     """Other runs to show beside the run in the report."""
     report_images: int = 24
@@ -58,15 +58,16 @@ class Arguments(SearchSettings):
     tokenizer: Literal["auto", "ptb", "python"] = "auto"
     """'ptb' (needs Java), 'python', or 'auto', the first of the two that works."""
     results: str = ""
-    """Captions to score, in COCO's results format, in place of a run."""
+    """Captions to score, in COCO's results format, instead of a run."""
     references: str = ""
     """References of the results, in COCO's captions format."""
     captioned_only: bool = False
     """Ignore references of images that have no caption in the results."""
     correctness: bool = False
-    """Measure the run's attention correctness, in place of scores."""
+    """Measure the run's attention correctness instead of scores."""
     output: str = ""
-    """File for the scores of --results. For a run: folder of all results; its own by default."""
+    """With --results: file for the scores. For a run: folder of all results; by default the run's
+    folder."""
 
 
 def main(arguments):
@@ -123,7 +124,7 @@ def evaluate_run(settings):
     counts = {name: settings.changes[name] for name in COUNTS if name in settings.changes}
     several = [name for name, values in counts.items() if len(values) > 1]
     changes = {**settings.changes, **{name: values[0] for name, values in counts.items()}}
-    wanted = EvaluationSettings(
+    evaluation_settings = EvaluationSettings(
         **changes,
         split=settings.split,
         data=settings.data,
@@ -135,25 +136,25 @@ def evaluate_run(settings):
     if settings.correctness:
         from keras_aoa.evaluation.correctness import evaluate_correctness
 
-        evaluate_correctness(opened, wanted, several)
+        evaluate_correctness(opened, evaluation_settings, several)
         return
     if settings.report:
         from keras_aoa.evaluation.report import write_report
 
         if several:
             raise UserError(f"{several[0]}: expected one number for a report, received several.")
-        write_report(opened, wanted, settings.beside, settings.report_images)
+        write_report(opened, evaluation_settings, settings.beside, settings.report_images)
         return
     if not several:
         from keras_aoa.distribution.process import Process, make_strategy
 
         process = Process(make_strategy())
         with process.report_lost_workers():
-            evaluate(opened, wanted, process=process)
+            evaluate(opened, evaluation_settings, process=process)
         return
     from keras_aoa.evaluation.region_counts import compare_region_counts
 
-    compare_region_counts(opened, wanted, several[0], counts[several[0]])
+    compare_region_counts(opened, evaluation_settings, several[0], counts[several[0]])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python export/saved_model.py RUN OUT`: a run as a SavedModel for TensorFlow Serving."""
+"""`python export/saved_model.py RUN OUT`: export a run as a SavedModel for TensorFlow Serving."""
 
 import math
 import time
@@ -14,17 +14,17 @@ from keras_aoa.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Arguments(SearchSettings):
-    """Export a trained run as OUT/<version>: files of images in, captions with their areas out."""
+    """Export a trained run as OUT/<version>, a model from image files to captions and regions."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run; comma-separated runs form an ensemble."""
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder of all versions of the model."""
     version: int | None = None
-    """Number of this version. None: one more than the largest there."""
+    """Number of this version. None: one more than the largest existing version."""
     max_megapixels: float = 50.0
-    """Larger images are refused; one takes up to 30 bytes a pixel while it is read (those with
-    transparency; others up to 7), and several are read at once, one a core."""
+    """Larger images are refused. Decoding takes up to 30 bytes per pixel with transparency, and up
+    to 7 without. One image per core is decoded at the same time."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -37,17 +37,17 @@ class Arguments(SearchSettings):
 
 
 def main(arguments):
-    """Export what the arguments name, and say what was made."""
+    """Export the run that the arguments name, and print the signatures."""
     settings = parse(Arguments, "export/saved_model.py", arguments)
     started = time.perf_counter()
     from keras_aoa.runs.ensemble import open_run
 
-    found = open_run(settings.run)
-    print("export: loading the run and drawing its graph ...", flush=True)
+    opened = open_run(settings.run)
+    print("export: loading the run and tracing its graph ...", flush=True)
     from keras_aoa.serving.save import export_run
 
     max_pixels = round(settings.max_megapixels * 1e6)
-    exported = export_run(found, settings.output, settings, settings.version, max_pixels)
+    exported = export_run(opened, settings.output, settings, settings.version, max_pixels)
     for line in exported.description:
         print(line)
     seconds = time.perf_counter() - started

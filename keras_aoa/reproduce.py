@@ -1,4 +1,4 @@
-"""`python -m keras_aoa.reproduce table1`: the paper's tables and figures from runs trained here."""
+"""`python -m keras_aoa.reproduce table1`: train the runs of the paper's tables and figures."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -17,9 +17,9 @@ SET_BY_ROWS = ("regions", "variant", "scheduled_sampling", "seed", "start_from")
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train the runs of one of the paper's tables or figures where they are missing; print it.
+    """Train the missing runs of one of the paper's tables or figures, then print it.
 
-    All settings of train.py are those of its runs; --config is study by default.
+    Also accepts all settings of train.py, which apply to its runs; --config is study by default.
     """
 
     what: Annotated[
@@ -29,47 +29,52 @@ class Arguments:
     ]
     """table1: parts of the model. table2: the areas of attention, before and after fine-tuning.
     table3: attention correctness. table4: ensembles, scheduled sampling, soft attention. figure4:
-    scores over the number of regions. figure5: a report of what each word looks at. all: these."""
+    scores over the number of regions. figure5: a report of the attended regions. all: all of
+    these."""
     rows: str = ""
-    """Rows of a table; all by default."""
+    """Comma-separated rows of a table; all by default."""
     seeds: int = 3
-    """Runs of a row, with seeds 0, 1 …"""
+    """Number of runs per row, with seeds 0, 1 …"""
     tuning_epochs: int | None = None
-    """Epochs in which the CNN is trained too, after the others; 0 leaves that half out. None: the
-    preset's joint_epochs, or 2 where it has none."""
+    """Epochs that also train the CNN, after the other epochs; 0 skips fine-tuning. None: the
+    preset's joint_epochs, or 2 if the preset has none."""
     tuning_rate: float = 0.0
-    """Adam's rate for all but the CNN in these epochs; 0 is learning_rate. The CNN's is
-    backbone_learning_rate."""
+    """Adam's learning rate in these epochs for all weights except the CNN's; 0 uses learning_rate.
+    The CNN uses backbone_learning_rate."""
     warm_start: bool | None = None
-    """Transformers start from the grid's run of their seed. None: where the preset is the paper's,
+    """Start transformers from the grid run of the same seed. None: only for the paper's presets,
     coco and flickr30k."""
     jobs: int = 1
-    """Trainings at a time."""
+    """Number of runs that train at the same time."""
 
 
 def main(arguments):
-    """Train, and print."""
+    """Train the missing runs and print the table or figure."""
     settings, rest = parse_known(Arguments, "keras_aoa.reproduce", arguments)
     name, rest = take_config(rest, default="study")
     given = preset(name)
     base = parse_settings("keras_aoa.reproduce", rest, given)
-    for own in SET_BY_ROWS:
-        if getattr(base, own) != getattr(given, own):
-            raise UserError(f"{own}: the table's rows set it; leave it out.")
+    for setting in SET_BY_ROWS:
+        if getattr(base, setting) != getattr(given, setting):
+            raise UserError(
+                f"{setting}: the table's rows set it, received {getattr(base, setting)!r}; omit it."
+            )
     if settings.tuning_epochs is None:
         settings = replace(settings, tuning_epochs=base.joint_epochs or TUNING_EPOCHS)
     if settings.warm_start is None:
         settings = replace(settings, warm_start=name in PAPER)
-    for number, least in (("seeds", 1), ("tuning_epochs", 0), ("tuning_rate", 0), ("jobs", 1)):
-        if not getattr(settings, number) >= least:
+    for name, least in (("seeds", 1), ("tuning_epochs", 0), ("tuning_rate", 0), ("jobs", 1)):
+        if not getattr(settings, name) >= least:
             raise UserError(
-                f"{number}: expected at least {least}, received {getattr(settings, number)}."
+                f"{name}: expected at least {least}, received {getattr(settings, name)}."
             )
     from keras_aoa.reproduction.rows import TABLES
 
     rows = tuple(row for row in settings.rows.split(",") if row)
     if rows and settings.what not in TABLES:
-        raise UserError(f"rows: does not apply to {settings.what}; leave it out.")
+        raise UserError(
+            f"rows: does not apply to {settings.what}, received {settings.rows!r}; omit it."
+        )
     for row in rows:
         known = TABLES[settings.what].rows
         if row not in known:
@@ -77,7 +82,7 @@ def main(arguments):
     from keras_aoa.reproduction.everything import PARTS, reproduce
     from keras_aoa.reproduction.tables import TableSettings
 
-    wanted = TableSettings(
+    table_settings = TableSettings(
         rows,
         settings.seeds,
         settings.tuning_epochs,
@@ -86,8 +91,8 @@ def main(arguments):
         settings.warm_start,
     )
     for part in PARTS if settings.what == "all" else (settings.what,):
-        print(f"## {part}\n\n{reproduce(part, base, wanted)}", flush=True)
+        print(f"## {part}\n\n{reproduce(part, base, table_settings)}", flush=True)
 
 
 if __name__ == "__main__":
-    run(main, interrupted="The same command goes on: finished runs are kept.")
+    run(main, interrupted="The same command resumes; finished runs are kept.")

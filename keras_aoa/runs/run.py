@@ -14,7 +14,7 @@ from keras_aoa.utils.files import atomic_write, write_text
 
 
 class Run:
-    """An existing run.
+    """Opens an existing run.
 
     Args:
         folder: The run's folder.
@@ -37,7 +37,7 @@ class Run:
 
     @classmethod
     def create(cls, configuration, vocabulary, backbone):
-        """Make a run's folder; the configuration is written last and makes it a run."""
+        """Create a run's folder. The configuration is written last, because it marks a run."""
         folder = configuration.folder
         folder.mkdir(parents=True, exist_ok=True)
         vocabulary.save(folder / "vocabulary.json")
@@ -93,13 +93,13 @@ class Run:
         """Refuse weights that were trained with another vocabulary or backbone.
 
         Raises:
-            UserError: naming which of the two differs.
+            UserError: the vocabulary or the backbone differs; the message names which.
         """
         for part, digest in self.digests.items():
             if metadata.get(part) != digest:
                 raise UserError(
                     f"{source}: was trained with {part} {metadata.get(part)}, but the run's {part} "
-                    f"is {digest}; put the run's own {part} file back."
+                    f"is {digest}; restore the run's {part} file."
                 )
 
     def make_captioner(self):
@@ -116,13 +116,13 @@ class Run:
         """Return the captioner with the run's best weights.
 
         Raises:
-            UserError: nothing is trained yet, or the files do not belong together.
+            UserError: there are no trained weights, or the files do not belong together.
         """
         from keras_aoa.models import weights
 
         if not self.best_file.is_file():
             raise UserError(
-                f"{self.folder}: has no trained weights yet (best.npz); train it: "
+                f"{self.folder}: expected trained weights (best.npz), found none; train the run: "
                 f"python train.py --name {self.folder.name}."
             )
         arrays, metadata = weights.load_arrays(self.best_file)
@@ -134,7 +134,7 @@ class Run:
         return captioner
 
     def load_data(self, data="", images=""):
-        """Read the run's data set, or another in its place: `CaptionData`."""
+        """Return the `CaptionData` of the run's data set, or of another data set."""
         return build.read_data(self.configuration, self.folder.parent, data, images)
 
     @property
@@ -145,8 +145,8 @@ class Run:
     @property
     def proposal_view(self):
         """`ProposalView` of the run; None if its regions are not object proposals."""
-        kept = self.folder / edge_model_file(self.configuration).name
-        edge_model = str(kept) if self.configuration.edge_model else ""
+        copy = self.folder / edge_model_file(self.configuration).name
+        edge_model = str(copy) if self.configuration.edge_model else ""
         return build.proposal_view(self.configuration, self.folder.parent, edge_model)
 
     def load_images(self, split, examples, cache_gb=0.0):

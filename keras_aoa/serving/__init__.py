@@ -1,1 +1,1 @@
-"""A trained captioner as one TensorFlow SavedModel."""
+"""Export trained captioners as TensorFlow SavedModels."""

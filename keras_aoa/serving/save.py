@@ -1,4 +1,4 @@
-"""Runs as numbered versions of a SavedModel, the layout that TensorFlow Serving watches."""
+"""Save runs as numbered versions of a SavedModel, the layout that TensorFlow Serving expects."""
 
 import json
 import os
@@ -28,7 +28,13 @@ WARM_UP = "tf_serving_warmup_requests"
 
 @dataclass(frozen=True)
 class Exported:
-    """Where an export is, its size, and what it was made from."""
+    """A finished export.
+
+    Attributes:
+        folder: Folder of the version.
+        megabytes: Size of its files.
+        served: The `ServedCaptioner` that was saved.
+    """
 
     folder: pathlib.Path
     megabytes: float
@@ -36,45 +42,48 @@ class Exported:
 
     @property
     def description(self):
-        """Lines that list the signatures, what each takes and what it gives."""
+        """Lines that list the inputs and outputs of each signature."""
         lines = []
         for name, function in self.served.signatures.items():
             concrete = function.get_concrete_function()
-            given = [
+            inputs = [
                 spec.name for spec in concrete.structured_input_signature[0] if spec is not None
             ]
             outputs = SCORE_OUTPUTS if name == SCORE else OUTPUTS
             lines.append(f"signature {name!r}")
-            lines += [f"  takes  {one:15} {INPUTS[one]}" for one in given]
-            lines += [f"  gives  {one:15} {outputs[one]}" for one in concrete.structured_outputs]
+            lines += [f"  input   {key:15} {INPUTS[key]}" for key in inputs]
+            lines += [f"  output  {key:15} {outputs[key]}" for key in concrete.structured_outputs]
         return lines
 
 
 def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS):
-    """Save a run's captioner, with reading, preparing and searching, as `output/<version>`.
+    """Save a run's captioner, with image decoding and search, as `output/<version>`.
 
-    The folder appears under its number when it is whole; one that is there is never touched.
+    The export is written to a temporary folder, then renamed atomically. Existing versions are
+    never changed.
 
     Args:
         run: `Run`.
-        output: Folder of all versions, made where it is missing.
+        output: Folder of all versions; it is created if missing.
         search_settings: `SearchSettings`.
-        version: Its number; one more than the largest there by default.
-        max_pixels: Of the largest image that is decoded.
+        version: Number of the version; if None, one more than the largest existing version.
+        max_pixels: Maximum number of pixels of an image; larger images are invalid.
 
     Returns:
         `Exported`.
 
     Raises:
-        UserError: a run that is not whole, settings that do not fit it, or a version that exists.
+        UserError: the run is incomplete, a setting does not apply to it, or the version exists.
     """
     output = pathlib.Path(output)
     if output.exists() and not output.is_dir():
-        raise UserError(f"{output}: expected a folder for the export, found a file; name another.")
+        raise UserError(
+            f"{output}: expected a folder for the export, found a file; name another folder."
+        )
     if version is not None and (output / str(version)).exists():
         raise UserError(
-            f"{output / str(version)}: exists, and a version is never overwritten; name another, "
-            "or leave --version out."
+            f"{output / str(version)}: this version exists, and versions are never overwritten; "
+            "choose another, or omit --version."
         )
     check_writable(output)
     search = search_settings.of(run.configuration)
@@ -94,46 +103,48 @@ def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS
         tf.saved_model.save(served.module, temporary, signatures=served.signatures)
         extra = temporary / "assets.extra"
         extra.mkdir()
-        about = {
+        description = {
             "run": run.results_folder.name,
             "regions": run.configuration.regions,
             "vocabulary": run.vocabulary.digest,
             "search": search,
             "max_pixels": max_pixels,
         }
-        (extra / DESCRIPTION).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        (extra / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         write_warm_up(extra / WARM_UP, with_proposals=view is not None)
         size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
-        folder = _published(temporary, output, version)
+        folder = _publish(temporary, output, version)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Exported(folder, size / 1e6, served)
 
 
-def _published(temporary, output, version):
-    """Give a whole export its number."""
+def _publish(temporary, output, version):
+    """Rename a finished export to its version number."""
     while True:
         folder = output / str(version or newest_version(output) + 1)
         try:
             return temporary.rename(folder)
         except OSError:
-            # Another export took the number in between.
+            # Another export may have taken the number meanwhile.
             if version or not folder.exists():
                 raise
 
 
 def newest_version(output):
-    """The largest version in a folder, 0 where there is none."""
+    """Return the largest version number in a folder, or 0 if there is no version."""
     numbers = [int(path.name) for path in output.iterdir() if path.name.isdecimal()]
     return max(numbers, default=0)
 
 
 def write_warm_up(path, with_proposals):
-    """Write requests that a server answers before it says that it is ready, so that no user waits.
+    """Write warm-up requests, so that the first request of a user is not slow.
+
+    A server answers them before it reports that it is ready.
 
     Args:
-        path: File, TensorFlow Serving's `PredictionLog` records.
-        with_proposals: Whether signatures take proposals.
+        path: File of TensorFlow Serving's `PredictionLog` records.
+        with_proposals: Whether the signatures take proposals.
     """
     from tensorflow_serving.apis import prediction_log_pb2
 

@@ -247,10 +247,10 @@ def test_an_error_names_the_settings_that_differ(changes, line, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--output", "out"], "output: is a setting of --shards"),
-        (["--shards", "a.tar"], "output: expected the folder"),
-        (["photo.jpg", "--shards", "a.tar", "--output", "out"], "images: expected none beside"),
-        (["--shards", "a.tar", "--output", "o", "--pictures", "p"], "pictures: expected none"),
+        (["--output", "out"], "output: applies only to --shards"),
+        (["--shards", "a.tar"], "output: expected a folder"),
+        (["photo.jpg", "--shards", "a.tar", "--output", "out"], "images: cannot be combined"),
+        (["--shards", "a.tar", "--output", "o", "--pictures", "p"], "pictures: cannot be combined"),
         (["--shards", "a.tar", "--output", "o", "--batch-size", "0"], "batch_size: expected at"),
         (["--shards", "a.tar", "--output", "o", "--runner-options", "x"], "expected a --runner"),
         (["--shards", "a", "--output", "o", "--runner", "r", "--worker", "0/2"], "worker: a run"),

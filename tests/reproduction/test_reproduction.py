@@ -211,7 +211,7 @@ def test_the_error_of_a_failed_training_quotes_its_last_line_and_log(tmp_path):
         (["table2", "--tuning-rate", "nan"], "tuning_rate: expected at least 0, received nan."),
         (["table2", "--jobs", "0"], "jobs: expected at least 1, received 0."),
         (["table2", "--config", "stduy"], "--config: unknown preset 'stduy'. Did you mean study"),
-        (["table2", "--seed", "3"], "seed: the table's rows set it; leave it out."),
+        (["table2", "--seed", "3"], "seed: the table's rows set it, received 3; omit it."),
         (["table2", "--regions", "transformer"], "regions: the table's rows set it"),
         (["table2", "--unit", "3"], "unknown setting '--unit'. Did you mean units"),
         (["table1", "--rows", "mean"], "rows: unknown row 'mean'"),

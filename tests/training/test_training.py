@@ -234,7 +234,7 @@ def test_repeated_evaluation_gives_the_same_scores(trained, capsys):
 
 def test_loading_an_untrained_run_raises_a_user_error(copied):
     copied.best_file.unlink()
-    with pytest.raises(UserError, match="has no trained weights yet"):
+    with pytest.raises(UserError, match="expected trained weights"):
         copied.load_captioner()
 
 

@@ -188,7 +188,7 @@ def test_an_incompatible_run_is_refused_in_one_line_and_no_file_is_created(
 def test_an_untrained_run_is_refused(folder, source, squares, tmp_path):
     bare = configured(tmp_path, squares, name="bare", backbone=source.configuration.backbone)
     Run.create(bare, source.vocabulary, make_backbone(backbone_settings(bare)))
-    with pytest.raises(UserError, match=r"bare: has no trained weights yet"):
+    with pytest.raises(UserError, match=r"bare: expected trained weights"):
         training.train(dataclasses.replace(bare, name="run", start_from=str(tmp_path / "bare")))
     assert not (tmp_path / "run").exists()
 
