@@ -14,7 +14,7 @@ from keras_aoa.evaluation.correctness_measures import (
     MEASURES,
     OVERLAP,
     THRESHOLD,
-    Picture,
+    ImageRegions,
     Tally,
 )
 from keras_aoa.evaluation.split import SplitCaptioner, batches_for
@@ -160,20 +160,20 @@ def tally(attended, mentions):
     """Measure the given and the generated captions: `{kind: Tally}`.
 
     Args:
-        attended: Index, attention and `Picture` of each image, from `attend_captions`.
+        attended: Index, attention and `ImageRegions` of each image, from `attend_captions`.
         mentions: Output of `mentions_of`.
     """
     tallies = {kind: Tally() for kind in KINDS}
-    for index, attention, picture in attended:
+    for index, attention, regions in attended:
         if index in mentions:
             generated, *given = mentions[index]
-            tallies["generated"].add_captions(picture, attention[:1], [generated])
-            tallies["ground_truth"].add_captions(picture, attention[1:], given)
+            tallies["generated"].add_captions(regions, attention[:1], [generated])
+            tallies["ground_truth"].add_captions(regions, attention[1:], given)
     return tallies
 
 
 def attend_captions(captioner, stride, batches, ids, windows):
-    """Feed captions word by word; yields index, attention and `Picture` of each image.
+    """Feed captions word by word; yields index, attention and `ImageRegions` of each image.
 
     Args:
         captioner: `Captioner`.
@@ -199,7 +199,7 @@ def attend_captions(captioner, stride, batches, ids, windows):
             rows = tf.constant(np.stack([ids[index] for index in indices]))
             parts = (part.numpy() for part in attend(inputs, rows))
             for index, attention, corners, mask in zip(indices, *parts, strict=True):
-                yield index, attention, Picture(corners, mask, windows[index])
+                yield index, attention, ImageRegions(corners, mask, windows[index])
             bar.update(len(indices))
 
 

@@ -1,9 +1,9 @@
-"""Attention correctness: how much of the attention for a word lies on what the word names.
+"""Attention correctness: share of a word's attention on the object that the word names.
 
 Sources: Liu et al., "Attention Correctness in Neural Image Captioning", AAAI 2017,
 arXiv:1605.09553; Pedersoli et al., arXiv:1612.01033, table 3. Pointing: Zhang et al., "Top-down
 Neural Attention by Excitation Backprop", ECCV 2016, arXiv:1608.00507. All corners and boxes are
-in 0..1 of the network's input.
+in 0..1 of the network input.
 """
 
 import numpy as np
@@ -13,8 +13,8 @@ from keras_aoa.evaluation.grounding import mean, share_inside
 from keras_aoa.visualization.heat_map import heat_map, signed_areas
 
 MEASURES = ("region", "pixel", "pointing", "localization")
-# A word's attention is that of the state which predicts it, or of the state after it was fed; of a
-# phrase's words, each by its own state, the best counts.
+# "model" is the state that predicts the word, "model_after_word" the state after the word was fed.
+# "model_phrase" takes the best word of the phrase, each with the state that predicts it.
 COLUMNS = ("model", "model_phrase", "model_after_word", "uniform", "center_prior")
 COUNTS = (
     "words",
@@ -23,31 +23,31 @@ COUNTS = (
     "nouns_not_in_image",
     "words_out_of_view",
 )
-MAP_SIDE = 64  # pixels of an attention map
-THRESHOLD = 0.2  # of the map's maximum: what is above is the word's box
-OVERLAP = 0.5  # least intersection over union of two boxes that are the same
-CENTER_DEVIATION = 0.25  # of the center prior, in sides of the original image
-TIED = 1 - 1e-6  # of the maximum: rounding parts no two pixels of one region
+MAP_SIDE = 64  # side of an attention map in pixels
+THRESHOLD = 0.2  # relative to the map's maximum; the word's box surrounds the pixels above it
+OVERLAP = 0.5  # smallest intersection over union at which two boxes match
+CENTER_DEVIATION = 0.25  # of the center prior, relative to the sides of the original image
+TIED = 1 - 1e-6  # relative to the maximum; pixels of one region differ by rounding
 
 WHOLE = ((0.0, 0.0, 1.0, 1.0),)
 
 
 def measure(attention, maps, corners, boxes):
-    """How well attentions agree with the boxes of what a word names.
+    """Measure how well attention agrees with the boxes of the object that a word names.
 
     Args:
-        attention: p(r), `(k, r)`: of several states, models or priors.
+        attention: Attention p(r) of k states or priors, `(k, r)`.
         maps: Their `attention_maps`, `(k, side, side)`.
-        corners: Of the regions, `(r, 4, 2)`.
-        boxes: x0, y0, x1, y1 of what the word names, one or more; their union counts.
+        corners: Corners of the regions, `(r, 4, 2)`.
+        boxes: x0, y0, x1, y1 of the named object, or of several objects, whose union counts.
 
     Returns:
-        `{measure: (k,)}`, each in 0..1. `region`: attention inside the boxes, where a region's
-        weight is spread evenly over it. `pixel`: the same where each pixel of a region takes the
-        whole weight, over the sum of all pixels, as in the authors' code: large regions count
-        more. `pointing`: whether the map's maximum lies in a box; of several equal pixels, the
-        share that does. `localization`: whether the box around the largest connected part of the
-        map above `THRESHOLD` of its maximum is one of the boxes, by `OVERLAP`.
+        `{measure: (k,)}`, each in 0..1. `region` is the attention inside the boxes, each weight
+        spread evenly over its region. `pixel` gives every pixel of a region the region's whole
+        weight and normalizes over all pixels, as in the authors' code, so that large regions count
+        more. `pointing` is 1 if the map's maximum lies in a box; if several pixels share the
+        maximum, it is the share inside. `localization` is 1 if the box around the largest connected
+        part of the map above `THRESHOLD` of its maximum matches one of the boxes by `OVERLAP`.
     """
     return {
         "region": attention @ share_inside(corners, boxes),
@@ -58,7 +58,7 @@ def measure(attention, maps, corners, boxes):
 
 
 def pixel_correctness(attention, corners, boxes):
-    """Attention inside boxes, not divided by the regions' areas, `(k,)`; 0 if none is visible."""
+    """Attention inside boxes, weighted by the regions' areas, `(k,)`; 0 outside the input."""
     areas = np.abs(signed_areas(np.asarray(corners, np.float64)))
     inside = attention @ (areas * share_inside(corners, np.clip(boxes, 0, 1)))
     everywhere = attention @ (areas * share_inside(corners, WHOLE))
@@ -66,12 +66,12 @@ def pixel_correctness(attention, corners, boxes):
 
 
 def attention_maps(attention, corners):
-    """Where on the network's input attention `(k, r)` lies: `(k, side, side)`."""
+    """Return heat maps of attention `(k, r)` on the network input, `(k, side, side)`."""
     return heat_map(attention, corners, MAP_SIDE, MAP_SIDE)
 
 
 def pointing(heat, boxes):
-    """Share of the pixels at a map's maximum whose centers lie in a box; 0 of an empty map."""
+    """Share of a map's maximal pixels whose centers lie in a box; 0 for an empty map."""
     if not heat.any():
         return 0.0
     rows, columns = np.nonzero(heat >= TIED * heat.max())
@@ -81,7 +81,7 @@ def pointing(heat, boxes):
 
 
 def localization(heat, boxes):
-    """1 if the map's own box is one of the boxes, else 0; an empty map has none."""
+    """Return 1 if the box of the map matches one of the boxes, else 0; 0 for an empty map."""
     if not heat.any():
         return 0.0
     box = box_of_map(heat)
@@ -89,7 +89,7 @@ def localization(heat, boxes):
 
 
 def box_of_map(heat):
-    """x0, y0, x1, y1 around the largest connected part of a map above the threshold, 0..1."""
+    """Return the box around the largest connected part of a map above the threshold, in 0..1."""
     import cv2
 
     above = (heat >= THRESHOLD * heat.max()).astype(np.uint8)
@@ -109,15 +109,15 @@ def overlap(box, other):
 
 
 def uniform_attention(mask):
-    """Equal weights of all regions that are none of padding, `(r,)`."""
+    """Return equal weights of all regions that are not padding, `(r,)`."""
     return mask / mask.sum()
 
 
 def center_attention(original, mask):
-    """A Gaussian over the regions' centers about the image's middle, `(r,)`; sums to 1.
+    """Return Gaussian weights of the regions' centers around the image's center, `(r,)`; sums to 1.
 
     Args:
-        original: The regions' corners in 0..1 of the original image, `(r, 4, 2)`.
+        original: Corners of the regions in 0..1 of the original image, `(r, 4, 2)`.
         mask: False for padding, `(r,)`.
     """
     distances = np.sum((np.mean(original, axis=1) - 0.5) ** 2, axis=-1)
@@ -125,17 +125,18 @@ def center_attention(original, mask):
     return weights / weights.sum()
 
 
-class Picture:
-    """An image's regions, on which the words of all its captions are measured.
+class ImageRegions:
+    """The regions of an image, and the priors that all its captions are compared with.
 
     Args:
-        corners: Of the regions, in 0..1 of the network's input, `(r, 4, 2)`.
+        corners: Corners of the regions in 0..1 of the network input, `(r, 4, 2)`.
         mask: False for padding, `(r,)`.
-        window: What the network sees of the original, `(4,)`, as of `data.images.window`.
+        window: Part of the original covered by the network input, `(4,)`, as returned by
+            `data.images.preprocessing.window`.
 
     Attributes:
         priors: `uniform_attention` and `center_attention`, `(2, r)`.
-        prior_maps: Their maps.
+        prior_maps: The `attention_maps` of the priors.
     """
 
     def __init__(self, corners, mask, window):
@@ -144,60 +145,60 @@ class Picture:
         self.priors = np.stack([uniform_attention(mask), center])
         self.prior_maps = attention_maps(self.priors, self.corners)
 
-    def in_view(self, boxes):
-        """Boxes in 0..1 of the original, in 0..1 of the input; None if it shows no part of them."""
+    def to_input(self, boxes):
+        """Convert boxes from the original to the network input; None if all lie outside."""
         boxes = from_original(np.asarray(boxes, np.float64), self.window)
         shown = np.clip(boxes, 0, 1)
         return boxes if np.any(np.all(shown[:, :2] < shown[:, 2:], axis=1)) else None
 
 
 class Tally:
-    """The measures of the words of many captions, and counts of what could not be measured."""
+    """Collects the measures of the words of many captions, and counts the omitted words."""
 
     def __init__(self):
         self.counts = dict.fromkeys(COUNTS, 0)
         self._values = {column: {name: [] for name in MEASURES} for column in COLUMNS}
 
-    def add_captions(self, picture, attention, mentions):
+    def add_captions(self, regions, attention, mentions):
         """Measure the words of captions of one image.
 
         Args:
-            picture: `Picture`.
-            attention: p(r | h) of the states that predict each word and STOP, `(c, t + 1, r)`:
-                the state after a word is the one that predicts the next.
+            regions: `ImageRegions`.
+            attention: p(r | h) of the states that predict each word and STOP, `(c, t + 1, r)`.
+                The state after a word predicts the next word.
             mentions: The `Mention`s of each caption.
         """
         measured = []
         for caption, named in enumerate(mentions):
-            words = list(self._in_view(picture, caption, named))
+            words = list(self._measurable(regions, caption, named))
             self.counts["captions"] += 1
             self.counts["captions_without_match"] += not words
             measured += words
         if not measured:
             return
         self.counts["words"] += len(measured)
-        states = sorted({state for *of_words, _ in measured for state in _states(*of_words)})
+        states = sorted({state for *phrase, _ in measured for state in _states(*phrase)})
         row_of = {state: row for row, state in enumerate(states)}
         captions, steps = np.array(states).T
-        own = attention[captions, steps]
-        own_maps = attention_maps(own, picture.corners)
-        for *of_words, boxes in measured:
-            rows = [row_of[state] for state in _states(*of_words)]
-            found = measure(
-                np.concatenate([own[rows], picture.priors]),
-                np.concatenate([own_maps[rows], picture.prior_maps]),
-                picture.corners,
+        attended = attention[captions, steps]
+        maps = attention_maps(attended, regions.corners)
+        for *phrase, boxes in measured:
+            rows = [row_of[state] for state in _states(*phrase)]
+            measures = measure(
+                np.concatenate([attended[rows], regions.priors]),
+                np.concatenate([maps[rows], regions.prior_maps]),
+                regions.corners,
                 boxes,
             )
-            for name, (*phrase, word, after, uniform, center) in found.items():
-                values = word, max([*phrase, word]), after, uniform, center
+            for name, (*others, word, after, uniform, center) in measures.items():
+                values = word, max([*others, word]), after, uniform, center
                 for column, value in zip(COLUMNS, values, strict=True):
                     self._values[column][name].append(float(value))
 
-    def _in_view(self, picture, caption, mentions):
-        """Caption, word's place, its phrase's length and boxes in the input, where measurable."""
+    def _measurable(self, regions, caption, mentions):
+        """Yield caption, word index, phrase length and boxes of each word that can be measured."""
         for mention in mentions:
-            boxes = picture.in_view(mention.boxes) if mention.boxes else None
+            boxes = regions.to_input(mention.boxes) if mention.boxes else None
             if boxes is not None:
                 yield caption, mention.index, mention.length, boxes
             elif mention.boxes:
@@ -206,7 +207,7 @@ class Tally:
                 self.counts["nouns_not_in_image"] += 1
 
     def content(self):
-        """Counts, and each column's means over words; None where there is no word."""
+        """Return the counts and each column's means over words; None if there are no words."""
         return self.counts | {
             column: {name: mean(values) for name, values in measures.items()}
             for column, measures in self._values.items()
@@ -214,5 +215,5 @@ class Tally:
 
 
 def _states(caption, index, length):
-    """Caption and step of the states that predict a phrase's words, and of the one after."""
+    """Return caption and step of the states that predict the phrase's words and the next word."""
     return [(caption, step) for step in range(index - length + 1, index + 2)]

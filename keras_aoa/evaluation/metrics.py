@@ -131,15 +131,15 @@ def agreement(references, captions):
     counts = {len(texts) for texts in references.values()}
     if len(counts) != 1 or min(counts) < 3 or len(references) < 2:
         return {}
-    of_captions, of_humans = [], []
+    caption_scores, human_scores = [], []
     for held_out in range(min(counts)):
         others = {
             image: texts[:held_out] + texts[held_out + 1 :] for image, texts in references.items()
         }
         held = {image: [texts[held_out]] for image, texts in references.items()}
-        of_captions.append(Cider().compute_score(others, captions)[0])
-        of_humans.append(Cider().compute_score(others, held)[0])
-    ours, human = float(np.mean(of_captions)), float(np.mean(of_humans))
+        caption_scores.append(Cider().compute_score(others, captions)[0])
+        human_scores.append(Cider().compute_score(others, held)[0])
+    ours, human = float(np.mean(caption_scores)), float(np.mean(human_scores))
     shares = {"share_of_human_CIDEr": ours / human} if human else {}
     return {"CIDEr_leave_one_out": ours, "human_CIDEr_leave_one_out": human, **shares}
 
@@ -156,37 +156,37 @@ def check_ids(
     references_name: str = "the references",
     captions_name: str = "the captions",
 ) -> None:
-    """Check that captions and references are of the same images.
+    """Check that captions and references have the same image ids.
 
     Raises:
-        UserError: they are not, or there is nothing to score.
+        UserError: the ids differ, or there are no captions.
     """
     if not captions:
         raise UserError(f"evaluate: expected captions to score in {captions_name}, received none.")
-    strangers = [image for image in captions if image not in references]
-    if strangers:
+    unknown = [image for image in captions if image not in references]
+    if unknown:
         other = {str(image) for image in references}
-        mixed = any(str(image) in other for image in strangers)
+        mixed = any(str(image) in other for image in unknown)
         remedy = "; write ids as numbers in both or as text in both." if mixed else "."
         raise UserError(
-            f"evaluate: {len(strangers)} of {len(captions)} image ids in {captions_name} are not "
-            f"in {references_name}: {first_three(strangers)}{remedy}"
+            f"evaluate: {len(unknown)} of {len(captions)} image ids in {captions_name} are not "
+            f"in {references_name}: {first_three(unknown)}{remedy}"
         )
-    silent = [image for image in references if image not in captions]
-    if silent:
+    missing = [image for image in references if image not in captions]
+    if missing:
         raise UserError(
-            f"evaluate: {len(silent)} of {len(references)} images in {references_name} have no "
-            f"caption in {captions_name}: {first_three(silent)}; caption these too, or score "
-            "against references of the captioned images alone."
+            f"evaluate: {len(missing)} of {len(references)} images in {references_name} have no "
+            f"caption in {captions_name}: {first_three(missing)}; caption these too, or score "
+            "only the captioned images (--captioned-only)."
         )
 
 
 class _JavaError(Exception):
-    """The end of a sentence about what cannot be had, and how to have it."""
+    """Reason why Java does not work, and the remedy; continues "METEOR" or "The PTB tokenizer"."""
 
 
 def _words(references, captions, with_java):
-    """References and captions as pycocoevalcap's scorers take them: tokens joined by blanks."""
+    """Tokenize references and captions into the format of pycocoevalcap's scorers."""
     texts = [text for image in references for text in (*references[image], captions[image])]
     if with_java:
         tokenized = iter(_ptb_tokens(texts))
@@ -194,24 +194,24 @@ def _words(references, captions, with_java):
         tokenized = (" ".join(tokenize(text)) for text in texts)
     truths, answers = {}, {}
     for image in references:
-        # ROUGE-L would find a caption without words equal to a reference without words.
+        # Without this filter, ROUGE-L matches empty captions with empty references.
         truths[image] = list(filter(None, [next(tokenized) for _ in references[image]]))
         answers[image] = [next(tokenized)]
-    bare = [image for image in truths if not truths[image]]
-    if bare:
+    wordless = [image for image in truths if not truths[image]]
+    if wordless:
         raise UserError(
-            f"evaluate: {len(bare)} of {len(truths)} images have no reference with a word in it: "
-            f"{first_three(bare)}; write one, or leave the image out."
+            f"evaluate: {len(wordless)} of {len(truths)} images have no reference with a word in "
+            f"it: {first_three(wordless)}; add one, or remove the image."
         )
     return truths, answers
 
 
 def _ptb_tokens(texts):
-    """What pycocoevalcap's `PTBTokenizer` gives, without its file in the package's folder."""
+    """Tokenize as pycocoevalcap's `PTBTokenizer`, without its temporary file in the package."""
     jar = pathlib.Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
     command = ["java", "-Dfile.encoding=UTF-8", "-cp", str(jar)]
     command += ["edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
-    # Java takes a line for a caption: a break within one would shift all that follow.
+    # Java reads one caption per line; a line break in a caption would shift all later captions.
     lines = "".join(" ".join(text.splitlines()) + "\n" for text in texts)
     try:
         java = subprocess.run(command, input=lines.encode(errors="replace"), capture_output=True)
@@ -228,12 +228,13 @@ def _ptb_tokens(texts):
 
 
 class MeteorProcess(Meteor):
-    """METEOR's Java process, which reads its tables for some seconds before it can answer.
+    """METEOR's Java process, which loads its tables for several seconds after the start.
 
-    It ends with this object: pycocoevalcap's own `__del__` waits for ever after an error.
+    The process ends when this object is deleted. pycocoevalcap's own `__del__` would wait forever
+    after an error.
 
     Raises:
-        OSError: there is no Java that starts.
+        OSError: Java does not start.
     """
 
     def __del__(self):
@@ -243,7 +244,7 @@ class MeteorProcess(Meteor):
 
 
 def start_meteor() -> MeteorProcess | bool:
-    """Start METEOR ahead of `score`; where there is no Java, `score` is to tell."""
+    """Start METEOR before `score` needs it; returns True without Java, which `score` reports."""
     try:
         return MeteorProcess()
     except OSError:
@@ -268,6 +269,6 @@ def _no_java(error):
     return _JavaError(f"needs Java 8 or newer, `java` did not start: {error.strerror}; {GET_JAVA}")
 
 
-def _broken_java(said):
-    reason = " ".join(said.decode(errors="replace").split())[:200]
+def _broken_java(output):
+    reason = " ".join(output.decode(errors="replace").split())[:200]
     return _JavaError(f"needs Java 8 or newer, `java` failed: {reason}; {GET_JAVA}")

@@ -51,8 +51,8 @@ def correctness_of(run):
 def markdown(measures):
     """The table: the attention of each row, then uniform attention and a center prior."""
     lines = [
-        "| captions | attention | mass in the box | best word of the phrase | "
-        "as the authors count | maximum inside | box found | the paper's, Flickr30k |",
+        "| captions | attention | `region` | best of phrase | `pixel` | `pointing` | "
+        "`localization` | the paper's, Flickr30k |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for index, kind in enumerate(KINDS):

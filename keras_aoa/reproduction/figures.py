@@ -49,7 +49,7 @@ def figure4(base, settings):
     results = {}
     for (area, seed), (run, split) in trained_areas(base, settings).items():
         results.setdefault(area, {})[seed] = rows_of(run, split)
-    lines, curves = ["| areas | regions per image | CIDEr |", "|---|---|---|"], {}
+    lines, curves = ["| regions | number per image | CIDEr |", "|---|---|---|"], {}
     for area, by_seed in results.items():
         curves[area] = []
         for rows in zip(*by_seed.values(), strict=True):
@@ -89,7 +89,7 @@ def figure5(base, settings):
         settings: `TableSettings`.
 
     Returns:
-        The path of the report, a line.
+        The path of the report and a newline.
     """
     runs = trained_areas(base, replace(settings, seeds=1))
     runs = [runs[area, 0][0] for area in AREAS]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-STAGES = ("CNN frozen", "CNN fine-tuned")
+STAGES = ("Frozen CNN", "Fine-tuned CNN")
 ENSEMBLE = "ensemble"  # a row that has no runs of its own
 
 

@@ -162,7 +162,7 @@ def measured(scores, path):
 def markdown(table, results):
     """The table: means over seeds, with standard deviations if there are several seeds."""
     lines = [
-        "| | BLEU-4 | METEOR | CIDEr | attention in the object's box | the paper's CIDEr, COCO |",
+        "| | BLEU-4 | METEOR | CIDEr | attention on the object | the paper's CIDEr, COCO |",
         "|---|---|---|---|---|---|",
     ]
     for stage, title in enumerate(STAGES):

@@ -1,4 +1,4 @@
-"""A page of photographs, outlines and text, placed to the pixel, without a display."""
+"""Pages of photographs, outlines and text, laid out in pixels; works without a display."""
 
 import bisect
 import contextlib
@@ -11,9 +11,9 @@ import numpy as np
 
 from keras_aoa.utils.files import atomic_write
 
-DOTS_PER_INCH = 64  # a power of two: sizes in inches are exact, so no pixel is lost
+DOTS_PER_INCH = 64  # a power of two, so that sizes in inches are exact and no pixel is lost
 FONTS = (
-    "DejaVu Sans",  # comes with matplotlib; the others fill in scripts that it lacks
+    "DejaVu Sans",  # comes with matplotlib; the others cover more scripts
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
     "Noto Sans Devanagari",
@@ -24,15 +24,16 @@ FONTS = (
     "Hiragino Sans",
 )
 SMALLEST_TEXT = 10
-LINE_HEIGHT, BELOW = 1.35, 5
+LINE_HEIGHT = 1.35  # relative to the size of the letters
+BLOCK_GAP = 5
 
-# Told apart by all kinds of color vision: Okabe and Ito's blue, vermilion; IBM's amber.
+# Safe for color blindness: Okabe and Ito's blue and vermilion, IBM's amber.
 INK, GRAY = "#1a1a1a", "#6e6e6e"
 BLUE, VERMILION, AMBER = "#0072b2", "#d55e00", "#ffb000"
 
 
 class Style(NamedTuple):
-    """Of a text: height of the letters in pixels, weight, color."""
+    """Style of a text: size in pixels, weight and color."""
 
     size: float
     weight: str = "normal"
@@ -40,10 +41,10 @@ class Style(NamedTuple):
 
 
 class Page:
-    """A white page; all lengths in pixels, from its top left.
+    """A white page. All lengths are pixels, measured from the top left corner.
 
     Args:
-        width, height: Of the page.
+        width, height: Size of the page.
     """
 
     def __init__(self, width, height):
@@ -58,7 +59,7 @@ class Page:
         self._downward = Affine2D().scale(1, -1).translate(0, height)
 
     def place(self, picture, left, top):
-        """Put `picture (h, w, 3)`, uint8, on the page."""
+        """Place `picture (h, w, 3)`, uint8, with its top left corner at `left, top`."""
         self.figure.figimage(picture, left, self.height - top - len(picture), origin="upper")
 
     def write(self, text, left, baseline, style):
@@ -75,15 +76,15 @@ class Page:
         )
 
     def write_blocks(self, blocks, left, top):
-        """Write blocks of text, `(lines, style)`, one below the other."""
-        for found, style in blocks:
-            for number, text in enumerate(found):
+        """Write blocks of text, `(lines, style)`, from top to bottom."""
+        for texts, style in blocks:
+            for number, text in enumerate(texts):
                 baseline = top + number * style.size * LINE_HEIGHT + style.size
                 self.write(text, left, baseline, style)
-            top += blocks_height([(found, style)])
+            top += blocks_height([(texts, style)])
 
     def outline(self, corners, line_width, frame):
-        """Draw a line around `corners (n, 2)` inside `frame`: left, top, right, bottom."""
+        """Outline the polygon `corners (n, 2)`, clipped to `frame`: left, top, right, bottom."""
         from matplotlib.patches import Polygon
         from matplotlib.transforms import Bbox
 
@@ -104,11 +105,11 @@ class Page:
         """Draw a curve.
 
         Args:
-            points: Of `(x, y)`; where there are none only the label and a word about it are drawn.
-            frame: Left, top, width, height of what the axes enclose.
-            label, color: Of the curve.
-            span: Whole numbers, the first and last x of the axis.
-            best: The point to name, if any.
+            points: List of `(x, y)`. If it is empty, "not measured yet" replaces the curve.
+            frame: Left, top, width and height of the axes.
+            label, color: Label and color of the curve.
+            span: First and last x of the axis, integers.
+            best: Point to label with its value, if any.
         """
         from matplotlib.ticker import MaxNLocator
 
@@ -150,10 +151,13 @@ class Page:
             tick.set_fontproperties(small)
 
     def finish(self, path=None):
-        """The page, `(height, width, 3)`, uint8; also as a PNG file where a path is given.
+        """Render the page; also writes a PNG file if `path` is given.
+
+        Returns:
+            `(height, width, 3)`, uint8.
 
         Raises:
-            OSError: the file cannot be written; nothing is left behind.
+            OSError: the file cannot be written; no partial file remains.
         """
         with _quiet_about_glyphs():
             self.canvas.draw()
@@ -164,7 +168,7 @@ class Page:
 
 
 def write_png(picture, path):
-    """Write `picture (h, w, 3)` as a PNG file; a failed write leaves nothing behind."""
+    """Write `picture (h, w, 3)` as a PNG file; a failed write leaves no partial file."""
     import cv2
 
     content = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
@@ -173,7 +177,7 @@ def write_png(picture, path):
 
 
 def text_width(text, style):
-    """Width of one line of text in pixels."""
+    """Return the width of one line of text in pixels."""
     with _quiet_about_glyphs():
         return _renderer().get_text_width_height_descent(
             _drawable(text), _font(style), ismath=False
@@ -181,30 +185,30 @@ def text_width(text, style):
 
 
 def blocks_height(blocks):
-    """Height of blocks of text, `(lines, style)`, with the space below each that has lines."""
+    """Return the height of blocks of text, `(lines, style)`, including the gap below each."""
     return sum(
-        round(len(found) * style.size * LINE_HEIGHT) + BELOW for found, style in blocks if found
+        round(len(texts) * style.size * LINE_HEIGHT) + BLOCK_GAP for texts, style in blocks if texts
     )
 
 
-def lines(text, style, width, most):
-    """`text` broken at its spaces into at most `most` lines of `width`, what is left cut with …."""
-    words, found = text.split(), []
+def wrap(text, style, width, max_lines):
+    """Break `text` at spaces into at most `max_lines` lines of `width`; the last may end with …."""
+    words, lines = text.split(), []
     while words:
-        if len(found) == most - 1:
-            return [*found, shorten(" ".join(words), style, width)]
+        if len(lines) == max_lines - 1:
+            return [*lines, shorten(" ".join(words), style, width)]
         count = bisect.bisect_left(
             range(2, len(words) + 1),
             True,
             key=lambda count: text_width(" ".join(words[:count]), style) > width,
         )
-        found.append(shorten(" ".join(words[: count + 1]), style, width))
+        lines.append(shorten(" ".join(words[: count + 1]), style, width))
         words = words[count + 1 :]
-    return found
+    return lines
 
 
 def shorten(text, style, width):
-    """`text`, or as much of its beginning as fits `width` with …."""
+    """Return `text`, truncated with … if it is wider than `width`."""
     if text_width(text, style) <= width:
         return text
     kept = bisect.bisect_left(
@@ -216,7 +220,7 @@ def shorten(text, style, width):
 
 
 def shrink(text, style, width):
-    """`text` and `style` so that one line fits `width`: smaller letters first, then …."""
+    """Return `text` and `style` that fit one line of `width`: first smaller letters, then …."""
     fitting = int(style.size * width / max(text_width(text, style), 1))
     style = style._replace(size=max(min(style.size, fitting), SMALLEST_TEXT))
     return shorten(text, style, width), style
@@ -224,14 +228,14 @@ def shrink(text, style, width):
 
 @contextlib.contextmanager
 def _quiet_about_glyphs():
-    """Without a warning for each letter that no font has; a box in its place tells enough."""
+    """Suppress the warnings about characters missing from all fonts; they are drawn as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
 def _drawable(text):
-    """Text without what no font can draw: control characters, halves of pairs of UTF-16."""
+    """Replace characters that no font can draw: control characters and lone surrogates."""
     return re.sub("[\0-\x1f\ud800-\udfff]", "?", text)
 
 
@@ -250,7 +254,7 @@ def _font(style):
 
 @functools.cache
 def _renderer():
-    """Measures text, whatever page it is for."""
+    """Return the renderer that measures text; all pages share it."""
     from matplotlib.backends.backend_agg import RendererAgg
 
     return RendererAgg(1, 1, DOTS_PER_INCH)

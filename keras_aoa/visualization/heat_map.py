@@ -1,4 +1,4 @@
-"""Where on a picture the weights of its regions lie, by exact areas."""
+"""Heat maps of region weights, computed from exact areas."""
 
 import numpy as np
 
@@ -6,17 +6,17 @@ SMALLEST = 1e-9
 
 
 def heat_map(weights, corners, height, width):
-    """The weight on each pixel when each region's is spread evenly over its area.
+    """Spread each region's weight evenly over its area; returns the weight of each pixel.
 
     Args:
-        weights: `(..., r)`.
-        corners: `(r, 4, 2)`, x and y in 0..1 of the map, around a convex region in either sense;
-            regions may overlap and lie partly or wholly outside.
-        height, width: Of the map, pixels.
+        weights: Weights of the regions, `(..., r)`.
+        corners: Corners of convex regions, `(r, 4, 2)`, x and y in 0..1 of the map, clockwise or
+            counterclockwise. Regions may overlap and may lie partly or entirely outside the map.
+        height, width: Size of the map in pixels.
 
     Returns:
-        `(..., height, width)` float64. It sums to the weights, less what lies outside the map; a
-        region without area has no place and is left out.
+        `(..., height, width)`, float64. Its sum is the weight inside the map. Regions without
+        area are ignored.
     """
     weights = np.asarray(weights, np.float64)
     corners = np.asarray(corners, np.float64) * (width, height)
@@ -34,22 +34,23 @@ def heat_map(weights, corners, height, width):
 
 
 def signed_areas(corners):
-    """Shoelace formula for polygons `(…, 4, 2)`: `(…,)`, positive if clockwise, y downwards."""
+    """Shoelace formula for polygons `(…, 4, 2)`: `(…,)`, positive if clockwise (y points down)."""
     x, y = corners[..., 0], corners[..., 1]
     next_x, next_y = np.roll(x, -1, axis=-1), np.roll(y, -1, axis=-1)
     return (x * next_y - next_x * y).sum(axis=-1) / 2
 
 
 def signed_coverage(points, ys, xs):
-    """Area of polygons inside each cell of a grid, with the sign of the polygon's own area.
+    """Area of polygons inside each cell of a grid, with the sign of the polygon's area.
 
-    Within a row of cells an edge runs from x = `near` to `far` while it rises by `rise`. What
-    lies left of X and right of the edge is `rise` times the mean of max(X - x, 0), a quadratic
-    between the two ends; over the polygon's edges these areas add up to what lies inside.
+    Within a row of cells, an edge runs from x = `near` to x = `far` and changes y by
+    `first - last`. The area right of the edge and left of X is this change times the mean of
+    max(X - x, 0) along the edge, which is quadratic in X between `near` and `far`. The sum over
+    the polygon's edges is the area inside the polygon and left of X.
 
     Args:
         points: Corners of polygons, `(…, 4, 2)`.
-        ys, xs: Borders of the grid's rows and columns, ascending.
+        ys, xs: Boundaries of the grid's rows and columns, ascending.
 
     Returns:
         `(…, len(ys) - 1, len(xs) - 1)`.

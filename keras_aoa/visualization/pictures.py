@@ -1,4 +1,4 @@
-"""Pictures of captions, and of where the model looked while it wrote them.
+"""Pictures of captions and of the attention at each word.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
 arXiv:1612.01033, figure 5.
@@ -16,27 +16,27 @@ from keras_aoa.visualization.canvas import (
     Page,
     Style,
     blocks_height,
-    lines,
     shrink,
     text_width,
+    wrap,
 )
 from keras_aoa.visualization.panel import (
     View,
     check_image,
     regions_of,
     resize,
-    seen_pixels,
     window_of,
+    window_slices,
 )
 
 MARGIN, GAP = 24, 14
 CAPTION, WORD = Style(21, "bold"), Style(16, "bold")
 SHEET_CAPTION, NOTE = Style(15, "bold"), Style(13, color=GRAY)
 NO_WORDS = "(no words)"
-LABEL = 22  # above a panel, for its word
+LABEL = 22  # height of the word above its panel
 
 PANEL_SIDE, PANEL_WIDTH, PANEL_HEIGHT = 224, 448, 320
-NARROWEST_CELL = 112  # of a tall photograph's panel, so that its word stays legible
+NARROWEST_CELL = 112  # so that the word above a tall photograph's panel stays legible
 NARROWEST, WIDEST, ASPECT = 480, 1700, 1.7
 
 SHEET_WIDTH, SHEET_HEIGHT, SHEET_GAP = 280, 210, 24
@@ -44,7 +44,7 @@ README_WIDTH, README_HEIGHT, README_CAPTION = 1200, 280, 34
 
 
 def attention_picture(image, caption, path=None, title=None):
-    """A photograph with its caption, and for each word where the model looked.
+    """Draw a photograph, its caption, and one panel per word that shows the attention.
 
     Args:
         image: The upright original, `(h, w, 3)`, uint8.
@@ -53,13 +53,13 @@ def attention_picture(image, caption, path=None, title=None):
         title: A line above the caption, such as the file's name.
 
     Returns:
-        `(height, width, 3)`, uint8. A word's panel is lit where its attention lies, each region's
-        weight spread evenly over its area; outlined are the strongest regions, with lines as
-        wide as their weights.
+        `(height, width, 3)`, uint8. Each panel highlights the attention at its word, where each
+        region's weight is spread evenly over its area. Outlines mark the strongest regions; the
+        line width is proportional to the weight.
 
     Raises:
-        ValueError: the image or the attention has another form.
-        OSError: the file cannot be written; nothing is left behind.
+        ValueError: the image or the attention is not valid.
+        OSError: the file cannot be written; no partial file remains.
 
     Source: figure 5.
     """
@@ -76,13 +76,15 @@ def attention_picture(image, caption, path=None, title=None):
     inner_width = max(columns * cell_width - GAP, NARROWEST)
     log_prob = f"{caption.log_prob:.2f}".replace("-", "\N{MINUS SIGN}")
     head = [
-        (lines(title or "", NOTE, inner_width, 1), NOTE),
-        (lines(caption.text or NO_WORDS, CAPTION, inner_width, 4), CAPTION),
+        (wrap(title or "", NOTE, inner_width, 1), NOTE),
+        (wrap(caption.text or NO_WORDS, CAPTION, inner_width, 4), CAPTION),
         ([f"log-probability {log_prob}"], NOTE),
     ]
-    legend = ["lit: where the model looked", "outlined: its strongest regions"]
-    legend = (legend if caption.words else []) + ([] if view.is_whole else ["pale: out of view"])
-    foot = [(lines("  ·  ".join(legend), NOTE, inner_width, 1), NOTE)]
+    legend = ["highlighted: attention at the word", "outlined: strongest regions"]
+    legend = legend if caption.words else []
+    if not view.is_whole:
+        legend.append("pale: outside the network input")
+    foot = [(wrap("  ·  ".join(legend), NOTE, inner_width, 2), NOTE)]
     top = MARGIN + blocks_height(head) + GAP // 2
     bottom = top + rows * cell_height
     page = Page(inner_width + 2 * MARGIN, bottom + blocks_height(foot) + MARGIN - GAP)
@@ -97,7 +99,7 @@ def attention_picture(image, caption, path=None, title=None):
 
 
 def column_count(panels, cell_width, cell_height):
-    """Columns that make the whole about `ASPECT` times as wide as high, few cells left empty."""
+    """Choose the number of columns for an aspect ratio near `ASPECT` and few empty cells."""
 
     def cost(columns):
         rows = math.ceil(panels / columns)
@@ -108,43 +110,45 @@ def column_count(panels, cell_width, cell_height):
 
 
 def word_panels(view, words, attention, boxes):
-    """Of each word: the word, its panel, and the outlines on it."""
-    return zip(words, view.lit(attention, boxes), view.outlines(attention, boxes), strict=True)
+    """Return each word with its panel and its outlines."""
+    return zip(
+        words, view.highlight(attention, boxes), view.outlines(attention, boxes), strict=True
+    )
 
 
-def draw_panel(page, left, top, word, lit, outlines):
-    """Draw one word and where the model looked."""
-    height, width = lit.shape[:2]
+def draw_panel(page, left, top, word, panel, outlines):
+    """Draw a word, its panel below it, and the outlines on the panel."""
+    height, width = panel.shape[:2]
     text, style = shrink(word, WORD, max(width, NARROWEST_CELL))
     page.write(text, left, top + WORD.size, style)
-    page.place(lit, left, top + LABEL)
+    page.place(panel, left, top + LABEL)
     for corners, line_width in outlines:
         frame = (left, top + LABEL, left + width, top + LABEL + height)
         page.outline(np.add(corners, frame[:2]), line_width, frame)
 
 
 def contact_sheet(items, path=None, columns=4):
-    """Several photographs, each with its caption.
+    """Draw several photographs in rows, each with its caption.
 
     Args:
-        items: Of `(image, caption, references)`: `(h, w, 3)` uint8, a sentence, and the human
-            sentences to write in gray below it, if any.
+        items: `(image, caption, references)` of each photograph: `(h, w, 3)` uint8, the caption as
+            text, and human captions to write in gray below it, possibly none.
         path: PNG file to write, if any.
-        columns: Photographs in a row.
+        columns: Number of photographs per row.
 
     Returns:
         `(height, width, 3)`, uint8.
 
     Raises:
-        ValueError: no items, no columns, or an image of another form.
-        OSError: the file cannot be written; nothing is left behind.
+        ValueError: there are no items or columns, or an image is not valid.
+        OSError: the file cannot be written; no partial file remains.
     """
     cells = []
     for image, caption, references in items:
         check_image(image, "contact_sheet")
         small = resize(image, min(SHEET_WIDTH / image.shape[1], SHEET_HEIGHT / image.shape[0]))
-        texts = [(lines(caption or NO_WORDS, SHEET_CAPTION, SHEET_WIDTH, 3), SHEET_CAPTION)]
-        texts += [(lines(reference, NOTE, SHEET_WIDTH, 2), NOTE) for reference in references]
+        texts = [(wrap(caption or NO_WORDS, SHEET_CAPTION, SHEET_WIDTH, 3), SHEET_CAPTION)]
+        texts += [(wrap(reference, NOTE, SHEET_WIDTH, 2), NOTE) for reference in references]
         cells.append((small, texts))
     if not cells or columns < 1:
         raise ValueError(
@@ -183,7 +187,7 @@ def readme_picture(items, path=None):
 
     Raises:
         ValueError: there are no items, or an image, an attention or a word is not valid.
-        OSError: the file cannot be written; nothing is left behind.
+        OSError: the file cannot be written; no partial file remains.
     """
     rows = []
     for image, caption, words in items:
@@ -195,10 +199,10 @@ def readme_picture(items, path=None):
                 f"'{caption.text}', received {list(words)}."
             )
         window = np.clip(window_of(caption), 0, 1)
-        seen = image[seen_pixels(window, image)]
+        cropped = image[window_slices(window, image)]
         room = (README_WIDTH - 2 * MARGIN + GAP) / (1 + len(words)) - GAP
-        scale = min(room / seen.shape[1], README_HEIGHT / seen.shape[0])
-        view = View(seen, (0, 0, 1, 1), scale)
+        scale = min(room / cropped.shape[1], README_HEIGHT / cropped.shape[0])
+        view = View(cropped, (0, 0, 1, 1), scale)
         boxes = (boxes - window[:2]) / (window[2:] - window[:2])
         chosen = [caption.words[word] for word in words]
         panels = word_panels(view, chosen, attention[list(words)], boxes)
@@ -219,7 +223,7 @@ def readme_picture(items, path=None):
 
 
 def write_emphasized(page, words, shown, top):
-    """Write a caption over the page's width, the words whose index is in `shown` in bold."""
+    """Write a caption across the page, with the words whose index is in `shown` in bold."""
     for size in range(CAPTION.size, SMALLEST_TEXT - 1, -1):
         plain, bold = Style(size, color=GRAY), Style(size, "bold")
         styles = [bold if number in shown else plain for number in range(len(words))]
@@ -235,26 +239,26 @@ def write_emphasized(page, words, shown, top):
 
 
 def curves_picture(history, path=None):
-    """How a training went: the loss, and CIDEr on the validation split with its best epoch.
+    """Draw training curves: the loss, and CIDEr on the validation split with its best epoch.
 
     Args:
-        history: Of an epoch each, `{"epoch", "loss", "CIDEr", …}`; an epoch without validation
-            lacks CIDEr, which is on coco-caption's scale and drawn times 100.
+        history: `{"epoch", "loss", "CIDEr", …}` of each epoch. "CIDEr" is on coco-caption's scale,
+            drawn x 100, and missing for epochs without validation.
         path: PNG file to write, if any.
 
     Returns:
         `(height, width, 3)`, uint8.
 
     Raises:
-        ValueError: no epochs.
-        OSError: the file cannot be written; nothing is left behind.
+        ValueError: `history` is empty.
+        OSError: the file cannot be written; no partial file remains.
     """
     if not history:
         raise ValueError("curves_picture: expected at least one epoch, received none.")
     page = Page(1000, 380)
     epochs = (history[0]["epoch"], history[-1]["epoch"])
     panels = (
-        ("loss", "Loss, nats a word", BLUE, 1),
+        ("loss", "Loss, nats per word", BLUE, 1),
         ("CIDEr", "CIDEr \N{MULTIPLICATION SIGN} 100", VERMILION, 100),
     )
     for number, (key, label, color, factor) in enumerate(panels):

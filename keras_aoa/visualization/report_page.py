@@ -1,4 +1,4 @@
-"""A report as one file of HTML and CSS: no script, nothing loaded from anywhere."""
+"""Render a report as one HTML file with CSS, without scripts or external resources."""
 
 import base64
 import functools
@@ -9,12 +9,12 @@ import numpy as np
 from keras_aoa.visualization.panel import resize
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
-SIDE = 480  # of a picture's longer side, in the units of areas, and pixels at most
-QUALITY = 82  # of a JPEG
-OUTLINES = 3  # a word's strongest areas have a line around them, and their weight
-FAINTEST = 0.25  # of the largest weight: what is less has no line
-LABEL_WIDTH, LABEL_HEIGHT = 60, 26  # as large as on a phone
-SMALL = 60  # height of an area that its weight would hide
+SIDE = 480  # longer side of a picture in SVG units; also its maximum in pixels
+QUALITY = 82  # JPEG quality
+OUTLINES = 3  # maximum number of areas per word with an outline and a label
+FAINTEST = 0.25  # relative to the largest weight; weaker areas have no outline
+LABEL_WIDTH, LABEL_HEIGHT = 60, 26  # for the larger font on phones
+SMALL = 60  # height below which a label would hide the area
 KINDS = {
     "grid": "grid cells",
     "transformer": "transformed boxes",
@@ -29,13 +29,13 @@ METRICS = {
     "METEOR": "METEOR",
     "ROUGE_L": "ROUGE-L",
     "CIDEr": "CIDEr",
-    "phrases_correct": "phrases correct, %",
-    "attention_on_object": "attention on object, %",
+    "phrases_correct": "correct phrases, %",
+    "attention_on_object": "attention on the object, %",
 }
 
 
 def render(report):
-    """The page of a `Report`, as text."""
+    """Render a `Report` as HTML text."""
     sections = [
         (name, [card(shown) for shown in images])
         for name, images in report.sections.items()
@@ -47,10 +47,10 @@ def render(report):
         sections=sections,
         scores=score_rows(report.runs),
         most_words=max(len(each["words"]) for each in panels),
-        is_partly_unseen=any(each["unseen"] for each in panels),
+        has_outside=any(each["outside"] for each in panels),
         kinds=KINDS,
     )
-    # Half a pair of UTF-16, from a file's name or from json, cannot be written.
+    # Lone surrogates, from file names or json, cannot be encoded.
     return page.encode(errors="replace").decode()
 
 
@@ -60,7 +60,7 @@ def _template():
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        # Captions, names and words come from anyone's files.
+        # Captions, names and words come from untrusted files.
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -73,7 +73,7 @@ def _template():
 
 
 def score_rows(runs):
-    """Rows of the table of scores: a name, and for each run its value, x 100, and if it is best."""
+    """Return rows of the score table: a title, then each run's value and whether it is best."""
     rows = []
     for name, title in METRICS.items():
         values = [run.scores.get(name) for run in runs]
@@ -85,7 +85,7 @@ def score_rows(runs):
 
 
 def card(shown):
-    """An image with its panels, one of each run, as the template shows it."""
+    """Return the template's values for an image, with one panel per run."""
     height, width = shown.pixels.shape[:2]
     scale = SIDE / max(height, width)
     size = (round(width * scale, 1), round(height * scale, 1))
@@ -101,25 +101,25 @@ def card(shown):
 
 
 def panel(captioned, size, difference):
-    """A caption's words with their areas; `size`: width and height of the picture, in units."""
+    """Return the template's values for a caption; `size` is the picture's width and height."""
     return {
         "caption": " ".join(word.text for word in captioned.words),
         "log_prob": captioned.log_prob,
         "score": captioned.score,
         "difference": difference,
-        "words": [lit(word, size) for word in captioned.words],
-        "unseen": unseen(captioned.window, size),
+        "words": [highlight(word, size) for word in captioned.words],
+        "outside": outside_window(captioned.window, size),
     }
 
 
-def lit(word, size):
-    """A word with the paths of its areas.
+def highlight(word, size):
+    """Return the template's values for a word and its areas.
 
     Returns:
-        `holes`: of `(path, share of the largest weight)`; `outlines`: of `(path, share)`;
-        `labels`: of `(x, y, weight)`; and what tells the same in words.
+        A dictionary with the values of the note below the picture, and three lists. `holes` and
+        `outlines` hold `(path, weight relative to the largest)`; `labels` hold `(x, y, weight)`.
     """
-    found = {
+    values = {
         "text": word.text,
         "regions": word.regions,
         "is_even": word.is_even,
@@ -131,25 +131,25 @@ def lit(word, size):
         "labels": [],
     }
     if word.is_even:
-        return found
+        return values
     corners = word.corners * size
     shares = word.weights / word.weights[0]
-    found["holes"] = [(path(points), share) for points, share in zip(corners, shares, strict=True)]
-    strongest = [place for place in range(len(shares[:OUTLINES])) if shares[place] >= FAINTEST]
-    # The strongest last, so that it lies on top.
-    found["outlines"] = [found["holes"][place] for place in strongest[::-1]]
-    for place in strongest:
-        x, y = label_place(corners[place], size)
+    values["holes"] = [(path(points), share) for points, share in zip(corners, shares, strict=True)]
+    strongest = [index for index in range(len(shares[:OUTLINES])) if shares[index] >= FAINTEST]
+    # The strongest is drawn last, on top.
+    values["outlines"] = [values["holes"][index] for index in strongest[::-1]]
+    for index in strongest:
+        x, y = label_position(corners[index], size)
         if all(
             abs(x - other_x) >= LABEL_WIDTH or abs(y - other_y) >= LABEL_HEIGHT
-            for other_x, other_y, _ in found["labels"]
+            for other_x, other_y, _ in values["labels"]
         ):
-            found["labels"].append((x, y, float(word.weights[place])))
-    return found
+            values["labels"].append((x, y, float(word.weights[index])))
+    return values
 
 
-def label_place(corners, size):
-    """Where an area's weight is written: in its top left, or above where it would hide the area."""
+def label_position(corners, size):
+    """Position of an area's label: in its top left corner, or outside if it would hide the area."""
     left, top = corners.min(axis=0)
     bottom = corners[:, 1].max()
     baseline = top + LABEL_HEIGHT - 4
@@ -161,14 +161,14 @@ def label_place(corners, size):
 
 
 def path(corners):
-    """SVG's path around `corners (n, 2)`, in whole units, each from the one before: short."""
+    """Return a short SVG path around `corners (n, 2)`, in relative integer steps."""
     points = np.round(corners).astype(int)
     steps = " ".join(f"{x} {y}" for x, y in np.diff(points, axis=0))
     return f"M{points[0, 0]} {points[0, 1]}l{steps}z".replace(" -", "-")
 
 
-def unseen(window, size):
-    """SVG's path around what a network does not see of an image; empty where it sees all."""
+def outside_window(window, size):
+    """Return an SVG path around the part outside the network input; empty if there is none."""
     left, top, right, bottom = (min(max(float(value), 0.0), 1.0) for value in window)
     if (left, top, right, bottom) == (0, 0, 1, 1):
         return ""
@@ -178,7 +178,7 @@ def unseen(window, size):
 
 
 def data_uri(pixels):
-    """A picture `(h, w, 3)` as a small JPEG that stands in the page itself."""
+    """Encode a picture `(h, w, 3)` as the data URI of a small JPEG."""
     import cv2
 
     scale = SIDE / max(pixels.shape[:2])
@@ -188,15 +188,15 @@ def data_uri(pixels):
 
 
 def number(value, digits=1):
-    """A number with a minus sign of its own, and none before a zero."""
+    """Format a number with a typographic minus sign, which zero never has."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def short(share):
-    """A share for CSS: .37, 1."""
+    """Format a share for CSS: .37, 1."""
     return f"{share:.2f}".rstrip("0").rstrip(".").lstrip("0") or "0"
 
 
 def percent(value):
-    """A share in whole percent; a little is not nothing."""
+    """Format a share in whole percent; small positive shares are "<1 %"."""
     return "<1 %" if 0 < value < 0.005 else f"{100 * value:.0f} %"

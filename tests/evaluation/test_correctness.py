@@ -1,4 +1,4 @@
-"""Attention correctness of a run: captions aligned with their attention, the command, refusals."""
+"""Attention correctness of a run: alignment of words and attention, the command, errors."""
 
 import dataclasses
 import json
@@ -46,23 +46,23 @@ def captioner():
 
 
 @pytest.fixture(scope="module")
-def found(captioner):
-    """Captions, ids, attention and picture by index, and the generated captions."""
+def attended(captioner):
+    """Return generated captions, words of all captions, their ids, and attention and regions."""
     generator = CaptionGenerator(
         captioner, VOCABULARY, beam=1, max_words=4, length_penalty=0.0, stride=1
     )
-    said = generator(IMAGES, with_attention=True)
+    generated = generator(IMAGES, with_attention=True)
     captions = {
-        place: [said[place].words, *(text.split() for text in GIVEN[: 2 - place % 2])]
-        for place in range(3)
+        index: [generated[index].words, *(text.split() for text in GIVEN[: 2 - index % 2])]
+        for index in range(3)
     }
     ids = encode(VOCABULARY, captions)
-    pictures = list(attend_captions(captioner, 1, BATCHES, ids, WINDOWS))
-    return said, captions, ids, pictures
+    images = list(attend_captions(captioner, 1, BATCHES, ids, WINDOWS))
+    return generated, captions, ids, images
 
 
-def test_ids_are_the_whole_captions_between_start_and_stop(found):
-    _, captions, ids, _ = found
+def test_ids_are_whole_captions_between_start_and_stop(attended):
+    _, captions, ids, _ = attended
     assert {rows.shape for rows in ids.values()} == {(3, 8)}
     expected = [START, OOV, 4, 5, OOV, 6, 7, STOP]
     assert ids[0][1].tolist() == expected
@@ -71,43 +71,45 @@ def test_ids_are_the_whole_captions_between_start_and_stop(found):
     assert ids[0][0][len(captions[0][0]) + 1] == STOP
 
 
-def test_attention_of_a_given_word_is_that_of_the_state_before_it_was_fed(captioner, found):
-    _, _, ids, pictures = found
-    assert [place for place, *_ in pictures] == [0, 1, 2]
-    for place, attention, _ in pictures:
-        encoded = captioner.encode(IMAGES[place : place + 1], stride=1)
-        for row in (1, 2) if place != 1 else (1,):
-            state, attended = encoded.state, encoded.attended
-            for step in range(list(ids[place][row]).index(STOP)):
-                fed = np.array([[ids[place][row][step]]])
-                state, attended, _, expected = captioner.decode_step(
-                    fed, state, attended, encoded.memory
+def test_attention_at_a_given_word_is_from_the_state_that_predicts_it(captioner, attended):
+    _, _, ids, images = attended
+    assert [index for index, *_ in images] == [0, 1, 2]
+    for index, attention, _ in images:
+        encoded = captioner.encode(IMAGES[index : index + 1], stride=1)
+        for row in (1, 2) if index != 1 else (1,):
+            state, region = encoded.state, encoded.attended
+            for step in range(list(ids[index][row]).index(STOP)):
+                word = np.array([[ids[index][row][step]]])
+                state, region, _, expected = captioner.decode_step(
+                    word, state, region, encoded.memory
                 )
                 np.testing.assert_allclose(
                     attention[row, step], expected[0, 0], rtol=1e-3, atol=1e-5
                 )
 
 
-def test_attention_of_a_generated_word_is_that_of_the_search(found):
-    said, _, _, pictures = found
-    for place, attention, picture in pictures:
-        own = said[place].attention
+def test_attention_at_a_generated_word_equals_that_of_the_search(attended):
+    generated, _, _, images = attended
+    for index, attention, regions in images:
+        own = generated[index].attention
         assert len(own) > 0
         np.testing.assert_allclose(attention[0, : len(own)], own, rtol=1e-3, atol=1e-5)
-        assert not np.allclose(attention[0, 1 : len(own) + 1], own, rtol=0.1), "steps are alike"
-        np.testing.assert_array_equal(picture.corners, said[place].boxes)
+        assert not np.allclose(attention[0, 1 : len(own) + 1], own, rtol=0.1), (
+            "all steps are similar"
+        )
+        np.testing.assert_array_equal(regions.corners, generated[index].boxes)
 
 
-def test_a_generated_captions_correctness_is_that_of_its_grounding(found):
-    said, captions, _, pictures = found
+def test_the_correctness_of_generated_captions_equals_their_grounding(attended):
+    generated, captions, _, images = attended
     objects = tuple(
         NamedObject(frozenset({noun}), frozenset(), (0.0, 0.1, 0.55, 0.6))
         for noun in ("red", "ball", "blue", "box")
     )
     examples = [Example(i, f"{i}.png", tuple(GIVEN[: 2 - i % 2]), (), objects) for i in range(3)]
-    tallies = tally(pictures, mentions_of(examples, captions))
+    tallies = tally(images, mentions_of(examples, captions))
     measured = tallies["generated"].content()
-    expected = ground(dict(enumerate(said)), examples)
+    expected = ground(dict(enumerate(generated)), examples)
     assert measured["words"] == expected.phrases > 3
     assert measured["model"]["region"] == pytest.approx(expected.attention_on_object, rel=1e-3)
     assert measured["uniform"]["region"] == pytest.approx(
@@ -115,12 +117,12 @@ def test_a_generated_captions_correctness_is_that_of_its_grounding(found):
     )
     after = measured["model_after_word"]["region"]
     assert after != pytest.approx(expected.attention_on_object, rel=1e-2)
-    # Without phrases the given captions name by nouns too: 4 words and 1, 4, 4 and 1.
+    # Without phrases, nouns of given captions name objects too: 4 words and 1, 4, 4 and 1.
     given = tallies["ground_truth"].content()
     assert (given["captions"], given["words"]) == (5, 14)
 
 
-def test_given_captions_follow_their_phrases_where_there_are_any():
+def test_given_captions_use_annotated_phrases_if_there_are_any():
     box, other = (0.0, 0.0, 0.5, 0.5), (0.5, 0.0, 1.0, 0.5)
     thing = NamedObject(frozenset({"ball"}), frozenset(), box)
     examples = [
@@ -128,7 +130,7 @@ def test_given_captions_follow_their_phrases_where_there_are_any():
         Example(1, "1.png", ("a ball",), (), (thing,)),
         Example(2, "2.png", ("a ball",)),
     ]
-    captions = {place: [("ball", "ball"), ["a", "ball"]] for place in range(3)}
+    captions = {index: [("ball", "ball"), ["a", "ball"]] for index in range(3)}
     twice = [Mention(0, (box,)), Mention(1, (box,))]
     assert mentions_of(examples, captions) == {
         0: [twice, [Mention(1, (other,), 2)]],
@@ -136,17 +138,17 @@ def test_given_captions_follow_their_phrases_where_there_are_any():
     }
 
 
-def test_a_phrase_is_a_noun_of_all_its_words_with_its_adjectives():
+def test_a_phrase_consists_of_a_noun_of_several_words_and_its_adjectives():
     words = ["a", "big", "hot", "dog", "near", "a", "dog"]
     thing = NamedObject(frozenset({"hot dog", "dog"}), frozenset({"big"}), (0, 0, 1, 1))
     naming = naming_words([Example(0, "0.png", (), objects=(thing,))])
-    found = named_mentions(words, [thing], *naming)
-    assert [(mention.index, mention.length) for mention in found] == [(3, 3), (6, 1)]
+    mentions = named_mentions(words, [thing], *naming)
+    assert [(mention.index, mention.length) for mention in mentions] == [(3, 3), (6, 1)]
 
 
 @pytest.fixture(scope="module")
 def squares_with_entities(squares, tmp_path_factory):
-    """Six squares with Flickr30k Entities; one has no boxes, one a caption without phrases."""
+    """Create six squares with Flickr30k Entities; one lacks boxes, one has a plain caption."""
     folder = tmp_path_factory.mktemp("entities") / "flickr30k"
     texts, listed = {}, []
     for number in range(6):
@@ -204,11 +206,11 @@ def test_object_proposals_are_measured_without_their_padding(
     run, examples = trained_proposals, read(squares_with_entities).splits["test"]
     images = run.load_images("test", examples)
     shares = []
-    for place, example in enumerate(examples):
+    for index, example in enumerate(examples):
         if example.phrases:
             boxes = to_original(
-                images.proposals(place, lambda count: slice(5)).reshape(-1, 2, 2),
-                images.windows[place],
+                images.proposals(index, lambda count: slice(5)).reshape(-1, 2, 2),
+                images.windows[index],
             ).reshape(-1, 4)
             x0, y0, x1, y1 = example.phrases[0].box
             width = np.minimum(boxes[:, 2], x1) - np.maximum(boxes[:, 0], x0)
@@ -219,41 +221,41 @@ def test_object_proposals_are_measured_without_their_padding(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "correctness: expected boxes of named objects, but the 3 images of test have none"),
         (["--stride", "1,2"], "correctness: expected one value of stride, received several"),
         (["--split", "tset"], "expected a split of .* received 'tset'"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_a_line(trained, arguments, said):
+def test_runs_that_cannot_be_measured_raise_a_one_line_error(trained, arguments, message):
     before = sorted(trained.folder.rglob("*"))
-    with pytest.raises(UserError, match=said) as refusal:
+    with pytest.raises(UserError, match=message) as caught:
         command.main([str(trained.folder), "--correctness", *arguments])
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(caught.value)
     assert sorted(trained.folder.rglob("*")) == before
 
 
-def test_files_of_captions_have_no_attention():
+def test_measuring_a_file_of_captions_raises_an_error():
     with pytest.raises(UserError, match="--correctness needs the folder of a run"):
         command.main(["--results", "a.json", "--references", "b.json", "--correctness"])
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"variant": "baseline"}, "runs/x has variant 'baseline' and its attention is uniform"),
         ({"regions": "mean"}, "runs/x has regions 'mean' and its attention is uniform"),
     ],
 )
-def test_a_run_that_does_not_choose_where_to_look_is_refused(changes, said):
+def test_a_run_with_uniform_attention_raises_an_error(changes, message):
     configuration = dataclasses.replace(Configuration(), **changes)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         check_attends(configuration, "runs/x")
     check_attends(Configuration(), "runs/x")
 
 
-def test_drawn_scenes_name_the_same_objects_by_phrases_and_by_nouns(tmp_path):
+def test_phrases_and_nouns_of_drawn_scenes_name_the_same_objects(tmp_path):
     examples = prepare(tmp_path, ScenesSettings(train=1, val=1, test=20)).splits["test"]
     naming = naming_words(examples)
     words = 0
@@ -268,9 +270,9 @@ def test_drawn_scenes_name_the_same_objects_by_phrases_and_by_nouns(tmp_path):
     assert words > 100
 
 
-def test_real_coco_captions_name_most_objects_they_mention(shared):
+def test_most_nouns_of_real_coco_captions_match_an_object(shared):
     examples = read(shared / "data/coco").splits["val"]
-    captions = {place: [(), *map(tokenize, each.captions)] for place, each in enumerate(examples)}
+    captions = {index: [(), *map(tokenize, each.captions)] for index, each in enumerate(examples)}
     mentions = mentions_of(examples, captions)
     matched = [bool(each.boxes) for texts in mentions.values() for named in texts for each in named]
     assert len(matched) > 400 and np.mean(matched) > 0.85

@@ -1,4 +1,4 @@
-"""Captions of many images, and how well they name and look at what is in them."""
+"""Captions of many images, and their grounding: correct phrases and attention on objects."""
 
 import numpy as np
 import pytest
@@ -30,14 +30,14 @@ def generator(captioner):
     )
 
 
-def test_hypotheses_are_those_of_search_in_words(captioner, generator):
-    found = generator.all_beams(IMAGES)
+def test_all_beams_are_the_hypotheses_of_search_as_words(captioner, generator):
+    captions = generator.all_beams(IMAGES)
     encoded = captioner.encode(IMAGES, stride=1)
     expected = search(captioner, encoded, beam=3, max_words=4)
     lengths = set()
     for image in range(3):
-        assert len(found[image]) == 3
-        for beam, generated in enumerate(found[image]):
+        assert len(captions[image]) == 3
+        for beam, generated in enumerate(captions[image]):
             ids = np.asarray(expected.ids[image, beam])
             words = [VOCABULARY.words[word] for word in ids if word not in (STOP, PAD)]
             lengths.add((len(words), STOP in ids))
@@ -62,12 +62,12 @@ def test_the_caption_of_an_image_is_its_best_hypothesis(generator):
         assert generated.attention is generated.boxes is generated.mask is None
 
 
-def test_a_configuration_sets_the_search_and_changes_replace_its_settings(captioner, monkeypatch):
-    made = []
+def test_search_settings_replace_those_of_the_configuration(captioner, monkeypatch):
+    calls = []
     monkeypatch.setattr(
         CaptionGenerator,
         "__init__",
-        lambda self, *given, **settings: made.append((given, settings)),
+        lambda self, *arguments, **settings: calls.append((arguments, settings)),
     )
     configuration = Configuration(beam=4, max_words=7, length_penalty=0.5, test_stride=3)
     CaptionGenerator.from_configuration(captioner, VOCABULARY, configuration)
@@ -79,13 +79,13 @@ def test_a_configuration_sets_the_search_and_changes_replace_its_settings(captio
         "length_penalty": 0.5,
         "stride": 3,
     }
-    assert made == [
+    assert calls == [
         ((captioner, VOCABULARY), settings),
         ((captioner, VOCABULARY), {**settings, "beam": 1, "max_words": 9, "length_penalty": 0.0}),
     ]
 
 
-def test_a_change_that_means_nothing_for_the_kind_of_regions_is_refused(captioner):
+def test_a_setting_that_does_not_apply_to_the_regions_raises_an_error(captioner):
     for kind, wrong, right in (
         ("grid", "proposals", "stride"),
         ("transformer", "proposals", "stride"),
@@ -100,27 +100,27 @@ def test_a_change_that_means_nothing_for_the_kind_of_regions_is_refused(captione
 @pytest.mark.parametrize(
     ("name", "value"), [("beam", 0), ("beam", -1), ("max_words", 0), ("stride", 0)]
 )
-def test_a_search_out_of_its_range_is_refused(name, value):
+def test_search_settings_below_one_raise_an_error(name, value):
     with pytest.raises(UserError, match=f"{name}: expected at least 1, received {value}"):
         SearchSettings(**{name: value})
 
 
-def test_attention_that_is_kept_does_not_keep_its_batch(generator):
+def test_returned_attention_does_not_keep_its_batch_in_memory(generator):
     for generated in generator(IMAGES, with_attention=True):
         for part in (generated.attention, generated.boxes, generated.mask):
             assert part.base is None
 
 
-def test_captions_of_a_data_set_are_found_by_index(generator):
+def test_generate_returns_captions_by_index(generator):
     batches = [
         {"images": tf.constant(IMAGES[:2]), "index": tf.constant([7, 3])},
         {"images": tf.constant(IMAGES[2:]), "index": tf.constant([5])},
     ]
-    found = generate(generator, batches, total=3, with_attention=True)
-    assert list(found) == [7, 3, 5]
-    alone = generator(IMAGES)
-    assert [generated.words for generated in found.values()] == [g.words for g in alone]
-    assert found[5].attention is not None
+    captions = generate(generator, batches, total=3, with_attention=True)
+    assert list(captions) == [7, 3, 5]
+    expected = [caption.words for caption in generator(IMAGES)]
+    assert [caption.words for caption in captions.values()] == expected
+    assert captions[5].attention is not None
 
 
 CELL = [[[0.0, 0.0], [0.5, 0.0], [0.5, 0.5], [0.0, 0.5]]]
@@ -141,7 +141,7 @@ CELL = [[[0.0, 0.0], [0.5, 0.0], [0.5, 0.5], [0.0, 0.5]]]
         # A box inside another counts once.
         ([(0, 0, 0.25, 0.5), (0, 0, 0.125, 0.125)], 0.5),
         ([(0, 0, 0.25, 0.5), (0, 0, 0.25, 0.5)], 0.5),
-        # Opposite corners, of a quarter each, and nothing between them.
+        # Two opposite corners of a quarter each.
         ([(0, 0, 0.25, 0.25), (0.25, 0.25, 0.5, 0.5)], 0.5),
     ],
 )
@@ -149,7 +149,7 @@ def test_share_of_a_cell_that_boxes_cover(boxes, share):
     np.testing.assert_allclose(share_inside(np.array(CELL), boxes), [share], atol=1e-12)
 
 
-def test_shares_are_of_each_region_even_of_those_that_reach_outside():
+def test_shares_are_relative_to_the_whole_region_even_outside_the_image():
     regions = np.array([*CELL, [[-0.5, 0.0], [0.5, 0.0], [0.5, 1.0], [-0.5, 1.0]]])
     np.testing.assert_allclose(share_inside(regions, [(0, 0, 0.5, 0.5)]), [1.0, 0.25])
 
@@ -167,7 +167,7 @@ def sampled_share(region, boxes, finer=400):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_shares_of_turned_and_sheared_regions_are_those_of_sample_points(seed):
+def test_shares_of_rotated_and_sheared_regions_match_sample_points(seed):
     random = np.random.default_rng(seed)
     square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2
     regions, boxes = [], np.sort(random.random((3, 2, 2)), axis=1).reshape(3, 4)
@@ -179,21 +179,21 @@ def test_shares_of_turned_and_sheared_regions_are_those_of_sample_points(seed):
     expected = [sampled_share(region, boxes) for region in regions]
     assert 0.05 < np.mean(expected) < 0.95
     np.testing.assert_allclose(share_inside(regions, boxes), expected, atol=4e-3)
-    # The other way round, as a mirroring transform leaves them.
+    # Reversed corners, as after a mirroring transform.
     np.testing.assert_allclose(share_inside(regions[:, ::-1], boxes), expected, atol=4e-3)
 
 
-def test_a_region_turned_by_an_eighth_loses_its_corners():
+def test_a_square_rotated_by_45_degrees_has_known_shares():
     diamond = np.array([[[0.5, 0.0], [1.0, 0.5], [0.5, 1.0], [0.0, 0.5]]])
-    found = [
+    shares = [
         share_inside(diamond, boxes)[0]
         for boxes in ([(0, 0, 1, 1)], [(0, 0, 0.5, 0.5)], [(0.25, 0.25, 0.75, 0.75)])
     ]
-    # Corners of a quarter as long: four triangles of 1/16 beside the square inside.
-    np.testing.assert_allclose(found, [1, 0.25, 0.5], atol=1e-12)
+    # The square inside covers half of the diamond; four triangles of 1/16 cover the rest.
+    np.testing.assert_allclose(shares, [1, 0.25, 0.5], atol=1e-12)
 
 
-def test_regions_without_area_have_no_share_and_do_not_disturb_others():
+def test_regions_without_area_have_share_zero_and_do_not_affect_others():
     regions = np.array([
         [[0.2, 0.2]] * 4,
         [[0.1, 0.2], [0.6, 0.2], [0.6, 0.2], [0.1, 0.2]],
@@ -201,15 +201,15 @@ def test_regions_without_area_have_no_share_and_do_not_disturb_others():
         CELL[0],
         [[0.0, 0.0], [0.5, 0.5], [0.0, 0.5], [0.0, 0.0]],
     ])  # fmt: skip
-    found = share_inside(regions, [(0, 0, 0.25, 0.5)])
-    np.testing.assert_allclose(found, [0, 0, 0, 0.5, 0.75], atol=1e-12)
+    shares = share_inside(regions, [(0, 0, 0.25, 0.5)])
+    np.testing.assert_allclose(shares, [0, 0, 0, 0.5, 0.75], atol=1e-12)
 
 
 def thing(noun, adjective, box):
     return NamedObject(frozenset([noun]), frozenset([adjective]), box)
 
 
-# Four cells, left to right; the ball lies in the first, the box in the third and half the fourth.
+# Four cells from left to right. The ball fills the first, the box the third and half the fourth.
 CELLS = np.array(
     [[[x, 0.0], [x + 0.25, 0.0], [x + 0.25, 1.0], [x, 1.0]] for x in (0.0, 0.25, 0.5, 0.75)]
 )
@@ -227,18 +227,18 @@ EXAMPLES = [
 ]
 
 
-def said(caption, attention, mask=(True, True, True, True)):
+def captioned(caption, attention, mask=(True, True, True, True)):
     words = tuple(caption.split())
     return Caption(caption, words, -1.0, np.array(attention), CELLS, np.array(mask))
 
 
-def ground_alone(caption):
+def ground_one(caption):
     return ground({1: caption}, EXAMPLES)
 
 
-def test_attention_counts_at_the_noun_inside_the_named_objects_box():
-    found = ground_alone(
-        said(
+def test_attention_is_measured_at_the_noun_inside_the_named_objects_box():
+    grounding = ground_one(
+        captioned(
             "red ball beside blue box",
             [
                 [0.0, 1.0, 0.0, 0.0],
@@ -249,25 +249,25 @@ def test_attention_counts_at_the_noun_inside_the_named_objects_box():
             ],
         )
     )
-    assert (found.phrases_correct, found.nouns_correct, found.phrases) == (1.0, 1.0, 2)
-    assert found.attention_on_object == pytest.approx((0.7 + (0.2 + 0.6 / 2)) / 2)
-    assert found.uniform_attention_on_object == pytest.approx((1 / 4 + 1.5 / 4) / 2)
+    assert (grounding.phrases_correct, grounding.nouns_correct, grounding.phrases) == (1.0, 1.0, 2)
+    assert grounding.attention_on_object == pytest.approx((0.7 + (0.2 + 0.6 / 2)) / 2)
+    assert grounding.uniform_attention_on_object == pytest.approx((1 / 4 + 1.5 / 4) / 2)
 
 
-def test_a_wrong_adjective_is_a_right_noun_and_is_not_measured():
-    found = ground_alone(said("blue ball", [[1.0, 0, 0, 0], [1.0, 0, 0, 0]]))
-    assert (found.phrases_correct, found.nouns_correct, found.phrases) == (0.0, 1.0, 1)
-    assert found.attention_on_object is None
-    assert found.uniform_attention_on_object is None
+def test_a_phrase_with_a_wrong_adjective_has_a_correct_noun_and_no_attention():
+    grounding = ground_one(captioned("blue ball", [[1.0, 0, 0, 0], [1.0, 0, 0, 0]]))
+    assert (grounding.phrases_correct, grounding.nouns_correct, grounding.phrases) == (0.0, 1.0, 1)
+    assert grounding.attention_on_object is None
+    assert grounding.uniform_attention_on_object is None
 
 
-def test_padding_is_no_region_to_look_at():
-    found = ground_alone(said("ball", [[0.5, 0.5, 0, 0]], mask=(True, True, False, False)))
-    assert found.attention_on_object == pytest.approx(0.5)
-    assert found.uniform_attention_on_object == pytest.approx(1 / 2)
+def test_padding_does_not_count_as_a_region():
+    grounding = ground_one(captioned("ball", [[0.5, 0.5, 0, 0]], mask=(True, True, False, False)))
+    assert grounding.attention_on_object == pytest.approx(0.5)
+    assert grounding.uniform_attention_on_object == pytest.approx(1 / 2)
 
 
-def test_boxes_of_a_caption_are_those_of_the_original_image(generator):
+def test_boxes_of_a_caption_are_in_coordinates_of_the_original_image(generator):
     windows = np.array([[0.25, 0, 0.75, 1], [0, 0, 1, 1], [0, -0.5, 1, 1.5]], np.float32)
     plain = generator(IMAGES, with_attention=True)
     mapped = generator({"images": IMAGES, "window": windows}, with_attention=True)
@@ -277,28 +277,28 @@ def test_boxes_of_a_caption_are_those_of_the_original_image(generator):
         np.testing.assert_array_equal(caption.window, window)
 
 
-def test_phrases_of_all_captions_count_alike():
+def test_phrases_of_all_captions_have_equal_weight():
     captions = {
-        0: said("red ball", [[1.0, 0, 0, 0]] * 2),
-        1: said("ball and ball and blue box", [[1.0, 0, 0, 0]] * 6),
+        0: captioned("red ball", [[1.0, 0, 0, 0]] * 2),
+        1: captioned("ball and ball and blue box", [[1.0, 0, 0, 0]] * 6),
     }
-    found = ground(captions, EXAMPLES)
-    assert found.phrases == 4
-    assert found.phrases_correct == found.nouns_correct == 3 / 4
-    assert found.attention_on_object == pytest.approx(2 / 3)
+    grounding = ground(captions, EXAMPLES)
+    assert grounding.phrases == 4
+    assert grounding.phrases_correct == grounding.nouns_correct == 3 / 4
+    assert grounding.attention_on_object == pytest.approx(2 / 3)
 
 
 def test_a_data_set_without_objects_has_no_grounding():
-    assert ground({0: said("red ball", [[1.0, 0, 0, 0]] * 2)}, EXAMPLES[:1]) is None
+    assert ground({0: captioned("red ball", [[1.0, 0, 0, 0]] * 2)}, EXAMPLES[:1]) is None
 
 
-def test_captions_that_name_nothing_have_no_shares():
-    found = ground_alone(said("sky", [[1.0, 0, 0, 0]]))
-    assert found.phrases == 0
+def test_captions_without_nouns_have_no_measures():
+    grounding = ground_one(captioned("sky", [[1.0, 0, 0, 0]]))
+    assert grounding.phrases == 0
     assert (
-        found.phrases_correct
-        is found.nouns_correct
-        is found.attention_on_object
-        is found.uniform_attention_on_object
+        grounding.phrases_correct
+        is grounding.nouns_correct
+        is grounding.attention_on_object
+        is grounding.uniform_attention_on_object
         is None
     )

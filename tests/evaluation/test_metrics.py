@@ -1,4 +1,4 @@
-"""Caption metrics: known values, missing Java, and the files around them."""
+"""Caption metrics: known values, missing Java, and files of captions and scores."""
 
 import json
 import math
@@ -37,14 +37,14 @@ def java():
 
 @pytest.fixture
 def no_java(monkeypatch, tmp_path):
-    """A PATH with nothing on it; returns the only folder on it."""
+    """Set PATH to one empty folder; returns the folder."""
     monkeypatch.setenv("PATH", str(tmp_path))
     return tmp_path
 
 
 @pytest.fixture(scope="module")
 def held_out(shared):
-    """COCO's validation images: the first caption of each, and the others as references."""
+    """Return COCO's validation captions: all but the first as references, and the first."""
     captions = read_references(shared / "data/coco/annotations/captions_val2017.json")
     first = {image: texts[0] for image, texts in captions.items()}
     return {image: texts[1:] for image, texts in captions.items()}, first
@@ -69,19 +69,19 @@ def test_rouge_is_the_f_measure_of_the_longest_common_subsequence():
     assert received == pytest.approx(expected)
 
 
-def test_identical_captions_score_the_most():
+def test_captions_equal_to_their_references_have_the_highest_scores():
     references = {1: ["one red dog runs"], 2: ["two blue cats sleep"]}
     metrics = python_metrics(references, {1: "One red dog runs.", 2: "two blue cats sleep"})
     assert metrics == pytest.approx(dict.fromkeys(metrics, 1) | {"CIDEr": 10})
 
 
-def test_cider_alone_is_the_one_of_all_metrics():
+def test_cider_equals_the_cider_of_score():
     metrics = python_metrics(REFERENCES, CAPTIONS)
     assert cider(REFERENCES, CAPTIONS) == pytest.approx(metrics["CIDEr"], abs=1e-12)
     assert metrics["CIDEr"] > 1
 
 
-def test_mean_over_images_is_the_whole_for_rouge_and_cider():
+def test_rouge_and_cider_are_means_over_images():
     scores = score(REFERENCES, CAPTIONS, "python", meteor=False)
     assert list(scores.per_image) == [1, "two"]
     for name in ("ROUGE_L", "CIDEr"):
@@ -90,20 +90,20 @@ def test_mean_over_images_is_the_whole_for_rouge_and_cider():
     assert scores.per_image["two"]["Bleu_4"] == pytest.approx(1)
 
 
-def test_one_image_alone_has_cider_zero_and_a_note():
+def test_a_single_image_has_cider_zero_and_a_note():
     scores = score({1: ["a dog"]}, {1: "a dog"}, "python", meteor=False)
     assert scores.metrics["CIDEr"] == 0
     assert scores.images == 1
     assert "CIDEr of a single image is 0 by definition" in scores.notes[0]
 
 
-def test_caption_without_a_word_scores_zero():
+def test_a_caption_without_words_scores_zero():
     metrics = python_metrics({1: ["a dog runs"], 2: ["a cat", ""]}, {1: "...", 2: ""})
     assert metrics == pytest.approx(dict.fromkeys(metrics, 0), abs=1e-12)
 
 
 @pytest.mark.parametrize("captions", [{}, {1: "a"}, {1: "a", "two": "b", "3": "c"}])
-def test_captions_and_references_must_be_of_the_same_images(captions):
+def test_captions_and_references_must_have_the_same_image_ids(captions):
     expected = {
         0: "expected captions to score in the captions, received none",
         1: "1 of 2 images in the references have no caption in the captions: two;",
@@ -114,23 +114,23 @@ def test_captions_and_references_must_be_of_the_same_images(captions):
             measure(REFERENCES, captions)
 
 
-def test_ids_as_text_here_and_numbers_there_are_told():
+def test_ids_that_are_text_and_numbers_raise_an_error():
     with pytest.raises(UserError, match="numbers in both or as text in both"):
         cider({1: ["a dog"]}, {"1": "a dog"})
 
 
-def test_image_whose_references_have_no_word_is_told():
+def test_an_image_whose_references_have_no_word_raises_an_error():
     with pytest.raises(UserError, match="1 of 2 images have no reference with a word in it: 2;"):
         cider({1: ["a dog"], 2: ["!", ""]}, {1: "a dog", 2: "a cat"})
 
 
-def test_unknown_tokenizer_is_told():
+def test_an_unknown_tokenizer_raises_an_error():
     with pytest.raises(UserError, match="expected auto, ptb, python, received 'PTB'"):
         score(REFERENCES, CAPTIONS, "PTB")
 
 
 @pytest.mark.usefixtures("no_java")
-def test_without_java_all_but_meteor_is_measured_and_one_line_tells_why(capfd):
+def test_without_java_only_meteor_is_missing_with_a_one_line_reason(capfd):
     scores = score(REFERENCES, CAPTIONS)
     assert scores.tokenizer == "python"
     assert list(scores.metrics) == [name for name in METRICS if name != "METEOR"]
@@ -156,7 +156,7 @@ def test_java_that_fails_is_quoted_in_one_line(no_java, tokenizer, capfd):
 
 
 @pytest.mark.usefixtures("java")
-def test_line_breaks_and_empty_captions_do_not_shift_those_that_follow():
+def test_line_breaks_and_empty_captions_do_not_shift_later_captions():
     captions = [
         "",
         "a\nb",
@@ -176,14 +176,14 @@ def test_line_breaks_and_empty_captions_do_not_shift_those_that_follow():
 
 
 @pytest.mark.usefixtures("java")
-def test_java_tokens_are_those_of_pycocoevalcap(held_out):
+def test_java_tokens_equal_those_of_pycocoevalcap(held_out):
     captions = list(held_out[1].values())
     theirs = PTBTokenizer().tokenize({1: [{"caption": caption} for caption in captions]})
     assert _ptb_tokens(captions) == theirs[1]
 
 
 @pytest.mark.usefixtures("java")
-def test_a_process_of_meteor_started_before_measures_the_same_again_and_again():
+def test_a_meteor_process_can_be_reused_and_ends_with_its_object():
     started = start_meteor()
     assert isinstance(started, MeteorProcess)
     expected = score(REFERENCES, CAPTIONS, "python").metrics
@@ -195,7 +195,7 @@ def test_a_process_of_meteor_started_before_measures_the_same_again_and_again():
 
 
 @pytest.mark.usefixtures("no_java")
-def test_where_meteor_does_not_start_the_score_tells():
+def test_start_meteor_returns_true_without_java():
     assert start_meteor() is True
 
 
@@ -207,7 +207,7 @@ def test_java_and_python_agree_on_real_captions(held_out, capfd):
     assert by_java.tokenizer == "PTB"
     assert list(by_java.metrics) == list(METRICS)
     assert not by_java.missing
-    assert 0.2 < by_java.metrics["METEOR"] < 0.35  # of people, against each other
+    assert 0.2 < by_java.metrics["METEOR"] < 0.35  # human captions against each other
     assert next(iter(by_java.per_image.values()))["METEOR"] == 0
     for name, value in python_metrics(references, captions).items():
         assert value == pytest.approx(by_java.metrics[name], abs=0.002)
@@ -215,7 +215,7 @@ def test_java_and_python_agree_on_real_captions(held_out, capfd):
 
 
 @pytest.mark.usefixtures("no_java")
-def test_files_are_scored_and_the_scores_written(tmp_path):
+def test_score_files_scores_captions_and_writes_the_scores(tmp_path):
     results, references, output = (tmp_path / f"{name}.json" for name in ("r", "val", "scores"))
     write_results(results, CAPTIONS)
     notes = [
@@ -246,7 +246,7 @@ def test_results_survive_a_round_trip(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["captions.json"]
 
 
-def test_write_that_fails_leaves_the_old_file(tmp_path):
+def test_a_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "scores.json"
     path.write_text("old")
     scores = score(REFERENCES, CAPTIONS, "python", meteor=False)
@@ -268,7 +268,7 @@ def test_write_that_fails_leaves_the_old_file(tmp_path):
         ('[{"image_id": 4, "caption": "a"}, {"image_id": 4, "caption": "b"}]', "once: 4; keep one"),
     ],
 )
-def test_broken_results_are_told_in_one_line(tmp_path, text, message):
+def test_invalid_results_raise_a_one_line_error(tmp_path, text, message):
     path = tmp_path / "captions.json"
     path.write_text(text)
     with pytest.raises(UserError, match=message) as caught:
@@ -285,13 +285,13 @@ def test_broken_results_are_told_in_one_line(tmp_path, text, message):
         ('{"annotations": []}', "expected captions in 'annotations', received none"),
     ],
 )
-def test_broken_references_are_told_in_one_line(tmp_path, text, message):
+def test_invalid_references_raise_an_error(tmp_path, text, message):
     path = tmp_path / "captions_val.json"
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_references(path)
 
 
-def test_missing_file_is_told(tmp_path):
+def test_a_missing_file_raises_an_error(tmp_path):
     with pytest.raises(UserError, match="expected a file to read, received 'No such file"):
         read_results(tmp_path / "none.json")

@@ -1,4 +1,4 @@
-"""Scores over the number of regions, from one trained run: the sweep, its table and its curve."""
+"""Scores over the number of regions of one run: the sweep, its table and its curve."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from keras_aoa.utils.errors import UserError
 
 @pytest.fixture(autouse=True)
 def without_meteor(monkeypatch):
-    """METEOR starts a Java process of 7 s for each evaluation; `test_metrics.py` has it."""
+    """Skip METEOR, whose Java process takes 7 s to start; `test_metrics.py` tests it."""
     for module in (evaluation, region_counts):
         monkeypatch.setattr(module, "start_meteor", lambda: False)
 
@@ -35,39 +35,39 @@ def rows_of(run, split="test"):
 
 
 def table_of(text):
-    """The lines of the table that is printed, as lists of cells."""
+    """Return the lines of the printed table as lists of cells."""
     lines = [line.split("  ") for line in text.splitlines()]
     cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
     return [line for line in cells if len(line) > 4]
 
 
 def check_files(run):
-    """The picture is one, and not empty."""
+    """Check that the picture is valid and not empty, and that no partial files remain."""
     picture = cv2.imread(str(run.folder / "regions_test.png"))
     assert picture.shape == (480, 720, 3)
     assert picture.std() > 10
     assert not list(run.folder.rglob("*.part*"))
 
 
-def test_strides_of_a_grid_in_the_order_given(trained, tmp_path, capsys):
+def test_strides_are_scored_in_the_given_order(trained, tmp_path, capsys):
     run = copied(trained, tmp_path)
     command.main([str(run.folder), "--stride", "3,1,2", "--beam", "1"])
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     content = rows_of(run)
     assert content["setting"] == "stride" and content["run"] == str(run.folder)
     rows = content["rows"]
-    # The network of the scenes makes 4x4 cells of 32 pixels.
+    # The CNN for scenes has 4x4 cells of 32 pixels.
     assert [(row["stride"], row["count"]) for row in rows] == [(3, 4.0), (1, 16.0), (2, 4.0)]
-    heading, *lines = table_of(said)
+    heading, *lines = table_of(printed)
     assert heading == ["stride", "regions per image", "Bleu_4", "CIDEr", "ms per image"]
     for line, row in zip(lines, rows, strict=True):
         scores = [f"{100 * row[name]:.1f}" for name in ("Bleu_4", "CIDEr")]
         assert line[:4] == [str(row["stride"]), f"{row['count']:.1f}", *scores]
         assert row["seconds"] > 0
-    assert f"3 images of test; table and curve: {run.folder}/regions_test.*" in said
+    assert f"3 images of test; table and curve: {run.folder}/regions_test.*" in printed
     check_files(run)
-    assert not (run.folder / "scores.json").exists(), "a sweep is no evaluation"
-    # Each value is scored as an evaluation with it alone is.
+    assert not (run.folder / "scores.json").exists(), "a sweep must not write scores.json"
+    # Each value has the same scores as an evaluation with only that value.
     command.main([str(run.folder), "--stride", "2", "--beam", "1", "--pictures", "0"])
     scores = json.loads((run.folder / "scores.json").read_text())
     assert scores["search"]["stride"] == 2
@@ -75,7 +75,7 @@ def test_strides_of_a_grid_in_the_order_given(trained, tmp_path, capsys):
         assert rows[2][name] == pytest.approx(scores[name], abs=1e-12)
 
 
-def test_numbers_of_proposals_and_an_image_that_has_fewer(trained_proposals, tmp_path, capsys):
+def test_proposals_are_limited_by_the_number_in_each_image(trained_proposals, tmp_path, capsys):
     run = copied(trained_proposals, tmp_path)
     command.main([str(run.folder), "--proposals", "1,2,2000", "--beam", "1"])
     content = rows_of(run)
@@ -83,15 +83,15 @@ def test_numbers_of_proposals_and_an_image_that_has_fewer(trained_proposals, tmp
     assert [row["proposals"] for row in content["rows"]] == [1, 2, 2000]
     assert counts[0] == 1.0
     images = run.load_images("test", run.load_data().splits["test"])
-    found = [images.proposal_count(place) for place in images.readable]
-    # A line and an image of one color have the whole alone.
-    assert found.count(1) == 2 and len(found) == 8 and max(found) > 3
-    assert counts[1:] == [pytest.approx(np.mean(np.minimum(found, most))) for most in (2, 2000)]
+    available = [images.proposal_count(index) for index in images.readable]
+    # A line and an image of one color have only the whole image.
+    assert available.count(1) == 2 and len(available) == 8 and max(available) > 3
+    assert counts[1:] == [pytest.approx(np.mean(np.minimum(available, most))) for most in (2, 2000)]
     assert table_of(capsys.readouterr().out)[0][0] == "proposals"
     check_files(run)
 
 
-def test_one_value_evaluates_as_before(trained_proposals, tmp_path):
+def test_a_single_value_runs_an_ordinary_evaluation(trained_proposals, tmp_path):
     run = copied(trained_proposals, tmp_path)
     command.main([str(run.folder), "--regions", "2", "--beam", "1", "--pictures", "1"])
     scores = json.loads((run.folder / "scores.json").read_text())
@@ -100,7 +100,7 @@ def test_one_value_evaluates_as_before(trained_proposals, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "arguments", "said"),
+    ("kind", "arguments", "message"),
     [
         (
             "trained",
@@ -118,16 +118,16 @@ def test_one_value_evaluates_as_before(trained_proposals, tmp_path):
         ("trained", ["--stride", "1,2", "--split", "tset"], "received 'tset'"),
     ],
 )
-def test_a_sweep_that_means_nothing_is_refused_in_a_line(request, kind, arguments, said):
+def test_invalid_arguments_of_a_sweep_raise_a_one_line_error(request, kind, arguments, message):
     run = request.getfixturevalue(kind)
     before = sorted(run.folder.rglob("*"))
-    with pytest.raises(UserError, match=said) as refusal:
+    with pytest.raises(UserError, match=message) as caught:
         command.main([str(run.folder), *arguments])
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(caught.value)
     assert sorted(run.folder.rglob("*")) == before
 
 
-def test_curves_of_several_kinds_share_a_picture(tmp_path):
+def test_a_picture_can_show_the_curves_of_several_kinds_of_regions(tmp_path):
     rows = [{"count": float(count), "CIDEr": count / 200} for count in (49, 196)]
     more = [{"count": float(count), "CIDEr": 0.5 + count / 4000} for count in (50, 1000, 10)]
     region_counts.draw(tmp_path / "one.png", {"grid": rows})

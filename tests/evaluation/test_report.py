@@ -1,4 +1,4 @@
-"""The report: which images it shows, what of their areas, and a page that nothing breaks out of."""
+"""The report: choice of images and areas, and a page that is self-contained and escaped."""
 
 import html.parser
 import itertools
@@ -24,7 +24,7 @@ SIZE = (480, 360)
 
 @pytest.fixture(autouse=True)
 def without_meteor(monkeypatch):
-    """METEOR starts a Java process of 7 s for each evaluation; `test_metrics.py` has it."""
+    """Skip METEOR, whose Java process takes 7 s to start; `test_metrics.py` tests it."""
     monkeypatch.setattr(report, "start_meteor", lambda: False)
 
 
@@ -48,11 +48,11 @@ class Reader(html.parser.HTMLParser):
             self.words.append(data)
 
     def values(self, name):
-        return [value for found, value in self.attributes if found == name]
+        return [value for attribute, value in self.attributes if attribute == name]
 
 
 def check_self_contained(page):
-    """Nothing runs, nothing is loaded, and every name that is referred to is there once."""
+    """Check that a page runs and loads nothing, and that every referenced id exists once."""
     reader = Reader(page)
     assert not {"script", "link", "iframe", "object", "embed", "img", "form"} & set(reader.tags)
     assert not [name for name, _ in reader.attributes if name.startswith("on")]
@@ -78,11 +78,11 @@ def test_every_caption_reference_and_score_is_on_the_page():
     for score in ("150.0", "50.0", "\N{MINUS SIGN}50.0", "125.0", "75.0", "25.0"):
         assert score in reader.texts
     assert reader.values("aria-label").count("1.png: a white square") == 3
-    # The picture is in the page once for each image, not for each run or word.
+    # The page contains each picture once per image, not once per run or word.
     assert sum(link.startswith("data:") for link in reader.values("href")) == 3
 
 
-def test_hostile_texts_stay_texts():
+def test_hostile_texts_are_escaped():
     page = render(example(hostile=True))
     reader = check_self_contained(page)
     assert "<script" not in page and "<img" not in page
@@ -90,77 +90,78 @@ def test_hostile_texts_stay_texts():
     assert f"{HOSTILE}: {HOSTILE}" in reader.values("aria-label")
 
 
-def test_what_is_no_text_in_utf_8_is_replaced():
-    found = example()
-    (shown,) = found.sections["best"]
-    shown = replace(shown, file="\udcff.png", references=("half \ud800 a pair",))
-    page = render(replace(found, sections={"best": (shown,)}))
+def test_characters_without_an_encoding_in_utf_8_are_replaced():
+    content = example()
+    (image,) = content.sections["best"]
+    image = replace(image, file="\udcff.png", references=("half \ud800 a pair",))
+    page = render(replace(content, sections={"best": (image,)}))
     page.encode("utf-8")
     assert "?.png" in page and "half ? a pair" in page
 
 
-def test_no_address_of_the_network_is_on_the_page():
+def test_the_page_contains_no_web_address():
     assert "http" not in render(example()).replace("http-equiv", "")
 
 
 def test_areas_are_drawn_in_units_of_the_picture():
-    found = report_page.lit(word("dog", (0.8, DIAMOND), (0.4, LEFT), (0.1, LEFT)), SIZE)
+    values = report_page.highlight(word("dog", (0.8, DIAMOND), (0.4, LEFT), (0.1, LEFT)), SIZE)
     diamond, left = "M360 90l96 90-96 90-96-90z", "M0 0l120 0 0 360-120 0z"
-    assert found["holes"] == [(diamond, 1.0), (left, 0.5), (left, 0.125)]
-    assert found["outlines"] == [(left, 0.5), (diamond, 1.0)]
-    assert [weight for *_, weight in found["labels"]] == [0.8, 0.4]
-    assert found["drawn_weight"] == pytest.approx(1.3) and found["drawn"] == 3
+    assert values["holes"] == [(diamond, 1.0), (left, 0.5), (left, 0.125)]
+    assert values["outlines"] == [(left, 0.5), (diamond, 1.0)]
+    assert [weight for *_, weight in values["labels"]] == [0.8, 0.4]
+    assert values["drawn_weight"] == pytest.approx(1.3) and values["drawn"] == 3
 
 
-def test_weights_are_written_within_the_picture_and_not_over_each_other():
+def test_labels_lie_inside_the_picture_and_do_not_overlap():
     random = np.random.default_rng(0)
     for _ in range(200):
         boxes = random.uniform(-0.5, 1.5, (3, 1, 2)) + LEFT * random.uniform(0.05, 2, (3, 1, 2))
-        labels = report_page.lit(word("dog", *zip((0.4, 0.3, 0.2), boxes, strict=True)), SIZE)
-        places = [place for *place, _ in labels["labels"]]
-        assert 1 <= len(places) <= 3
-        for x, y in places:
+        areas = zip((0.4, 0.3, 0.2), boxes, strict=True)
+        labels = report_page.highlight(word("dog", *areas), SIZE)["labels"]
+        positions = [position for *position, _ in labels]
+        assert 1 <= len(positions) <= 3
+        for x, y in positions:
             assert 0 <= x <= SIZE[0] - report_page.LABEL_WIDTH
             assert report_page.LABEL_HEIGHT - 4 <= y < SIZE[1]
-        for number, (x, y) in enumerate(places):
-            for other_x, other_y in places[:number]:
+        for index, (x, y) in enumerate(positions):
+            for other_x, other_y in positions[:index]:
                 wide, high = report_page.LABEL_WIDTH, report_page.LABEL_HEIGHT
                 assert abs(x - other_x) >= wide or abs(y - other_y) >= high
 
 
-def test_what_the_network_does_not_see_is_marked():
-    assert report_page.unseen(WHOLE, SIZE) == ""
-    assert report_page.unseen([0, 0, 1.2, 1.5], SIZE) == "", "padding lies outside"
-    path = report_page.unseen([0.125, 0, 0.875, 1], SIZE)
+def test_the_part_outside_the_network_input_is_marked():
+    assert report_page.outside_window(WHOLE, SIZE) == ""
+    assert report_page.outside_window([0, 0, 1.2, 1.5], SIZE) == "", "padding is outside the image"
+    path = report_page.outside_window([0.125, 0, 0.875, 1], SIZE)
     assert path == "M0 0H480V360H0zM60.0 0.0V360.0H420.0V0.0z"
 
 
-def test_a_mark_of_what_is_not_seen_is_explained():
-    found = example()
-    assert "does not see" not in render(found)
-    (shown,) = found.sections["best"]
-    cropped = replace(shown.captions[0], window=np.array([0.125, 0.0, 0.875, 1.0]))
-    shown = replace(shown, captions=(cropped, *shown.captions[1:]))
-    page = render(replace(found, sections={"best": (shown,)}))
-    assert "Pale is what the model does not see." in page
-    assert page.count('class="unseen"') == 1
+def test_the_legend_explains_the_part_outside_the_network_input_if_there_is_one():
+    content = example()
+    assert "outside the network input" not in render(content)
+    (image,) = content.sections["best"]
+    cropped = replace(image.captions[0], window=np.array([0.125, 0.0, 0.875, 1.0]))
+    image = replace(image, captions=(cropped, *image.captions[1:]))
+    page = render(replace(content, sections={"best": (image,)}))
+    assert "Pale: outside the network input." in page
+    assert page.count('class="outside"') == 1
 
 
 @pytest.mark.parametrize(
-    ("share", "shown", "style"),
+    ("share", "percent", "style"),
     [(1.0, "100 %", "1"), (0.376, "38 %", ".38"), (0.004, "<1 %", "0"), (0.0, "0 %", "0")],
 )
-def test_shares_are_short(share, shown, style):
-    assert (report_page.percent(share), report_page.short(share)) == (shown, style)
+def test_shares_are_formatted_briefly(share, percent, style):
+    assert (report_page.percent(share), report_page.short(share)) == (percent, style)
 
 
-def test_numbers_have_a_minus_sign_and_zero_has_none():
+def test_negative_numbers_have_a_minus_sign_and_zero_has_none():
     assert [report_page.number(value) for value in (-12.34, -0.04, 0.0, 5)] == [
         "\N{MINUS SIGN}12.3", "0.0", "0.0", "5.0",
     ]  # fmt: skip
 
 
-def test_a_picture_is_made_small_and_never_large():
+def test_pictures_are_scaled_down_but_never_up():
     def decoded(pixels):
         content = report_page.base64.b64decode(report_page.data_uri(pixels).split(",")[1])
         return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
@@ -171,18 +172,18 @@ def test_a_picture_is_made_small_and_never_large():
     assert decoded(large[:30, :40]).shape == (30, 40, 3)
 
 
-def test_only_noticeable_areas_are_kept_strongest_first():
+def test_noticeable_areas_are_sorted_from_strongest_to_weakest():
     weights = np.array([0.02, 0.6, 0.0, 0.03, 0.35])
     corners = np.arange(5)[:, None, None] + LEFT
-    found = report.noticeable("dog", weights, corners)
-    np.testing.assert_array_equal(found.weights, [0.6, 0.35, 0.03])
-    np.testing.assert_array_equal(found.corners, corners[[1, 4, 3]])
-    assert found.regions == 5 and not found.is_even
+    dog = report.noticeable("dog", weights, corners)
+    np.testing.assert_array_equal(dog.weights, [0.6, 0.35, 0.03])
+    np.testing.assert_array_equal(dog.corners, corners[[1, 4, 3]])
+    assert dog.regions == 5 and not dog.is_even
     assert report.noticeable("dog", np.full(1000, 0.001), np.zeros((1000, 4, 2))).is_even
-    assert not report.noticeable("dog", np.ones(1), corners[:1]).is_even, "one is not even"
+    assert not report.noticeable("dog", np.ones(1), corners[:1]).is_even, "one region"
 
 
-def test_areas_are_in_the_original_and_padding_is_left_out():
+def test_areas_are_in_coordinates_of_the_original_without_padding():
     generated = Caption(
         "dog", ("dog",), -1.0,
         attention=np.array([[0.7, 0.3, 0.0]]),
@@ -190,10 +191,10 @@ def test_areas_are_in_the_original_and_padding_is_left_out():
         mask=np.array([True, True, False]),
         window=np.array([0.25, 0.0, 0.75, 1.0]),
     )  # fmt: skip
-    found = report.report_caption(generated, 0.5)
-    (dog,) = found.words
+    caption = report.report_caption(generated, 0.5)
+    (dog,) = caption.words
     np.testing.assert_allclose(dog.corners[0], LEFT)
-    np.testing.assert_array_equal(found.window, generated.window)
+    np.testing.assert_array_equal(caption.window, generated.window)
     assert dog.regions == 2
 
 
@@ -208,18 +209,18 @@ def test_areas_are_in_the_original_and_padding_is_left_out():
         (1, 24, [0], [], []),
     ],
 )
-def test_a_third_each_of_the_best_middle_and_worst(images, count, best, middle, worst):
-    found = report.choose(list(range(images)), count)
-    assert found == {"best": best, "middle": middle, "worst": worst}
+def test_best_middle_and_worst_each_have_a_third_of_the_images(images, count, best, middle, worst):
+    sections = report.choose(list(range(images)), count)
+    assert sections == {"best": best, "middle": middle, "worst": worst}
     for images in range(1, 30):
         for count in range(1, 30):
             sections = report.choose(list(range(images)), count).values()
-            places = list(itertools.chain(*sections))
-            assert len(places) == len(set(places)) == min(images, count)
-            assert set(places) <= set(range(images))
+            indices = list(itertools.chain(*sections))
+            assert len(indices) == len(set(indices)) == min(images, count)
+            assert set(indices) <= set(range(images))
 
 
-def test_runs_of_different_kinds_side_by_side(
+def test_a_report_shows_runs_with_different_regions_side_by_side(
     trained, trained_proposals, squares, tmp_path, capsys
 ):
     arguments = [str(trained.folder), "--report", "--with", str(trained_proposals.folder)]
@@ -228,17 +229,17 @@ def test_runs_of_different_kinds_side_by_side(
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     reader = check_self_contained(page)
     assert sorted(trained.folder.rglob("*")) == before and len(list(tmp_path.iterdir())) == 1
-    said = capsys.readouterr().out
-    assert f"9 of 9 images of train; report: {tmp_path}/report.html" in said
+    printed = capsys.readouterr().out
+    assert f"9 of 9 images of train; report: {tmp_path}/report.html" in printed
     for line in (squares / "captions.csv").read_text().splitlines()[1:19]:
         assert line.split(",", 1)[1].removesuffix(",train").strip('"') in reader.texts
     assert reader.texts.count("grid cells") == reader.texts.count("object proposals") == 1
     assert page.count('<div class="panel">') == 18
-    assert "of 16 areas" in page or "on all 16" in page
-    assert "stride&nbsp;1" in page and "regions&nbsp;2" in page
+    assert "of 16 regions" in page or "on all 16 regions" in page
+    assert "stride&nbsp;1" in page and "proposals&nbsp;2" in page
 
 
-def test_scores_of_a_report_are_those_of_an_evaluation(trained, tmp_path):
+def test_a_report_has_the_scores_of_an_evaluation(trained, tmp_path):
     command.main([str(trained.folder), "--report", "--output", str(tmp_path), "--beam", "2"])
     reader = check_self_contained((tmp_path / "report.html").read_text(encoding="utf-8"))
     scores = json.loads((trained.folder / "scores_test.json").read_text())
@@ -246,11 +247,11 @@ def test_scores_of_a_report_are_those_of_an_evaluation(trained, tmp_path):
     for name in ("Bleu_1", "ROUGE_L", "CIDEr"):
         assert f"{100 * scores[name]:.1f}" in reader.texts
     captions = json.loads((trained.folder / "captions_test.json").read_text())
-    said = sorted(text for text in reader.texts if text.startswith("Words of the caption"))
-    assert said == sorted(f"Words of the caption “{each['caption']}”" for each in captions)
+    legends = sorted(text for text in reader.texts if text.startswith("Words of the caption"))
+    assert legends == sorted(f"Words of the caption “{each['caption']}”" for each in captions)
 
 
-def test_names_of_files_and_runs_are_told_apart_and_escaped(trained, squares, tmp_path, capsys):
+def test_names_of_files_and_runs_are_unique_and_escaped(trained, squares, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(squares, data)
     name = "<b>&amp;'.png"
@@ -265,13 +266,13 @@ def test_names_of_files_and_runs_are_told_apart_and_escaped(trained, squares, tm
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     reader = check_self_contained(page)
     assert {"one/run", "two/run", name} <= set(reader.texts)
-    assert str(tmp_path) not in page, "a page that is handed on tells nothing of the machine"
+    assert str(tmp_path) not in page, "a shared page must not reveal folders of the machine"
     assert "<b>&amp" not in page and "<i>" not in page
     assert "one/run: CIDEr" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--report", "--report-images", "0"], "report-images: expected at least 1, received 0"),
         (["--report", "--split", "tset"], "a split of .*received 'tset'; there are train"),
@@ -283,15 +284,15 @@ def test_names_of_files_and_runs_are_told_apart_and_escaped(trained, squares, tm
         (["--report", "--data", "/nowhere"], "/nowhere"),
     ],
 )
-def test_a_report_that_means_nothing_is_refused_in_a_line(trained, arguments, said):
+def test_invalid_arguments_of_a_report_raise_a_one_line_error(trained, arguments, message):
     before = sorted(trained.folder.rglob("*"))
     arguments = [str(trained.folder) if each == "RUN" else each for each in arguments]
-    with pytest.raises(UserError, match=said) as refusal:
+    with pytest.raises(UserError, match=message) as caught:
         command.main([str(trained.folder), *arguments])
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(caught.value)
     assert sorted(trained.folder.rglob("*")) == before
 
 
-def test_a_report_of_a_file_of_captions_is_refused():
+def test_a_report_of_a_file_of_captions_raises_an_error():
     with pytest.raises(UserError, match="--report needs the folder of a run"):
         command.main(["--results", "captions.json", "--report"])

@@ -229,8 +229,8 @@ def test_highlights_and_outlines_lie_on_the_square_of_a_padded_image(
         height, width = pixels.shape[:2]
         view = View(pixels, shown, 1.0)
         assert view.is_whole
-        dark, lit = view.lit(np.array([[0.0, 0.0], [0.0, 1.0]]), boxes)
-        light = (lit.astype(float) - dark).sum(axis=2)
+        dark, highlighted = view.highlight(np.array([[0.0, 0.0], [0.0, 1.0]]), boxes)
+        light = (highlighted.astype(float) - dark).sum(axis=2)
         x0, y0, x1, y1 = (
             (np.array(scenes[name].box) * (width, height, width, height)).round().astype(int)
         )

@@ -171,10 +171,10 @@ def test_the_table_contains_means_deviations_and_the_papers_scores(tmp_path, tra
     lines = make_table(
         "table2", base, TableSettings(rows=("baseline", "grid"), seeds=3)
     ).splitlines()
-    assert lines[2] == "| **CNN frozen** | | | | | |"
+    assert lines[2] == "| **Frozen CNN** | | | | | |"
     assert lines[3] == "| baseline | 10.0 ± 0.0 |  | 60.0 ± 10.0 |  | 78.9 |"
     assert lines[4] == "| activation grid | 10.0 ± 0.0 |  | 60.0 ± 10.0 | 25.0 ± 0.0 | 87.4 |"
-    assert lines[5] == "| **CNN fine-tuned** | | | | | |"
+    assert lines[5] == "| **Fine-tuned CNN** | | | | | |"
     assert lines[6].endswith("| 87.1 |") and lines[7].endswith("| 92.6 |")
     results = json.loads((tmp_path / "table2.json").read_text())["results"]
     assert [result["scores"][2]["CIDEr"] for result in results] == [70.0] * 4
@@ -190,7 +190,7 @@ def test_a_table_with_one_stage_has_no_second_half():
     scores = [{"Bleu_4": 1.0, "METEOR": 2.0, "CIDEr": 3.0, "grounding/attention_on_object": 4.0}]
     text = markdown(TABLES["table2"], [{"row": "grid", "stage": 0, "scores": scores}])
     assert (
-        "CNN fine-tuned" not in text
+        "Fine-tuned CNN" not in text
         and "| activation grid | 1.0 | 2.0 | 3.0 | 4.0 | 87.4 |" in text
     )
 

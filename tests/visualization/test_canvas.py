@@ -1,4 +1,4 @@
-"""The page that pictures are put together on: places, outlines, text that fits."""
+"""Canvas: placing pictures, outlines, and fitting text."""
 
 import itertools
 import re
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_aoa.visualization import canvas as page
-from keras_aoa.visualization.canvas import Page, Style, lines, shorten, shrink, text_width
+from keras_aoa.visualization.canvas import Page, Style, shorten, shrink, text_width, wrap
 
 STYLE = Style(16)
 
@@ -22,7 +22,7 @@ def test_a_placed_picture_keeps_its_pixels():
     assert (picture == 255).all()
 
 
-def test_an_outline_is_cut_off_at_its_frame():
+def test_an_outline_is_clipped_to_its_frame():
     paper = Page(100, 100)
     paper.outline([[10, 10], [90, 10], [90, 90], [10, 90]], 4, (0, 0, 50, 60))
     picture = paper.finish()
@@ -30,23 +30,23 @@ def test_an_outline_is_cut_off_at_its_frame():
     assert (picture[:, 50:] == 255).all() and (picture[60:] == 255).all()
 
 
-def test_lines_fit_their_width_and_lose_no_word_where_there_is_room():
+def test_wrapped_lines_fit_the_width_and_keep_all_words_if_there_is_room():
     text = "a man in a blue shirt is standing on the ladder cleaning the window"
-    found = lines(text, STYLE, 120, 20)
-    assert " ".join(found) == text and len(found) > 2
-    assert all(text_width(line, STYLE) <= 120 for line in found)
-    for line, following in itertools.pairwise(found):
+    lines = wrap(text, STYLE, 120, 20)
+    assert " ".join(lines) == text and len(lines) > 2
+    assert all(text_width(line, STYLE) <= 120 for line in lines)
+    for line, following in itertools.pairwise(lines):
         assert text_width(f"{line} {following.split()[0]}", STYLE) > 120
 
 
-def test_what_does_not_fit_the_last_line_is_cut_with_an_ellipsis():
-    found = lines("one two three four five six seven eight", STYLE, 80, 2)
-    assert len(found) == 2 and found[1].endswith("…") and text_width(found[1], STYLE) <= 80
-    assert lines("", STYLE, 80, 2) == []
+def test_text_that_does_not_fit_the_last_line_ends_with_an_ellipsis():
+    lines = wrap("one two three four five six seven eight", STYLE, 80, 2)
+    assert len(lines) == 2 and lines[1].endswith("…") and text_width(lines[1], STYLE) <= 80
+    assert wrap("", STYLE, 80, 2) == []
     assert shorten("abc", STYLE, 80) == "abc"
 
 
-def test_a_long_word_gets_smaller_letters_before_it_is_cut():
+def test_a_long_word_gets_smaller_letters_before_it_is_truncated():
     text, style = shrink("characteristically", STYLE, 130)
     assert text == "characteristically" and style.size < STYLE.size
     text, style = shrink("characteristically" * 3, STYLE, 100)
@@ -55,7 +55,7 @@ def test_a_long_word_gets_smaller_letters_before_it_is_cut():
 
 
 @pytest.mark.parametrize("text", ["\udcff.jpg", "two\nlines", "\0", "\x1b[31m"])
-def test_a_name_that_no_font_can_draw_is_drawn_with_question_marks(text, recwarn):
+def test_characters_that_no_font_can_draw_become_question_marks(text, recwarn):
     page = Page(200, 40)
     page.write(text, 5, 25, STYLE)
     assert page.finish().min() < 200
@@ -63,7 +63,7 @@ def test_a_name_that_no_font_can_draw_is_drawn_with_question_marks(text, recwarn
     assert not recwarn
 
 
-def test_dollar_signs_are_drawn_and_not_read_as_a_formula():
+def test_dollar_signs_are_drawn_and_do_not_start_a_formula():
     def ink_width(text):
         paper = Page(200, 40)
         paper.write(text, 10, 30, STYLE)

@@ -1,4 +1,4 @@
-"""Pictures of captions and attention."""
+"""Pictures of captions and of the attention at each word."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ TWENTY = " ".join(f"word{number}" for number in range(20))
 
 
 @pytest.mark.parametrize("caption", ["", "dog", "a dog runs on the beach", TWENTY])
-def test_the_file_is_the_picture_that_is_returned(caption, tmp_path):
+def test_the_file_holds_the_returned_picture(caption, tmp_path):
     path = tmp_path / "picture.png"
     picture = pictures.attention_picture(photograph(60, 80), generated(caption), path)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3
@@ -54,7 +54,7 @@ def test_the_file_is_the_picture_that_is_returned(caption, tmp_path):
 
 @pytest.mark.parametrize("size", [(1, 1), (96, 96), (3000, 4000), (40, 2000), (2000, 40)])
 @pytest.mark.parametrize("window", [WHOLE, MIDDLE])
-def test_any_shape_of_image_makes_a_picture_that_fits_a_screen(size, window):
+def test_the_picture_of_an_image_of_any_shape_fits_a_screen(size, window):
     image = np.broadcast_to(np.uint8(90), (*size, 3))
     height, width, _ = pictures.attention_picture(
         image, generated("a big dog", window=window)
@@ -63,31 +63,31 @@ def test_any_shape_of_image_makes_a_picture_that_fits_a_screen(size, window):
     assert 150 < height < 1500
 
 
-def test_each_word_has_a_panel_and_the_image_one_more(monkeypatch):
+def test_the_image_and_each_word_have_a_panel(monkeypatch):
     texts, panels = record(monkeypatch, "write", 0), record(monkeypatch, "place", 0)
     pictures.attention_picture(photograph(60, 80), generated("a dog runs"), title="1.jpg")
     assert len(panels) == 4
     assert len({panel.shape for panel in panels}) == 1
     assert texts == [
         *("1.jpg", "a dog runs", "log-probability −4.20"),  # noqa: RUF001
-        "lit: where the model looked · outlined: its strongest regions",
+        "highlighted: attention at the word · outlined: strongest regions",
         *("image", "a", "dog", "runs"),
     ]
 
 
 def record(monkeypatch, method, argument):
-    """What a method of `Page` is given, as a list that grows."""
-    given, original = [], getattr(page.Page, method)
+    """Record an argument of all calls of a method of `Page`; returns the list that grows."""
+    values, original = [], getattr(page.Page, method)
 
     def recording(self, *arguments):
-        given.append(arguments[argument])
+        values.append(arguments[argument])
         return original(self, *arguments)
 
     monkeypatch.setattr(page.Page, method, recording)
-    return given
+    return values
 
 
-def test_panels_do_not_overlap_and_lie_on_the_page(monkeypatch):
+def test_panels_lie_on_the_page_and_do_not_overlap(monkeypatch):
     panels, lefts, tops = (record(monkeypatch, "place", argument) for argument in range(3))
     page_height, page_width, _ = pictures.attention_picture(
         photograph(60, 80), generated(TWENTY)
@@ -121,45 +121,45 @@ def test_words_of_any_script_are_drawn_without_a_warning(caption):
         pictures.attention_picture(photograph(60, 80), generated(caption))
 
 
-def test_a_panel_is_lit_where_the_attention_lies():
+def test_a_panel_highlights_the_attended_regions():
     view = View(np.full((80, 80, 3), 150, np.uint8), WHOLE, 1)
     one_hot = np.eye(16)[[0, 15]]
-    first, last = (panel.mean(axis=2) for panel in view.lit(one_hot, grid(4)))
+    first, last = (panel.mean(axis=2) for panel in view.highlight(one_hot, grid(4)))
     assert first[:15, :15].mean() > 2 * first[40:, 40:].mean()
     np.testing.assert_allclose(first, last[::-1, ::-1], atol=1)
 
 
-def test_even_attention_lights_the_whole_panel_alike():
+def test_uniform_attention_highlights_the_whole_panel_evenly():
     view = View(np.full((80, 80, 3), 150, np.uint8), WHOLE, 1)
-    [panel] = view.lit(np.full((1, 16), 1 / 16), grid(4))
+    [panel] = view.highlight(np.full((1, 16), 1 / 16), grid(4))
     assert np.ptp(panel.reshape(-1, 3).astype(int), axis=0).max() <= 1
     assert panel.mean() > 140
 
 
-def test_what_the_network_does_not_see_is_pale_and_never_lit():
+def test_the_part_outside_the_network_input_is_pale_and_never_highlighted():
     view = View(np.zeros((60, 100, 3), np.uint8), MIDDLE, 1)
     wide = to_original(grid(1) * 5 - 2, np.array(MIDDLE))
-    [panel] = view.lit(np.ones((1, 1)), wide)
+    [panel] = view.highlight(np.ones((1, 1)), wide)
     for picture in (view.photograph, panel):
         assert (picture[:, :25] > 200).all() and (picture[:, 75:] > 200).all()
     assert (view.photograph[:, 25:75] == 0).all() and (panel[:, 25:75] < 100).all()
     assert not view.is_whole and View(np.zeros((60, 100, 3), np.uint8), WHOLE, 1).is_whole
 
 
-def test_outlines_are_the_strongest_regions_as_wide_as_their_weights():
+def test_outlines_mark_the_strongest_regions_with_lines_as_wide_as_their_weights():
     view = View(photograph(200, 400), MIDDLE, 1)
     attention = np.zeros((2, 16))
     attention[0, [0, 5, 10, 15]] = 0.02, 0.2, 0.28, 0.5
     attention[1] = 1 / 16
-    strongest, even = view.outlines(attention, to_original(grid(4), np.array(MIDDLE)))
+    strongest, uniform = view.outlines(attention, to_original(grid(4), np.array(MIDDLE)))
     widths = [width for _, width in strongest]
     np.testing.assert_allclose(np.divide(widths, widths[-1]), [0.4, 0.56, 1])
     corner = np.array([100 + 3 / 4 * 200, 3 / 4 * 200])
     np.testing.assert_allclose(strongest[-1][0][0], corner)
-    assert even == []
+    assert uniform == []
 
 
-def test_padding_is_neither_lit_nor_outlined():
+def test_padding_is_neither_highlighted_nor_outlined():
     caption = generated("a dog")
     padded = generated(
         "a dog",
@@ -174,7 +174,7 @@ def test_padding_is_neither_lit_nor_outlined():
     )
 
 
-def test_a_contact_sheet_has_rows_of_so_many_columns(tmp_path):
+def test_a_contact_sheet_has_at_most_the_given_number_of_columns(tmp_path):
     items = [(photograph(50 + 20 * n, 70, n), "a dog runs", ()) for n in range(5)]
     wide = pictures.contact_sheet(items, tmp_path / "sheet.png", columns=5)
     narrow = pictures.contact_sheet(items, columns=2)
@@ -192,7 +192,7 @@ def test_a_contact_sheet_writes_references_in_gray_below_the_caption(monkeypatch
     assert [style.color == page.GRAY for style in styles] == [False, True, True]
 
 
-def test_the_readme_picture_has_its_width_and_the_words_that_were_asked_for(monkeypatch, tmp_path):
+def test_the_readme_picture_has_a_fixed_width_and_the_given_words(monkeypatch, tmp_path):
     texts, panels = record(monkeypatch, "write", 0), record(monkeypatch, "place", 0)
     caption = generated("a black dog runs on the beach")
     items = [
@@ -209,11 +209,11 @@ def test_the_readme_picture_has_its_width_and_the_words_that_were_asked_for(monk
     assert is_blank(picture[:, -pictures.MARGIN + 2 :])
 
 
-def test_the_readme_picture_shows_the_attention_of_the_words_that_were_asked_for(monkeypatch):
+def test_the_readme_picture_shows_the_attention_at_the_given_words(monkeypatch):
     panels = record(monkeypatch, "place", 0)
-    looks_at = generated("a b c d", side=2, attention=np.eye(4))
+    caption = generated("a b c d", side=2, attention=np.eye(4))
     image = np.full((60, 60, 3), 150, np.uint8)
-    pictures.readme_picture([(image, looks_at, (3, 1))])
+    pictures.readme_picture([(image, caption, (3, 1))])
     quarters = [
         panel.reshape(2, len(panel) // 2, 2, len(panel) // 2, 3).mean(axis=(1, 3, 4)).argmax()
         for panel in panels[1:]
@@ -226,7 +226,7 @@ def test_a_long_caption_fits_the_readme_picture():
     assert is_blank(pictures.readme_picture(items)[:, -pictures.MARGIN + 2 :])
 
 
-def test_curves_show_cider_times_100_and_leave_out_what_was_not_measured(monkeypatch, tmp_path):
+def test_curves_show_cider_times_100_and_omit_epochs_without_a_value(monkeypatch, tmp_path):
     points, best = record(monkeypatch, "plot", 0), record(monkeypatch, "plot", 5)
     history = [
         {"epoch": 1, "loss": 4.0},
@@ -241,14 +241,14 @@ def test_curves_show_cider_times_100_and_leave_out_what_was_not_measured(monkeyp
     assert pictures.curves_picture(history[:1]).shape == picture.shape
 
 
-def test_where_writing_fails_the_old_file_stays_and_nothing_new_is_left(monkeypatch, tmp_path):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(monkeypatch, tmp_path):
     path = tmp_path / "curves.png"
     path.write_text("old")
 
-    def full(*_):
+    def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("os.replace", full)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="no space left"):
         pictures.curves_picture([{"epoch": 1, "loss": 4.0}], path)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
@@ -287,13 +287,13 @@ IMAGE, DOG = np.zeros((8, 8, 3), np.uint8), generated("a dog")
         (lambda: pictures.curves_picture([]), "at least one epoch"),
     ],
 )
-def test_bad_input_is_told_in_one_line(make, message):
+def test_invalid_input_raises_a_one_line_error(make, message):
     with pytest.raises(ValueError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value) and "_" in str(caught.value).split(":")[0]
 
 
-def test_the_module_loads_nothing_heavy_and_drawing_needs_no_pyplot():
+def test_importing_pictures_loads_no_heavy_package_and_drawing_no_pyplot():
     code = (
         "import sys; from keras_aoa.visualization import pictures;"
         "heavy = {'matplotlib', 'cv2', 'tensorflow'} & set(sys.modules); assert not heavy, heavy;"
