@@ -82,6 +82,13 @@ def test_every_caption_reference_and_score_is_on_the_page():
     assert sum(link.startswith("data:") for link in reader.values("href")) == 3
 
 
+def test_scores_of_objects_are_explained_only_if_they_were_measured():
+    content = example()
+    assert "Correct phrases:" not in render(content)
+    first = replace(content.runs[0], scores={**content.runs[0].scores, "phrases_correct": 0.5})
+    assert "Correct phrases:" in render(replace(content, runs=(first, *content.runs[1:])))
+
+
 def test_hostile_texts_are_escaped():
     page = render(example(hostile=True))
     reader = check_self_contained(page)
