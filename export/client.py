@@ -9,6 +9,7 @@ import base64
 import html
 import http.client
 import json
+import math
 import mimetypes
 import pathlib
 import sys
@@ -157,7 +158,9 @@ def print_answer(name, answer):
         return
     if "captions" in answer:
         for caption, log_prob in zip(answer["captions"], answer["log_probs"], strict=True):
-            print(f"{name}: {caption} ({log_prob:.2f})")
+            # TensorFlow Serving writes -Infinity if fewer captions exist, and server.py null.
+            if log_prob is not None and math.isfinite(log_prob):
+                print(f"{name}: {caption} ({log_prob:.2f})")
         return
     words = [word for word in answer["words"][0] if word]
     print(f"{name}: {' '.join(words)} ({answer['log_probs'][0]:.2f})")

@@ -219,25 +219,38 @@ def error_reason(message):
 
 
 def decode_base64(value, depth=0):
-    """Replace each {"b64": ...} in nested lists by its bytes."""
+    """Replace each {"b64": ...} in nested lists by its bytes.
+
+    As in TensorFlow Serving, the text may use the URL alphabet, contain white space, and lack
+    padding.
+    """
     if depth > MAX_DEPTH:
         raise InvalidInput(f"request: expected at most {MAX_DEPTH} levels of nested lists.")
     if isinstance(value, list):
         return [decode_base64(part, depth + 1) for part in value]
     if isinstance(value, dict):
+        text = value.get("b64")
+        if not isinstance(text, str):
+            raise InvalidInput(
+                f'bytes: expected {{"b64": "..."}} with text, received {type(text).__name__}.'
+            )
+        text = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
         try:
-            return base64.b64decode(value["b64"], validate=True)
-        except (KeyError, TypeError, ValueError):
-            raise InvalidInput('bytes: expected {"b64": "..."} in base64.') from None
+            return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        except ValueError as error:
+            reason = str(error).lower() or "not ASCII"
+            raise InvalidInput(f'bytes: expected base64 in {{"b64": "..."}} ({reason}).') from None
     return value
 
 
 def as_json(values):
-    """Convert an array to nested lists, with strings decoded as UTF-8."""
+    """Convert an array to nested lists: strings are decoded, and numbers json lacks become None."""
     if values.dtype == object:
         return np.vectorize(lambda text: text.decode("utf-8", "replace"), otypes=[object])(
             values
         ).tolist()
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        values = np.where(np.isfinite(values), values, None)
     return values.tolist()
 
 

@@ -11,7 +11,7 @@ from keras_aoa.data.build import proposal_image_settings
 from keras_aoa.data.images.preprocessing import to_original
 from keras_aoa.data.text.vocabulary import PAD, STOP
 from keras_aoa.distribution.process import Process
-from keras_aoa.models.search import search
+from keras_aoa.models.search import IMPOSSIBLE, search
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.progress import progress_bar
 
@@ -125,7 +125,10 @@ class CaptionGenerator:
         return [beams[0] for beams in self._search(inputs, 1, with_attention)]
 
     def all_beams(self, inputs):
-        """Return all hypotheses of each image, best first: a list of lists of `Caption`."""
+        """Return all hypotheses of each image, best first: a list of lists of `Caption`.
+
+        There are fewer than `beam` if no more captions exist.
+        """
         return self._search(inputs, None, with_attention=True)
 
     def _search(self, inputs, count, with_attention):
@@ -145,7 +148,8 @@ class CaptionGenerator:
             ids, log_probs = result.ids.numpy()[:, :count], result.log_probs.numpy()[:, :count]
             attention = result.attention.numpy() if with_attention else None
             for image in range(len(ids)):
-                beams = list(map(self._caption, ids[image], log_probs[image]))
+                exists = log_probs[image] != IMPOSSIBLE
+                beams = list(map(self._caption, ids[image][exists], log_probs[image][exists]))
                 if with_attention:
                     seen = None if window is None else np.asarray(window[image])
                     regions = boxes[image].numpy(), mask[image].numpy(), seen

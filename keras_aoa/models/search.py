@@ -3,13 +3,16 @@
 Axis letters: n image, k beam, t time step, w vocabulary word, r region.
 """
 
+import math
 from typing import Any, NamedTuple
 
 from keras import ops
 
 from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
 
-IMPOSSIBLE = -1e9
+# A finite number would let the length penalty rank hypotheses that do not exist before real ones.
+IMPOSSIBLE = -math.inf
+LARGEST_LOG_DIVISOR = 80.0  # e^80 and e^-80 are float32 numbers
 
 Tensor = Any
 
@@ -21,6 +24,9 @@ class SearchResult(NamedTuple):
     caption probabilities, STOP included. `scores (n, k)`: log-probabilities with the length
     penalty, used for ranking. `attention (n, k, t, r)`: p(r | h) of the state that predicts each
     word.
+
+    If an image has fewer than k captions, the last hypotheses do not exist: their ids are PAD,
+    their log-probability and score are -inf, and their attention is 0.
     """
 
     ids: Tensor
@@ -34,14 +40,15 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
 
     At each step all hypotheses of an image compete by log-probability / length^`length_penalty`;
     the length counts words and STOP. A finished hypothesis stays unchanged and occupies one beam.
-    OOV is never generated.
+    PAD, START and OOV are never generated.
 
     Args:
         captioner: `Captioner`.
         encoded: `EncodedImages`, as returned by `captioner.encode`.
         beam: Number of hypotheses per image, k.
         max_words: Maximum caption length; a caption of this length may lack STOP.
-        length_penalty: 0 ranks by log-probability, 1 by mean log-probability per word.
+        length_penalty: 0 ranks by log-probability, 1 by mean log-probability per word; any finite
+            number.
 
     Returns:
         `SearchResult`.
@@ -49,10 +56,13 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
     images = ops.shape(encoded.state)[0]
     regions = ops.shape(encoded.boxes)[1]
     words = captioner.attention.vocabulary_size
-    unlikely = ops.where(ops.arange(words) == OOV, IMPOSSIBLE, 0.0)
+    never = [IMPOSSIBLE if word in (PAD, START, OOV) else 0.0 for word in range(words)]
+    only_words = ops.convert_to_tensor(never, dtype="float32")
     only_padding = ops.where(ops.arange(words) == PAD, 0.0, IMPOSSIBLE)
     # All hypotheses of an image start equal, so only the first one may continue.
     only_first = ops.where(ops.arange(beam) == 0, 0.0, IMPOSSIBLE)
+
+    rank = ranking(length_penalty, max_words)
 
     def is_unfinished(step, ids, finished, *_):
         return ops.logical_and(step < max_words, ops.logical_not(ops.all(finished)))
@@ -62,10 +72,10 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
         state, attended, next_log_probs, region_probs = captioner.decode_step(
             last, state, attended, encoded.memory
         )
-        next_log_probs = ops.where(finished[:, :, None], only_padding, next_log_probs + unlikely)
+        next_log_probs = ops.where(finished[:, :, None], only_padding, next_log_probs + only_words)
         totals = log_probs[:, :, None] + next_log_probs
         lengths = lengths + ops.cast(ops.logical_not(finished), "float32")
-        ranks = totals / (lengths**length_penalty)[:, :, None]
+        ranks = rank(totals, lengths[:, :, None])
         _, best = ops.top_k(ops.reshape(ranks, (images, beam * words)), beam)
         parents, chosen = best // words, best % words
 
@@ -78,7 +88,9 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
             now[:, None], gather_beams(region_probs, parents)[:, :, None], of_parents(attention)
         )
         log_probs = ops.take_along_axis(ops.reshape(totals, (images, beam * words)), best, axis=1)
-        finished = ops.logical_or(of_parents(finished), chosen == STOP)
+        # A hypothesis that does not exist has no continuation either.
+        ended = ops.logical_or(chosen == STOP, log_probs == IMPOSSIBLE)
+        finished = ops.logical_or(of_parents(finished), ended)
         return (
             step + 1,
             ids,
@@ -101,7 +113,26 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
         ops.repeat(encoded.attended, beam, axis=1),
     )
     _, ids, _, log_probs, lengths, attention, _, _ = ops.while_loop(is_unfinished, advance, start)
-    return SearchResult(ids, log_probs, log_probs / lengths**length_penalty, attention)
+    exists = log_probs != IMPOSSIBLE
+    scores = ops.where(exists, log_probs / lengths**length_penalty, IMPOSSIBLE)
+    ids = ops.where(exists[:, :, None], ids, PAD)
+    attention = ops.where(exists[:, :, None, None], attention, 0.0)
+    return SearchResult(ids, log_probs, scores, attention)
+
+
+def ranking(length_penalty, max_words):
+    """Return a function of log-probabilities and lengths that increases with the score."""
+    if abs(length_penalty) * math.log(max_words) < LARGEST_LOG_DIVISOR:
+        return lambda log_probs, lengths: log_probs / lengths**length_penalty
+
+    def rank(log_probs, lengths):
+        # The score overflows, so rank by its logarithm. Larger powers rank by length alike.
+        power = max(-1e6, min(length_penalty, 1e6))
+        lengths, wide = ops.cast(lengths, "float64"), ops.cast(log_probs, "float64")
+        ranks = power * ops.log(lengths) - ops.log(-wide)
+        return ops.where(log_probs == IMPOSSIBLE, IMPOSSIBLE, ranks)
+
+    return rank
 
 
 def gather_beams(values, parents):

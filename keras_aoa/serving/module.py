@@ -22,8 +22,9 @@ INPUTS = {
     "rows of zeros are padding",
 }
 OUTPUTS = {
-    "captions": "(n, k) string: best first; empty for invalid images",
-    "log_probs": "(n, k) float32: natural logarithms, including the end of the caption",
+    "captions": "(n, k) string: best first; empty for invalid images and missing captions",
+    "log_probs": "(n, k) float32: natural logarithms, including the end of the caption; -inf for "
+    "the last hypotheses if fewer than k captions exist",
     "words": "(n, k, t) string: words of the captions, padded with empty strings",
     "attention": "(n, k, t, r) float32: weights over the regions for each word",
     "boxes": "(n, r, 4, 2) float32: corners (x, y) of the regions, clockwise from the top left, in "

@@ -153,12 +153,53 @@ def test_one_word_at_most_is_the_likeliest_first_word(beam):
         assert [words for words, *_ in beams] == [(word,) for word in order]
 
 
-def test_places_for_more_hypotheses_than_there_are_captions_are_impossible():
+@pytest.mark.parametrize("length_penalty", [-1e300, -500.0, -5.0, 0.0, 1.0, 50.0, 500.0])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_beam_beyond_the_number_of_captions_finds_each_once(steps, length_penalty):
     captioner = tiny.make_captioner(weights=1)
-    for image, beams in zip(IMAGES, captions_of(captioner, beam=WORDS, max_words=1), strict=True):
-        every = Speaker(captioner, image).captions(1)
-        assert {words for words, *_ in beams[: len(every)]} == set(every)
-        assert all(log_prob < -1e8 for _, log_prob, *_ in beams[len(every) :])
+    settings = {"beam": 24, "max_words": steps, "length_penalty": length_penalty}
+    for image, beams in zip(IMAGES, captions_of(captioner, **settings), strict=True):
+        every = Speaker(captioner, image).captions(steps)
+        order = sorted(
+            every,
+            key=lambda words: (
+                np.clip(length_penalty, -1e6, 1e6) * np.log(len(words)) - np.log(-every[words])
+            ),
+            reverse=True,
+        )
+        assert len(every) < 24
+        assert [words for words, *_ in beams[: len(every)]] == order
+        for words, log_prob, *_ in beams[: len(every)]:
+            np.testing.assert_allclose(log_prob, every[words], rtol=1e-4, atol=1e-4)
+        for words, log_prob, score, attention in beams[len(every) :]:
+            assert (words, log_prob, score) == ((), -np.inf, -np.inf)
+            assert not attention.any()
+
+
+@pytest.mark.parametrize("length_penalty", [-500.0, -5.0, 50.0, 500.0])
+def test_an_extreme_length_penalty_ranks_by_length(length_penalty):
+    captioner = tiny.make_captioner(weights=1)
+    settings = {"beam": 3, "max_words": 5, "length_penalty": length_penalty}
+    for beams in captions_of(captioner, **settings):
+        lengths = [len(words) for words, *_ in beams]
+        assert lengths == sorted(lengths, reverse=length_penalty > 0)
+        assert len({words for words, *_ in beams}) == 3
+        assert min(log_prob for _, log_prob, *_ in beams) > -100
+
+
+def test_padding_and_start_are_never_generated_even_if_the_network_predicts_them():
+    captioner = tiny.make_captioner(weights=1)
+    decode = captioner.decode_step
+
+    def certain_of_padding(*inputs):
+        *others, log_probs, region_probs = decode(*inputs)
+        return *others, tf.where(tf.range(WORDS) <= START, 0.0, log_probs), region_probs
+
+    captioner.decode_step = certain_of_padding
+    for beams in captions_of(captioner, beam=4, max_words=3):
+        for words, log_prob, *_ in beams:
+            assert not {PAD, START} & set(words)
+            assert np.isfinite(log_prob)
 
 
 @pytest.mark.parametrize("beam", [1, 3])
