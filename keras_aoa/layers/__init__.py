@@ -2,9 +2,10 @@
 
 from keras_aoa.layers.attention import AreaAttention
 from keras_aoa.layers.proposals import ProposalRegions
-from keras_aoa.layers.recurrent import AttentionGRUCell, AttentionRNN
+from keras_aoa.layers.recurrent import AttentionGRUCell
 from keras_aoa.layers.regions import GridRegions, MeanRegion, Regions
 from keras_aoa.layers.resampling import AffineResampling
+from keras_aoa.layers.rnn import AttentionRNN
 from keras_aoa.layers.soft_attention import SoftAttention
 from keras_aoa.layers.transformer import TransformerRegions
 

@@ -27,6 +27,7 @@ from keras_aoa.layers.joint import (
 )
 from keras_aoa.layers.products import batched_product, dense
 from keras_aoa.layers.recurrent_gradient import run_full
+from keras_aoa.layers.regions import require_regions
 
 VARIANTS = ("baseline", "word_region", "word_region_state", "conditional", "full")
 FEEDBACK_VARIANTS = ("conditional", "full")
@@ -53,6 +54,11 @@ class AreaAttention(AttentionLayer):
     (equation 5). Its softmax over all words and regions together has the marginals p(w) and p(r).
     The word x region tensor is never materialized for a state (see `joint.py`).
 
+    The layer scales each region to the L2 norm `feature_length` first. A CNN's features often have
+    length 200. Scores grow with that length: the softmax saturates at one region and one word, its
+    gradient vanishes, and the training loss stays at 30 or more instead of falling below 2. The
+    recurrent cell receives the scaled regions too.
+
     Args:
         vocabulary_size: Number of words, n_w.
         embedding_dim: Width of word embeddings, d_w.
@@ -62,19 +68,36 @@ class AreaAttention(AttentionLayer):
         never_predicted: Ids that get probability 0, such as padding and START.
         tied: If True, `W` also embeds the input word, as in the paper. If False, a second matrix
             embeds it.
+        feature_length: L2 norm to which region features are scaled; 0 leaves them unscaled, as in
+            the paper's equations.
 
     Call arguments:
         states: `(n, u)`, or `(n, …, u)` with axes for captions and time.
-        regions: `(n, r, f)`.
-        region_mask: Booleans, `(n, r)`; false marks padding. Each image needs at least one
-            unmasked region.
+        regions: `(n, r, f)`, or the `Regions` that a region layer returns, with their mask.
+        region_mask: Booleans, `(n, r)`; false marks padding. It takes precedence over the mask of
+            a `Regions`. Each image needs at least one unmasked region.
 
     Returns:
         `word_log_probs (n, …, w)`, natural logarithms, and `region_probs (n, …, r)`; float32
         even in mixed precision.
 
     Raises:
-        ValueError: an unknown variant, or inputs of another rank.
+        ValueError: an unknown variant, a negative `feature_length`, inputs of another rank, or
+            regions with another number of features than the layer was built for.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_aoa.layers import AreaAttention, GridRegions
+
+    activations = np.random.normal(size=(2, 14, 14, 64))  # of any CNN
+    states = np.random.normal(size=(2, 5, 32))  # of any recurrent network, 5 steps
+    regions = GridRegions(stride=2)(activations)
+    attention = AreaAttention(vocabulary_size=20, embedding_dim=16)
+    word_log_probs, region_probs = attention(states, regions)
+    print(word_log_probs.shape, region_probs.shape)  # (2, 5, 20) (2, 5, 49)
+    ```
 
     Source: equations 4 and 5, Table 1.
     """
@@ -86,9 +109,12 @@ class AreaAttention(AttentionLayer):
         variant="full",
         never_predicted=(),
         tied=True,
+        feature_length=4.0,
         **kwargs,
     ):
-        super().__init__(vocabulary_size, embedding_dim, never_predicted, tied, **kwargs)
+        super().__init__(
+            vocabulary_size, embedding_dim, never_predicted, tied, feature_length, **kwargs
+        )
         if variant not in VARIANTS:
             raise ValueError(
                 f"AreaAttention: `variant` must be one of {', '.join(VARIANTS)}; "
@@ -102,12 +128,7 @@ class AreaAttention(AttentionLayer):
         self.variant = variant
 
     def build(self, states_shape, regions_shape):
-        if len(regions_shape) != 3:
-            raise ValueError(
-                "AreaAttention: `regions` must be (batch, regions, features); received shape "
-                f"{tuple(regions_shape)}. Flatten a grid first: "
-                "`ops.reshape(grid, (batch, -1, features))`."
-            )
+        require_regions("AreaAttention", regions_shape)
         if len(states_shape) < 2:
             raise ValueError(
                 "AreaAttention: `states` must be (batch, …, units); received shape "
@@ -121,6 +142,7 @@ class AreaAttention(AttentionLayer):
         )
         self.word_region = self.region_state = self.region_bias = None
         if self.uses_regions:
+            self.region_dim = features
             self.word_region = self.add_weight(
                 name="word_region", shape=(self.embedding_dim, features)
             )
@@ -142,7 +164,7 @@ class AreaAttention(AttentionLayer):
         return self.variant in FEEDBACK_VARIANTS
 
     def precompute(self, regions, region_mask=None):
-        regions = ops.cast(regions, self._wide)
+        regions = self.scale_regions(regions)
         if not self.uses_regions:
             return ImageMemory(regions, region_mask, None, None)
         keys = dense(regions, ops.transpose(self.word_region), self.compute_dtype)

@@ -9,7 +9,8 @@ import keras
 from keras import ops
 
 from keras_aoa.layers.joint import MASKED_SCORE, PairFactors
-from keras_aoa.layers.products import dense, wide_dtype
+from keras_aoa.layers.products import dense, scale_to_length, wide_dtype
+from keras_aoa.layers.regions import require_regions, split_region_arguments
 
 Tensor = Any
 
@@ -44,7 +45,8 @@ class AttentionLayer(keras.layers.Layer):
 
     `AttentionGRUCell` calls the hooks in this order at each step: `attend_before`, then the GRU,
     then `attend_after`. A subclass implements `build`, `precompute`, `word_query`, `log_probs`,
-    `target_log_probs` and `call`, and overrides the hooks that it needs.
+    `target_log_probs` and `call`, and overrides the hooks that it needs. `precompute` starts with
+    `scale_regions`, so that the scores and the attended region use the same features.
 
     Args:
         vocabulary_size: Number of words, n_w.
@@ -52,26 +54,56 @@ class AttentionLayer(keras.layers.Layer):
         never_predicted: Ids that get probability 0, such as padding and START.
         tied: If True, one matrix embeds input words and scores output words. If False, a second
             matrix embeds the input words.
+        feature_length: L2 norm to which region features are scaled; 0 leaves them unscaled. See
+            `AreaAttention`.
 
     Raises:
-        ValueError: an id in `never_predicted` is outside the vocabulary.
+        ValueError: an id in `never_predicted` is outside the vocabulary, or `feature_length` is
+            negative.
     """
 
     # Whether the GRU's input contains the attended region.
     has_feedback = True
+    # Number of features per region, once the layer is built and if a weight depends on it.
+    region_dim = None
 
-    def __init__(self, vocabulary_size, embedding_dim, never_predicted=(), tied=True, **kwargs):
+    def __init__(
+        self,
+        vocabulary_size,
+        embedding_dim,
+        never_predicted=(),
+        tied=True,
+        feature_length=4.0,
+        **kwargs,
+    ):
         super().__init__(autocast=False, **kwargs)
         if not all(0 <= word < vocabulary_size for word in never_predicted):
             raise ValueError(
                 f"{type(self).__name__}: `never_predicted` must be ids below {vocabulary_size}; "
                 f"received {tuple(never_predicted)}."
             )
+        if not feature_length >= 0:
+            raise ValueError(
+                f"{type(self).__name__}: `feature_length` must be a length, or 0 to leave "
+                f"features unscaled; received {feature_length!r}."
+            )
         self.vocabulary_size = vocabulary_size
         self.embedding_dim = embedding_dim
+        self.feature_length = feature_length
         self.never_predicted = tuple(never_predicted)
         self.tied = tied
         self.supports_masking = True
+
+    def __call__(self, *args, **kwargs):
+        args, kwargs, regions = split_region_arguments(self, args, kwargs)
+        if hasattr(regions, "shape"):
+            require_regions(type(self).__name__, regions.shape, self.region_dim)
+        return super().__call__(*args, **kwargs)
+
+    def scale_regions(self, regions):
+        """Cast regions `(n, r, f)` to the wide dtype and scale them to `feature_length`."""
+        regions = ops.cast(regions, self._wide)
+        return scale_to_length(regions, self.feature_length) if self.feature_length else regions
 
     def precompute(self, regions, region_mask=None):
         """Precompute everything that depends only on the image: an `ImageMemory`."""
@@ -184,7 +216,13 @@ class AttentionLayer(keras.layers.Layer):
             "embedding_dim": self.embedding_dim,
             "never_predicted": self.never_predicted,
             "tied": self.tied,
+            "feature_length": self.feature_length,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        # Files from before this argument hold weights trained on unscaled features.
+        return cls(**{"feature_length": 0.0, **config})
 
     @property
     def _wide(self):

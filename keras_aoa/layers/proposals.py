@@ -33,6 +33,18 @@ class ProposalRegions(keras.layers.Layer):
     Raises:
         ValueError: a shape is wrong.
 
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_aoa.layers import ProposalRegions
+
+    activations = np.random.normal(size=(1, 14, 14, 64))
+    boxes = np.array([[[0.1, 0.1, 0.5, 0.6], [0.0, 0.0, 0.0, 0.0]]])  # the second is padding
+    regions = ProposalRegions()(activations, boxes)
+    print(regions.features.shape, regions.mask)  # (1, 2, 64) [[True, False]]
+    ```
+
     Source: section 3.3, "object proposals".
     """
 

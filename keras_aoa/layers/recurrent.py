@@ -1,4 +1,4 @@
-"""The recurrent cell that attends to regions, and an RNN layer around it.
+"""The recurrent cell that attends to regions.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
 arXiv:1612.01033, section 3.2, equations 2, 6 and 7. Axis letters: see `joint.py`.
@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_aoa.layers.gru import Gates, gru
 from keras_aoa.layers.products import dense, wide_dtype
+from keras_aoa.layers.regions import split_regions
 
 Tensor = Any
 
@@ -20,13 +22,11 @@ Tensor = Any
 _MEMORIES = contextvars.ContextVar("memories", default=None)
 
 
-class Gates(NamedTuple):
-    """Intermediate values of the GRU, each `(n, c, u)`."""
+class RegionsNotSet(ValueError, NotImplementedError):
+    """A cell is used without regions.
 
-    update: Tensor
-    reset: Tensor
-    candidate: Tensor
-    state_candidate: Tensor
+    Keras prints a summary without the output shape if computing it raises NotImplementedError.
+    """
 
 
 class Step(NamedTuple):
@@ -54,8 +54,8 @@ class AttentionGRUCell(keras.layers.Layer):
     `keras.layers.GRUCell` with `reset_after=True`.
 
     All steps attend to the same regions, so the regions are not an input of a step. Set them
-    around a call: `with cell.attending(regions, region_mask): rnn(words)`. `AttentionRNN` does
-    this for functional models.
+    around a call: `with cell.attending(regions): rnn(words)`. `AttentionRNN` does this, and is the
+    only way in a functional model.
 
     Args:
         units: Width of the state, d_h.
@@ -70,7 +70,25 @@ class AttentionGRUCell(keras.layers.Layer):
         `h'`, and the new states `(h', v')`.
 
     Raises:
-        ValueError: called without regions, or with regions of another shape.
+        ValueError: used without regions or with regions of another shape, also when a functional
+            model is made; or the attention is built for another number of features.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    from keras_aoa.layers import AreaAttention, AttentionGRUCell, GridRegions
+
+    regions = GridRegions(stride=2)(np.random.normal(size=(2, 14, 14, 64)))
+    words = np.random.normal(size=(2, 5, 16))  # embedded words of 5 steps
+    attention = AreaAttention(vocabulary_size=20, embedding_dim=16)
+    cell = AttentionGRUCell(units=32, region_dim=64, attention=attention)
+    rnn = keras.layers.RNN(cell, return_sequences=True)
+    with cell.attending(regions):
+        states = rnn(words)
+    print(states.shape)  # (2, 5, 32)
+    ```
 
     Source: equations 2, 6 and 7.
     """
@@ -81,7 +99,6 @@ class AttentionGRUCell(keras.layers.Layer):
         self.region_dim = region_dim
         self.attention = attention
         self.state_size = (units, region_dim)
-        self.output_size = units
 
     def build(self, inputs_shape, states_shape=None):
         self.word_kernel = self.add_weight(
@@ -101,19 +118,52 @@ class AttentionGRUCell(keras.layers.Layer):
         self._build_attention()
         self.built = True
 
-    @contextlib.contextmanager
-    def attending(self, regions, region_mask=None):
-        """Set the regions `(n, r, f)` that calls inside the `with` block attend to."""
-        if len(regions.shape) != 3 or regions.shape[-1] != self.region_dim:
+    @property
+    def output_size(self):
+        """Width of the output, the state's.
+
+        Keras's RNN reads it when a functional model is made. It raises if no regions are set,
+        since the model could not run.
+        """
+        self._current_memory()
+        return self.units
+
+    def require_regions(self, shape):
+        """Raise ValueError unless regions of this shape fit `region_dim`."""
+        if len(shape) != 3 or shape[-1] != self.region_dim:
             raise ValueError(
                 f"AttentionGRUCell: `regions` must be (batch, regions, {self.region_dim}), as "
-                f"region_dim={self.region_dim} says; received shape {tuple(regions.shape)}."
+                f"region_dim={self.region_dim} says; received shape {tuple(shape)}. Set "
+                "region_dim to the number of features, and flatten a grid to one axis of regions."
             )
+
+    @contextlib.contextmanager
+    def attending(self, regions, region_mask=None):
+        """Set the regions that calls inside the `with` block attend to.
+
+        Args:
+            regions: `(n, r, f)`, or a `Regions` with its mask. Tensors with values: a functional
+                model needs an `AttentionRNN`.
+            region_mask: Booleans, `(n, r)`; takes precedence over the mask of a `Regions`.
+        """
+        regions, region_mask = split_regions(regions, region_mask)
+        if isinstance(regions, keras.KerasTensor):
+            raise ValueError(
+                "AttentionGRUCell: `attending` must have regions with values; received a symbolic "
+                "tensor. In a functional model use `AttentionRNN(cell)(words, regions)`."
+            )
+        self.require_regions(regions.shape)
         self._build_attention()
         memory = self.attention.precompute(regions, region_mask)
+        with self.setting(memory):
+            yield memory
+
+    @contextlib.contextmanager
+    def setting(self, memory):
+        """Set the images' `ImageMemory` for calls inside the `with` block."""
         token = _MEMORIES.set({**(_MEMORIES.get() or {}), id(self): memory})
         try:
-            yield memory
+            yield
         finally:
             _MEMORIES.reset(token)
 
@@ -231,73 +281,19 @@ class AttentionGRUCell(keras.layers.Layer):
             self.attention.build(
                 states_shape=(None, self.units), regions_shape=(None, None, self.region_dim)
             )
+        if self.attention.region_dim not in (None, self.region_dim):
+            raise ValueError(
+                f"AttentionGRUCell: `region_dim` must be {self.attention.region_dim}, the features "
+                f"per region that its attention is built for; received {self.region_dim}. Change "
+                "region_dim or use another attention layer."
+            )
 
     def _current_memory(self):
         memory = (_MEMORIES.get() or {}).get(id(self))
         if memory is None:
-            raise ValueError(
-                "AttentionGRUCell: no regions are set; call the layer inside "
-                "`with cell.attending(regions, region_mask):` or use AttentionRNN."
+            raise RegionsNotSet(
+                "AttentionGRUCell: regions must be set before the cell runs; received none. Use "
+                "`AttentionRNN(cell)(words, regions)`, or call the layer inside "
+                "`with cell.attending(regions):`."
             )
         return memory
-
-
-@keras.saving.register_keras_serializable(package="keras_aoa")
-class AttentionRNN(keras.layers.RNN):
-    """`keras.layers.RNN` around an `AttentionGRUCell`, with the regions as a call argument.
-
-    Call arguments:
-        sequences: Embedded words, `(n, t, e)`.
-        regions: `(n, r, f)`.
-        region_mask: Booleans, `(n, r)`; false marks padding.
-        initial_state, mask, training: As in `keras.layers.RNN`.
-        sequences_mask: The mask that Keras passes with `sequences`; `mask` takes precedence.
-
-    Returns:
-        As `keras.layers.RNN`: `(n, u)`, or `(n, t, u)` with `return_sequences=True`.
-    """
-
-    def build(self, sequences_shape, regions_shape=None, **_):
-        super().build(sequences_shape)
-
-    def call(
-        self,
-        sequences,
-        regions,
-        region_mask=None,
-        initial_state=None,
-        mask=None,
-        training=False,
-        sequences_mask=None,
-    ):
-        mask = sequences_mask if mask is None else mask
-        with self.cell.attending(regions, region_mask):
-            return super().call(
-                sequences, initial_state=initial_state, mask=mask, training=training
-            )
-
-
-def gru(state, input_gates, recurrent_kernel, recurrent_bias, compute_dtype=None):
-    """One step of Keras's GRU with `reset_after=True`.
-
-    Args:
-        state: `(n, c, u)`.
-        input_gates: Product of the inputs and their kernel, plus bias, `(n, c, 3 u)`, in Keras's
-            order: update, reset, candidate.
-        recurrent_kernel: `(u, 3 u)`.
-        recurrent_bias: `(3 u,)`.
-        compute_dtype: Dtype of the product.
-
-    Returns:
-        The new state, `(n, c, u)`, and its `Gates`.
-    """
-    state_gates = dense(state, recurrent_kernel, compute_dtype) + ops.cast(
-        recurrent_bias, state.dtype
-    )
-    input_update, input_reset, input_candidate = ops.split(input_gates, 3, axis=-1)
-    state_update, state_reset, state_candidate = ops.split(state_gates, 3, axis=-1)
-    update = ops.sigmoid(input_update + state_update)
-    reset = ops.sigmoid(input_reset + state_reset)
-    candidate = ops.tanh(input_candidate + reset * state_candidate)
-    gates = Gates(update, reset, candidate, state_candidate)
-    return update * state + (1 - update) * candidate, gates

@@ -4,6 +4,7 @@ Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
 arXiv:1612.01033, section 3.3. Axis letters: see `joint.py`.
 """
 
+import inspect
 from typing import Any, NamedTuple
 
 import keras
@@ -21,11 +22,78 @@ class Regions(NamedTuple):
 
     `features (n, r, f)`; `boxes (n, r, 4, 2)`, corners (x, y) clockwise from the top left, in
     0..1 of the network's input; `mask (n, r)`, booleans, false for padding.
+
+    The attention layers and `AttentionRNN` accept it as `regions`. Make one from your own features
+    if images have different numbers of regions.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_aoa.layers import AreaAttention, Regions
+
+    regions = Regions(
+        features=np.random.normal(size=(2, 10, 64)),  # of any detector
+        boxes=np.random.uniform(size=(2, 10, 4, 2)),
+        mask=np.arange(10) < np.array([[10], [7]]),  # the second image has 7 regions
+    )
+    attention = AreaAttention(vocabulary_size=20, embedding_dim=16)
+    _, region_probs = attention(np.random.normal(size=(2, 32)), regions)
+    print(region_probs[1, 7:])  # zeros
+    ```
     """
 
     features: Tensor
     boxes: Tensor
     mask: Tensor
+
+
+def split_regions(regions, region_mask=None):
+    """Return features and mask; a `Regions` provides its own mask unless one is given."""
+    if not isinstance(regions, Regions):
+        return regions, region_mask
+    return regions.features, regions.mask if region_mask is None else region_mask
+
+
+def split_region_arguments(layer, args, kwargs):
+    """Replace a `Regions` among a layer's call arguments by its features and its mask.
+
+    A layer does this in `__call__`, before Keras records the call. A functional model then holds
+    plain tensors, which every file format and backend supports.
+
+    Args:
+        layer: Layer whose `call` has the arguments `regions`, not in first place, and
+            `region_mask`.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+
+    Returns:
+        The new positional and keyword arguments, and the features.
+    """
+    names = list(inspect.signature(layer.call).parameters)
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    regions = given.get("regions")
+    features, region_mask = split_regions(regions, given.get("region_mask"))
+    if features is regions:
+        return args, kwargs, regions
+    named = {**given, "regions": features, "region_mask": region_mask}
+    del named[names[0]]
+    return (given[names[0]],), named, features
+
+
+def require_regions(who, shape, features=None):
+    """Raise ValueError unless `shape` is `(batch, regions, features)`."""
+    shape = tuple(shape)
+    if len(shape) != 3:
+        raise ValueError(
+            f"{who}: `regions` must be (batch, regions, features); received shape {shape}. "
+            "Flatten a grid first: `ops.reshape(grid, (batch, -1, features))`."
+        )
+    if features not in (None, shape[-1]):
+        raise ValueError(
+            f"{who}: `regions` must be (batch, regions, {features}), as in the call or the cell "
+            f"that built the layer; received shape {shape}. Use one layer per kind of regions."
+        )
 
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
@@ -46,6 +114,16 @@ class GridRegions(keras.layers.Layer):
 
     Raises:
         ValueError: `stride` or `block` is below 1, or `activations` is not rank 4.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_aoa.layers import GridRegions
+
+    regions = GridRegions(stride=2)(np.random.normal(size=(2, 14, 14, 64)))
+    print(regions.features.shape, regions.boxes.shape)  # (2, 49, 64) (2, 49, 4, 2)
+    ```
 
     Source: section 3.3, "activation grid".
     """
@@ -104,6 +182,16 @@ class MeanRegion(keras.layers.Layer):
 
     Raises:
         ValueError: `stride` is below 1, or `activations` is not rank 4.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_aoa.layers import MeanRegion
+
+    region = MeanRegion()(np.random.normal(size=(2, 14, 14, 64)))
+    print(region.features.shape)  # (2, 1, 64)
+    ```
     """
 
     def __init__(self, stride=1, **kwargs):

@@ -107,6 +107,18 @@ class AffineResampling(keras.layers.Layer):
     Raises:
         ValueError: `block` is below 1, `border` is unknown, or a shape is wrong.
 
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_aoa.layers import AffineResampling
+
+    activations = np.random.normal(size=(2, 14, 14, 64))
+    half_size = np.zeros((2, 14, 14, 2, 3)) + [[0.5, 0, 0], [0, 0.5, 0]]
+    blocks = AffineResampling(block=3)(activations, half_size)
+    print(blocks.shape)  # (2, 14, 14, 3, 3, 64)
+    ```
+
     Source: section 3.3, "spatial transformers".
     """
 

@@ -17,6 +17,7 @@ from keras_aoa.layers.base import (
 )
 from keras_aoa.layers.joint import normalize
 from keras_aoa.layers.products import batched_product, dense
+from keras_aoa.layers.regions import require_regions
 
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
@@ -36,19 +37,37 @@ class SoftAttention(AttentionLayer):
     Call arguments:
         states: States after the word, `(n, u)`, or `(n, …, u)` with axes for captions and time.
         previous_states: States before the word, of the same shape.
-        regions: `(n, r, f)`.
-        region_mask: Booleans, `(n, r)`; false marks padding. Each image needs at least one
-            unmasked region.
+        regions: `(n, r, f)`, or the `Regions` that a region layer returns, with their mask.
+        region_mask: Booleans, `(n, r)`; false marks padding. It takes precedence over the mask of
+            a `Regions`. Each image needs at least one unmasked region.
 
     Returns:
         `word_log_probs (n, …, w)`, natural logarithms, and `region_probs (n, …, r)`; float32
         even in mixed precision.
 
+    Raises:
+        ValueError: as `AreaAttention`.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_aoa.layers import GridRegions, SoftAttention
+
+    regions = GridRegions(stride=2)(np.random.normal(size=(2, 14, 14, 64)))
+    states = np.random.normal(size=(2, 6, 32))  # of any recurrent network, from step 0 on
+    attention = SoftAttention(vocabulary_size=20, embedding_dim=16)
+    word_log_probs, region_probs = attention(states[:, 1:], states[:, :-1], regions)
+    print(word_log_probs.shape, region_probs.shape)  # (2, 5, 20) (2, 5, 49)
+    ```
+
     Source: Xu et al., equations 4, 5, 7 and 13.
     """
 
     def build(self, states_shape, previous_states_shape=None, regions_shape=None):
+        require_regions("SoftAttention", regions_shape)
         units, features, hidden = states_shape[-1], regions_shape[-1], self.embedding_dim
+        self.region_dim = features
         self.build_words()
         self.word_state = self.add_weight(name="word_state", shape=(hidden, units))
         self.word_region = self.add_weight(name="word_region", shape=(hidden, features))
@@ -60,7 +79,7 @@ class SoftAttention(AttentionLayer):
         self.built = True
 
     def precompute(self, regions, region_mask=None):
-        regions = ops.cast(regions, self._wide)
+        regions = self.scale_regions(regions)
         keys = dense(regions, self.hidden_region, self.compute_dtype)
         return ImageMemory(regions, region_mask, keys, None)
 

@@ -55,6 +55,16 @@ class TransformerRegions(keras.layers.Layer):
         ValueError: `stride` is below 1, `anchor_scale` is not positive, `border` is unknown, or
             `activations` is not rank 4.
 
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_aoa.layers import TransformerRegions
+
+    regions = TransformerRegions(stride=2)(np.random.normal(size=(2, 14, 14, 64)))
+    print(regions.features.shape, regions.boxes.shape)  # (2, 49, 64) (2, 49, 4, 2)
+    ```
+
     Source: section 3.3; its last paragraph gives the initial scale of the anchors.
     """
 

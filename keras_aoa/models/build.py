@@ -78,13 +78,17 @@ def make_captioner(configuration, backbone, vocabulary_size):
 def make_cell(
     units, region_dim, vocabulary_size, embedding_dim, variant="full", tied=True, dtype=None
 ):
-    """Build the recurrent cell and its attention, which never predicts PAD and START."""
+    """Build the recurrent cell and its attention, which never predicts PAD and START.
+
+    `Captioner` scales the regions, before dropout, so the attention must not.
+    """
     attention_class, arguments = ATTENTIONS[variant]
     attention = attention_class(
         vocabulary_size,
         embedding_dim,
         never_predicted=(PAD, START),
         tied=tied,
+        feature_length=0.0,
         dtype=dtype,
         **arguments,
     )

@@ -155,11 +155,11 @@ def test_states_stay_float32_over_a_caption_in_mixed_precision(variant, policy):
 def test_a_cell_without_regions_says_what_to_do():
     cell = make_cell()
     inputs = normal(IMAGES, EMBEDDING), [normal(IMAGES, UNITS), normal(IMAGES, FEATURES)]
-    with pytest.raises(ValueError, match=r"AttentionGRUCell: no regions are set; call .*attending"):
+    with pytest.raises(ValueError, match=r"AttentionGRUCell: regions must be set .*attending"):
         cell(*inputs)
     with cell.attending(states_and_regions()[1]):
         cell(*inputs)
-    with pytest.raises(ValueError, match="no regions are set"):
+    with pytest.raises(ValueError, match="regions must be set"):
         cell(*inputs)
 
 
@@ -167,7 +167,7 @@ def test_regions_are_forgotten_when_the_call_fails():
     cell = make_cell()
     with pytest.raises(KeyError), cell.attending(states_and_regions()[1]):
         raise KeyError
-    with pytest.raises(ValueError, match="no regions are set"):
+    with pytest.raises(ValueError, match="regions must be set"):
         cell.get_initial_state(batch_size=IMAGES)
 
 

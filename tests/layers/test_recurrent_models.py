@@ -21,11 +21,12 @@ from cases import (
     normal,
     randomize,
     states_and_regions,
+    unscaled_attention,
     weights,
 )
 from keras import ops
 
-from keras_aoa.layers import AreaAttention, AttentionGRUCell, AttentionRNN
+from keras_aoa.layers import AttentionGRUCell, AttentionRNN
 
 LENGTHS = (2, STEPS)
 TIME_MASK = np.arange(STEPS) < np.array(LENGTHS)[:, None]
@@ -67,7 +68,7 @@ class DictionaryCaptioner(Captioner):
 
 
 def dictionary_captioner():
-    return DictionaryCaptioner(AttentionGRUCell(UNITS, FEATURES, AreaAttention(WORDS, EMBEDDING)))
+    return DictionaryCaptioner(AttentionGRUCell(UNITS, FEATURES, unscaled_attention()))
 
 
 def functional_captioner(variant="full"):
@@ -75,7 +76,7 @@ def functional_captioner(variant="full"):
     ids = keras.Input((None,), dtype="int32", name="ids")
     regions = keras.Input((None, FEATURES), name="regions")
     region_mask = keras.Input((None,), dtype="bool", name="region_mask")
-    attention = AreaAttention(WORDS, EMBEDDING, variant=variant)
+    attention = unscaled_attention(variant=variant)
     words = keras.layers.Embedding(WORDS, EMBEDDING, mask_zero=True)(ids)
     cell = AttentionGRUCell(UNITS, FEATURES, attention)
     states = AttentionRNN(cell, return_sequences=True, name="rnn")(

@@ -28,7 +28,7 @@ every_mask = pytest.mark.parametrize("mask", [None, MASK])
 
 
 def make_attention(dtype="float64", **arguments):
-    layer = SoftAttention(WORDS, EMBEDDING, dtype=dtype, **arguments)
+    layer = SoftAttention(WORDS, EMBEDDING, feature_length=0.0, dtype=dtype, **arguments)
     layer.build((IMAGES, CAPTIONS, UNITS), (IMAGES, CAPTIONS, UNITS), (IMAGES, REGIONS, FEATURES))
     return randomize(layer)
 

@@ -33,16 +33,21 @@ def weights(layer):
     return dict(zip((w.name for w in layer.weights), backends.to_numpy(layer.weights), strict=True))
 
 
+def unscaled_attention(**arguments):
+    """An `AreaAttention` as in the paper's equations, unless `feature_length` says otherwise."""
+    return AreaAttention(WORDS, EMBEDDING, **{"feature_length": 0.0, **arguments})
+
+
 def make_attention(variant="full", dtype="float64", **arguments):
     """An `AreaAttention` of the sizes above."""
-    layer = AreaAttention(WORDS, EMBEDDING, variant=variant, dtype=dtype, **arguments)
+    layer = unscaled_attention(variant=variant, dtype=dtype, **arguments)
     layer.build((IMAGES, CAPTIONS, UNITS), (IMAGES, REGIONS, FEATURES))
     return randomize(layer)
 
 
 def make_cell(variant="full", dtype="float64", **arguments):
     """An `AttentionGRUCell` of the sizes above."""
-    attention = AreaAttention(WORDS, EMBEDDING, variant=variant, dtype=dtype, **arguments)
+    attention = unscaled_attention(variant=variant, dtype=dtype, **arguments)
     cell = AttentionGRUCell(UNITS, FEATURES, attention, dtype=dtype)
     cell.build((IMAGES, EMBEDDING))
     return randomize(cell)

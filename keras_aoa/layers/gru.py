@@ -1,0 +1,44 @@
+"""One step of Keras's GRU. Axis letters: see `joint.py`."""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from keras_aoa.layers.products import dense
+
+Tensor = Any
+
+
+class Gates(NamedTuple):
+    """Intermediate values of the GRU, each `(n, c, u)`."""
+
+    update: Tensor
+    reset: Tensor
+    candidate: Tensor
+    state_candidate: Tensor
+
+
+def gru(state, input_gates, recurrent_kernel, recurrent_bias, compute_dtype=None):
+    """One step of Keras's GRU with `reset_after=True`.
+
+    Args:
+        state: `(n, c, u)`.
+        input_gates: Product of the inputs and their kernel, plus bias, `(n, c, 3 u)`, in Keras's
+            order: update, reset, candidate.
+        recurrent_kernel: `(u, 3 u)`.
+        recurrent_bias: `(3 u,)`.
+        compute_dtype: Dtype of the product.
+
+    Returns:
+        The new state, `(n, c, u)`, and its `Gates`.
+    """
+    state_gates = dense(state, recurrent_kernel, compute_dtype) + ops.cast(
+        recurrent_bias, state.dtype
+    )
+    input_update, input_reset, input_candidate = ops.split(input_gates, 3, axis=-1)
+    state_update, state_reset, state_candidate = ops.split(state_gates, 3, axis=-1)
+    update = ops.sigmoid(input_update + state_update)
+    reset = ops.sigmoid(input_reset + state_reset)
+    candidate = ops.tanh(input_candidate + reset * state_candidate)
+    gates = Gates(update, reset, candidate, state_candidate)
+    return update * state + (1 - update) * candidate, gates

@@ -1,0 +1,73 @@
+"""Keras's RNN around the recurrent cell, with the regions as a call argument."""
+
+import keras
+
+from keras_aoa.layers.regions import split_region_arguments
+
+
+@keras.saving.register_keras_serializable(package="keras_aoa")
+class AttentionRNN(keras.layers.RNN):
+    """`keras.layers.RNN` around an `AttentionGRUCell`, with the regions as a call argument.
+
+    Call arguments:
+        sequences: Embedded words, `(n, t, e)`.
+        regions: `(n, r, f)`, or the `Regions` that a region layer returns, with their mask.
+        region_mask: Booleans, `(n, r)`; false marks padding. It takes precedence over the mask of
+            a `Regions`.
+        initial_state, mask, training: As in `keras.layers.RNN`.
+        sequences_mask: The mask that Keras passes with `sequences`; `mask` takes precedence.
+
+    Returns:
+        As `keras.layers.RNN`: `(n, u)`, or `(n, t, u)` with `return_sequences=True`.
+
+    Raises:
+        ValueError: the regions do not have the cell's `region_dim` features.
+
+    Example:
+
+    ```python
+    import keras
+    from keras_aoa.layers import AreaAttention, AttentionGRUCell, AttentionRNN, GridRegions
+
+    word_ids = keras.Input((None,), dtype="int32")
+    activations = keras.Input((14, 14, 64))  # of any CNN
+    regions = GridRegions(stride=2)(activations)
+    words = keras.layers.Embedding(20, 16, mask_zero=True)(word_ids)
+    attention = AreaAttention(vocabulary_size=20, embedding_dim=16)
+    cell = AttentionGRUCell(units=32, region_dim=64, attention=attention)
+    states = AttentionRNN(cell, return_sequences=True)(words, regions)
+    word_log_probs, region_probs = attention(states, regions)
+    model = keras.Model([word_ids, activations], [word_log_probs, region_probs])
+    print(model.output_shape)  # [(None, None, 20), (None, None, 49)]
+    ```
+    """
+
+    def __call__(self, *args, **kwargs):
+        args, kwargs, regions = split_region_arguments(self, args, kwargs)
+        if hasattr(regions, "shape"):
+            self.cell.require_regions(regions.shape)
+        return super().__call__(*args, **kwargs)
+
+    def build(self, sequences_shape, regions_shape=None, **_):
+        super().build(sequences_shape)
+
+    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+        # The regions come with each call, so the cell must not ask for them here.
+        with self.cell.setting(memory=()):
+            return super().compute_output_shape(sequences_shape, initial_state_shape)
+
+    def call(
+        self,
+        sequences,
+        regions,
+        region_mask=None,
+        initial_state=None,
+        mask=None,
+        training=False,
+        sequences_mask=None,
+    ):
+        mask = sequences_mask if mask is None else mask
+        with self.cell.attending(regions, region_mask):
+            return super().call(
+                sequences, initial_state=initial_state, mask=mask, training=training
+            )
