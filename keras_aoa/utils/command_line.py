@@ -4,8 +4,10 @@ import contextlib
 import io
 import os
 import re
+import select
 import sys
 
+from keras_aoa.utils import quiet_start
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import closest, first_line
 
@@ -68,16 +70,21 @@ def parse_known(settings_class, program, arguments, default=None):
 def run(main, arguments=None, interrupted=""):
     """Run a command's `main(arguments)` and turn errors into messages and exit codes.
 
-    The exit code is 0 on success, 2 after a user's mistake and 130 after Ctrl-C.
+    The exit code is 0 on success, 2 after a user's mistake and 130 after Ctrl-C. It is 141, without
+    a message, if the reader of the output ended first, as in `train.py --help | head -3`.
 
     Args:
         main: Function that takes a list of strings.
         arguments: The list; if None, the arguments of the process.
         interrupted: Message to print after Ctrl-C.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if arguments is None:
+        quiet_start.install()
     try:
-        main(sys.argv[1:] if arguments is None else arguments)
+        try:
+            main(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()  # a closed pipe must be noticed here, not when Python exits
     except UserError as mistake:
         print(mistake, file=sys.stderr)
         sys.exit(2)
@@ -85,6 +92,10 @@ def run(main, arguments=None, interrupted=""):
         print(_out_of_memory(str(error)), file=sys.stderr)
         sys.exit(2)
     except OSError as mistake:
+        if isinstance(mistake, BrokenPipeError) and _output_is_closed():
+            # Python flushes its output again when it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(141)
         if mistake.strerror is None:
             raise
         prefix = f"{mistake.filename}: " if mistake.filename else ""
@@ -99,6 +110,14 @@ def run(main, arguments=None, interrupted=""):
             raise
         print(_out_of_memory(error.message), file=sys.stderr)
         sys.exit(2)
+
+
+def _output_is_closed():
+    """Return whether nobody reads what this process prints, since the pipe's reader has ended."""
+    poll = select.poll()
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _out_of_memory(message):
