@@ -5,7 +5,6 @@ import keras
 import numpy as np
 import pytest
 from cases import EMBEDDING, FEATURES, IMAGES, MASK, STEPS, UNITS, WORDS, normal
-from keras import ops
 
 from keras_aoa.layers import (
     AreaAttention,
@@ -87,9 +86,9 @@ def test_regions_work_in_a_compiled_function(call):
     def function(features, mask):
         return call(Regions(features, None, mask))
 
-    assert_equal(
-        map(ops.shape, function(FEATURE_VALUES, MASK)), map(ops.shape, call(REGIONS_TUPLE))
-    )
+    outputs = backends.to_numpy(function(FEATURE_VALUES, MASK))
+    for part, other in zip(outputs, backends.to_numpy(call(REGIONS_TUPLE)), strict=True):
+        assert part.shape == other.shape
 
 
 def proposal_captioner():
@@ -107,9 +106,7 @@ def proposal_captioner():
 
 def test_functional_models_and_their_files_use_the_mask_of_regions(tmp_path):
     model = proposal_captioner()
-    boxes = np.tile(
-        np.array([[0, 0, 1, 1], [0, 0, 0.5, 0.5], [0.5, 0, 1, 1]], "float32"), (2, 1, 1)
-    )
+    boxes = np.array([[[0, 0, 1, 1], [0, 0, 0.5, 0.5], [0.5, 0, 1, 1]]] * 2, "float32")
     boxes[1, 2] = 0
     values = [WORD_VECTORS, normal(IMAGES, 4, 4, FEATURES, dtype="float32"), boxes]
     outputs = model.predict(values, verbose=0)
@@ -134,7 +131,7 @@ def test_regions_are_scaled_to_the_feature_length_everywhere(attention_class):
     attention = attention_class(WORDS, EMBEDDING, feature_length=2.5)
     recurrent = AttentionGRUCell(UNITS, FEATURES, attention)
     with recurrent.attending(FEATURE_VALUES * 100) as memory:
-        state, attended = recurrent.get_initial_state(batch_size=IMAGES)
+        _, attended = recurrent.get_initial_state(batch_size=IMAGES)
     lengths = np.linalg.norm(backends.to_numpy([memory.regions])[0], axis=-1)
     np.testing.assert_allclose(lengths, 2.5, 1e-5)
     assert (np.linalg.norm(backends.to_numpy([attended])[0], axis=-1) <= 2.5 + 1e-4).all()
@@ -158,9 +155,7 @@ def cnn_like_examples(count=64):
     rng = np.random.default_rng(0)
     kinds, places = rng.integers(0, 4, count), rng.integers(0, 9, count)
     grids = np.abs(rng.normal(size=(count, 9, 32)))
-    grids[np.arange(count), places] += (
-        4 * np.abs(np.random.default_rng(1).normal(size=(4, 32)))[kinds]
-    )
+    grids[np.arange(count), places] += 4 * np.abs(rng.normal(size=(4, 32)))[kinds]
     grids *= 200 / np.linalg.norm(grids, axis=-1, keepdims=True)
     captions = np.stack([np.ones_like(kinds), 3 + kinds, np.full_like(kinds, 2)], axis=1)
     return captions, grids.reshape(count, 3, 3, 32).astype("float32")
@@ -176,7 +171,9 @@ def loss_after_training(feature_length, scale=1.0):
     states = recurrent(keras.layers.Embedding(WORDS, 16)(words), regions)
     model = keras.Model([words, activations], attention(states, regions)[0])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(0.01), loss)
+    # XLA needs seconds to compile a model that trains in one.
+    xla = False if backends.BACKEND == "tensorflow" else "auto"
+    model.compile(keras.optimizers.Adam(0.01), loss, jit_compile=xla)
     history = model.fit([captions[:, :-1], grids * scale], captions[:, 1:], 16, epochs=8, verbose=0)
     return history.history["loss"][-1]
 
@@ -184,9 +181,11 @@ def loss_after_training(feature_length, scale=1.0):
 def test_features_of_length_200_train_as_well_as_scaled_ones():
     default = AreaAttention(WORDS, 16).feature_length
     scaled_by_hand = loss_after_training(0.0, scale=default / 200)
-    assert loss_after_training(default) == pytest.approx(scaled_by_hand, rel=0.02)
-    assert scaled_by_hand < 0.6
-    assert loss_after_training(0.0) > 2 * scaled_by_hand
+    unscaled, scaled = loss_after_training(0.0), loss_after_training(default)
+    print(f"loss: {scaled_by_hand} scaled by hand, {unscaled} unscaled, {scaled} by default")
+    assert scaled == pytest.approx(scaled_by_hand, rel=0.02)
+    assert scaled < 0.6
+    assert unscaled > 2 * scaled
 
 
 WORDS_INPUT = keras.Input((None, EMBEDDING))
@@ -275,7 +274,6 @@ def test_mistakes_are_refused_when_the_model_is_made(mistake, message):
     with pytest.raises(ValueError) as error:
         mistake()
     assert message in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_a_subclassed_model_prints_its_summary(capsys):
