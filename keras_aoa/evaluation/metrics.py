@@ -4,8 +4,12 @@ Source: Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Se
 arXiv:1504.00325; the package pycocoevalcap. Its CIDEr is the variant CIDEr-D.
 """
 
+import errno
+import inspect
+import os
 import pathlib
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
-from pycocoevalcap.meteor.meteor import Meteor
+from pycocoevalcap.meteor.meteor import METEOR_JAR, Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer import ptbtokenizer
 
@@ -23,6 +27,15 @@ from keras_aoa.utils.text import first_three
 
 METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr")
 TOKENIZERS = ("auto", "ptb", "python")
+# METEOR cannot read its own numbers in a locale with decimal commas, or other digits.
+JAVA_OPTIONS = (
+    "-Duser.language=en",
+    "-Duser.country=US",
+    "-Duser.language.format=en",
+    "-Duser.country.format=US",
+    "-Dfile.encoding=UTF-8",
+)
+OTHER_JAVA = ("UnsupportedClassVersionError", "Unable to locate a Java Runtime")  # needs Java 8
 GET_JAVA = "install one (Debian: apt-get install default-jre-headless)."
 ONE_IMAGE = "CIDEr of a single image is 0 by definition: it weighs words by rarity among images."
 
@@ -209,12 +222,17 @@ def _words(references, captions, with_java):
 def _ptb_tokens(texts):
     """Tokenize as pycocoevalcap's `PTBTokenizer`, without its temporary file in the package."""
     jar = pathlib.Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
-    command = ["java", "-Dfile.encoding=UTF-8", "-cp", str(jar)]
+    command = ["java", *JAVA_OPTIONS, "-cp", str(jar)]
     command += ["edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
     # Java reads one caption per line; a line break in a caption would shift all later captions.
     lines = "".join(" ".join(text.splitlines()) + "\n" for text in texts)
     try:
-        java = subprocess.run(command, input=lines.encode(errors="replace"), capture_output=True)
+        java = subprocess.run(
+            command,
+            input=lines.encode(errors="replace"),
+            capture_output=True,
+            env=_java_environment(),
+        )
     except OSError as error:
         raise _no_java(error) from None
     tokenized = java.stdout.decode(errors="replace").split("\n")[:-1]
@@ -236,6 +254,18 @@ class MeteorProcess(Meteor):
     Raises:
         OSError: Java does not start.
     """
+
+    def __init__(self):
+        command = ["java", *JAVA_OPTIONS, "-jar", "-Xmx2G", METEOR_JAR]
+        self.meteor_p = subprocess.Popen(
+            [*command, "-", "-", "-stdio", "-l", "en", "-norm"],
+            cwd=pathlib.Path(inspect.getfile(Meteor)).parent,
+            env=_java_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.lock = threading.Lock()
 
     def __del__(self):
         if process := getattr(self, "meteor_p", None):
@@ -263,12 +293,28 @@ def _meteor(truths, answers, started):
         raise _broken_java(scorer.meteor_p.stderr.read()) from None
 
 
+def _java_environment():
+    """Return environment variables that do not override `JAVA_OPTIONS`."""
+    name = "_JAVA_OPTIONS"  # Java reads it after its command line
+    if name not in os.environ:
+        return None
+    return {**os.environ, name: " ".join((os.environ[name], *JAVA_OPTIONS))}
+
+
 def _no_java(error):
     if isinstance(error, FileNotFoundError):
         return _JavaError(f"needs Java 8 or newer, `java` was not found on PATH; {GET_JAVA}")
-    return _JavaError(f"needs Java 8 or newer, `java` did not start: {error.strerror}; {GET_JAVA}")
+    if isinstance(error, PermissionError) or error.errno == errno.ENOEXEC:
+        reason = f"`java` did not start: {error.strerror}"
+        return _JavaError(f"needs Java 8 or newer, {reason}; {GET_JAVA}")
+    return _JavaError(f"could not start `java`: {error.strerror}; remove the cause and try again.")
 
 
 def _broken_java(output):
-    reason = " ".join(output.decode(errors="replace").split())[:200]
-    return _JavaError(f"needs Java 8 or newer, `java` failed: {reason}; {GET_JAVA}")
+    lines = map(str.strip, output.decode(errors="replace").splitlines())
+    # Java names its options and the positions in its code, which are not the reason.
+    lines = [line for line in lines if not line.startswith(("Picked up ", "at "))]
+    reason = " ".join(" ".join(lines).split())[:200] or "no error message"
+    if any(text in reason for text in OTHER_JAVA):
+        return _JavaError(f"needs Java 8 or newer, `java` failed: {reason}; {GET_JAVA}")
+    return _JavaError(f"could not be run, `java` failed: {reason}; remove the cause and try again.")

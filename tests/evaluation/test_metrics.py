@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 import pytest
@@ -153,6 +154,39 @@ def test_java_that_fails_is_quoted_in_one_line(no_java, tokenizer, capfd):
     assert "`java` failed: Unable to locate a Java Runtime.;" in scores.missing["METEOR"]
     assert "\n" not in scores.missing["METEOR"]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("Error: Unable to access jarfile meteor-1.5.jar", "Unable to access jarfile"),
+        ("Picked up JAVA_TOOL_OPTIONS: -Da=b\nError: no memory\n    at x.y(Z.java:3)", "no memory"),
+        ("", "no error message"),
+    ],
+)
+def test_the_reason_of_java_is_quoted_and_not_guessed(no_java, output, reason):
+    fake = no_java / "java"
+    fake.write_text(f"#!/bin/sh\nprintf '{output}' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    problem = score(REFERENCES, CAPTIONS, "python").missing["METEOR"]
+    assert f"{reason}; remove the cause" in problem or f"{reason} meteor-1.5.jar;" in problem
+    assert not re.search("Java 8|apt-get|Picked up|Z.java", problem)
+
+
+@pytest.mark.usefixtures("java")
+@pytest.mark.parametrize(
+    ("variable", "locale"),
+    [
+        ("JAVA_TOOL_OPTIONS", "-Duser.language=it -Duser.country=IT"),
+        ("JAVA_TOOL_OPTIONS", "-Duser.language.format=ar -Duser.country.format=EG"),
+        ("_JAVA_OPTIONS", "-Duser.language=de -Duser.country=DE"),
+    ],
+)
+def test_the_locale_of_java_does_not_change_meteor(variable, locale, monkeypatch):
+    monkeypatch.setenv(variable, locale)
+    scores = score(REFERENCES, CAPTIONS, "python")
+    assert scores.missing == {}
+    assert scores.metrics["METEOR"] == pytest.approx(0.5908534247121094)
 
 
 @pytest.mark.usefixtures("java")
