@@ -1,0 +1,174 @@
+"""The training loop's decisions, with simulated epochs: stages, validation, best weights, end."""
+
+import contextlib
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from bright_square import brightness
+
+from keras_aoa.data.examples import Example
+from keras_aoa.inference.generator import Caption
+from keras_aoa.models import weights
+from keras_aoa.training import checkpoints as saving
+from keras_aoa.training import loop as training
+from keras_aoa.training import preparation
+from keras_aoa.training.checkpoints import Checkpoints, Progress
+
+WORDS = "cell/000/word_kernel"
+# `keras.Variable(variable.value)` shares the variable: averages are always equal to the weights.
+SHARED = pytest.mark.xfail(strict=True, reason="averages share their variables with the weights")
+
+
+@pytest.fixture
+def settings(squares_settings, tmp_path):
+    return dataclasses.replace(
+        squares_settings, output=str(tmp_path), average=0.9, rnn_epochs=1, joint_epochs=3
+    )
+
+
+@pytest.fixture(autouse=True)
+def prepared(monkeypatch):
+    """Prepare runs without reading images, and with a backbone without weights."""
+
+    def images(configuration, data, view):
+        return [
+            SimpleNamespace(
+                name=name,
+                examples=data.splits[name],
+                readable=np.arange(len(data.splits[name])),
+                has_proposals=False,
+            )
+            for name in ("train", "val")
+        ]
+
+    monkeypatch.setattr(preparation, "load_images", images)
+    monkeypatch.setattr(preparation, "make_backbone", lambda settings: brightness())
+
+
+class Simulation:
+    """Replaces epochs, captions and scores of a training; records what the loop does.
+
+    Each epoch adds 1 to the word vectors and 0.5 to their averages and takes `seconds` of a
+    simulated clock. Validations return `scores` one after the other.
+    """
+
+    def __init__(self, monkeypatch, scores, seconds=0.0):
+        self.scores, self.seconds, self.now = list(scores), seconds, 0.0
+        self.joint, self.validated, self.starts, self.evaluated = [], [], [], []
+        monkeypatch.setattr(training, "train_epoch", self.epoch)
+        monkeypatch.setattr(training, "caption_split", self.captions)
+        monkeypatch.setattr(training, "validation_cider", lambda *_: self.scores.pop(0))
+        monkeypatch.setattr(training.TensorBoard, "validation", lambda *_: None)
+        monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
+        clock = SimpleNamespace(monotonic=lambda: self.now)
+        monkeypatch.setattr(training, "time", clock)
+        monkeypatch.setattr(saving, "time", clock)
+
+    def epoch(self, trainer, process, batches, progress, joint, *_):
+        words, average = trainer.trained[WORDS], trainer.averages[WORDS]
+        self.trainer, self.number = trainer, progress.epochs + 1
+        self.joint.append(joint)
+        self.starts.append(np.array(words.value))
+        words.assign(np.array(words.value) + 1)
+        average.assign(np.array(average.value) + 0.5)
+        self.now += self.seconds
+        return float(self.number)
+
+    def captions(self, *_):
+        self.validated.append(self.number)
+        self.evaluated.append(np.array(self.trainer.trained[WORDS].value))
+        return {}
+
+
+@SHARED
+@pytest.mark.parametrize(("scores", "best"), [([0.5, 0.4, 0.3, 0.2], 1), ([0.2, 0.6, 0.6, 0.3], 2)])
+def test_the_best_weights_are_the_averages_after_the_epoch_with_the_highest_score(
+    settings, monkeypatch, scores, best
+):
+    simulated = Simulation(monkeypatch, scores)
+    run = training.train(settings)
+    assert simulated.joint == [False, True, True, True]
+    assert simulated.validated == [1, 2, 3, 4]
+    first = simulated.starts[0]
+    for number in range(4):
+        # Each epoch goes on from the weights themselves; each validation uses their averages.
+        np.testing.assert_allclose(simulated.starts[number], first + number, atol=1e-5)
+        expected = first + 0.5 * (number + 1)
+        np.testing.assert_allclose(simulated.evaluated[number], expected, atol=1e-5)
+    kept = weights.load_arrays(run.best_file)[0]
+    np.testing.assert_allclose(kept[WORDS], first + 0.5 * best, atol=1e-5)
+    last, metadata = weights.load_arrays(run.last_file)
+    np.testing.assert_allclose(last[WORDS], first + 4, atol=1e-5)
+    np.testing.assert_allclose(last[f"average/{WORDS}"], first + 2, atol=1e-5)
+    assert kept.keys() == {name for name in last if f"average/{name}" in last}
+    assert metadata["progress"]["best"] == max(scores)
+    history = [
+        {"epoch": number, "loss": float(number), "CIDEr": score}
+        for number, score in enumerate(scores, start=1)
+    ]
+    assert metadata["progress"]["history"] == history
+
+
+def test_the_last_of_several_epochs_is_validated_even_if_others_are_not(settings, monkeypatch):
+    simulated = Simulation(monkeypatch, [0.1, 0.2])
+    run = training.train(dataclasses.replace(settings, validate_every=3))
+    assert simulated.validated == [3, 4]
+    history = weights.load_arrays(run.last_file)[1]["progress"]["history"]
+    assert ["CIDEr" in epoch for epoch in history] == [False, False, True, True]
+
+
+def test_a_training_ends_with_the_epoch_in_which_its_minutes_pass(settings, monkeypatch):
+    timed = dataclasses.replace(settings, validate_every=4, minutes=1.0)
+    simulated = Simulation(monkeypatch, [0.1], seconds=40.0)
+    run = training.train(timed)
+    assert (simulated.number, simulated.validated) == (2, [2])
+    progress = weights.load_arrays(run.last_file)[1]["progress"]
+    assert (progress["epochs"], progress["stopped"], progress["seconds"]) == (2, True, 80.0)
+    training.train(timed)
+    assert len(simulated.joint) == 2, "a finished training trains no more"
+
+
+def test_validation_scores_each_caption_against_all_references_of_its_image():
+    texts = [("a red dog runs", "one big cat sleeps"), ("the blue bird flies", "two fish swim far")]
+    examples = [Example(number, f"{number}.png", each) for number, each in enumerate(texts)]
+    images = SimpleNamespace(examples=[None, *examples])
+
+    def score(first, second):
+        captions = {1: Caption(first, (), 0.0), 2: Caption(second, (), 0.0)}
+        return training.validation_cider(images, captions)
+
+    # Of the two references of an image one is equal and the other has no word in common.
+    assert score("one big cat sleeps", "two fish swim far") == pytest.approx(5)
+    assert score("a red dog runs", "the blue bird flies") == pytest.approx(5)
+    assert score("two fish swim far", "one big cat sleeps") == pytest.approx(0, abs=1e-9)
+
+
+def test_the_vocabulary_has_only_the_words_of_the_training_split(settings, monkeypatch):
+    splits = {
+        split: (Example(0, "0.png", (f"a {word} square", f"a {word} square")),)
+        for split, word in (("train", "red"), ("val", "lilac"), ("test", "teal"))
+    }
+    data = SimpleNamespace(name="colors", splits=splits)
+    monkeypatch.setattr(preparation, "read_data", lambda *_: data)
+    run = preparation.prepare_run(settings, contextlib.ExitStack())[0]
+    assert set(run.vocabulary.words[4:]) == {"a", "red", "square"}
+
+
+def test_checkpoints_of_older_runs_without_steps_are_read(tmp_path):
+    restored = []
+    run = SimpleNamespace(
+        last_file=tmp_path / "last.npz",
+        best_file=tmp_path / "best.npz",
+        digests={},
+        check=lambda metadata, file: None,
+    )
+    trainer = SimpleNamespace(restore=lambda *given: restored.append(given), steps=12)
+    old = {"epochs": 2, "stopped": False, "best": 0.5, "history": [{"epoch": 1, "loss": 3.0}]}
+    weights.save_arrays(run.best_file, {"a": np.ones(1)}, {})
+    weights.save_arrays(run.last_file, {"a": np.zeros(1)}, {"steps": 12, "progress": old})
+    progress = Checkpoints(run, True, 0.0).restore(trainer)
+    assert progress == Progress(2, 0, 0.0, 0.5, False, 0.0, [{"epoch": 1, "loss": 3.0}])
+    [(arrays, steps, file)] = restored
+    assert (list(arrays), steps, file) == (["a"], 12, run.last_file)

@@ -1,0 +1,165 @@
+"""The training step against its definition in NumPy: clipping, averages and learning rates."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+from keras_aoa.models.captioner import caption_loss
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.training.trainer import PreReducedGradients, Trainer
+
+BATCH = {
+    "images": tiny.make_images(2),
+    "captions": np.array([[[1, 4, 6, 2], [1, 7, 2, 0]], [[1, 5, 5, 2], [0] * 4]], np.int32),
+}
+SETTINGS = Configuration(
+    dropout=0, average=0, learning_rate=0.5, backbone_learning_rate=0.25, clip_norm=1e9
+)
+# `keras.Variable(variable.value)` shares the variable: averages are always equal to the weights.
+SHARED = pytest.mark.xfail(strict=True, reason="averages share their variables with the weights")
+
+
+class SGD(PreReducedGradients, keras.optimizers.SGD):
+    """An optimizer whose update is the gradient times the learning rate."""
+
+
+def make_trainer(steps_per_epoch=5, **changes):
+    """A trainer of a tiny captioner with `SETTINGS` and changes."""
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return Trainer(tiny.make_captioner(), settings, steps_per_epoch, SGD)
+
+
+def arrays(variables):
+    return [np.array(variable.value) for variable in variables]
+
+
+def raw_gradients(trainer):
+    """The gradient of the loss in each weight of the captioner and of the backbone."""
+    variables = trainer.own_variables + trainer.backbone_variables
+    with tf.GradientTape() as tape:
+        loss = caption_loss(trainer.captioner(BATCH, training=True), BATCH["captions"])
+    found = tape.gradient(loss, [variable.value for variable in variables])
+    return [np.array(tf.convert_to_tensor(gradient)) for gradient in found], float(loss)
+
+
+def length(arrays):
+    return np.sqrt(sum(np.square(array).sum() for array in arrays))
+
+
+@pytest.mark.parametrize(("joint", "clip_norm"), [(False, 1e9), (True, 0.01)])
+def test_a_step_follows_the_gradient_of_the_batch_scaled_to_the_clip_norm(joint, clip_norm):
+    trainer = make_trainer(clip_norm=clip_norm, warmup_steps=4)
+    gradients, expected_loss = raw_gradients(trainer)
+    own = len(trainer.own_variables)
+    norm = length(gradients if joint else gradients[:own])
+    assert 0.02 < norm < 1e9, "only one of the two is clipped"
+    before = arrays(trainer.own_variables + trainer.backbone_variables)
+    loss, _ = trainer.step(BATCH, joint)
+    after = arrays(trainer.own_variables + trainer.backbone_variables)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    # The first of four steps of warmup has a quarter of each rate.
+    rates = [0.5 / 4] * own + [0.25 / 4 if joint else 0] * (len(gradients) - own)
+    moved = [new - old for old, new in zip(before, after, strict=True)]
+    for move, rate, gradient in zip(moved, rates, gradients, strict=True):
+        expected = -rate * min(1, clip_norm / norm) * gradient
+        np.testing.assert_allclose(move, expected, rtol=1e-2, atol=3e-7)
+    if joint:
+        scaled = [move / rate for move, rate in zip(moved, rates, strict=True)]
+        assert length(scaled) == pytest.approx(clip_norm, rel=1e-3)
+
+
+@SHARED
+def test_averages_follow_the_weights_faster_in_the_first_steps():
+    trainer = make_trainer(average=0.2)
+    expected = {name: np.array(trainer.trained[name].value) for name in trainer.averages}
+    assert expected
+    for share in (1 / 10, 2 / 11, 0.2):  # min(average, (1 + step) / (10 + step))
+        trainer.step(BATCH, joint=False)
+        for name, average in expected.items():
+            current = np.array(trainer.trained[name].value)
+            expected[name] = share * average + (1 - share) * current
+            found = np.array(trainer.averages[name].value)
+            np.testing.assert_allclose(found, expected[name], rtol=1e-5, atol=1e-6)
+    found = trainer.evaluated_weights()
+    assert found.keys() == trainer.trained.keys()
+    for name, average in expected.items():
+        np.testing.assert_allclose(found[name], average, rtol=1e-5, atol=1e-6)
+    words = "cell/000/word_kernel"
+    assert np.abs(found[words] - np.array(trainer.trained[words].value)).max() > 1e-3
+
+
+@SHARED
+def test_evaluated_weights_are_set_only_during_the_call():
+    trainer = make_trainer(average=0.9)
+    for value in trainer.averages.values():
+        value.assign(np.array(value.value) + 1)
+    own = {name: np.array(variable.value) for name, variable in trainer.trained.items()}
+    averages = trainer.evaluated_weights()
+    for name in trainer.averages:
+        np.testing.assert_array_less(own[name] + 0.5, averages[name], err_msg=name)
+
+    def assert_weights(expected):
+        for name, variable in trainer.trained.items():
+            np.testing.assert_array_equal(variable.value, expected[name], err_msg=name)
+
+    def fail():
+        assert_weights(averages)
+        raise KeyboardInterrupt
+
+    assert trainer.with_evaluated_weights(lambda: assert_weights(averages) or "result") == "result"
+    assert_weights(own)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.with_evaluated_weights(fail)
+    assert_weights(own)
+
+
+def test_without_averages_the_weights_themselves_are_evaluated():
+    trainer = make_trainer()
+    for name, array in trainer.evaluated_weights().items():
+        np.testing.assert_array_equal(array, trainer.trained[name].value)
+
+
+# --- schedules ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scheduled():
+    """A trainer of 100 steps; tests set its configuration and step."""
+    return make_trainer(steps_per_epoch=20)
+
+
+@pytest.mark.parametrize(
+    ("settings", "factors"),
+    [
+        ({}, {0: 1, 50: 1, 99: 1}),
+        ({"decay": "cosine"}, {0: 1, 25: (1 + np.sqrt(0.5)) / 2, 50: 0.5, 100: 0, 120: 0}),
+        ({"warmup_steps": 10}, {0: 0.1, 4: 0.5, 9: 1, 10: 1, 99: 1}),
+        (
+            {"decay": "cosine", "warmup_steps": 100},
+            {0: 0.01, 49: 0.25 * (1 + np.cos(np.pi * 0.49)), 50: 0.51 / 2, 100: 0},
+        ),
+    ],
+)
+def test_the_learning_rate_rises_during_warmup_and_decays_to_zero(scheduled, settings, factors):
+    scheduled.configuration = dataclasses.replace(
+        SETTINGS, rnn_epochs=2, joint_epochs=3, **{"warmup_steps": 0, "decay": "none", **settings}
+    )
+    found = {}
+    for scheduled.steps in factors:
+        found[scheduled.steps] = scheduled.rate_factor()
+    assert found == pytest.approx(factors, abs=1e-12)
+
+
+def test_scheduled_sampling_rises_linearly_to_its_setting(scheduled):
+    scheduled.configuration = dataclasses.replace(
+        SETTINGS, rnn_epochs=2, joint_epochs=3, scheduled_sampling=0.4
+    )
+    shares = {0: 0, 25: 0.1, 50: 0.2, 100: 0.4, 120: 0.4}
+    found = {}
+    for scheduled.steps in shares:
+        found[scheduled.steps] = scheduled.sampled_share()
+    assert found == pytest.approx(shares, abs=1e-12)
