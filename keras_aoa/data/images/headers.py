@@ -100,17 +100,52 @@ def _height(data):
 
 
 def first_frame(image_bytes):
-    """Return a GIF cut after its first image; other files are returned unchanged.
+    """Return a GIF cut after its first image.
 
     TensorFlow would decode all images of a GIF before it returns the first.
     """
+    end = tf.cast(_first_image_end(_bytes(image_bytes)), tf.int32)
+    return tf.strings.substr(image_bytes, 0, end) + b";"
 
-    def cut():
-        data = _bytes(image_bytes)
-        end = tf.cast(_first_image_end(data), tf.int32)
-        return tf.strings.substr(image_bytes, 0, end) + b";"
 
-    return tf.cond(tf.strings.substr(image_bytes, 0, 4) == b"GIF8", cut, lambda: image_bytes)
+def with_white_colors(image_bytes):
+    """Return a GIF, as returned by `first_frame`, with only white in its color tables.
+
+    Transparent pixels and those outside the frame stay black, so the decoded image is the opacity.
+    """
+    data = _bytes(image_bytes)
+    frame = _first_image(data)
+    size = tf.strings.length(image_bytes)
+    for start, flags in ((13, _number(data, 10, 1)), (frame + 10, _number(data, frame + 9, 1))):
+        start = tf.minimum(tf.cast(start, tf.int32), size)
+        end = tf.minimum(start + tf.cast(_table(flags), tf.int32), size)
+        white = tf.strings.reduce_join(tf.fill([end - start], b"\xff"))
+        image_bytes = (
+            tf.strings.substr(image_bytes, 0, start)
+            + white
+            + tf.strings.substr(image_bytes, end, size - end)
+        )
+    return image_bytes
+
+
+def may_have_color_key(image_bytes):
+    """Return whether a PNG file may have the chunk `tRNS`, which makes a color transparent."""
+    return tf.strings.regex_full_match(image_bytes, rb"\C*tRNS\C*")
+
+
+def with_adobe_marker(image_bytes):
+    """Return a JPEG file with Adobe's marker if its colors are CMYK: the inks are inverted.
+
+    Browsers, Pillow and OpenCV read every CMYK file so. A file's own marker follows this one and
+    takes precedence.
+    """
+    marker = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
+    size = tf.strings.length(image_bytes)
+    return tf.cond(
+        tf.image.extract_jpeg_shape(image_bytes)[2] == 4,
+        lambda: b"\xff\xd8" + marker + tf.strings.substr(image_bytes, 2, size),
+        lambda: image_bytes,
+    )
 
 
 def _first_image(data):

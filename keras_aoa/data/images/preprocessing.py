@@ -81,8 +81,7 @@ def decode(image_bytes, max_pixels=image_headers.MAX_PIXELS):
     image_bytes = image_headers.check_header(image_bytes, max_pixels)
     image = tf.cond(
         tf.strings.substr(image_bytes, 0, 3) == b"\xff\xd8\xff",
-        # INTEGER_ACCURATE gives the same pixels as other libraries; the default is not faster.
-        lambda: tf.io.decode_jpeg(image_bytes, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: _decode_jpeg(image_bytes),
         lambda: _decode_other(image_bytes),
     )
     return _turn(image, image_headers.orientation(image_bytes))
@@ -126,9 +125,33 @@ def reason(error):
     return " ".join(("".join(asserted.groups()) if asserted else message).split()).rstrip(".")
 
 
-def _decode_other(image_bytes):
+def _decode_jpeg(image_bytes):
+    image_bytes = image_headers.with_adobe_marker(image_bytes)
+    # INTEGER_ACCURATE gives the same pixels as other libraries; the default is not faster.
+    return tf.io.decode_jpeg(image_bytes, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _decode_gif(image_bytes):
     image_bytes = image_headers.first_frame(image_bytes)
-    image = tf.io.decode_image(image_bytes, channels=0, expand_animations=False)
+    image, opacity = (
+        tf.io.decode_image(content, channels=3, expand_animations=False)
+        for content in (image_bytes, image_headers.with_white_colors(image_bytes))
+    )
+    return image | tf.bitwise.invert(opacity)
+
+
+def _decode_other(image_bytes):
+    start = tf.strings.substr(image_bytes, 0, 4)
+    # Four channels make TensorFlow apply a color key.
+    keyed = (start == b"\x89PNG") & image_headers.may_have_color_key(image_bytes)
+
+    def decode_with(channels):
+        return tf.io.decode_image(image_bytes, channels, expand_animations=False)
+
+    image = tf.case(
+        [(start == b"GIF8", lambda: _decode_gif(image_bytes)), (keyed, lambda: decode_with(4))],
+        default=lambda: decode_with(0),
+    )
     # The fourth byte of a BMP's pixel is unused and commonly 0, so it must not count as alpha.
     return _on_white(image, has_alpha=tf.strings.substr(image_bytes, 0, 2) != b"BM")
 
