@@ -8,9 +8,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from drawn_pages import TWENTY, generated, grid, photograph, record
 
 from keras_aoa.data.images.preprocessing import to_original
-from keras_aoa.inference.generator import Caption
 from keras_aoa.visualization import canvas as page
 from keras_aoa.visualization import pictures
 from keras_aoa.visualization.panel import View
@@ -19,28 +19,8 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 MIDDLE = (0.25, 0.0, 0.75, 1.0)
 
 
-def photograph(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def grid(side):
-    y, x = np.mgrid[:side, :side]
-    cell = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
-    return (np.stack([x, y], axis=-1).reshape(-1, 1, 2) + cell) / side
-
-
-def generated(caption, side=4, **changes):
-    words = tuple(caption.split())
-    attention = np.random.default_rng(len(words)).dirichlet(np.full(side**2, 0.3), len(words))
-    fields = {"attention": attention, "boxes": grid(side), "mask": np.ones(side**2, bool)}
-    return Caption(caption, words, -4.2, **{**fields, **changes})
-
-
 def is_blank(picture):
     return bool((picture == 255).all())
-
-
-TWENTY = " ".join(f"word{number}" for number in range(20))
 
 
 @pytest.mark.parametrize("caption", ["", "dog", "a dog runs on the beach", TWENTY])
@@ -73,31 +53,6 @@ def test_the_image_and_each_word_have_a_panel(monkeypatch):
         "highlighted: attention at the word · outlined: strongest regions",
         *("image", "a", "dog", "runs"),
     ]
-
-
-def record(monkeypatch, method, argument):
-    """Record an argument of all calls of a method of `Page`; returns the list that grows."""
-    values, original = [], getattr(page.Page, method)
-
-    def recording(self, *arguments):
-        values.append(arguments[argument])
-        return original(self, *arguments)
-
-    monkeypatch.setattr(page.Page, method, recording)
-    return values
-
-
-def test_panels_lie_on_the_page_and_do_not_overlap(monkeypatch):
-    panels, lefts, tops = (record(monkeypatch, "place", argument) for argument in range(3))
-    page_height, page_width, _ = pictures.attention_picture(
-        photograph(60, 80), generated(TWENTY)
-    ).shape
-    covered = np.zeros((page_height, page_width), int)
-    for panel, left, top in zip(panels, lefts, tops, strict=True):
-        height, width = panel.shape[:2]
-        assert left + width <= page_width and top + height <= page_height
-        covered[top : top + height, left : left + width] += 1
-    assert len(panels) == 21 and covered.max() == 1
 
 
 @pytest.mark.parametrize("count", range(1, 40))
@@ -172,17 +127,6 @@ def test_padding_is_neither_highlighted_nor_outlined():
         pictures.attention_picture(image, padded),
         pictures.attention_picture(image, caption),
     )
-
-
-def test_a_contact_sheet_has_at_most_the_given_number_of_columns(tmp_path):
-    items = [(photograph(50 + 20 * n, 70, n), "a dog runs", ()) for n in range(5)]
-    wide = pictures.contact_sheet(items, tmp_path / "sheet.png", columns=5)
-    narrow = pictures.contact_sheet(items, columns=2)
-    cell = pictures.SHEET_WIDTH + pictures.SHEET_GAP
-    assert wide.shape[1] - narrow.shape[1] == 3 * cell
-    assert narrow.shape[0] > 2 * wide.shape[0]
-    assert pictures.contact_sheet(items[:1], columns=5).shape[1] < cell + 2 * pictures.MARGIN
-    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1], wide)
 
 
 def test_a_contact_sheet_writes_references_in_gray_below_the_caption(monkeypatch):
