@@ -1,8 +1,7 @@
 # New users need only `make train` and `make test`.
-.PHONY: install train test test-slow lint test-backends oracle serve
+.PHONY: install train test test-slow lint docs test-backends oracle serve
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 install: .venv/installed
 
@@ -16,6 +15,9 @@ install: .venv/installed
 train: install
 	.venv/bin/python train.py
 
+# Commands choose the level themselves.
+test test-slow test-backends: export TF_CPP_MIN_LOG_LEVEL ?= 2
+
 test: install
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
@@ -25,6 +27,16 @@ test-slow: install
 lint: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+# Builds the documentation; open build/docs/index.html. Warnings and broken links are errors.
+docs: .venv/installed-docs
+	rm -rf build/docs
+	CUDA_VISIBLE_DEVICES= .venv/bin/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet \
+		--doctree-dir build/doctrees docs build/docs
+
+.venv/installed-docs: .venv/installed requirements-docs.txt
+	.venv/bin/pip install --quiet -r requirements-docs.txt
+	touch .venv/installed-docs
 
 # Tests of the layers on every Keras backend, each in a separate environment. The JAX and PyTorch
 # environments have no TensorFlow, which also verifies that the layers need only keras.

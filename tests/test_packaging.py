@@ -9,11 +9,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 def test_requirements_and_pyproject_name_the_same_bounds():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    beam, whole = set(extras.pop("beam")), set(extras.pop("all"))
+    beam, docs, whole = (set(extras.pop(name)) for name in ("beam", "docs", "all"))
     assert whole == {f"keras-aoa[{','.join(extras)}]"}
     named = {line for lines in extras.values() for line in lines}
     assert required("requirements.txt") == named | set(project["dependencies"])
     assert beam < required("requirements-beam.txt") < beam | named
+    assert docs == required("requirements-docs.txt")
 
 
 def required(name):

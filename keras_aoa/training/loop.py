@@ -15,6 +15,7 @@ from keras_aoa.evaluation.metrics import cider
 from keras_aoa.evaluation.split import EvaluationSettings, caption_split
 from keras_aoa.inference.generator import CaptionGenerator
 from keras_aoa.models import weights
+from keras_aoa.training import next_steps
 from keras_aoa.training.checkpoints import Checkpoints
 from keras_aoa.training.frozen import frozen_features
 from keras_aoa.training.logs import SAMPLES, TensorBoard
@@ -28,6 +29,8 @@ from keras_aoa.utils.progress import print_progress, progress_bar
 
 def train(configuration):
     """Train a captioner, or resume a run with the same settings; then evaluate it.
+
+    A finished and evaluated run stays unchanged.
 
     Args:
         configuration: `Configuration`.
@@ -47,7 +50,15 @@ def train(configuration):
         with report_failures(configuration, checkpoints):
             history = train_run(configuration, process, run, images, checkpoints)
             del images
-            evaluate(run, EvaluationSettings(), data=data, history=history, process=process)
+            # Processes may see different times of the same file, but must all evaluate or none.
+            if process.workers == 1 and next_steps.is_evaluated(run, data):
+                next_steps.print_finished(run)
+            else:
+                scores = evaluate(
+                    run, EvaluationSettings(), data=data, history=history, process=process
+                )
+                next_steps.print_meanings(scores or {})
+        next_steps.print_commands(run, data)
     return run
 
 
@@ -108,7 +119,7 @@ def train_run(configuration, process, run, images, checkpoints):
         generator = CaptionGenerator.from_configuration(captioner, run.vocabulary, configuration)
     progress = checkpoints.restore(trainer)
     process.wait()  # all processes must read the checkpoint before it is replaced
-    if checkpoints.step:
+    if checkpoints.step and not progress.stopped:
         print_progress(f"Resuming after step {checkpoints.step}, in epoch {progress.epochs + 1}.")
     board = TensorBoard(run.folder / "tensorboard", process.chief)
     if configuration.feature_cache != "none" and progress.epochs < configuration.rnn_epochs:

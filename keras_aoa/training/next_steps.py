@@ -1,0 +1,79 @@
+"""What `train.py` prints at its end: the meaning of the scores, and commands to try next."""
+
+import os
+import shlex
+import sys
+
+from keras_aoa.data.build import scored_split
+from keras_aoa.utils.progress import print_progress
+
+MEANINGS = {
+    "CIDEr": "agreement with the reference captions, in rare phrases above all",
+    "share_of_human_CIDEr": "the same, in percent of what a held-out human caption scores",
+    "phrases_correct": 'percent of phrases such as "a red boat" that fit an object in the image',
+    "attention_on_object": "percent of the attention that lies on the object while it is named",
+}
+
+
+def is_evaluated(run, data):
+    """Return whether the run's scores are newer than all of its weights.
+
+    Args:
+        run: `Run`.
+        data: `CaptionData`.
+    """
+    split, _ = scored_split(run.configuration, data)
+    files = [run.folder / f"scores_{split}.json", run.last_file, run.best_file]
+    if not all(file.exists() for file in files):
+        return False
+    scored, *weights = (file.stat().st_mtime_ns for file in files)
+    return scored >= max(weights)
+
+
+def print_finished(run):
+    """Report that a run needs no more training."""
+    print_progress(
+        f"{run.folder}: this run is finished; its scores are in {run.folder / 'scores.json'}. "
+        "Choose another --name to train another run."
+    )
+
+
+def print_meanings(content):
+    """Print what the most important scores mean.
+
+    Args:
+        content: Content of `scores.json`.
+    """
+    present = {**content, **content.get("grounding", {})}
+    meanings = {name: text for name, text in MEANINGS.items() if present.get(name) is not None}
+    print_progress("\nWhat the scores mean (higher is better):")
+    for name, text in meanings.items():
+        print_progress(f"  {name:<21} {text}")
+
+
+def print_commands(run, data):
+    """Print commands that use the run, with paths that exist."""
+    split, _ = scored_split(run.configuration, data)
+    photo = data.splits[split][0].path
+    output = run.folder.parent.parent
+    commands = {
+        "caption an image, and draw the attention of each word": (
+            "caption", run.folder, photo, "--pictures", output / "attention"
+        ),
+        "a page that highlights the attended regions of each word": (
+            "evaluate", run.folder, "--report"
+        ),
+        "export for TensorFlow Serving": (
+            "export", run.folder, output / "exported"
+        ),
+    }  # fmt: skip
+    print_progress("\nTry next:")
+    for purpose, (module, *arguments) in commands.items():
+        words = [short(sys.executable), "-m", f"keras_aoa.{module}", *map(short, arguments)]
+        print_progress(f"  # {purpose}\n  {shlex.join(words)}")
+
+
+def short(path):
+    """Return a path relative to the working folder if it is inside, else unchanged."""
+    relative = os.path.relpath(path) if os.path.isabs(path) else str(path)
+    return str(path) if relative.startswith(os.pardir) else relative
