@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_aoa.models import weights
@@ -59,7 +60,8 @@ class Trainer:
         self.averages = {}
         if configuration.average:
             self.averages = {
-                name: keras.Variable(v.value, trainable=False, name=v.name)
+                # A copy: Keras would share the variable of a weight, and both would stay equal.
+                name: keras.Variable(np.array(v.value), trainable=False, name=v.name)
                 for name, v in self.trained.items()
                 if keras.backend.is_float_dtype(v.dtype)
             }

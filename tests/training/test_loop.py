@@ -17,8 +17,6 @@ from keras_aoa.training import preparation
 from keras_aoa.training.checkpoints import Checkpoints, Progress
 
 WORDS = "cell/000/word_kernel"
-# `keras.Variable(variable.value)` shares the variable: averages are always equal to the weights.
-SHARED = pytest.mark.xfail(strict=True, reason="averages share their variables with the weights")
 
 
 @pytest.fixture
@@ -82,7 +80,6 @@ class Simulation:
         return {}
 
 
-@SHARED
 @pytest.mark.parametrize(("scores", "best"), [([0.5, 0.4, 0.3, 0.2], 1), ([0.2, 0.6, 0.6, 0.3], 2)])
 def test_the_best_weights_are_the_averages_after_the_epoch_with_the_highest_score(
     settings, monkeypatch, scores, best

@@ -19,8 +19,6 @@ BATCH = {
 SETTINGS = Configuration(
     dropout=0, average=0, learning_rate=0.5, backbone_learning_rate=0.25, clip_norm=1e9
 )
-# `keras.Variable(variable.value)` shares the variable: averages are always equal to the weights.
-SHARED = pytest.mark.xfail(strict=True, reason="averages share their variables with the weights")
 
 
 class SGD(PreReducedGradients, keras.optimizers.SGD):
@@ -72,7 +70,6 @@ def test_a_step_follows_the_gradient_of_the_batch_scaled_to_the_clip_norm(joint,
         assert length(scaled) == pytest.approx(clip_norm, rel=1e-3)
 
 
-@SHARED
 def test_averages_follow_the_weights_faster_in_the_first_steps():
     trainer = make_trainer(average=0.2)
     expected = {name: np.array(trainer.trained[name].value) for name in trainer.averages}
@@ -92,7 +89,6 @@ def test_averages_follow_the_weights_faster_in_the_first_steps():
     assert np.abs(found[words] - np.array(trainer.trained[words].value)).max() > 1e-3
 
 
-@SHARED
 def test_evaluated_weights_are_set_only_during_the_call():
     trainer = make_trainer(average=0.9)
     for value in trainer.averages.values():
