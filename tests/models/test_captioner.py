@@ -140,32 +140,6 @@ def test_a_saved_captioner_keeps_its_settings_and_weights(variant, settings, tmp
     np.testing.assert_array_equal(loaded(INPUTS, training=True), captioner(INPUTS, training=True))
 
 
-def test_dropout_changes_training_alone_and_its_seed_repeats_it():
-    plain = tiny.make_captioner()
-    first, again, other = (
-        copy_weights(plain, tiny.make_captioner(dropout=0.4, region_dropout=0.2, seed=s))
-        for s in (3, 3, 4)
-    )
-    np.testing.assert_array_equal(first(INPUTS), plain(INPUTS))
-    np.testing.assert_array_equal(plain(INPUTS, training=True), plain(INPUTS))
-    one, two = first(INPUTS, training=True), first(INPUTS, training=True)
-    assert np.abs(one - first(INPUTS)).max() > 0.01
-    assert np.abs(one - two).max() > 0.01
-    np.testing.assert_array_equal(one, again(INPUTS, training=True))
-    assert np.abs(one - other(INPUTS, training=True)).max() > 0.01
-    assert (np.asarray(one)[CAPTIONS[:, :, 1:] == PAD] == 0).all()
-
-
-def test_region_dropout_drops_a_feature_in_all_regions_of_an_image():
-    captioner = tiny.make_captioner(region_dropout=0.5, seed=1)
-    kept = np.asarray(captioner.encode(IMAGES).memory.regions)
-    dropped = np.asarray(captioner.encode(IMAGES, training=True).memory.regions)
-    factors = dropped / kept
-    assert_close(factors, np.broadcast_to(factors[:, :1], factors.shape))
-    assert set(np.round(factors.ravel(), 3)) == {0, 2}
-    assert (factors[0, 0] != factors[1, 0]).any()
-
-
 def test_features_made_before_stand_for_images():
     captioner = tiny.make_captioner()
     features = captioner.backbone(IMAGES)
@@ -281,11 +255,17 @@ def test_mixed_precision_gives_float32_near_float32s(variant):
     assert mixed.cell.compute_dtype == mixed.backbone.compute_dtype == "bfloat16"
     found, expected = np.asarray(mixed(INPUTS)), np.asarray(wide(INPUTS))
     assert found.dtype == np.float32
-    assert np.abs(found - expected).max() < 0.1
-    assert np.abs(found - expected).max() > 0
+    # Only factors of products are rounded, by 1/256 at most: sums and logarithms are not.
+    difference = np.abs(found - expected)
+    assert 0 < difference.mean() < 0.005 and difference.max() < 0.03
     loss, found = gradients(mixed, INPUTS)
-    assert np.isfinite(loss)
-    assert all(np.isfinite(tf.convert_to_tensor(gradient)).all() for gradient in found)
+    expected_loss, expected = gradients(wide, INPUTS)
+    assert float(loss) == pytest.approx(float(expected_loss), abs=0.01)
+    found, expected = (
+        np.concatenate([np.ravel(tf.cast(tf.convert_to_tensor(g), "float32")) for g in each])
+        for each in (found, expected)
+    )
+    assert np.linalg.norm(found - expected) < 0.03 * np.linalg.norm(expected)
 
 
 def test_the_loss_is_the_mean_over_words_that_are_neither_start_nor_padding():
