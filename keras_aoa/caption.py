@@ -4,6 +4,8 @@ With `--shards`, it captions a collection of any size. The shards are tar archiv
 image paths; the captions are written as json lines.
 """
 
+import contextlib
+import itertools
 import pathlib
 import sys
 from dataclasses import dataclass
@@ -135,7 +137,8 @@ def caption_images(settings):
             line = caption_line(str(file), caption)
         print(line, flush=True)
         if folder:
-            caption.picture(free_name(folder, file.stem), title=file.name)
+            with new_file(folder, file.stem) as path:
+                caption.picture(path, title=file.name)
     if unread:
         raise UserError(f"caption: {len(unread)} of {len(files)} images could not be read.")
 
@@ -169,13 +172,24 @@ def as_line(file, caption):
     return f"{printable(file)}: {caption.text} ({caption.log_prob:.2f})"
 
 
-def free_name(folder, stem):
-    """Return the path of a PNG file that does not exist yet, so that no file is overwritten."""
-    path, number = folder / f"{stem}.png", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}-{number}.png"
-    return path
+@contextlib.contextmanager
+def new_file(folder, stem):
+    """Create an empty PNG file under a free name, which no other process can take; yield its path.
+
+    The file is removed if the block fails.
+    """
+    for number in itertools.count(1):
+        path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
+        try:
+            path.touch(exist_ok=False)
+            break
+        except FileExistsError:
+            continue
+    try:
+        yield path
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 if __name__ == "__main__":

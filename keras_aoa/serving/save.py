@@ -1,5 +1,6 @@
 """Save runs as numbered versions of a SavedModel, the layout that TensorFlow Serving expects."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -19,7 +20,7 @@ from keras_aoa.serving.module import (
     SCORE_OUTPUTS,
     ServedCaptioner,
 )
-from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.errors import UserError, system_reason
 from keras_aoa.utils.files import check_writable
 
 DESCRIPTION = "captioner.json"
@@ -73,7 +74,8 @@ def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS
         `Exported`.
 
     Raises:
-        UserError: the run is incomplete, a setting does not apply to it, or the version exists.
+        UserError: the run is incomplete, a setting does not apply to it, the version exists, or
+            the folder cannot be written.
     """
     output = pathlib.Path(output)
     if output.exists() and not output.is_dir():
@@ -81,10 +83,7 @@ def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS
             f"{output}: expected a folder for the export, found a file; name another folder."
         )
     if version is not None and (output / str(version)).exists():
-        raise UserError(
-            f"{output / str(version)}: this version exists, and versions are never overwritten; "
-            "choose another, or omit --version."
-        )
+        raise _version_exists(output / str(version))
     check_writable(output)
     search = search_settings.of(run.configuration)
     view = run.proposal_view
@@ -96,10 +95,7 @@ def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS
         search,
         max_pixels,
     )
-    output.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=output))
-    temporary.chmod(0o755)
-    try:
+    with _temporary_folder(output) as temporary:
         tf.saved_model.save(served.module, temporary, signatures=served.signatures)
         extra = temporary / "assets.extra"
         extra.mkdir()
@@ -114,9 +110,42 @@ def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS
         write_warm_up(extra / WARM_UP, with_proposals=view is not None)
         size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
         folder = _publish(temporary, output, version)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return Exported(folder, size / 1e6, served)
+
+
+@contextlib.contextmanager
+def _temporary_folder(output):
+    """Create a folder in `output` and remove it afterwards; errors name `output`.
+
+    Raises:
+        UserError: the disk is full, or another error of the file system.
+    """
+    temporary = None
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        temporary = pathlib.Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=output))
+        temporary.chmod(0o755)
+        yield temporary
+    except (OSError, tf.errors.OpError) as error:
+        # TensorFlow raises the same exception for a full disk and for lack of memory.
+        from_tensorflow = isinstance(error, tf.errors.OpError)
+        reason = system_reason(error.message) if from_tensorflow else error.strerror
+        if reason is None:
+            raise
+        raise UserError(
+            f"{output}: expected a folder that can be written, received {reason.lower()}; free "
+            "some space, or choose another."
+        ) from None
+    finally:
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _version_exists(folder):
+    return UserError(
+        f"{folder}: this version exists, and versions are never overwritten; choose another, or "
+        "omit --version."
+    )
 
 
 def _publish(temporary, output, version):
@@ -127,8 +156,10 @@ def _publish(temporary, output, version):
             return temporary.rename(folder)
         except OSError:
             # Another export may have taken the number meanwhile.
-            if version or not folder.exists():
+            if not folder.exists():
                 raise
+            if version:
+                raise _version_exists(folder) from None
 
 
 def newest_version(output):

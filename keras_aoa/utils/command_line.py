@@ -8,7 +8,7 @@ import select
 import sys
 
 from keras_aoa.utils import quiet_start
-from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.errors import UserError, system_reason
 from keras_aoa.utils.text import closest, first_line
 
 
@@ -108,7 +108,14 @@ def run(main, arguments=None, interrupted=""):
         # Compare TensorFlow's exception by name, because importing TensorFlow takes seconds.
         if type(error).__name__ != "ResourceExhaustedError":
             raise
-        print(_out_of_memory(error.message), file=sys.stderr)
+        # The same exception reports a full disk and too many open files.
+        reason = system_reason(error.message)
+        text = (
+            f"{reason}; free some and run the command again."
+            if reason
+            else _out_of_memory(error.message)
+        )
+        print(text, file=sys.stderr)
         sys.exit(2)
 
 

@@ -25,7 +25,7 @@ def atomic_write(path, folder=None):
 
     Raises:
         OSError: The file cannot be written. The temporary file is removed and the old file is
-            kept.
+            kept. The error names `path`, not the temporary file.
     """
     path = pathlib.Path(path)
     # Another process or thread may be writing the same file.
@@ -34,6 +34,10 @@ def atomic_write(path, folder=None):
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(temporary), temporary):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

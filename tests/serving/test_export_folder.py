@@ -1,8 +1,12 @@
 """The folder of an export: versions that are whole, numbered and never overwritten."""
 
+import errno
 import json
+import os
+import re
 
 import pytest
+import tensorflow as tf
 
 from keras_aoa.export import Arguments
 from keras_aoa.serving.save import DESCRIPTION, export_run
@@ -26,14 +30,46 @@ def test_versions_are_numbered_and_never_overwritten(trained, tmp_path):
     assert found.megabytes > 0.01
 
 
-def test_an_export_that_breaks_off_is_not_seen(trained, tmp_path, monkeypatch):
-    def no_space(*_, **__):
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("by", ["Python", "TensorFlow"])
+def test_a_failed_write_leaves_nothing_and_names_the_folder_and_the_reason(
+    by, number, trained, tmp_path, monkeypatch
+):
+    reason = os.strerror(number)
 
-    monkeypatch.setattr("keras_aoa.serving.save.write_warm_up", no_space)
-    with pytest.raises(OSError, match="No space"):
+    def fail(path, **_):
+        if by == "Python":
+            raise OSError(number, reason, str(path))
+        message = f"{{{{function_node __wrapped__SaveV2}}}} {path}.tempstate1; {reason} [Op:SaveV2]"
+        raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    monkeypatch.setattr("keras_aoa.serving.save.write_warm_up", fail)
+    with pytest.raises(UserError, match=re.escape(f"{tmp_path}: expected")) as caught:
+        export_run(trained, tmp_path, SearchSettings())
+    assert reason.lower() in str(caught.value)
+    assert not re.search("memory|batch_size|[.]part|tempstate", str(caught.value))
+    assert not list(tmp_path.iterdir())
+
+
+def test_lack_of_memory_during_an_export_is_not_called_a_full_disk(trained, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr("keras_aoa.serving.save.write_warm_up", fail)
+    with pytest.raises(tf.errors.ResourceExhaustedError):
         export_run(trained, tmp_path, SearchSettings())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_version_that_another_export_takes_meanwhile_is_kept(trained, tmp_path, monkeypatch):
+    def take(*_, **__):
+        (tmp_path / "3").mkdir()
+        (tmp_path / "3" / "theirs").touch()
+
+    monkeypatch.setattr("keras_aoa.serving.save.write_warm_up", take)
+    with pytest.raises(UserError, match="3: this version exists"):
+        export_run(trained, tmp_path, SearchSettings(), version=3)
+    assert [path.name for path in tmp_path.rglob("*")] == ["3", "theirs"]
 
 
 def test_an_export_onto_a_file_is_refused(trained, tmp_path):
