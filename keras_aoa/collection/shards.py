@@ -78,7 +78,7 @@ def find_shards(patterns):
         patterns: File names or shell patterns with `*`, `?` and `[...]`.
 
     Returns:
-        `Shard`s without duplicates, sorted by name.
+        List of `Shard` without duplicates, sorted by name.
 
     Raises:
         UserError: a pattern matches nothing, a file is not a shard, or two shards would have the

@@ -36,7 +36,7 @@ def caption_shards(run, shards, output, search_settings, batch_size):
 
     Args:
         run: Folder of the run; comma-separated runs form an ensemble.
-        shards: `Shard`s.
+        shards: List of `Shard`.
         output: Folder for the captions.
         search_settings: `SearchSettings`.
         batch_size: Images per batch.
@@ -73,7 +73,7 @@ def report(folder, shards, finished_before):
 
     Args:
         folder: `OutputFolder`.
-        shards: `Shard`s.
+        shards: List of `Shard`.
         finished_before: Number of shards that earlier commands finished.
 
     Raises:

@@ -27,18 +27,22 @@ class CaptionBatches:
     """Batches of images with their captions, shuffled in every epoch.
 
     A batch is a dictionary:
-        images: `(n, size, size, 3)` float32, RGB in 0..255.
-        captions: `(n, captions_per_image, time)` int32, as returned by `Vocabulary.encode`, padded
-            with PAD to the longest caption of the split. An image with fewer captions has rows of
-            PAD. An image with more captions has a random choice, different in each epoch.
-        index: `(n,)` int32, indices into `images.examples`.
-        window: `(n, 4)` float32, the part of the image that the input covers, as returned by
-            `window` in `preprocessing.py`.
-        flipped: `(n,)` boolean. If true, the image is mirrored, so x in its boxes becomes 1 - x.
+
+    - `images`: `(n, size, size, 3)` float32, RGB in 0..255.
+    - `captions`: `(n, captions_per_image, time)` int32, as returned by `Vocabulary.encode`, padded
+      with PAD to the longest caption of the split. An image with fewer captions has rows of PAD. An
+      image with more captions has a random choice, different in each epoch.
+    - `index`: `(n,)` int32, indices into `images.examples`.
+    - `window`: `(n, 4)` float32, the part of the image that the input covers, as returned by
+      `window` in `preprocessing.py`.
+    - `flipped`: `(n,)` boolean. If true, the image is mirrored, so x in its boxes becomes 1 - x.
+
     If the regions are object proposals, the batch also has:
-        region_images: `(n, side, side, 3)` float32, the input of the network that pools regions.
-        proposals: `(n, regions, 4)` float32, x0, y0, x1, y1 in 0..1 of `region_images`, a random
-            choice in each epoch. Boxes without area are padding.
+
+    - `region_images`: `(n, side, side, 3)` float32, the input of the network that pools regions.
+    - `proposals`: `(n, regions, 4)` float32, x0, y0, x1, y1 in 0..1 of `region_images`, a random
+      choice in each epoch. Boxes without area are padding.
+
     n is `batch_size`, or fewer in the last batch.
 
     Args:

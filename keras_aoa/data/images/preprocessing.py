@@ -29,12 +29,12 @@ class ImageSettings:
 
     Args:
         size: Height and width of the input in pixels; with `pad`, before padding.
-        fit: One of:
-            `crop`: The largest central square, as in the paper; keeps the aspect ratio.
-            `stretch`: The whole image, scaled to a square.
-            `pad`: The whole image with its aspect ratio, as in the paper for object proposals.
-                The short side becomes `size`, or less if the long side would exceed 1.5 times
-                `size`. The image is padded to a square of 1.5 times `size`.
+        fit: One of
+            - `crop`: the largest central square, as in the paper; keeps the aspect ratio;
+            - `stretch`: the whole image, scaled to a square;
+            - `pad`: the whole image with its aspect ratio, as in the paper for object proposals.
+              The short side becomes `size`, or less if the long side would exceed 1.5 times
+              `size`. The image is padded to a square of 1.5 times `size`.
 
     Raises:
         UserError: A value is out of range.
