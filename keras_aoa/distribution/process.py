@@ -1,7 +1,7 @@
 """Distribution over devices and machines: strategies, workers, and exchange between processes.
 
 A process feeds the replicas of its own devices. Every process runs the same program. Only the
-chief, worker 0 of TF_CONFIG, prints and writes files.
+chief, or worker 0 if TF_CONFIG names no chief, prints and writes files.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ def make_strategy(kind="auto"):
             - `one`: a single device;
             - `mirrored`: all GPUs of this machine, or its logical CPUs if it has no GPU;
             - `workers`: the processes listed in TF_CONFIG;
-            - `auto`: `workers` if TF_CONFIG is set, `mirrored` if there are several GPUs,
-              otherwise `one`.
+            - `auto`: `workers` if TF_CONFIG names a cluster, `mirrored` if there are several GPUs,
+              otherwise `one`. TF_CONFIG's evaluator is not part of the cluster.
 
     Returns:
         `tf.distribute.Strategy`.
@@ -38,7 +38,7 @@ def make_strategy(kind="auto"):
     Raises:
         UserError: TF_CONFIG is missing or invalid, or another process uses this worker's address.
     """
-    if kind == "auto" and os.environ.get("TF_CONFIG", "").strip():
+    if kind == "auto" and names_cluster() and not is_evaluator():
         kind = "workers"
     if kind == "workers":
         strategy = join_cluster(check_cluster())
@@ -52,8 +52,28 @@ def make_strategy(kind="auto"):
     return tf.distribute.get_strategy()
 
 
+def names_cluster():
+    """Return whether TF_CONFIG names a cluster; single-node jobs may set it to an empty one."""
+    text = os.environ.get("TF_CONFIG", "").strip()
+    try:
+        return bool(text and json.loads(text).get("cluster"))
+    except (ValueError, AttributeError):
+        return True  # `check_cluster` reports what is wrong
+
+
+def is_evaluator():
+    """Return whether TF_CONFIG makes this process the evaluator of a cluster."""
+    try:
+        return json.loads(os.environ.get("TF_CONFIG", ""))["task"]["type"] == "evaluator"
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def check_cluster():
     """Check TF_CONFIG, since TensorFlow would hang or crash on an invalid one.
+
+    As in TensorFlow, a chief is worker 0 and moves the others, an evaluator does not take part, an
+    index may be text, and other keys are ignored.
 
     Returns:
         List of the workers' addresses, and the index of this worker.
@@ -67,16 +87,20 @@ def check_cluster():
         '"task": {"type": "worker", "index": 0}}'
     )
     try:
-        cluster = json.loads(text)
-        workers, task = cluster["cluster"]["worker"], cluster["task"]
-        known = set(cluster["cluster"]) == {"worker"} and isinstance(workers, list)
-        if not known or task["type"] != "worker" or not 0 <= task["index"] < len(workers):
+        config = json.loads(text)
+        jobs, task = tf.train.ClusterSpec(config["cluster"]).as_dict(), config["task"]
+        chief, workers = jobs.get("chief", []), jobs.get("worker", [])
+        own, index = jobs[task["type"]], int(task["index"])
+        known = jobs.keys() <= {"chief", "worker", "evaluator"} and len(chief) < 2
+        # `as_dict` returns a dictionary if an index is missing.
+        known = known and all(isinstance(job, list) for job in jobs.values())
+        if not known or task["type"] == "evaluator" or not 0 <= index < len(own):
             raise ValueError
     except (ValueError, KeyError, TypeError):
         raise UserError(
             f"TF_CONFIG: expected {example}, received {text or 'nothing'}; set it for each worker."
         ) from None
-    return workers, task["index"]
+    return [*chief, *workers], index + (len(chief) if task["type"] == "worker" else 0)
 
 
 def join_cluster(cluster):
@@ -97,13 +121,29 @@ def join_cluster(cluster):
     )
     try:
         with default_signals():
-            return tf.distribute.MultiWorkerMirroredStrategy()
+            return tf.distribute.MultiWorkerMirroredStrategy(Workers(workers, index))
     except tf.errors.OpError as error:
         reason = first_line(error.message, "no error message")
         raise UserError(
             f"TF_CONFIG: worker {index} cannot use its address {workers[index]} ({reason}); stop "
             "the process that uses it, or set another address for all workers."
         ) from None
+
+
+class Workers(tf.distribute.cluster_resolver.TFConfigClusterResolver):
+    """Resolver of a cluster of workers only, whatever the jobs in TF_CONFIG are called.
+
+    Args:
+        addresses: Addresses of the workers.
+        index: Index of this worker.
+    """
+
+    def __init__(self, addresses, index):
+        super().__init__("worker", index)
+        self._addresses = addresses
+
+    def cluster_spec(self):
+        return tf.train.ClusterSpec({"worker": self._addresses})
 
 
 @contextlib.contextmanager

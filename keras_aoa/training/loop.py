@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_aoa.data.caption_batches import CaptionBatches
-from keras_aoa.distribution.process import Process, make_strategy
+from keras_aoa.distribution.process import Process, is_evaluator, make_strategy
 from keras_aoa.evaluation.evaluate import evaluate
 from keras_aoa.evaluation.metrics import cider
 from keras_aoa.evaluation.split import EvaluationSettings, caption_split
@@ -69,8 +69,14 @@ def start_process(configuration):
         `Process`.
 
     Raises:
-        UserError: a batch has fewer images than there are replicas.
+        UserError: a batch has fewer images than there are replicas, or TF_CONFIG makes this
+            process an evaluator.
     """
+    if configuration.distribution in ("auto", "workers") and is_evaluator():
+        raise UserError(
+            "TF_CONFIG: expected the task of a chief or worker, received that of the evaluator; "
+            "the chief evaluates, so start only chief and workers."
+        )
     process = Process(make_strategy(configuration.distribution))
     # Deterministic ordering of operations deadlocks collective operations across workers.
     if process.workers == 1:

@@ -8,15 +8,18 @@ import time
 
 import numpy as np
 import pytest
-from processes import ROOT, TRAIN, TWO_CPUS, cluster, free_ports, start_workers
+import tensorflow as tf
+from processes import ROOT, TRAIN, TWO_CPUS, chief_and_worker, cluster, free_ports, start_workers
+from tensorflow.python.distribute import multi_worker_util
 
 from keras_aoa.data.build import load_data
 from keras_aoa.data.caption_batches import CaptionBatches
 from keras_aoa.data.images.preprocessing import ImageSettings
 from keras_aoa.data.images.split_images import Images, image_batches
 from keras_aoa.data.text.vocabulary import PAD, Vocabulary
-from keras_aoa.distribution.process import check_cluster
+from keras_aoa.distribution.process import Process, check_cluster, make_strategy
 from keras_aoa.distribution.replicas import ONE_REPLICA, Replicas
+from keras_aoa.training.loop import start_process
 from keras_aoa.utils.errors import UserError
 
 PROGRAM = ROOT / "tests" / "support" / "distributed_steps.py"
@@ -102,6 +105,12 @@ def test_replicas_together_caption_every_image(training_images):
         '{"cluster": {}}',
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": "one"}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": -1}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "evaluator", "index": 0}}',
+        '{"cluster": {"chief": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}',
+        '{"cluster": {"worker": {"1": "a:1"}}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"]}}',
         '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
     ],
 )
@@ -109,6 +118,77 @@ def test_an_invalid_cluster_is_refused_with_an_example(text, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UserError, match=r'TF_CONFIG: expected \{"cluster".*received'):
         check_cluster()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "task", "expected"),
+    [
+        ({"worker": ["a:1", "b:1"]}, ("worker", 1), (["a:1", "b:1"], 1)),
+        ({"worker": ["a:1", "b:1"]}, ("worker", "1"), (["a:1", "b:1"], 1)),
+        ({"chief": ["c:1"], "worker": ["a:1"]}, ("chief", 0), (["c:1", "a:1"], 0)),
+        ({"chief": ["c:1"], "worker": ["a:1"]}, ("worker", 0), (["c:1", "a:1"], 1)),
+        ({"chief": ["c:1"]}, ("chief", "0"), (["c:1"], 0)),
+        ({"worker": ["a:1"], "evaluator": ["e:1"]}, ("worker", 0), (["a:1"], 0)),
+        ({"worker": {"0": "a:1", "1": "b:1"}}, ("worker", 1), (["a:1", "b:1"], 1)),
+    ],
+)
+def test_clusters_are_read_as_by_tensorflow(jobs, task, expected, monkeypatch):
+    config = {"cluster": jobs, "task": dict(zip(("type", "index"), task, strict=True))}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({**config, "environment": "cloud"}))
+    assert check_cluster() == expected
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    spec = multi_worker_util.normalize_cluster_spec(resolver.cluster_spec())
+    own = (resolver.task_type, resolver.task_id)
+    assert multi_worker_util.id_in_cluster(spec, *own) == expected[1]
+    assert multi_worker_util.worker_count(spec, resolver.task_type) == len(expected[0])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"cluster": {}},
+        {"cluster": {}, "task": {"type": "worker", "index": 0}},
+        {"task": {"type": "worker", "index": 0}, "environment": "cloud"},
+        {
+            "cluster": {"worker": ["a:1"], "evaluator": ["e:1"]},
+            "task": {"type": "evaluator", "index": 0},
+        },
+    ],
+)
+def test_an_empty_cluster_and_an_evaluator_use_one_process(config, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert Process(make_strategy()).workers == 1
+
+
+GATHER = """
+from keras_aoa.distribution.process import Process, make_strategy
+process = Process(make_strategy())
+name = b"chief" if process.chief else b"worker"
+assert process.gather(name) == [b"chief", b"worker"]
+"""
+
+
+def test_a_chief_and_a_worker_form_a_cluster_without_the_evaluator():
+    ports = free_ports(3)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", GATHER],
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **chief_and_worker(index, ports)},
+            cwd=ROOT,
+        )
+        for index in range(2)
+    ]
+    assert [process.wait(200) for process in processes] == [0, 0]
+
+
+def test_an_evaluator_does_not_train(monkeypatch, squares_settings):
+    monkeypatch.setenv("TF_CONFIG", chief_and_worker(0, (1, 2, 3))["TF_CONFIG"])
+    config = json.loads(os.environ["TF_CONFIG"])
+    config["task"]["type"] = "evaluator"
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    with pytest.raises(UserError, match="TF_CONFIG: .* received that of the evaluator"):
+        start_process(squares_settings)
 
 
 def test_more_replicas_than_images_per_batch_are_refused(squares_settings, tmp_path):

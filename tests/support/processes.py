@@ -25,6 +25,17 @@ def cluster(index, ports):
     return {"TF_CONFIG": json.dumps({"cluster": {"worker": workers}, "task": task})}
 
 
+def chief_and_worker(index, ports):
+    """Return the environment variables of a worker, as a cloud with chief and evaluator sets them.
+
+    The evaluator is not started.
+    """
+    chief, worker, evaluator = ([f"localhost:{port}"] for port in ports)
+    jobs = {"chief": chief, "worker": worker, "evaluator": evaluator}
+    task = {"type": ("chief", "worker")[index], "index": "0"}
+    return {"TF_CONFIG": json.dumps({"cluster": jobs, "task": task, "environment": "cloud"})}
+
+
 def free_ports(count):
     """Return ports that no process listens on."""
     servers = [socket.create_server(("localhost", 0)) for _ in range(count)]
