@@ -28,7 +28,7 @@ def load_data(
     if data == "scenes":
         settings = scenes.ScenesSettings(seed=scenes_seed, train=scenes_images, size=image_size)
         return scenes.prepare(cache, settings)
-    return readers.read(pathlib.Path(data), images or None, restval)
+    return readers.read(data, images or None, restval)
 
 
 def read_data(configuration, folder, data="", images=""):

@@ -9,6 +9,7 @@ import pathlib
 import re
 import tempfile
 import threading
+import unicodedata
 
 from keras_aoa.utils.errors import UserError
 
@@ -67,6 +68,44 @@ def exclusive_lock(folder):
         yield
 
 
+def require_local(path):
+    """Refuse a URL such as `gs://bucket/folder`, which would name a local folder `gs:`.
+
+    Raises:
+        UserError: The path is a URL.
+    """
+    # A `pathlib.Path` has lost one of the two slashes.
+    if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+", os.fspath(path)):
+        raise UserError(
+            f"{match[1]}://{os.fspath(path)[match.end() :]}: expected a path on this machine, "
+            "received a URL; mount it as a folder, or copy the files."
+        )
+
+
+def on_disk(path):
+    """Return a path in the Unicode form in which it exists; unchanged if it exists in none.
+
+    A letter such as `é` is one character in NFC and two in NFD; macOS and archives made there
+    often use NFD.
+    """
+    path = pathlib.Path(path)
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    forms = [pathlib.Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")]
+    return next(filter(os.path.lexists, forms), path)
+
+
+def is_desktop_file(path):
+    """Return whether a path is a file that desktops add to folders and archives."""
+    parts = pathlib.PurePath(path).parts
+    name = parts[-1] if parts else ""
+    return (
+        name.startswith("._")
+        or name.lower() in (".ds_store", "thumbs.db", "desktop.ini")
+        or "__MACOSX" in parts
+    )
+
+
 def check_writable(folder):
     """Check that a folder can be written, before a long computation whose result it will hold.
 
@@ -74,8 +113,9 @@ def check_writable(folder):
         folder: The folder; if it does not exist, its nearest existing parent is checked.
 
     Raises:
-        UserError: The folder cannot be written.
+        UserError: The folder cannot be written, or it is a URL.
     """
+    require_local(folder)
     folder = pathlib.Path(folder).absolute()
     existing = next(each for each in (folder, *folder.parents) if each.exists())
     try:

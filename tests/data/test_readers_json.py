@@ -179,3 +179,45 @@ def test_karpathy_reader_accepts_a_folder_of_images(shared, tmp_path):
     images = str(shared / "data/flickr8k/images")
     data = read_karpathy(tmp_path / "dataset_flickr8k.json", images=images)
     assert names(data) == {"val": [name]}
+
+
+def test_whole_numbers_written_as_floats_are_ids(tmp_path):
+    photographs(tmp_path / "train2017", "7.jpg")
+    captions = coco({7: "7.jpg"}, [(7, "a dog")])
+    boxes = instances((7, 1, [0, 0, 20, 20], 0))
+    for old, new in (('"id": 7', '"id": 7.0'), ('"image_id": 7', '"image_id": 7.0')):
+        captions, boxes = captions.replace(old, new), boxes.replace(old, new)
+    boxes = boxes.replace('"category_id": 1', '"category_id": 1.0')
+    put(tmp_path, {"captions_train2017.json": captions, "instances_train2017.json": boxes})
+    (example,) = read(tmp_path).splits["train"]
+    assert example.image_id == 7 and type(example.image_id) is int
+    assert example.captions == ("a dog",) and len(example.objects) == 1
+
+
+@pytest.mark.parametrize("number", [None, "x", 1.5, 0])
+def test_ids_of_captions_do_not_matter(tmp_path, number):
+    photographs(tmp_path / "train2017", "7.jpg", "9.jpg")
+    texts = [{"id": number, "image_id": image, "caption": "a dog"} for image in (7, 9, 7)]
+    if number is None:
+        texts = [{key: text[key] for key in ("image_id", "caption")} for text in texts]
+    put(
+        tmp_path, {"captions_train2017.json": coco({7: "7.jpg", 9: "9.jpg"}, [], annotations=texts)}
+    )
+    assert [len(example.captions) for example in read(tmp_path).splits["train"]] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("image_id", "message"),
+    [
+        (
+            True,
+            r"annotations\[0\]: .*'image_id' is a whole number or .* True \(bool\)",
+        ),
+        (7.5, r"'image_id' is a whole number or a text, received 7.5 \(float\)"),
+        ("7", "other image ids: '7'; write ids as numbers in both lists or as text in both"),
+    ],
+)
+def test_ids_of_another_type_are_named(tmp_path, image_id, message):
+    texts = [{"id": 1, "image_id": image_id, "caption": "a dog"}]
+    put(tmp_path, {"captions_train2017.json": coco({7: "7.jpg"}, [], annotations=texts)})
+    refused(tmp_path, message)

@@ -16,6 +16,7 @@ from keras_aoa.data.readers.karpathy import read_karpathy
 from keras_aoa.data.readers.own import read_own
 from keras_aoa.data.readers.splits import hold_out, split_by_name
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import is_desktop_file, on_disk, require_local
 from keras_aoa.utils.text import first_three
 
 __all__ = [
@@ -73,11 +74,14 @@ def read(
     Raises:
         UserError: The path holds no supported format, or a file has a mistake.
     """
-    path = pathlib.Path(path)
+    require_local(path)
+    require_local(images or "")
+    path = on_disk(pathlib.Path(path))
+    images = str(on_disk(pathlib.Path(images))) if images else images
     folder, chosen = (path, None) if path.is_dir() else (path.parent, path.name)
     try:
         with os.scandir(folder) as listing:
-            names = {entry.name for entry in listing}
+            names = {entry.name for entry in listing if not is_desktop_file(entry.name)}
     except OSError:
         names = set()
     if (chosen or ".") not in names | {"."}:
@@ -140,6 +144,6 @@ def _choose(folder: pathlib.Path, names: set[str]) -> str:
 
 def _names(folder: pathlib.Path) -> set[str]:
     try:
-        return set(os.listdir(folder))
+        return {name for name in os.listdir(folder) if not is_desktop_file(name)}
     except OSError:
         return set()

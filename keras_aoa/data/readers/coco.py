@@ -12,6 +12,7 @@ from typing import Any
 
 from keras_aoa.data.examples import CaptionData, Example, NamedObject
 from keras_aoa.data.readers.files import entries, inside, locate, make_example, read_json
+from keras_aoa.data.readers.frames import Size, with_upright_boxes
 from keras_aoa.data.readers.splits import paper_splits
 from keras_aoa.data.text.coco_synonyms import nouns_of
 from keras_aoa.utils.errors import UserError
@@ -19,14 +20,9 @@ from keras_aoa.utils.text import clip, first_three
 
 CAPTION_FILE = re.compile(r"captions_(train|val)(2014|2017)\.json")
 IMAGE_FIELDS: dict[str, Any] = {"id": (int, str), "file_name": str}
-CAPTION_FIELDS: dict[str, Any] = {"id": int, "image_id": (int, str), "caption": str}
+CAPTION_FIELDS: dict[str, Any] = {"image_id": (int, str), "caption": str}
 SIZE_FIELDS: dict[str, Any] = {"id": (int, str), "width": int, "height": int}
-OBJECT_FIELDS: dict[str, Any] = {
-    "id": int,
-    "image_id": (int, str),
-    "category_id": int,
-    "bbox": list,
-}
+OBJECT_FIELDS: dict[str, Any] = {"image_id": (int, str), "category_id": int, "bbox": list}
 CATEGORY_FIELDS: dict[str, Any] = {"id": int, "name": str}
 
 
@@ -50,21 +46,29 @@ def read_coco(
             no listed image, or an image has no captions; also as for `locate`.
     """
     splits: dict[str, tuple[Example, ...]] = {}
+    sizes: dict[int | str, Size] = {}
     for split in ("train", "val"):
         path = annotations / f"captions_{split}{year}.json"
         if path.exists():
             boxes = annotations / f"instances_{split}{year}.json"
-            things = read_objects(boxes) if objects and boxes.exists() else {}
+            things = {}
+            if objects and boxes.exists():
+                index = _read_instances(boxes)
+                things = _objects(index, boxes)
+                sizes |= {
+                    key: (image["width"], image["height"]) for key, image in index.imgs.items()
+                }
             splits[split] = _read_split(path, f"{split}{year}", things)
     if year == "2014":
         splits = paper_splits(splits)
     root = annotations.parent if annotations.name == "annotations" else annotations
-    return locate(
+    data = locate(
         CaptionData(f"coco{year}", splits),
         [pathlib.Path(images)] if images else [root, root / "images"],
         source=annotations,
         complete=False,
     )
+    return with_upright_boxes(data, sizes, annotations) if sizes else data
 
 
 def _read_split(
@@ -82,9 +86,11 @@ def _read_split(
         )
     strays = {caption["image_id"] for caption in captions} - set(index.imgs)
     if strays:
+        mixed = not {str(key) for key in index.imgs}.isdisjoint(map(str, strays))
+        remedy = "; write ids as numbers in both lists or as text in both." if mixed else "."
         raise UserError(
             f"{path}: expected captions of listed images, received {len(strays)} other image ids: "
-            f"{first_three(sorted(strays, key=str))}."
+            f"{first_three(map(repr, sorted(strays, key=str)))}{remedy}"
         )
     return tuple(
         make_example(
@@ -112,12 +118,20 @@ def read_objects(path: str | pathlib.Path) -> dict[int | str, tuple[NamedObject,
         UserError: The JSON has another structure, or an image or category is unknown.
     """
     path = pathlib.Path(path)
+    return _objects(_read_instances(path), path)
+
+
+def _read_instances(path: pathlib.Path) -> Any:
+    """Return pycocotools' index of an `instances_*.json`."""
     document = read_json(path)
-    index = _index(
+    return _index(
         images=entries(document, "images", SIZE_FIELDS, path),
         annotations=entries(document, "annotations", OBJECT_FIELDS, path),
         categories=entries(document, "categories", CATEGORY_FIELDS, path),
     )
+
+
+def _objects(index: Any, path: pathlib.Path) -> dict[int | str, tuple[NamedObject, ...]]:
     nouns = {key: nouns_of(category["name"]) for key, category in index.cats.items()}
     objects: dict[int | str, tuple[NamedObject, ...]] = {}
     for image_id, annotations in index.imgToAnns.items():
@@ -146,6 +160,9 @@ def read_objects(path: str | pathlib.Path) -> dict[int | str, tuple[NamedObject,
 def _index(**dataset: list[dict]) -> Any:
     from pycocotools.coco import COCO
 
+    # Only pycocotools needs ids of captions and objects; files write them in many types.
+    for number, entry in enumerate(dataset["annotations"]):
+        entry["id"] = number
     index = COCO()
     index.dataset = dataset
     with contextlib.redirect_stdout(io.StringIO()):

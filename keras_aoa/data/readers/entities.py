@@ -21,8 +21,10 @@ from typing import NamedTuple
 
 from keras_aoa.data.examples import Box, CaptionData, Example, NamedObject, Phrase
 from keras_aoa.data.readers.files import read_text
+from keras_aoa.data.readers.frames import Size, with_upright_boxes
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import on_disk
 from keras_aoa.utils.text import clip, first_three
 
 logger = logging.getLogger(__name__)
@@ -68,24 +70,27 @@ def with_entities(data: CaptionData, folder: pathlib.Path) -> CaptionData:
     phrases whose entity has neither a box nor a flag.
     """
     problems = Problems()
+    sizes: dict[int | str, Size] = {}
     splits = {
-        split: tuple(_with_entities(example, folder, problems) for example in examples)
+        split: tuple(_with_entities(example, folder, problems, sizes) for example in examples)
         for split, examples in data.splits.items()
     }
     problems.log(folder)
-    return CaptionData(data.name, splits)
+    return with_upright_boxes(CaptionData(data.name, splits), sizes, folder / ANNOTATIONS)
 
 
-def _with_entities(example: Example, folder: pathlib.Path, problems: Problems) -> Example:
+def _with_entities(
+    example: Example, folder: pathlib.Path, problems: Problems, sizes: dict[int | str, Size]
+) -> Example:
     stem = pathlib.Path(example.path).stem
-    sentences = folder / SENTENCES / f"{stem}.txt"
-    annotations = folder / ANNOTATIONS / f"{stem}.xml"
+    sentences = on_disk(folder / SENTENCES / f"{stem}.txt")
+    annotations = on_disk(folder / ANNOTATIONS / f"{stem}.xml")
     missing = [path for path in (sentences, annotations) if not path.is_file()]
     if missing:
         problems.add("images have no entity file and so no boxes", missing[0].name)
         return example
     try:
-        boxes = read_boxes(annotations)
+        boxes, sizes[example.image_id] = _read_annotations(annotations)
         marks = [read_sentence(line) for line in read_text(sentences).splitlines()]
     except UserError as error:
         problems.add("images have a damaged entity file and so no boxes", error)
@@ -140,6 +145,11 @@ def read_boxes(path: pathlib.Path) -> dict[str, tuple[Box, ...]]:
     Raises:
         UserError: The file is not XML, or it lacks the image's size or a number of a box.
     """
+    return _read_annotations(path)[0]
+
+
+def _read_annotations(path: pathlib.Path) -> tuple[dict[str, tuple[Box, ...]], Size]:
+    """Read the boxes of each entity of an image, and the image's width and height."""
     boxes: dict[str, list[Box]] = {}
     try:
         root = xml.fromstring(read_text(path))
@@ -165,7 +175,7 @@ def read_boxes(path: pathlib.Path) -> dict[str, tuple[Box, ...]]:
             f"{path.name}: expected boxes of Flickr30k Entities, received {error}; "
             "unpack the file again"
         ) from None
-    return {entity: tuple(listed) for entity, listed in boxes.items()}
+    return {entity: tuple(listed) for entity, listed in boxes.items()}, (width, height)
 
 
 def _number(element: xml.Element, path: str) -> float:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pathlib
+import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -12,9 +13,12 @@ from typing import Any
 
 from keras_aoa.data.examples import CaptionData, Example
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import on_disk
 from keras_aoa.utils.text import clip, first_three, one_line, printable
 
 MAX_UNPACKED_BYTES = 2**30  # the captions of Flickr30k take 17 million
+
+_TYPE_NAMES = {int: "a whole number", str: "a text", list: "a list"}
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +87,22 @@ def entries(document: Any, key: str, fields: dict[str, Any], path: pathlib.Path)
         received = clip(sorted(document) if isinstance(document, dict) else document)
         raise UserError(f"{path}: expected an object with a list '{key}', received {received}.")
     for index, entry in enumerate(listed):
-        if not isinstance(entry, dict) or not all(
-            isinstance(entry.get(name), types) for name, types in fields.items()
-        ):
+        if not isinstance(entry, dict):
             raise UserError(
                 f"{path} {key}[{index}]: expected {', '.join(fields)}, received {clip(entry)}."
             )
+        for name, types in fields.items():
+            types = types if isinstance(types, tuple) else (types,)
+            value = entry.get(name)
+            if int in types and isinstance(value, float) and value.is_integer():
+                value = entry[name] = int(value)  # pandas writes whole numbers so
+            if not isinstance(value, types) or isinstance(value, bool):
+                expected = " or ".join(_TYPE_NAMES[each] for each in types)
+                received = f"{clip(value)} ({type(value).__name__}) in " if name in entry else ""
+                raise UserError(
+                    f"{path} {key}[{index}]: expected {', '.join(fields)}, where '{name}' is "
+                    f"{expected}, received {received}{clip(entry)}."
+                )
     return listed
 
 
@@ -107,22 +121,31 @@ def inside(name: str, where: str) -> str:
     return name
 
 
-def present(folder: pathlib.Path, names: Iterable[str]) -> set[str]:
-    """Return the names of existing files below `folder`.
+def present(folder: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the names of existing files below `folder`, each with its form on disk.
 
+    A letter such as `é` has two forms in Unicode, and file systems and editors differ in theirs.
     It lists each folder once, which is faster than checking each file.
     """
     by_folder: dict[str, list[str]] = {}
     for name in names:
         by_folder.setdefault(os.path.dirname(name), []).append(name)
-    existing: set[str] = set()
+    existing: dict[str, str] = {}
     for subfolder, members in by_folder.items():
         try:
-            with os.scandir(folder / subfolder) as listing:
+            listed = on_disk(folder / subfolder)
+            with os.scandir(listed) as listing:
                 files = {entry.name for entry in listing if entry.is_file()}
         except (OSError, ValueError):  # ValueError: the name holds a null byte
             continue
-        existing.update(name for name in members if os.path.basename(name) in files)
+        composed = {unicodedata.normalize("NFC", file): file for file in files}
+        stored = os.path.relpath(listed, folder) if listed != folder / subfolder else subfolder
+        for name in members:
+            base = os.path.basename(name)
+            file = base if base in files else composed.get(unicodedata.normalize("NFC", base))
+            if file is not None:
+                unchanged = (stored, file) == (subfolder, base)
+                existing[name] = name if unchanged else os.path.join(stored, file)
     return existing
 
 
@@ -161,7 +184,7 @@ def locate(
         logger.warning("%s: %s; they are left out.", source, problem)
     splits = {
         split: tuple(
-            replace(example, path=os.path.join(folder, example.path))
+            replace(example, path=os.path.join(folder, existing[example.path]))
             for example in examples
             if example.path in existing
         )

@@ -6,6 +6,7 @@ Source: Hodosh, Young and Hockenmaier, "Framing Image Description as a Ranking T
 
 import io
 import pathlib
+import unicodedata
 
 from keras_aoa.data.examples import CaptionData
 from keras_aoa.data.readers.files import inside, locate, make_example, read_text
@@ -101,11 +102,16 @@ def read_flickr(path: pathlib.Path, images: str | None = None) -> CaptionData:
 def _read_split_lists(folder: pathlib.Path, captions: dict[str, list[str]]) -> dict[str, list[str]]:
     splits: dict[str, list[str]] = {}
     seen: dict[str, str] = {}
+    composed = {unicodedata.normalize("NFC", name): name for name in captions}
     for split, file_name in SPLIT_FILES.items():
         path = folder / file_name
         if not path.exists():
             continue
         names = [line.strip() for line in read_text(path).split("\n") if line.strip()]
+        names = [
+            name if name in captions else composed.get(unicodedata.normalize("NFC", name), name)
+            for name in names
+        ]
         for name in names:
             if name in seen:
                 raise UserError(

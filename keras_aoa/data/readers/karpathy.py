@@ -45,6 +45,8 @@ def read_karpathy(
         if image["split"] == "restval" and not restval:
             continue
         folder, number = image.get("filepath", ""), image.get("cocoid")
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
         if not isinstance(folder, str) or not isinstance(number, int | None):
             raise UserError(
                 f"{where}: expected a text 'filepath' and a whole number 'cocoid', if any, "

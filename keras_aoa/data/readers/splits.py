@@ -88,6 +88,11 @@ def hold_out(data: CaptionData, count: int, seed: int = 0) -> CaptionData:
             and the number of train images minus 1.
     """
     train = data.splits.get("train", ())
+    if not train:
+        raise UserError(
+            f"select_images: expected a split 'train' to hold out {count} images, found "
+            f"{', '.join(data.splits) or 'none'} in {data.name}; add training images."
+        )
     if "select" in data.splits or not 0 < count < len(train):
         raise UserError(
             f"hold_out: expected a count between 1 and {len(train) - 1} and no split 'select', "

@@ -1,0 +1,140 @@
+"""Compares the size that an annotation file states with the picture, and turns boxes upright.
+
+Boxes count pixels in one of two frames: the stored pixels, as in COCO, or the upright picture that
+the EXIF orientation asks for. The stated size shows which one.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from keras_aoa.data.examples import Box, CaptionData, Example
+from keras_aoa.utils.text import first_three
+
+logger = logging.getLogger(__name__)
+
+Size = tuple[float, float]  # width and height
+_HEADER = 2**16  # bytes; the size and EXIF data of most files are among them
+
+
+def with_upright_boxes(
+    data: CaptionData, sizes: Mapping[int | str, Size], source: object
+) -> CaptionData:
+    """Turn the boxes of rotated pictures upright, and leave out boxes of other pictures.
+
+    A box is turned if the stated size is that of the stored pixels. A resized picture keeps its
+    boxes. If the aspect ratio differs, the boxes belong to another picture, so they are left out
+    with a warning. Unreadable pictures are unchanged.
+
+    Args:
+        data: Data set whose image paths are resolved.
+        sizes: Stated width and height by image id.
+        source: The file or folder that states them, for messages.
+    """
+    others: list[str] = []
+
+    def upright(example: Example) -> Example:
+        layout = _layout(example.path) if example.image_id in sizes and _boxed(example) else None
+        if layout is None:
+            return example
+        width, height, orientation = layout
+        stated = sizes[example.image_id]
+        if _same_shape(stated, (width, height)):
+            turn = functools.partial(_turned, orientation=orientation)
+            return example if orientation == 1 else _with_boxes(example, turn)
+        if orientation >= 5 and _same_shape(stated, (height, width)):
+            return example
+        others.append(
+            f"{example.path} has {width} x {height}, stated are {stated[0]:g} x {stated[1]:g}"
+        )
+        return replace(example, objects=(), phrases=())
+
+    with ThreadPoolExecutor(8) as pool:
+        splits = {split: tuple(pool.map(upright, part)) for split, part in data.splits.items()}
+    if others:
+        logger.warning(
+            "%s: %d pictures have another aspect ratio than stated, so their boxes are left out: "
+            "%s.",
+            *(source, len(others), first_three(sorted(others))),
+        )
+    return CaptionData(data.name, splits)
+
+
+def _boxed(example: Example) -> bool:
+    return bool(example.objects or example.phrases)
+
+
+def _same_shape(stated: Size, pixels: Size) -> bool:
+    """Return whether two sizes have the same aspect ratio, if whole pixels are considered."""
+    return abs(stated[0] * pixels[1] - stated[1] * pixels[0]) <= sum(stated)
+
+
+def _with_boxes(example: Example, change: Callable[[Box], Box]) -> Example:
+    return replace(
+        example,
+        objects=tuple(replace(thing, box=change(thing.box)) for thing in example.objects),
+        phrases=tuple(replace(phrase, box=change(phrase.box)) for phrase in example.phrases),
+    )
+
+
+def _turned(box: Box, orientation: int) -> Box:
+    """Turn a box like `preprocessing` turns an image with this EXIF orientation."""
+    x0, y0, x1, y1 = box
+    if orientation >= 5:
+        x0, y0, x1, y1 = y0, x0, y1, x1
+    if orientation in (2, 3, 6, 7):
+        x0, x1 = 1 - x1, 1 - x0
+    if orientation in (3, 4, 7, 8):
+        y0, y1 = 1 - y1, 1 - y0
+    return x0, y0, x1, y1
+
+
+def _layout(path: str) -> tuple[int, int, int] | None:
+    """Return width and height of the stored pixels and the EXIF orientation, or None."""
+    import tensorflow as tf
+
+    from keras_aoa.data.images.preprocessing import is_small_file
+
+    read = _reader()
+    try:
+        if not is_small_file(path):
+            return None
+        with open(path, "rb") as file:
+            data = file.read(_HEADER)
+            # Other formats than JPEG are decoded, which needs the whole file.
+            if data[:3] != b"\xff\xd8\xff":
+                data += file.read()
+            try:
+                layout = read(data)
+            except tf.errors.OpError:
+                layout = read(data + file.read())
+    except (OSError, tf.errors.OpError):
+        return None
+    width, height, orientation = layout.numpy().tolist()
+    return width, height, orientation
+
+
+@functools.cache
+def _reader():
+    import tensorflow as tf
+
+    from keras_aoa.data.images import headers, preprocessing
+
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+    def read(data):
+        orientation = headers.orientation(data)
+
+        def decoded():
+            shape = tf.shape(preprocessing.decode(data))
+            return tf.where(orientation >= 5, shape[1::-1], shape[:2])
+
+        height_and_width = tf.cond(
+            tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff",
+            lambda: tf.image.extract_jpeg_shape(data)[:2],
+            decoded,
+        )
+        return tf.concat([height_and_width[::-1], [orientation]], 0)
+
+    return read
