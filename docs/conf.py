@@ -1,8 +1,11 @@
 """Settings of the documentation site; `make docs` builds it with Sphinx."""
 
+import inspect
 import pathlib
 import re
 import tomllib
+
+from sphinx.util.inspect import stringify_signature
 
 from keras_aoa.utils import quiet_start
 
@@ -20,6 +23,8 @@ myst_enable_extensions = ["colon_fence"]
 
 # Docstrings use Markdown's single backticks for code.
 default_role = "code"
+highlight_language = "none"
+toc_object_entries_show_parents = "hide"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -40,6 +45,7 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "home_page_in_toc": True,
+    "navbar_persistent": [],
     "pygments_light_style": "tango",
 }
 html_static_path = ["site/style"]
@@ -121,6 +127,14 @@ def convert_markdown(app, what, name, obj, options, lines):
     lines[:] = converted
 
 
+def signature_of_init(app, what, name, obj, options, signature, returns):
+    """Show the arguments of `__init__`; every Keras layer has a `__new__` that hides them."""
+    if what != "class" or signature != "(*args, **kwargs)":
+        return None
+    parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
+    return stringify_signature(inspect.Signature(parameters), show_annotation=False), returns
+
+
 def skip_undocumented(app, what, name, member, skip, options):
     """Leave out `build`, `get_config` and the like, which every Keras layer has."""
     if name in (
@@ -139,4 +153,5 @@ def setup(app):
     app.connect("include-read", link_included_pages)
     # Napoleon, with priority 500, reads the converted docstring.
     app.connect("autodoc-process-docstring", convert_markdown, priority=400)
+    app.connect("autodoc-process-signature", signature_of_init)
     app.connect("autodoc-skip-member", skip_undocumented)

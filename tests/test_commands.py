@@ -1,4 +1,4 @@
-"""Commands as a user calls them: help, captions of own images, mistakes told in one line."""
+"""Commands as a user calls them: help, captions of images, and errors of one line."""
 
 import json
 import pathlib
@@ -36,7 +36,7 @@ def call(*arguments):
         ["export/saved_model.py"],
     ],
 )
-def test_help_names_settings_and_does_not_import_tensorflow(command):
+def test_help_lists_settings_without_importing_tensorflow(command):
     code = (
         "import sys, runpy; sys.argv = ['x', '--help']\n"
         f"try: runpy.{'run_module' if command[0] == '-m' else 'run_path'}({command[-1]!r}, "
@@ -61,28 +61,28 @@ def test_help_names_settings_and_does_not_import_tensorflow(command):
         (["photo.jpg"], "unexpected argument 'photo.jpg'"),
     ],
 )
-def test_mistake_is_one_line_and_status_2(arguments, line, tmp_path):
+def test_a_mistake_gives_one_line_and_exit_status_2(arguments, line, tmp_path):
     done = call("train.py", *arguments, "--output", tmp_path / "runs")
-    said = [
+    errors = [
         text for text in done.stderr.splitlines() if not text.startswith(("W0", "I0", "E0", "WARN"))
     ]
     assert done.returncode == 2
-    assert line in said[-1]
+    assert line in errors[-1]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
-def test_presets_are_chosen_and_changed_by_settings(monkeypatch):
-    seen = []
-    monkeypatch.setattr("keras_aoa.training.loop.train", seen.append)
+def test_settings_select_and_change_a_preset(monkeypatch):
+    configurations = []
+    monkeypatch.setattr("keras_aoa.training.loop.train", configurations.append)
     train.main(["--units", "7", "--config", "coco"])
     train.main([])
-    assert seen[0].units == 7
-    assert seen[0].minimum_count == PRESETS["coco"].minimum_count == 10
-    assert seen[1] == PRESETS["scenes"]
+    assert configurations[0].units == 7
+    assert configurations[0].minimum_count == PRESETS["coco"].minimum_count == 10
+    assert configurations[1] == PRESETS["scenes"]
 
 
-def test_run_and_results_exclude_each_other():
+def test_a_run_and_results_cannot_be_combined():
     with pytest.raises(UserError, match=r"expected the folder of a run, or --results .* neither"):
         evaluate.main([])
     with pytest.raises(UserError, match="received both"):
@@ -91,7 +91,7 @@ def test_run_and_results_exclude_each_other():
         evaluate.main(["--results", "captions.json"])
 
 
-def test_anyones_captions_are_scored(tmp_path, capsys):
+def test_a_file_of_captions_is_scored(tmp_path, capsys):
     results = [{"image_id": n, "caption": f"a {w} dog"} for n, w in enumerate(["red", "big"])]
     annotations = [{**entry, "caption": entry["caption"] + " runs"} for entry in results]
     (tmp_path / "results.json").write_text(json.dumps(results))
@@ -106,7 +106,7 @@ def test_anyones_captions_are_scored(tmp_path, capsys):
     assert f"Bleu_1 {100 * scores['Bleu_1']:.1f}\n" in capsys.readouterr().out
 
 
-def test_captions_of_a_part_of_the_images_are_scored_when_asked_for(tmp_path, capsys):
+def test_captions_of_some_images_are_scored_only_with_captioned_only(tmp_path, capsys):
     results = [{"image_id": n, "caption": "a red dog"} for n in range(2)]
     annotations = [{"image_id": n, "caption": "one red dog"} for n in range(3)]
     (tmp_path / "results.json").write_text(json.dumps(results))
@@ -128,39 +128,41 @@ def test_captions_of_a_part_of_the_images_are_scored_when_asked_for(tmp_path, ca
         (["--config", "FOLDER"], "unknown preset"),
     ],
 )
-def test_mistakes_with_files_are_one_line(arguments, line, tmp_path, monkeypatch, capsys):
+def test_mistakes_with_files_give_one_line(arguments, line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     names = {"FILE": str(tmp_path / "file"), "FOLDER": str(tmp_path)}
     arguments = [names.get(argument, argument) for argument in arguments]
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as stop:
         command_line.run(train.main, arguments)
-    assert left.value.code == 2
+    assert stop.value.code == 2
     for name, path in names.items():
         line = line.replace(name, path)
     assert line in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_caption_of_a_file_a_folder_and_a_broken_file(trained, squares, tmp_path, capsys):
+def test_files_and_folders_are_captioned_and_broken_files_reported(
+    trained, squares, tmp_path, capsys
+):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0 no picture")
     pictures = tmp_path / "pictures"
     with pytest.raises(UserError, match="1 of 16 images could not be read"):
         caption.main([str(trained.folder), str(squares), str(broken), "--pictures", str(pictures)])
-    said = capsys.readouterr()
-    assert len(said.out.splitlines()) == 15
-    assert said.out.splitlines()[3].startswith(f"{squares / '03.png'}: ")
-    assert f"{broken}: expected a JPEG" in said.err
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 15
+    assert printed.out.splitlines()[3].startswith(f"{squares / '03.png'}: ")
+    assert f"{broken}: expected a JPEG" in printed.err
     assert len(list(pictures.glob("*.png"))) == 15
     caption.main([str(trained.folder), str(squares / "03.png"), "--pictures", str(pictures)])
-    assert len(list(pictures.glob("*.png"))) == 16, "nothing is overwritten"
+    assert len(list(pictures.glob("*.png"))) == 16, "a picture was overwritten"
 
 
-def test_caption_as_json_has_words_with_their_strongest_region(trained, squares, capsys):
+def test_json_captions_have_words_with_their_strongest_region(trained, squares, capsys):
     caption.main([str(trained.folder), str(squares / "03.png"), "--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert [word["word"] for word in found["words"]] == found["caption"].split()
-    assert np.shape([word["corners"] for word in found["words"]])[1:] == (4, 2)
+    line = json.loads(capsys.readouterr().out)
+    assert [word["word"] for word in line["words"]] == line["caption"].split()
+    assert np.shape([word["corners"] for word in line["words"]])[1:] == (4, 2)
 
 
 def test_python_and_command_line_agree_for_path_bytes_and_pixels(trained, squares, capsys):
@@ -171,9 +173,9 @@ def test_python_and_command_line_agree_for_path_bytes_and_pixels(trained, square
     captions = [captioner.caption(image) for image in (path, path.read_bytes(), read_image(path))]
     caption.main([str(trained.folder), str(path)])
     line = capsys.readouterr().out
-    for found in captions:
-        assert line == f"{path}: {found.text} ({found.log_prob:.2f})\n"
-        np.testing.assert_allclose(found.attention.sum(axis=1), 1, rtol=1e-5)
+    for each in captions:
+        assert line == f"{path}: {each.text} ({each.log_prob:.2f})\n"
+        np.testing.assert_allclose(each.attention.sum(axis=1), 1, rtol=1e-5)
     assert len(captioner.captions(path)) == 2
 
 
@@ -186,20 +188,20 @@ def test_python_and_command_line_agree_for_path_bytes_and_pixels(trained, square
         (np.zeros((4, 4, 3)), r"received shape \(4, 4, 3\) in float64"),
     ],
 )
-def test_what_is_no_image_is_refused_in_a_line(trained, image, line):
+def test_an_invalid_image_is_refused_in_one_line(trained, image, line):
     with pytest.raises(UserError, match=line):
         keras_aoa.load(trained.folder).caption(image)
 
 
-def test_folder_that_is_no_run_is_told(tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"expected the folder of a run, found no config\.json"):
         keras_aoa.load(tmp_path)
 
 
-@pytest.mark.parametrize("of_tensorflow", [False, True])
-def test_out_of_memory_is_a_line(of_tensorflow, capsys):
+@pytest.mark.parametrize("in_tensorflow", [False, True])
+def test_out_of_memory_gives_one_line(in_tensorflow, capsys):
     def main(_):
-        if not of_tensorflow:
+        if not in_tensorflow:
             raise MemoryError
         import tensorflow as tf
 
@@ -208,6 +210,17 @@ def test_out_of_memory_is_a_line(of_tensorflow, capsys):
     with pytest.raises(SystemExit) as stop:
         run(main, [])
     assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert "out of memory (" in said
-    assert "; lower batch_size, beam, " in said
+    error = capsys.readouterr().err
+    assert "out of memory (" in error
+    assert "; lower batch_size, beam, " in error
+
+
+def test_package_is_imported_from_the_folder_above_a_clone_of_its_name(tmp_path):
+    (tmp_path / "keras_aoa").mkdir()  # without an __init__.py, as a clone
+    done = subprocess.run(
+        [sys.executable, "-c", "import keras_aoa; print(keras_aoa.load.__name__)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "load\n", done.stderr
