@@ -12,6 +12,7 @@ from reader_files import karpathy, put
 from keras_aoa import evaluate as command
 from keras_aoa.data.examples import Example, NamedObject, Phrase
 from keras_aoa.data.images.preprocessing import to_original
+from keras_aoa.data.images.split_images import image_batches
 from keras_aoa.data.readers import read
 from keras_aoa.data.scenes.dataset import ScenesSettings, prepare
 from keras_aoa.data.text.mentions import Mention, annotated_mentions, named_mentions, naming_words
@@ -24,8 +25,8 @@ from keras_aoa.evaluation.correctness import (
     mentions_of,
     tally,
 )
-from keras_aoa.evaluation.correctness_measures import COLUMNS, MEASURES
-from keras_aoa.evaluation.grounding import ground
+from keras_aoa.evaluation.correctness_measures import COLUMNS
+from keras_aoa.evaluation.grounding import ground, share_inside
 from keras_aoa.inference.generator import CaptionGenerator
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
@@ -171,6 +172,26 @@ def squares_with_entities(squares, tmp_path_factory):
     return folder
 
 
+def shares_at_squares(run, examples):
+    """Mean attention inside the box at "square" of "a COLOR square …" and after it, by steps."""
+    captioner, shares = run.load_captioner(), []
+    for batch in image_batches(run.load_images("test", examples), 1):
+        for phrase in examples[int(batch["index"][0])].phrases:
+            encoded = captioner.encode(batch)
+            inside = share_inside(np.asarray(encoded.boxes[0], float), [phrase.box])
+            words = tokenize(examples[int(batch["index"][0])].captions[0])[:3]
+            assert words[::2] == ["a", "square"]
+            state, attended, found = encoded.state, encoded.attended, []
+            for word in run.vocabulary.encode_words(words, 3)[:-1]:
+                state, attended, _, attention = captioner.decode_step(
+                    np.array([[word]]), state, attended, encoded.memory
+                )
+                found.append(float(np.asarray(attention)[0, 0] @ inside))
+            shares.append(found[-2:])
+    assert len(shares) == 5
+    return np.mean(shares, axis=0)
+
+
 def test_the_command_prints_a_table_and_writes_the_measures(
     trained, squares_with_entities, tmp_path, capsys, caplog
 ):
@@ -185,15 +206,17 @@ def test_the_command_prints_a_table_and_writes_the_measures(
     area = 18 * 20 / (60 * 40)
     assert given["uniform"]["region"] == pytest.approx(area, abs=1e-6)
     assert given["uniform"]["pixel"] == pytest.approx(area, abs=1e-6)
-    values = [given[column][name] for column in COLUMNS for name in MEASURES]
-    assert all(0 <= value <= 1 for value in values)
     lines = capsys.readouterr().out.splitlines()
     (region,) = [line.split() for line in lines if line.startswith("ground-truth  region")]
     assert region[2:] == [f"{100 * given[column]['region']:.1f}" for column in COLUMNS]
     assert any("5 captions name nothing that has a box" in line for line in lines)
     assert any(line.startswith("1 images have no boxes") for line in lines)
-    assert sum("damaged file of entities" in text for text in caplog.messages) == 1
+    assert sum("damaged entity file" in text for text in caplog.messages) == 1
     assert list((tmp_path / "out").iterdir()) == [tmp_path / "out/correctness.json"]
+    at_word, after_word = shares_at_squares(trained, read(squares_with_entities).splits["test"])
+    assert given["model"]["region"] == pytest.approx(at_word, abs=1e-5)
+    assert given["model_after_word"]["region"] == pytest.approx(after_word, abs=1e-5)
+    assert at_word != pytest.approx(after_word, abs=1e-4) != pytest.approx(area, abs=1e-4)
 
 
 def test_object_proposals_are_measured_without_their_padding(

@@ -6,6 +6,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from keras_aoa import evaluate as command
 from keras_aoa.evaluation import evaluate as evaluation
@@ -41,15 +42,31 @@ def table_of(text):
     return [line for line in cells if len(line) > 4]
 
 
-def check_files(run):
-    """Check that the picture is valid and not empty, and that no partial files remain."""
+def check_files(run, curves):
+    """Check that the picture shows CIDEr of all rows by count, and that no partial files remain."""
     picture = cv2.imread(str(run.folder / "regions_test.png"))
     assert picture.shape == (480, 720, 3)
     assert picture.std() > 10
     assert not list(run.folder.rglob("*.part*"))
+    points = sorted((row["count"], 100 * row["CIDEr"]) for row in rows_of(run)["rows"])
+    assert len(points) == 3
+    assert curves == [(run.configuration.regions, points)]
 
 
-def test_strides_are_scored_in_the_given_order(trained, tmp_path, capsys):
+@pytest.fixture
+def curves(monkeypatch):
+    """Record the label and the points of each curve that is drawn."""
+    drawn, plot = [], Axes.plot
+
+    def recording(axes, x, y, **style):
+        drawn.append((style["label"], list(zip(x, y, strict=True))))
+        return plot(axes, x, y, **style)
+
+    monkeypatch.setattr(Axes, "plot", recording)
+    return drawn
+
+
+def test_strides_are_scored_in_the_given_order(trained, tmp_path, capsys, curves):
     run = copied(trained, tmp_path)
     command.main([str(run.folder), "--stride", "3,1,2", "--beam", "1"])
     printed = capsys.readouterr().out
@@ -65,7 +82,7 @@ def test_strides_are_scored_in_the_given_order(trained, tmp_path, capsys):
         assert line[:4] == [str(row["stride"]), f"{row['count']:.1f}", *scores]
         assert row["seconds"] > 0
     assert f"3 images of test; table and curve: {run.folder}/regions_test.*" in printed
-    check_files(run)
+    check_files(run, curves)
     assert not (run.folder / "scores.json").exists(), "a sweep must not write scores.json"
     # Each value has the same scores as an evaluation with only that value.
     command.main([str(run.folder), "--stride", "2", "--beam", "1", "--pictures", "0"])
@@ -75,7 +92,9 @@ def test_strides_are_scored_in_the_given_order(trained, tmp_path, capsys):
         assert rows[2][name] == pytest.approx(scores[name], abs=1e-12)
 
 
-def test_proposals_are_limited_by_the_number_in_each_image(trained_proposals, tmp_path, capsys):
+def test_proposals_are_limited_by_the_number_in_each_image(
+    trained_proposals, tmp_path, capsys, curves
+):
     run = copied(trained_proposals, tmp_path)
     command.main([str(run.folder), "--proposals", "1,2,2000", "--beam", "1"])
     content = rows_of(run)
@@ -88,7 +107,7 @@ def test_proposals_are_limited_by_the_number_in_each_image(trained_proposals, tm
     assert available.count(1) == 2 and len(available) == 8 and max(available) > 3
     assert counts[1:] == [pytest.approx(np.mean(np.minimum(available, most))) for most in (2, 2000)]
     assert table_of(capsys.readouterr().out)[0][0] == "proposals"
-    check_files(run)
+    check_files(run, curves)
 
 
 def test_a_single_value_runs_an_ordinary_evaluation(trained_proposals, tmp_path):
@@ -127,10 +146,15 @@ def test_invalid_arguments_of_a_sweep_raise_a_one_line_error(request, kind, argu
     assert sorted(run.folder.rglob("*")) == before
 
 
-def test_a_picture_can_show_the_curves_of_several_kinds_of_regions(tmp_path):
+def test_a_picture_can_show_the_curves_of_several_kinds_of_regions(tmp_path, curves):
     rows = [{"count": float(count), "CIDEr": count / 200} for count in (49, 196)]
     more = [{"count": float(count), "CIDEr": 0.5 + count / 4000} for count in (50, 1000, 10)]
     region_counts.draw(tmp_path / "one.png", {"grid": rows})
     region_counts.draw(tmp_path / "curves.png", {"grid": rows, "proposals": more}, "scenes")
+    assert [label for label, _ in curves] == ["grid", "grid", "proposals"]
+    points = [point for _, curve in curves for point in curve]
+    grid = [(49, 24.5), (196, 98)]
+    expected = [*grid, *grid, (10, 50.25), (50, 51.25), (1000, 75)]
+    np.testing.assert_allclose(points, expected, rtol=1e-12)
     one, both = (cv2.imread(str(tmp_path / name)) for name in ("one.png", "curves.png"))
     assert one.shape == both.shape and np.abs(one.astype(int) - both).max() > 100
