@@ -1,0 +1,240 @@
+"""The server's own functions on a small graph, without KServe and without a socket."""
+
+import asyncio
+import base64
+import concurrent.futures
+import importlib.util
+import json
+import pathlib
+import sys
+import threading
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TEXT = tf.TensorSpec((None,), tf.string, "image_bytes")
+PIXELS = tf.TensorSpec((None, 2), tf.uint8, "pixels")
+SENTENCES = tf.TensorSpec((None, None), tf.string, "captions")
+
+
+class InvalidInput(ValueError):
+    """Stands in for KServe's error of an invalid request."""
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The module `export/server.py`, with stand-ins for the parts of KServe that it uses."""
+    model = type("Model", (), {"__init__": lambda self, name: setattr(self, "name", name)})
+    stand_ins = {"kserve": types.ModuleType("kserve"), "kserve.errors": types.ModuleType("errors")}
+    stand_ins["kserve"].Model = model
+    stand_ins["kserve.errors"].InvalidInput = InvalidInput
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in stand_ins.items():
+            patch.setitem(sys.modules, name, module)
+        spec = importlib.util.spec_from_file_location("server", ROOT / "export/server.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A graph that returns each row's text, and how many rows it was run on."""
+
+    def answer(text):
+        rows = tf.shape(text)[0]
+        return {"texts": tf.strings.upper(text), "rows": tf.fill([rows], rows)}
+
+    def named(image_bytes):
+        return answer(image_bytes)
+
+    def pixels(pixels):
+        refused = tf.debugging.Assert(tf.reduce_all(pixels < 200), ["pixels: too bright."])
+        with tf.control_dependencies([refused]):
+            return {"sums": tf.reduce_sum(tf.cast(pixels, tf.int32), axis=1)}
+
+    def score(image_bytes, captions):
+        joined = tf.strings.reduce_join(captions, axis=1, separator="+")
+        return answer(tf.strings.join([image_bytes, joined], ":"))
+
+    signatures = {"serving_default": (named, [TEXT]), "pixels": (pixels, [PIXELS])}
+    signatures["score"] = (score, [TEXT, SENTENCES])
+    folder = tmp_path_factory.mktemp("export") / "1"
+    functions = {
+        name: tf.function(function, input_signature=inputs, autograph=False)
+        for name, (function, inputs) in signatures.items()
+    }
+    tf.saved_model.save(tf.Module(), str(folder), signatures=functions)
+    return folder
+
+
+def load(server, folder, batch, wait=5.0):
+    model = server.ServedModel("captioner", folder, batch, wait)
+    assert model.load() and model.ready
+    return model
+
+
+def b64(text):
+    return {"b64": base64.b64encode(text.encode()).decode()}
+
+
+@pytest.fixture(scope="module")
+def model(server, folder):
+    return load(server, folder, batch=4, wait=3000.0)
+
+
+@pytest.fixture(scope="module")
+def unbatched(server, folder):
+    return load(server, folder, batch=1)
+
+
+def ask(model, **body):
+    return asyncio.run(model.predict(body))
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def test_each_row_of_a_request_has_its_own_answer(unbatched):
+    expected = [{"texts": "A", "rows": 3}, {"texts": "B", "rows": 3}, {"texts": "C", "rows": 3}]
+    rows = [b64(text) for text in "abc"]
+    assert ask(unbatched, instances=rows) == {"predictions": expected}
+    assert ask(unbatched, instances=[{"image_bytes": row} for row in rows]) == {
+        "predictions": expected
+    }
+    columns = {"outputs": {"texts": ["A", "B", "C"], "rows": [3, 3, 3]}}
+    assert ask(unbatched, inputs={"image_bytes": rows}) == columns
+    assert ask(unbatched, inputs=rows) == columns
+
+
+def test_a_body_is_parsed_as_json_whatever_its_content_type(unbatched):
+    body = json.dumps({"instances": [b64("a")]}).encode()
+    assert asyncio.run(unbatched.predict(body)) == {"predictions": [{"texts": "A", "rows": 1}]}
+    with pytest.raises(InvalidInput, match=r"request: expected json\."):
+        asyncio.run(unbatched.predict(b"{"))
+
+
+def test_other_signatures_are_selected_by_name(unbatched):
+    rows = [{"pixels": [1, 2]}, {"pixels": [30, 4]}]
+    answer = ask(unbatched, signature_name="pixels", instances=rows)
+    assert answer == {"predictions": [{"sums": 3}, {"sums": 34}]}
+    rows = [
+        {"image_bytes": b64("x"), "captions": ["a", "b"]},
+        {"image_bytes": b64("y"), "captions": ["c", "d"]},
+    ]
+    answer = ask(unbatched, signature_name="score", instances=rows)
+    assert [row["texts"] for row in answer["predictions"]] == ["X:A+B", "Y:C+D"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "expected either 'instances' or 'inputs'"),
+        ({"instances": [b64("a")], "inputs": [b64("a")]}, "expected either"),
+        ({"instances": []}, "at least one row"),
+        ({"instances": [{"picture": 1}]}, "expected image_bytes in each row; received picture"),
+        ({"inputs": {"image_bytes": 5}}, "image_bytes: expected string values of shape"),
+        ({"inputs": [[b64("a")]]}, r"image_bytes: expected shape \(None,\), received \(1, 1\)"),
+        ({"inputs": [], "signature_name": "no"}, "expected one of pixels, score, serving_default"),
+        ({"inputs": [[300, 1]], "signature_name": "pixels"}, "pixels: expected uint8 values"),
+        ({"inputs": [[-1, 1]], "signature_name": "pixels"}, "pixels: expected uint8 values"),
+        ({"inputs": [[1], [1, 2]], "signature_name": "pixels"}, "with equal shapes in all rows"),
+        ({"inputs": [[250, 1]], "signature_name": "pixels"}, r"^pixels: too bright\.$"),
+        ({"inputs": [{"b64": "*"}]}, "expected base64"),
+        ({"inputs": [{"b64": 5}]}, "received int"),
+    ],
+)
+def test_invalid_requests_raise_one_line(unbatched, body, message):
+    with pytest.raises(InvalidInput, match=message) as caught:
+        ask(unbatched, **body)
+    assert "\n" not in str(caught.value)
+
+
+def test_nested_lists_have_a_limit(server):
+    value = "deep"
+    for _ in range(server.MAX_DEPTH):
+        value = [value]
+    assert server.decode_base64(value) == value
+    with pytest.raises(InvalidInput, match="at most 8 levels"):
+        server.decode_base64([value])
+
+
+def test_arrays_become_json(server):
+    assert server.as_json(np.array([[b"caf\xc3\xa9", b"\xff"]], object)) == [["café", "\ufffd"]]
+    assert server.as_json(np.array([[1.5, np.inf], [np.nan, 2]])) == [[1.5, None], [None, 2.0]]
+    assert server.as_json(np.array([True, False])) == [True, False]
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+def ask_together(model, requests):
+    """Send requests at the same time; returns their answers in order."""
+    barrier = threading.Barrier(len(requests))
+
+    def ask_one(texts):
+        barrier.wait()
+        return ask(model, instances=[b64(text) for text in texts])["predictions"]
+
+    with concurrent.futures.ThreadPoolExecutor(len(requests)) as clients:
+        return list(clients.map(ask_one, requests))
+
+
+def test_requests_are_joined_and_each_gets_its_own_rows(model):
+    requests = ["a", "b", "cd"]
+    answers = ask_together(model, requests)
+    # The batch of four is full before its three seconds have passed.
+    for texts, answer in zip(requests, answers, strict=True):
+        assert answer == [{"texts": text.upper(), "rows": 4} for text in texts]
+
+
+def test_a_request_larger_than_a_batch_is_answered_at_once(model):
+    answer = ask(model, instances=[b64(text) for text in "abcdef"])["predictions"]
+    assert answer == [{"texts": text.upper(), "rows": 6} for text in "abcdef"]
+
+
+def test_a_batch_of_one_joins_no_requests(unbatched):
+    assert [answer[0]["rows"] for answer in ask_together(unbatched, ["a", "b"])] == [1, 1]
+
+
+def test_requests_of_different_shapes_are_never_joined(model):
+    """Sentences of two requests differ in number, so the graph runs on each request."""
+    rows = [{"image_bytes": b64("x"), "captions": ["a", "b"]}]
+    answer = ask(model, signature_name="score", instances=rows)
+    assert answer == {"predictions": [{"texts": "X:A+B", "rows": 1}]}
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_the_newest_version_is_served(server, tmp_path, monkeypatch):
+    served, started = [], []
+
+    def model(*arguments):
+        served.append(arguments)
+        return types.SimpleNamespace(load=lambda: None)
+
+    web = types.SimpleNamespace(start=started.append)
+    monkeypatch.setattr(server, "ServedModel", model)
+    monkeypatch.setattr(server.kserve, "ModelServer", lambda **_: web, raising=False)
+    for name in ("9", "10", ".11.part"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(sys, "argv", ["server.py", str(tmp_path), "--batch", "8", "--wait", "2"])
+    server.main()
+    assert served == [("captioner", tmp_path / "10", 8, 2.0)]
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [([], "expected exported versions"), (["--batch", "0"], "--batch of")]
+)
+def test_invalid_arguments_end_the_command(
+    server, tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.setattr(sys, "argv", ["server.py", str(tmp_path), *arguments])
+    with pytest.raises(SystemExit):
+        server.main()
+    assert message in capsys.readouterr().err
