@@ -70,7 +70,7 @@ def regions_in_captioning(run, examples):
     """Features and boxes in the original image, by image name, from `ImageCaptioner`."""
     captioner, by_name = ImageCaptioner(run.folder), {}
     for example in examples:
-        inputs, _ = captioner._inputs(read_image(example.path))
+        inputs = captioner._inputs(read_image(example.path))
         encoded = captioner.captioner.encode(inputs, stride=run.configuration.test_stride)
         boxes = captioner.caption(example.path).boxes
         by_name[example.image_id] = np.asarray(encoded.memory.regions[0]), boxes
@@ -223,7 +223,7 @@ def test_highlights_and_outlines_lie_on_the_square_of_a_padded_image(
     run = make_run(settings(tmp_path, regions="proposals", proposals_fit="pad"), brightness())
     images = run.load_images("test", examples)
     (batch,) = image_batches(images, 9, 9)
-    corners = np.asarray(run.load_captioner().encode(batch).boxes)
+    corners = to_original(run.load_captioner().encode(batch).boxes, images.windows[:, None, None])
     for name, boxes, shown in zip(NAMES, corners, images.windows, strict=True):
         pixels = read_image(scenes[name].path)
         height, width = pixels.shape[:2]
