@@ -21,7 +21,7 @@ from pycocoevalcap.meteor.meteor import METEOR_JAR, Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer import ptbtokenizer
 
-from keras_aoa.data.text.tokenizer import tokenize
+from keras_aoa.data.text.tokenizer import has_spaceless_script, separate_characters, tokenize
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import first_three
 
@@ -37,6 +37,10 @@ JAVA_OPTIONS = (
 )
 OTHER_JAVA = ("UnsupportedClassVersionError", "Unable to locate a Java Runtime")  # needs Java 8
 GET_JAVA = "install one (Debian: apt-get install default-jre-headless)."
+NO_SPACES = (
+    "METEOR is left out: its English words and stems do not apply to a script without spaces "
+    "between words."
+)
 ONE_IMAGE = "CIDEr of a single image is 0 by definition: it weighs words by rarity among images."
 
 Id = int | str
@@ -78,7 +82,8 @@ def score(
         captions: One caption for each of those images.
         tokenizer: 'ptb' (needs Java), 'python', or 'auto', the first of the two that works.
         meteor: Whether to compute METEOR, which needs Java and 7 s to start, or a
-            `MeteorProcess` that was started before. Without Java it is listed in `missing`.
+            `MeteorProcess` that was started before. Without Java, or in scripts without spaces
+            between words, it is listed in `missing`.
 
     Raises:
         UserError: ids do not match (see `check_ids`), an image's references contain no word, the
@@ -88,6 +93,8 @@ def score(
         raise UserError(f"tokenizer: expected {', '.join(TOKENIZERS)}, received {tokenizer!r}.")
     check_ids(references, captions)
     missing = {}
+    if meteor and _mostly_spaceless(references):
+        missing["METEOR"] = NO_SPACES
     try:
         words = _words(references, captions, tokenizer != "python")
         tokenizer_name = "python" if tokenizer == "python" else "PTB"
@@ -95,7 +102,7 @@ def score(
         if tokenizer == "ptb":
             raise UserError(f"The PTB tokenizer {problem}") from None
         if meteor:
-            missing["METEOR"] = f"METEOR {problem}"
+            missing.setdefault("METEOR", f"METEOR {problem}")
         words = _words(references, captions, with_java=False)
         tokenizer_name = "python"
 
@@ -202,7 +209,7 @@ def _words(references, captions, with_java):
     """Tokenize references and captions into the format of pycocoevalcap's scorers."""
     texts = [text for image in references for text in (*references[image], captions[image])]
     if with_java:
-        tokenized = iter(_ptb_tokens(texts))
+        tokenized = iter(_ptb_tokens(list(map(separate_characters, texts))))
     else:
         tokenized = (" ".join(tokenize(text)) for text in texts)
     truths, answers = {}, {}
@@ -217,6 +224,11 @@ def _words(references, captions, with_java):
             f"it: {first_three(wordless)}; add one, or remove the image."
         )
     return truths, answers
+
+
+def _mostly_spaceless(references):
+    texts = [text for captions in references.values() for text in captions]
+    return 2 * sum(map(has_spaceless_script, texts)) > len(texts)
 
 
 def _ptb_tokens(texts):

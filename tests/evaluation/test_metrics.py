@@ -8,9 +8,12 @@ import shutil
 import pytest
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
+from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.evaluation.metrics import (
     METRICS,
+    NO_SPACES,
     MeteorProcess,
+    _mostly_spaceless,
     _ptb_tokens,
     cider,
     score,
@@ -329,3 +332,15 @@ def test_invalid_references_raise_an_error(tmp_path, text, message):
 def test_a_missing_file_raises_an_error(tmp_path):
     with pytest.raises(UserError, match="expected a file to read, received 'No such file"):
         read_results(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("text", ["一只狗在草地上奔跑", "คนกำลังวิ่ง", "犬が走る"])
+def test_scripts_without_spaces_are_scored_by_character_without_meteor(text):
+    references = {1: [text], 2: [text[::-1]]}
+    captions = {1: " ".join(tokenize(text)), 2: "a dog"}
+    scores = score(references, captions, "python")
+    assert scores.missing == {"METEOR": NO_SPACES}
+    assert scores.per_image[1]["Bleu_1"] == pytest.approx(1)
+    # A foreign word in an English caption does not count as such a script.
+    english = {1: ["a dog", "a 狗", "dogs"], 2: ["a cat", "a cat sits", "cats"]}
+    assert not _mostly_spaceless(english)

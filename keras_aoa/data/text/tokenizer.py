@@ -5,9 +5,13 @@ captions: tokens in lower case, without punctuation. They cover contractions, co
 initials, numbers, hyphens, slashes, quotes and brackets (which become `-lrb-` and `-rrb-`). Tokens
 may differ from Stanford's for text that is rare in captions: web and mail addresses, #tags,
 @names, emoticons, foreign currencies, fraction signs, "no. 5", rare contractions and abbreviations.
+
+In scripts without spaces between words, such as Chinese and Thai, each character is a token, with
+the marks that combine with it.
 """
 
 import re
+import unicodedata
 from functools import lru_cache
 
 # These abbreviations keep their period; others, such as "oz." and "Sat.", do not.
@@ -24,9 +28,36 @@ _STATES = (
 )
 _ANY_CASE = " ".join([_TITLES, _COMPANIES, _PLACES, _MONTHS, _WEEKDAYS, _OTHERS]).replace(" ", "|")
 
-_LETTER = r"[^\W\d_]"
-# \w lacks the combining marks of Indian and Thai scripts.
-_WORD = r"[\w\u0300-\u036f\u0900-\u0eff]+"
+# Thai, Lao and Tibetan; Myanmar; Tagalog to Tagbanwa and Khmer; Tai scripts; Tai Tham; Balinese and
+# Batak; Myanmar and Javanese extensions.
+_SYLLABLES = (
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f"
+    "\u1bc0-\u1bff\ua980-\ua9ff\uaa60-\uaadf"
+)
+# Ideographs and their radicals, kana, Bopomofo, Yi, compatibility forms.
+_IDEOGRAPHS = (
+    "\u2e80-\u2fff\u3000-\u312f\u3190-\u4dbf\u4e00-\ua4cf\uf900-\ufaff\uff66-\uff9f"
+    "\U00016fe0-\U00018dff\U0001aff0-\U0001b2ff\U00020000-\U0003ffff"
+)
+_SPACELESS = f"[{_SYLLABLES}{_IDEOGRAPHS}]"
+_MARKS = "".join(
+    chr(code)
+    for code in (
+        *range(0xFE00, 0xFE10),
+        *range(0xE0100, 0xE01F0),
+        *range(0x300, 0x370),
+        *range(0xE00, 0x1C00),
+        *range(0x3099, 0x309B),
+        *range(0xA980, 0xAAE0),
+    )
+    if unicodedata.category(chr(code))[0] == "M"
+)
+# A Khmer sign (U+17D2) or Myanmar virama (U+1039) stacks the following consonant.
+_CHARACTER = rf"(?={_SPACELESS})\w(?:[{_MARKS}]|(?<=[\u17d2\u1039])\w)*"
+
+_LETTER = rf"(?!{_SPACELESS})[^\W\d_]"
+# \w lacks the combining marks of Indian scripts.
+_WORD = rf"(?:(?!{_SPACELESS})[\w\u0300-\u036f\u0900-\u0dff])+"
 
 _CONTRACTION = re.compile(r"(?<=\w)(n't|'(?:s|m|d|re|ve|ll))(?!\w)", re.IGNORECASE)
 # The first alternative that matches is used; punctuation matches none and is dropped.
@@ -42,9 +73,12 @@ _TOKEN = re.compile(
             rf"(?:(?i:{_ANY_CASE})|{_STATES.replace(' ', '|')})\.",
             rf"\d*(?:[.,:]\d+)+(?:-{_WORD})*",  # 1,000, .5, 7:30, 3.5-inch
             rf"{_WORD}(?:[-/]{_WORD}|\.(?!\d){_WORD})*",  # t-shirt, and/or, foo.com, end.The
+            _CHARACTER,
             r"[!?]{2,}|</?\w+>",  # what?!, <b>
             # &, $ and brackets, but no control characters, which terminals obey, and no lone UTF-16
             # surrogates, which files cannot hold.
+            # Punctuation of scripts without spaces is dropped too.
+            rf"(?!{_SPACELESS}|[\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65])"
             r"[^\w\s.,:;!?'\"`\u2013\u2014\u2018\u2019\u201c\u201d\u2026\0-\x1f\x7f-\x9f\ud800-\udfff-]",
         ]
     )
@@ -61,6 +95,16 @@ def tokenize(caption: str) -> list[str]:
     if tokens and len(tokens[-1]) == 2 and tokens[-1].endswith("."):
         tokens[-1] = tokens[-1][0]
     return tokens
+
+
+def has_spaceless_script(text: str) -> bool:
+    """Return whether a text has words in a script that writes no spaces between them."""
+    return not text.isascii() and re.search(rf"(?={_SPACELESS})\w", text) is not None
+
+
+def separate_characters(text: str) -> str:
+    """Put spaces around each character of scripts without spaces between words."""
+    return text if text.isascii() else re.sub(f"({_CHARACTER})", r" \1 ", text)
 
 
 @lru_cache(maxsize=2**16)  # Most chunks are frequent.
