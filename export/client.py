@@ -135,10 +135,15 @@ def add_proposals(rows, edge_model):
     """Add object proposals to each row. They are computed here, as the server has no OpenCV."""
     from keras_aoa.data.images.split_images import padded
     from keras_aoa.data.proposals.cache import ProposalSettings, propose
+    from keras_aoa.data.proposals.edge_boxes import check_opencv
     from keras_aoa.inference.image_captioner import read_pixels
     from keras_aoa.utils.errors import UserError
 
-    settings = ProposalSettings(edge_model=edge_model)
+    try:
+        settings = ProposalSettings(edge_model=edge_model)
+        check_opencv()
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
     def boxes_of(file):
         try:

@@ -19,6 +19,7 @@ from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_writable
+from keras_aoa.utils.keras_settings import use_keras_defaults
 from keras_aoa.utils.text import printable
 
 
@@ -121,6 +122,7 @@ def caption_images(settings):
     if folder:
         check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
+    use_keras_defaults()
     from keras_aoa.inference.image_captioner import ImageCaptioner
 
     captioner = ImageCaptioner(settings.run, **settings.changes)

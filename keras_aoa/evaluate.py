@@ -8,6 +8,7 @@ import tyro
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.keras_settings import use_keras_defaults
 
 COUNTS = ("stride", "proposals")
 
@@ -118,6 +119,7 @@ def evaluate_run(settings):
     from keras_aoa.runs.ensemble import open_run
 
     opened = open_run(settings.run)
+    use_keras_defaults()
     from keras_aoa.evaluation.evaluate import evaluate
     from keras_aoa.evaluation.split import EvaluationSettings
 

@@ -10,6 +10,7 @@ import tyro
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.keras_settings import use_keras_defaults
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def main(arguments):
     """Export the run that the arguments name, and print the signatures."""
     settings = parse(Arguments, "export/saved_model.py", arguments)
     started = time.perf_counter()
+    use_keras_defaults()
     from keras_aoa.runs.ensemble import open_run
 
     opened = open_run(settings.run)

@@ -2,6 +2,7 @@
 
 from keras_aoa.settings.arguments import parse_configuration
 from keras_aoa.utils.command_line import run
+from keras_aoa.utils.keras_settings import use_keras_defaults
 
 PURPOSE = (
     "Pretrain the small network on drawn scenes of another seed, and store it in OUTPUT/data. It "
@@ -13,6 +14,7 @@ PURPOSE = (
 def main(arguments):
     """Train the network, unless it exists."""
     configuration = parse_configuration("keras_aoa.pretrain", arguments, PURPOSE)
+    use_keras_defaults()
     import tensorflow as tf
 
     from keras_aoa.training.pretraining import PretrainingSettings, pretrained_file

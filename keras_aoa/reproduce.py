@@ -9,6 +9,7 @@ from keras_aoa.settings.arguments import parse_settings, preset, take_config
 from keras_aoa.settings.presets import PAPER
 from keras_aoa.utils.command_line import parse_known, run
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.keras_settings import use_keras_defaults
 from keras_aoa.utils.text import closest
 
 TUNING_EPOCHS = 2
@@ -79,6 +80,7 @@ def main(arguments):
         known = TABLES[settings.what].rows
         if row not in known:
             raise UserError(f"rows: unknown row {row!r}. {closest(row, known)}")
+    use_keras_defaults()
     from keras_aoa.reproduction.everything import PARTS, reproduce
     from keras_aoa.reproduction.tables import TableSettings
 

@@ -2,6 +2,7 @@
 
 from keras_aoa.settings.arguments import parse_configuration
 from keras_aoa.utils.command_line import run
+from keras_aoa.utils.keras_settings import use_keras_defaults
 
 PURPOSE = "Train a captioner, evaluate it, and draw the regions that it attends to."
 
@@ -9,6 +10,7 @@ PURPOSE = "Train a captioner, evaluate it, and draw the regions that it attends 
 def main(arguments):
     """Train with a preset or a `config.json` (`--config`), changed by the other settings."""
     configuration = parse_configuration("train.py", arguments, PURPOSE)
+    use_keras_defaults()
     from keras_aoa.training.loop import train
 
     train(configuration)

@@ -7,6 +7,7 @@ from keras_aoa.collection.folder import OutputFolder, describe
 from keras_aoa.collection.shards import ShardError
 from keras_aoa.runs.ensemble import open_run
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.keras_settings import use_keras_defaults
 from keras_aoa.utils.progress import progress_bar
 
 
@@ -25,6 +26,7 @@ def load_captioner(run, search_settings, batch_size):
     Raises:
         UserError: as raised by `ImageCaptioner`.
     """
+    use_keras_defaults()
     from keras_aoa.collection.captioner import ShardCaptioner
     from keras_aoa.inference.image_captioner import ImageCaptioner
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_aoa.data.images.preprocessing import decode, from_original, read_image, reason
 from keras_aoa.data.images.views import NetworkViews
+from keras_aoa.data.proposals import edge_boxes
 from keras_aoa.data.proposals.cache import propose
 from keras_aoa.inference.generator import CaptionGenerator
 from keras_aoa.runs.ensemble import open_run
@@ -32,7 +33,7 @@ class ImageCaptioner:
 
     Raises:
         UserError: there is no run, it has no trained weights, its files do not belong together,
-            or a setting is out of range.
+            a setting is out of range, or OpenCV lacks the modules for proposals.
     """
 
     def __init__(self, run, **search_settings):
@@ -40,6 +41,8 @@ class ImageCaptioner:
         run = open_run(run)
         view = run.proposal_view
         self.proposal_settings = view.search if view else None
+        if view:
+            edge_boxes.check_opencv()
         self.views = NetworkViews(run.image_settings, view.settings if view else None)
         self.captioner = run.load_captioner()
         self.generator = CaptionGenerator.from_configuration(

@@ -5,6 +5,7 @@ Every backbone is one `keras.Model` from RGB pixels, 0..255, `(n, rows, columns,
 saved backbone always receives correctly scaled inputs.
 """
 
+import functools
 import os
 import pathlib
 import zipfile
@@ -16,6 +17,7 @@ from keras import layers
 from keras_aoa.models.backbone_parts import is_block_filter
 from keras_aoa.models.scenes_network import ImagePreprocessing, scenes_backbone
 from keras_aoa.utils.errors import UserError, is_lost_worker
+from keras_aoa.utils.keras_settings import channels_last
 from keras_aoa.utils.text import closest
 
 PRETRAINED_SCENES = "scenes-pretrained"
@@ -68,10 +70,13 @@ def make_backbone(settings):
                 "transformer_filter: expected a backbone whose map is the output of a 3x3 "
                 "convolution, received 'scenes'; set transformer_filter to 'own'."
             )
-        return scenes_backbone()
-    if settings.name.endswith(".keras") or os.sep in settings.name:
-        return _from_file(settings)
-    return _from_applications(settings)
+        build = scenes_backbone
+    elif settings.name.endswith(".keras") or os.sep in settings.name:
+        build = functools.partial(_from_file, settings)
+    else:
+        build = functools.partial(_from_applications, settings)
+    with channels_last():
+        return build()
 
 
 def load_backbone(path):
@@ -97,6 +102,23 @@ def load_backbone(path):
             f"{path}: expected a backbone in Keras's .keras format, received a file that does "
             f"not load ({reason}); give another file."
         ) from error
+
+
+def check_floatx(backbone, source):
+    """Check that Keras's `floatx` is the dtype of a backbone's weights.
+
+    Raises:
+        UserError: it is another one, with which the first step would fail.
+    """
+    floatx = keras.config.floatx()
+    dtypes = {weight.dtype for weight in backbone.weights}
+    if dtypes & {"float32", "float64"} and floatx not in dtypes:
+        expected = "float32" if "float32" in dtypes else "float64"
+        raise UserError(
+            f"{source}: expected Keras's floatx to be {expected}, as in the run's backbone, "
+            f"received {floatx}; remove floatx from keras.json, or call "
+            f"keras.config.set_floatx({expected!r}) first."
+        )
 
 
 def is_pretrained(name, weights):

@@ -104,12 +104,13 @@ class Run:
 
     def make_captioner(self):
         """Return the captioner with the run's initial weights."""
-        from keras_aoa.models.backbones import load_backbone
+        from keras_aoa.models.backbones import check_floatx, load_backbone
         from keras_aoa.models.build import make_captioner
 
         if not self.backbone_file.is_file():
             raise UserError(f"{self.backbone_file}: expected the run's backbone, found no file.")
         backbone = load_backbone(self.backbone_file)
+        check_floatx(backbone, self.folder)
         return make_captioner(self.configuration, backbone, len(self.vocabulary))
 
     def load_captioner(self):

@@ -78,6 +78,8 @@ def run(main, arguments=None, interrupted=""):
         arguments: The list; if None, the arguments of the process.
         interrupted: Message to print after Ctrl-C.
     """
+    # The commands need TensorFlow, whatever backend `keras.json` selects for other programs.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     if arguments is None:
         quiet_start.install()
     try:

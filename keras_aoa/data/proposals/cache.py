@@ -96,10 +96,11 @@ class ProposalCache:
         folder: The folder that holds the files.
 
     Raises:
-        UserError: The edge model's file is missing.
+        UserError: The edge model's file is missing, or OpenCV lacks the modules for proposals.
     """
 
     def __init__(self, folder, settings):
+        edges.check_opencv()
         content = {"format": FORMAT_VERSION, **dataclasses.asdict(settings)}
         if settings.edge_model:
             content["edge_model"] = edges.forest_digest(settings.edge_model)

@@ -15,6 +15,7 @@ import os
 import numpy as np
 
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import first_line
 
 MAX_BOXES = 10000
 
@@ -64,7 +65,11 @@ def edge_boxes(image, model=""):
         Boxes x0, y0, x1, y1 in 0..1, best first, `(k, 4)` float64, with k <= `MAX_BOXES`. The only
         box is the whole image if nothing is found, or if the long side exceeds 32 times the short
         side.
+
+    Raises:
+        UserError: as raised by `check_opencv` and `load_forest`.
     """
+    check_opencv()
     import cv2
 
     whole = np.array([[0.0, 0.0, 1.0, 1.0]])
@@ -89,6 +94,27 @@ def edge_boxes(image, model=""):
     boxes = np.clip(boxes / np.tile(size, 2), 0, 1)
     boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
     return boxes if len(boxes) else whole
+
+
+def check_opencv():
+    """Check that OpenCV has the modules for object proposals.
+
+    Raises:
+        UserError: OpenCV cannot be imported, or is a package without its contrib modules.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise UserError(
+            f"proposals: OpenCV cannot be imported ({first_line(str(error), 'no reason')}); pip "
+            "install opencv-contrib-python, or opencv-contrib-python-headless without a display."
+        ) from None
+    if not hasattr(cv2, "ximgproc"):
+        raise UserError(
+            "proposals: expected OpenCV with its contrib modules, received one without "
+            "cv2.ximgproc; pip uninstall -y opencv-python opencv-python-headless, then pip install "
+            "--force-reinstall opencv-contrib-python."
+        )
 
 
 def gradient_edges(image):

@@ -1,0 +1,110 @@
+"""Settings of other programs, and other packages of OpenCV, do not change a command."""
+
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from bright_square import brightness, make_run, settings
+
+from keras_aoa.data.proposals.cache import ProposalCache, ProposalSettings, propose
+from keras_aoa.inference.image_captioner import ImageCaptioner
+from keras_aoa.models.backbones import BackboneSettings, make_backbone
+from keras_aoa.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """An untrained run with the backbone of drawn scenes."""
+    folder = tmp_path_factory.mktemp("runs")
+    configuration = settings(folder, image_size=64, max_words=3)
+    return make_run(configuration, make_backbone(BackboneSettings("scenes", 64)))
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images") / "noise.png"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    return path
+
+
+def command(run, photo, **environment):
+    """Caption a photo with the command, and return its output."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "keras_aoa.caption", str(run.folder), str(photo), "--json"],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+@pytest.fixture(scope="module")
+def expected(run, photo):
+    return command(run, photo)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"floatx": "float64", "image_data_format": "channels_first"}, {"backend": "jax"}],
+)
+def test_keras_json_does_not_change_a_command(run, photo, expected, changes, tmp_path):
+    (tmp_path / "keras.json").write_text(json.dumps({"floatx": "float16", **changes}))
+    assert command(run, photo, KERAS_HOME=str(tmp_path)) == expected
+
+
+@pytest.mark.parametrize("floatx", ["float16", "float64"])
+def test_another_floatx_is_refused_by_name_in_python(run, floatx):
+    keras.config.set_floatx(floatx)
+    try:
+        with pytest.raises(UserError, match=f"floatx to be float32, .* received {floatx}"):
+            ImageCaptioner(run.folder)
+    finally:
+        keras.config.set_floatx("float32")
+
+
+@pytest.mark.parametrize("name", ["scenes", "MobileNetV2"])
+def test_channels_first_does_not_change_a_new_backbone(name):
+    def outputs():
+        keras.utils.set_random_seed(0)
+        chosen = BackboneSettings(name, 64, weights="none")
+        return make_backbone(chosen)(np.full((1, 64, 64, 3), 100.0, "float32"))
+
+    last = outputs()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        first = outputs()
+        assert keras.config.image_data_format() == "channels_first"
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    for part in ("map", "vector"):
+        np.testing.assert_array_equal(first[part], last[part])
+
+
+# --- OpenCV without contrib -----------------------------------------------------------------------
+
+IMAGE = np.zeros((64, 64, 3), np.uint8)
+
+
+def test_opencv_without_contrib_is_reported_with_the_command(monkeypatch, tmp_path):
+    run = make_run(settings(tmp_path, regions="proposals"), brightness())
+    monkeypatch.delattr(cv2, "ximgproc")
+    for use in (
+        lambda: propose(IMAGE, ProposalSettings()),
+        lambda: ProposalCache(tmp_path, ProposalSettings()),
+        lambda: ImageCaptioner(run.folder),
+    ):
+        with pytest.raises(UserError, match="pip install --force-reinstall opencv-contrib-python"):
+            use()
+
+
+def test_opencv_that_does_not_load_is_reported_with_its_reason(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(UserError, match=r"OpenCV cannot be imported \(.*cv2.*\); pip install"):
+        ProposalCache(tmp_path, ProposalSettings())
