@@ -1,4 +1,4 @@
-"""Fixtures that several test files use; TensorFlow is imported only where one is used."""
+"""Fixtures shared by several test files; they import TensorFlow only when a test uses them."""
 
 import dataclasses
 import pathlib
@@ -11,7 +11,7 @@ ODD = ("turned-*.jpg", "cmyk-*.jpg", "gray-*.png", "line-*.png", "empty-*.png")
 
 @pytest.fixture(scope="session")
 def shared():
-    """Folder of real photographs, captions and a pretrained network, beside the checkout."""
+    """The folder of real photographs, captions and a pretrained network beside the checkout."""
     folder = pathlib.Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip("no folder 'shared' with real data beside the checkout")
@@ -20,7 +20,7 @@ def shared():
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory):
-    """Folder of own data: squares of three colors at the left or the right."""
+    """The folder of a data set: squares of three colors on the left or the right of the image."""
     return made_once(tmp_path_factory, "squares", write_squares)
 
 
@@ -46,7 +46,7 @@ def write_squares(folder):
 
 @pytest.fixture(scope="session")
 def squares_settings(squares):
-    """A configuration that trains on the squares in seconds."""
+    """A configuration that trains on the squares within seconds."""
     from keras_aoa.settings.configuration import Configuration
 
     return Configuration(
@@ -74,12 +74,12 @@ def squares_settings(squares):
 
 @pytest.fixture(scope="session")
 def trained(squares_settings, tmp_path_factory):
-    """A finished run on the squares; tests that change it take a copy."""
+    """A finished run on the squares; tests that change its files must copy it."""
     return trained_once(tmp_path_factory, squares_settings)
 
 
 def trained_once(tmp_path_factory, configuration):
-    """Train a configuration once for all workers, without METEOR; returns a copy of the `Run`."""
+    """Train a configuration once for all workers, without METEOR, and return a copy: a `Run`."""
     import shutil
 
     from keras_aoa.runs.run import Run
@@ -101,14 +101,14 @@ def trained_once(tmp_path_factory, configuration):
 
 @pytest.fixture(scope="session")
 def odd_squares(squares, tmp_path_factory):
-    """The squares, with images of odd kinds in the training and the test split."""
+    """The squares, with unusual kinds of images in the training and the test split."""
     return made_once(
         tmp_path_factory, "odd-squares", lambda folder: write_odd_squares(squares, folder)
     )
 
 
 def write_odd_squares(squares, folder):
-    """Copy the squares and add images of odd kinds."""
+    """Copy the squares and add unusual kinds of images."""
     import shutil
 
     import cv2
@@ -134,7 +134,7 @@ def write_odd_squares(squares, folder):
 
 @pytest.fixture(scope="session")
 def trained_proposals(squares_settings, odd_squares, tmp_path_factory):
-    """A finished run on object proposals, both stages; tests that change it take a copy."""
+    """A finished run on object proposals, both stages; tests that change its files must copy it."""
     configuration = dataclasses.replace(
         squares_settings,
         data=str(odd_squares),
@@ -150,7 +150,7 @@ def trained_proposals(squares_settings, odd_squares, tmp_path_factory):
 
 @pytest.fixture
 def trained_runs(monkeypatch):
-    """Trainings replaced by their files: configuration and scores; a list of their names."""
+    """Replace training by writing a configuration and scores; list the names of trained runs."""
     import json
 
     from keras_aoa.reproduction import runs, tables

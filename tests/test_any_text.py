@@ -1,4 +1,4 @@
-"""Readers, vocabulary and tokenizer take any text: an answer, or a mistake told in one line."""
+"""Readers, vocabulary and tokenizer handle any text, or raise an error of one line."""
 
 import gzip
 import json
@@ -17,15 +17,15 @@ from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.data.text.vocabulary import OOV, STOP, Vocabulary
 from keras_aoa.utils.errors import UserError
 
-EVERY_LETTER = st.characters(exclude_categories=())  # halves of pairs of UTF-16, too
+EVERY_LETTER = st.characters(exclude_categories=())  # including UTF-16 surrogates
 ANY_TEXT = st.text(EVERY_LETTER, max_size=40)
-WRITTEN = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+ENCODABLE = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 NAMES = st.sampled_from(["a.jpg", "b.jpg", "c/d.jpg", "e.jpg"])
 ODD_NAMES = st.sampled_from(
     ["", ".", "..", "../a.jpg", "/etc/passwd", "c/../a.jpg", "c\\..\\a.jpg", "a.jpg\0", "c", "~"]
 )
 SPLITS = st.sampled_from(["train", "val", "test", "restval", "dev", "other"])
-# A good value mostly, so that what comes behind it is reached; else an odd one.
+# Mostly valid values, so that the code after the first check also runs.
 name = st.one_of(NAMES, NAMES, NAMES, ODD_NAMES, ANY_TEXT)
 caption = st.one_of(st.just("a dog"), st.just("a dog"), ANY_TEXT)
 PLAIN = st.one_of(
@@ -43,34 +43,34 @@ def is_one_line(text):
     return len(text.splitlines()) == 1 and text.encode(errors="backslashreplace")
 
 
-def reads_or_tells(contents):
-    """`read` of a folder with these files: each example is sound, or the mistake is one line."""
-    with tempfile.TemporaryDirectory() as made:
-        folder = pathlib.Path(made) / "data"
+def check_read(contents):
+    """Read a folder of these files; assert valid examples or an error of one line."""
+    with tempfile.TemporaryDirectory() as parent:
+        folder = pathlib.Path(parent) / "data"
         images = ("a.jpg", "b.jpg", "c/d.jpg", "e.jpg", "train2014/a.jpg", "images/a.jpg")
         put(folder, dict.fromkeys((*images, "../a.jpg"), ""))
         for file, content in contents.items():
             (folder / file).parent.mkdir(exist_ok=True)
             content = content if isinstance(content, bytes) else content.encode("utf-8")
             (folder / file).write_bytes(content)
-        mistake, data = None, CaptionData("none")
+        message, data = None, CaptionData("none")
         try:
             data = read(folder)
         except UserError as error:
-            mistake = str(error)
-        assert mistake is None or is_one_line(mistake)
-        for found in (each for part in data.splits.values() for each in part):
-            inside = os.path.relpath(os.path.realpath(found.path), os.path.realpath(folder))
-            assert os.path.isfile(found.path) and not inside.startswith("..")
-            assert found.captions
-            for text in found.captions:
+            message = str(error)
+        assert message is None or is_one_line(message)
+        for example in (each for part in data.splits.values() for each in part):
+            relative = os.path.relpath(os.path.realpath(example.path), os.path.realpath(folder))
+            assert os.path.isfile(example.path) and not relative.startswith("..")
+            assert example.captions
+            for text in example.captions:
                 assert text.strip() and is_one_line(text) and text.encode("utf-8")
-            for thing in found.objects:
-                assert all(0 <= corner <= 1 for corner in thing.box)
+            for annotation in example.objects:
+                assert all(0 <= corner <= 1 for corner in annotation.box)
 
 
 def as_json(value):
-    # Halves of pairs of UTF-16 and floats that are no numbers, as Python's json writes them.
+    # Python's json also writes surrogates, NaN and infinity.
     return json.dumps(value)
 
 
@@ -87,16 +87,16 @@ FILES = (
 
 @pytest.mark.parametrize("file", FILES)
 @settings(max_examples=30, deadline=None)
-@given(content=st.one_of(st.binary(max_size=60), WRITTEN))
+@given(content=st.one_of(st.binary(max_size=60), ENCODABLE))
 @example(content=b"[" * 100_000)
 @example(content=b'{"images": ' + b"9" * 5000 + b"}")
 @example(content=b"\xff\xfe\0\0")
 @example(content=b"")
-def test_any_file(file, content):
-    reads_or_tells({file: content})
+def test_a_file_of_any_bytes_is_read_or_refused_in_one_line(file, content):
+    check_read({file: content})
 
 
-def test_what_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+def test_a_gzip_file_that_unpacks_to_too_many_bytes_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_UNPACKED_BYTES", 100_000)
     put(tmp_path, dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), ""))
     lines = "".join(f"{name}.jpg#0\ta dog\n" for name in "abc")
@@ -113,14 +113,14 @@ def test_what_unpacks_without_end_is_refused(tmp_path, monkeypatch):
     st.sampled_from(["image,caption", "image,caption,split"]),
     st.booleans(),
 )
-def test_any_captions_csv(rows, header, quoted):
+def test_any_captions_csv_is_read_or_refused_in_one_line(rows, header, quoted):
     def cell(text):
         text = text.encode(errors="replace").decode()
         return '"' + text.replace('"', '""') + '"' if quoted else text
 
     columns = header.count(",") + 1
     lines = [",".join(map(cell, row[:columns])) for row in rows]
-    reads_or_tells({"captions.csv": "\n".join([header, *lines])})
+    check_read({"captions.csv": "\n".join([header, *lines])})
 
 
 @check_often
@@ -128,18 +128,18 @@ def test_any_captions_csv(rows, header, quoted):
     st.lists(st.tuples(name, st.integers(0, 9), caption), min_size=1, max_size=6),
     st.lists(name, max_size=4),
 )
-def test_any_token_file(rows, train):
-    lines = "\n".join(f"{image}#{number}\t{said}" for image, number, said in rows)
+def test_any_token_file_is_read_or_refused_in_one_line(rows, train):
+    lines = "\n".join(f"{image}#{number}\t{text}" for image, number, text in rows)
     content = lines.encode(errors="replace")
-    reads_or_tells({"my.token": content})
+    check_read({"my.token": content})
     lists = "\n".join(train).encode(errors="replace")
-    reads_or_tells({"Flickr8k.token.txt": content, "Flickr_8k.trainImages.txt": lists})
+    check_read({"Flickr8k.token.txt": content, "Flickr_8k.trainImages.txt": lists})
 
 
 sentence = st.one_of(
     st.fixed_dictionaries({"raw": caption}), st.fixed_dictionaries({"raw": caption}), ANYTHING
 )
-karpathys = st.one_of(
+karpathy_image = st.one_of(
     st.fixed_dictionaries(
         {"filename": name, "split": SPLITS, "sentences": st.lists(sentence, max_size=2)},
         optional={"cocoid": st.one_of(st.integers(0, 3), ANYTHING), "filepath": ANYTHING},
@@ -149,41 +149,46 @@ karpathys = st.one_of(
 
 
 @check_often
-@given(st.lists(karpathys, max_size=4) | ANYTHING, ANYTHING)
+@given(st.lists(karpathy_image, max_size=4) | ANYTHING, ANYTHING)
 @example([{"filename": "a.jpg", "split": "val", "sentences": [{"raw": "half \ud800"}]}], "flickr8k")
 @example([{"filename": "\n\ud800", "split": "val", "sentences": []}], "flickr8k")
-def test_any_json_of_karpathys_form(images, dataset):
-    reads_or_tells({"dataset_flickr8k.json": as_json({"images": images, "dataset": dataset})})
+def test_any_json_like_karpathys_is_read_or_refused_in_one_line(images, dataset):
+    check_read({"dataset_flickr8k.json": as_json({"images": images, "dataset": dataset})})
 
 
-few = st.one_of(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), PLAIN)
+small_id = st.one_of(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), PLAIN)
 side = st.one_of(st.just(100), st.just(100), st.integers(-3, 3), PLAIN)
 box = st.one_of(st.just([10, 10, 30, 40]), st.lists(PLAIN, min_size=4, max_size=4), ANYTHING)
 IMAGE = {"id": 1, "file_name": "a.jpg", "width": 100, "height": 100}
 CAPTION = {"id": 1, "image_id": 1, "caption": "a dog"}
 OBJECT = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 40]}
 CATEGORY = {"id": 1, "name": "dog"}
-images_of_coco = st.lists(
-    st.fixed_dictionaries({"id": few, "file_name": name, "width": side, "height": side}),
+coco_images = st.lists(
+    st.fixed_dictionaries({"id": small_id, "file_name": name, "width": side, "height": side}),
     max_size=3,
 )
 
 
 @check_often
 @given(
-    images_of_coco,
-    st.lists(st.fixed_dictionaries({"id": few, "image_id": few, "caption": caption}), max_size=4),
+    coco_images,
     st.lists(
-        st.fixed_dictionaries({"id": few, "image_id": few, "category_id": few, "bbox": box}),
+        st.fixed_dictionaries({"id": small_id, "image_id": small_id, "caption": caption}),
+        max_size=4,
+    ),
+    st.lists(
+        st.fixed_dictionaries(
+            {"id": small_id, "image_id": small_id, "category_id": small_id, "bbox": box}
+        ),
         max_size=3,
     ),
-    st.lists(st.fixed_dictionaries({"id": few, "name": caption}), max_size=2),
+    st.lists(st.fixed_dictionaries({"id": small_id, "name": caption}), max_size=2),
 )
 @example([IMAGE], [CAPTION], [{**OBJECT, "bbox": [0, 0, 10**400, 10]}], [CATEGORY])
 @example([IMAGE], [CAPTION], [{**OBJECT, "bbox": [0, 0, float("nan"), 10]}], [CATEGORY])
 @example([IMAGE, {**IMAGE, "id": 2, "file_name": "x\ny"}], [CAPTION], [], [CATEGORY])
-def test_any_json_of_cocos_form(images, captions, objects, categories):
-    reads_or_tells(
+def test_any_json_like_cocos_is_read_or_refused_in_one_line(images, captions, objects, categories):
+    check_read(
         {
             "annotations/captions_train2014.json": as_json(
                 {"images": images, "annotations": captions}
@@ -197,10 +202,10 @@ def test_any_json_of_cocos_form(images, captions, objects, categories):
 
 @check_often
 @given(
-    st.one_of(WRITTEN, st.just("[/EN#1/people A dog]"), st.just("[/EN#1/people ]/EN#2/x A] dog")),
+    st.one_of(ENCODABLE, st.just("[/EN#1/people A dog]"), st.just("[/EN#1/people ]/EN#2/x A] dog")),
     st.one_of(
         st.binary(max_size=80),
-        st.tuples(*[st.one_of(st.just("10"), st.floats().map(str), WRITTEN)] * 6).map(
+        st.tuples(*[st.one_of(st.just("10"), st.floats().map(str), ENCODABLE)] * 6).map(
             lambda texts: (
                 "<annotation><size><width>{}</width><height>{}</height></size><object>"
                 "<name>1</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax>"
@@ -209,8 +214,8 @@ def test_any_json_of_cocos_form(images, captions, objects, categories):
         ),
     ),
 )
-def test_any_entities(text, boxes):
-    reads_or_tells(
+def test_any_entities_files_are_read_or_refused_in_one_line(text, boxes):
+    check_read(
         {
             "captions.csv": "image,caption,split\na.jpg,a dog,train\n",
             "Sentences/a.txt": text,
@@ -219,12 +224,12 @@ def test_any_entities(text, boxes):
     )
 
 
-def test_entities_of_xml_that_grow_without_end_are_not_expanded():
+def test_xml_entities_that_grow_exponentially_or_read_files_are_not_expanded():
     names = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 12))
     bomb = f'<!DOCTYPE a [<!ENTITY e0 "dog">{names}]><a>&e11;</a>'
     outside = '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><a>&e;</a>'
     for boxes in (bomb, outside):
-        reads_or_tells(
+        check_read(
             {
                 "captions.csv": "image,caption,split\na.jpg,a dog,train\n",
                 "Sentences/a.txt": "[/EN#1/people A dog]",
@@ -239,7 +244,7 @@ def test_entities_of_xml_that_grow_without_end_are_not_expanded():
 @settings(max_examples=300, deadline=None)
 @given(st.text(EVERY_LETTER, max_size=60))
 @example("\ud800 \x00 \x1b[31m a\x85b \u2028 \x7f")
-def test_tokens_of_any_text_can_be_written_anywhere(text):
+def test_tokens_of_any_text_are_valid_utf_8_without_control_characters(text):
     for token in tokenize(text):
         assert token.encode("utf-8")
         assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in token)
@@ -248,20 +253,20 @@ def test_tokens_of_any_text_can_be_written_anywhere(text):
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.text(EVERY_LETTER, max_size=40), max_size=4), st.integers(1, 12))
 @example(["\ud800 a dog"], 5)
-def test_encoding_and_decoding_of_any_captions_is_stable(captions, most):
+def test_encoding_and_decoding_of_any_captions_is_stable(captions, max_words):
     vocabulary = Vocabulary.from_captions(captions, 1)
     with tempfile.TemporaryDirectory() as folder:
         vocabulary.save(os.path.join(folder, "vocabulary.json"))
         loaded = Vocabulary.load(os.path.join(folder, "vocabulary.json"))
     assert loaded.words == vocabulary.words and loaded.digest == vocabulary.digest
     for text in captions:
-        ids = vocabulary.encode(text, most)
-        assert ids == loaded.encode(text, most)
-        said = vocabulary.decode(ids)
-        again = vocabulary.encode_words(said.split(), most)
-        # A caption that was cut has no STOP; what it says is short enough to have one.
+        ids = vocabulary.encode(text, max_words)
+        assert ids == loaded.encode(text, max_words)
+        decoded = vocabulary.decode(ids)
+        again = vocabulary.encode_words(decoded.split(), max_words)
+        # A truncated caption has no STOP, but its decoded words are few enough to get one.
         assert again[:-1] == (ids[:-1] if ids[-1] == STOP else ids)
-        assert vocabulary.decode(again) == said
+        assert vocabulary.decode(again) == decoded
         assert OOV not in ids or "<" in text
 
 
@@ -269,7 +274,7 @@ def test_encoding_and_decoding_of_any_captions_is_stable(captions, most):
 @given(st.one_of(ANYTHING, st.lists(ANY_TEXT).map(lambda words: {"format": 1, "words": words})))
 @example({"format": 1, "words": ["<pad>", "<start>", "<stop>", "<unk>", "\ud800"]})
 @example({"format": 1, "words": ["<pad>", "<start>", "<stop>", "<unk>", ["dog"]]})
-def test_any_file_of_a_vocabulary(content):
+def test_an_invalid_vocabulary_file_is_refused_in_one_line(content):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "vocabulary.json"
         for text in (as_json(content), "[" * 100_000):

@@ -1,4 +1,4 @@
-"""What the README shows in Python runs as it stands, and what it names exists."""
+"""The README's Python examples run unchanged, and the files and settings it names exist."""
 
 import pathlib
 import re
@@ -12,11 +12,11 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def block_with(text):
-    (found,) = [block for block in BLOCKS if text in block]
-    return compile(found, "README.md", "exec")
+    (block,) = [block for block in BLOCKS if text in block]
+    return compile(block, "README.md", "exec")
 
 
-def test_layers_make_a_model():
+def test_the_example_of_layers_builds_a_model():
     names = {}
     exec(block_with("AttentionGRUCell"), names)
     words, regions = names["model"].output_shape
@@ -24,7 +24,7 @@ def test_layers_make_a_model():
     assert regions == (None, None, 49)
 
 
-def test_captions_from_python(trained, squares, tmp_path, monkeypatch, capsys):
+def test_the_example_of_captioning_runs(trained, squares, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained.folder, "runs/scenes")
     shutil.copy(squares / "03.png", "photo.jpg")
@@ -34,14 +34,14 @@ def test_captions_from_python(trained, squares, tmp_path, monkeypatch, capsys):
     assert pathlib.Path("attention.png").is_file()
 
 
-def test_there_are_no_other_blocks():
+def test_there_are_no_other_examples():
     assert len(BLOCKS) == 2
 
 
 @pytest.mark.parametrize(
     "path", sorted(set(re.findall(r"\b(?:docs|tests|keras_aoa|export)/[\w/]+\.\w+", README)))
 )
-def test_files_that_it_names_are_there(path):
+def test_files_that_it_names_exist(path):
     assert (ROOT / path).is_file()
 
 

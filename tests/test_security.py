@@ -152,7 +152,7 @@ def test_a_link_in_an_archive_becomes_a_file(tmp_path, monkeypatch, capsys):
 
 
 class Elements(HTMLParser):
-    """The names of all elements and attributes of a page, and its texts."""
+    """Collects the names of all elements and attributes of a page, and its texts."""
 
     def __init__(self, page):
         super().__init__()

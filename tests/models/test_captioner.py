@@ -1,11 +1,11 @@
-"""The captioner against its definition, trained with plain `fit`, saved, and at its edges."""
+"""Tests the captioner against its definition, trained with plain `fit`, saved, and at limits."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-from enumeration import Speaker
+from enumeration import ReferenceCaptioner
 
 from keras_aoa.data.text.vocabulary import PAD, START, STOP
 from keras_aoa.layers import GridRegions
@@ -25,20 +25,20 @@ INPUTS = {"images": IMAGES, "captions": CAPTIONS}
 every_variant = pytest.mark.parametrize("variant", tiny.VARIANTS)
 
 
-def assert_close(found, expected):
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+def assert_close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def copy_weights(source, target):
-    """Give a captioner the weights of another, but not its seed."""
-    for ours, theirs in zip(target.weights, source.weights, strict=True):
-        if ours is not target.seeds.state:
-            ours.assign(theirs)
+    """Copy all weights of a captioner to another, except the seed."""
+    for weight, value in zip(target.weights, source.weights, strict=True):
+        if weight is not target.seeds.state:
+            weight.assign(value)
     return target
 
 
 def gradients(captioner, inputs, training=False):
-    """Loss and its gradients in all trainable weights."""
+    """Return the loss and its gradients in all trainable weights."""
     with tf.GradientTape() as tape:
         loss = caption_loss(captioner(inputs, training=training), inputs["captions"])
     return loss, tape.gradient(loss, captioner.trainable_weights)
@@ -46,22 +46,22 @@ def gradients(captioner, inputs, training=False):
 
 @every_variant
 @pytest.mark.parametrize("image_first", [False, True])
-def test_log_probabilities_are_those_of_the_definition_and_0_at_padding(variant, image_first):
+def test_log_probabilities_follow_the_definition_and_are_0_at_padding(variant, image_first):
     captioner = tiny.make_captioner(variant, image_first=image_first)
-    found = np.asarray(captioner(INPUTS))
-    assert found.shape == (2, 3, 4)
-    for image, captions, rows in zip(IMAGES, CAPTIONS, found, strict=True):
-        speaker = Speaker(captioner, image)
+    results = np.asarray(captioner(INPUTS))
+    assert results.shape == (2, 3, 4)
+    for image, captions, rows in zip(IMAGES, CAPTIONS, results, strict=True):
+        reference = ReferenceCaptioner(captioner, image)
         for caption, log_probs in zip(captions, rows, strict=True):
             words = caption[1:][caption[1:] != PAD]
-            expected = [speaker.say(words[:place])[0][word] for place, word in enumerate(words)]
+            expected = [reference.predict(words[:i])[0][word] for i, word in enumerate(words)]
             assert_close(log_probs[: len(words)], expected)
             assert (log_probs[len(words) :] == 0).all()
             assert (log_probs[: len(words)] < 0).all()
 
 
 @every_variant
-def test_training_and_search_go_the_same_path(variant):
+def test_training_and_search_compute_the_same_log_probabilities(variant):
     captioner = tiny.make_captioner(variant)
     encoded = captioner.encode(IMAGES)
     in_training = np.asarray(captioner(INPUTS))
@@ -73,13 +73,13 @@ def test_training_and_search_go_the_same_path(variant):
         )
         assert region_probs.shape == (2, 3, tiny.REGIONS)
         in_search = np.take_along_axis(np.asarray(log_probs), target[:, :, None], axis=2)[..., 0]
-        said = target != PAD
-        assert_close(in_training[:, :, step][said], in_search[said])
+        is_word = target != PAD
+        assert_close(in_training[:, :, step][is_word], in_search[is_word])
 
 
 @pytest.fixture(scope="module")
 def eight():
-    """A captioner fitted to eight images with a caption each, them, and the losses."""
+    """A captioner fitted to eight images, the images, one caption per image, and the losses."""
     random = np.random.default_rng(0)
     captions = np.full((8, 1, 6), PAD, "int32")
     for caption in captions[:, 0]:
@@ -89,8 +89,8 @@ def eight():
     keras.utils.set_random_seed(0)
     captioner = tiny.make_captioner(weights=None, words=20, units=24, embedding=16, features=12)
     captioner.compile(keras.optimizers.Adam(0.02))
-    many = {"images": np.tile(images, (20, 1, 1, 1)), "captions": np.tile(captions, (20, 1, 1))}
-    history = captioner.fit(many, batch_size=8, epochs=4, shuffle=False, verbose=0)
+    copies = {"images": np.tile(images, (20, 1, 1, 1)), "captions": np.tile(captions, (20, 1, 1))}
+    history = captioner.fit(copies, batch_size=8, epochs=4, shuffle=False, verbose=0)
     return captioner, images, captions, history.history["loss"]
 
 
@@ -105,14 +105,14 @@ def test_fit_lowers_the_loss_and_reports_the_mean_over_words(eight):
 
 
 @pytest.mark.parametrize("beam", [1, 3])
-def test_eight_captions_are_repeated_word_for_word(eight, beam):
+def test_a_fitted_captioner_repeats_its_training_captions_exactly(eight, beam):
     captioner, images, captions, _ = eight
     assert len({tuple(caption) for caption in captions[:, 0]}) == 8
-    found = search(captioner, captioner.encode(images), beam=beam, max_words=5)
-    np.testing.assert_array_equal(found.ids[:, 0], captions[:, 0, 1:])
+    result = search(captioner, captioner.encode(images), beam=beam, max_words=5)
+    np.testing.assert_array_equal(result.ids[:, 0], captions[:, 0, 1:])
 
 
-def test_a_fitted_captioner_is_the_same_after_a_round_trip_through_a_file(eight, tmp_path):
+def test_saving_and_loading_a_fitted_captioner_keeps_its_outputs_and_optimizer(eight, tmp_path):
     captioner, images, captions, _ = eight
     captioner.save(tmp_path / "captioner.keras")
     loaded = keras.models.load_model(tmp_path / "captioner.keras")
@@ -140,30 +140,30 @@ def test_a_saved_captioner_keeps_its_settings_and_weights(variant, settings, tmp
     np.testing.assert_array_equal(loaded(INPUTS, training=True), captioner(INPUTS, training=True))
 
 
-def test_features_made_before_stand_for_images():
+def test_precomputed_features_replace_images():
     captioner = tiny.make_captioner()
     features = captioner.backbone(IMAGES)
-    found = captioner({"features": features, "captions": CAPTIONS})
-    np.testing.assert_array_equal(found, captioner(INPUTS))
+    log_probs = captioner({"features": features, "captions": CAPTIONS})
+    np.testing.assert_array_equal(log_probs, captioner(INPUTS))
 
 
-def test_features_and_image_vector_are_scaled_to_the_length_that_is_set():
+def test_features_and_image_vector_are_scaled_to_feature_length():
     plain, scaled = (tiny.make_captioner(weights=1, feature_length=n) for n in (0.0, 3.0))
     images = tiny.make_images(2)
     captions = np.array([[[1, 4, 5, 2]], [[1, 6, 2, 0]]])
     features = {name: np.asarray(value) for name, value in plain.backbone(images).items()}
-    by_hand = {
+    scaled_features = {
         name: 3 * value / np.linalg.norm(value, axis=-1, keepdims=True)
         for name, value in features.items()
     }
-    found = scaled({"features": features, "captions": captions})
-    expected = plain({"features": by_hand, "captions": captions})
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    assert np.abs(found - plain({"features": features, "captions": captions})).max() > 0.01
+    log_probs = scaled({"features": features, "captions": captions})
+    expected = plain({"features": scaled_features, "captions": captions})
+    np.testing.assert_allclose(log_probs, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(log_probs - plain({"features": features, "captions": captions})).max() > 0.01
 
 
 @pytest.mark.parametrize("from_scratch", [False, True])
-def test_normalization_learns_its_statistics_only_from_scratch(from_scratch):
+def test_batch_normalization_updates_its_statistics_only_from_scratch(from_scratch):
     pixels = keras.Input((None, None, 3))
     activations = keras.layers.Conv2D(tiny.FEATURES, 4, strides=6)(pixels)
     normalized = keras.layers.BatchNormalization()(activations)
@@ -179,19 +179,19 @@ def test_normalization_learns_its_statistics_only_from_scratch(from_scratch):
     assert (np.abs(np.asarray(mean.value)).max() > 0) == from_scratch
 
 
-def test_the_stride_of_a_call_replaces_the_layers():
+def test_the_stride_of_a_call_overrides_that_of_the_layer():
     captioner = tiny.make_captioner()
     cells = np.asarray(captioner.backbone(IMAGES)["map"])
     for stride, count in ((None, 4), (1, 9), (2, 4), (3, 1)):
         encoded = captioner.encode(IMAGES, stride=stride)
         assert encoded.boxes.shape == (2, count, 4, 2)
         assert encoded.mask.shape == (2, count)
-        kept = cells[:, :: stride or 2, :: stride or 2].reshape(2, count, tiny.FEATURES)
-        np.testing.assert_array_equal(encoded.memory.regions, kept)
+        expected = cells[:, :: stride or 2, :: stride or 2].reshape(2, count, tiny.FEATURES)
+        np.testing.assert_array_equal(encoded.memory.regions, expected)
 
 
 @every_variant
-def test_the_first_loss_is_the_logarithm_of_the_number_of_words(variant):
+def test_the_initial_loss_is_the_logarithm_of_the_number_of_words(variant):
     keras.utils.set_random_seed(0)
     captioner = tiny.make_captioner(
         variant, weights=None, words=60, units=32, embedding=32, features=16
@@ -202,16 +202,16 @@ def test_the_first_loss_is_the_logarithm_of_the_number_of_words(variant):
 
 
 @every_variant
-def test_every_weight_learns_and_a_backbone_that_is_not_trainable_does_not(variant):
+def test_every_weight_has_a_gradient_except_those_of_a_frozen_backbone(variant):
     captioner = tiny.make_captioner(variant, dropout=0.1)
     own = {w.path for w in (*captioner.cell.weights, *captioner.image_projection.weights)}
-    of_backbone = {w.path for w in captioner.backbone.weights}
+    backbone_weights = {w.path for w in captioner.backbone.weights}
     for trainable in (True, False):
         captioner.backbone.trainable = trainable
         learning = {w.path for w in captioner.trainable_weights}
-        assert learning == (own | of_backbone if trainable else own)
-        _, found = gradients(captioner, INPUTS, training=True)
-        for weight, gradient in zip(captioner.trainable_weights, found, strict=True):
+        assert learning == (own | backbone_weights if trainable else own)
+        _, values = gradients(captioner, INPUTS, training=True)
+        for weight, gradient in zip(captioner.trainable_weights, values, strict=True):
             assert gradient is not None, weight.path
             assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, weight.path
 
@@ -220,52 +220,52 @@ def test_every_weight_learns_and_a_backbone_that_is_not_trainable_does_not(varia
 def test_padding_changes_neither_loss_nor_gradients(variant):
     captioner = tiny.make_captioner(variant)
     longer = {"images": IMAGES, "captions": np.pad(CAPTIONS, ((0, 0), (0, 2), (0, 3)))}
-    loss, found = gradients(captioner, INPUTS)
-    longer_loss, longer_found = gradients(captioner, longer)
+    loss, expected = gradients(captioner, INPUTS)
+    longer_loss, longer_gradients = gradients(captioner, longer)
     assert_close(longer_loss, loss)
-    for gradient, other in zip(found, longer_found, strict=True):
+    for gradient, other in zip(expected, longer_gradients, strict=True):
         np.testing.assert_allclose(
             tf.convert_to_tensor(other), tf.convert_to_tensor(gradient), rtol=1e-3, atol=1e-5
         )
 
 
 @pytest.mark.parametrize("variant", ["conditional", "full"])
-def test_captions_and_images_do_not_influence_each_other(variant):
+def test_captions_and_images_of_a_batch_do_not_influence_each_other(variant):
     captioner = tiny.make_captioner(variant)
     together = np.asarray(captioner(INPUTS))
     for image, caption in np.ndindex(2, 3):
-        alone = captioner(
+        single = captioner(
             {
                 "images": IMAGES[image : image + 1],
                 "captions": CAPTIONS[image : image + 1, caption : caption + 1],
             }
         )
-        assert_close(together[image, caption], alone[0, 0])
+        assert_close(together[image, caption], single[0, 0])
 
 
 @pytest.mark.parametrize("variant", ["baseline", "conditional", "full"])
-def test_mixed_precision_gives_float32_near_float32s(variant):
-    wide = tiny.make_captioner(variant)
+def test_mixed_precision_returns_float32_close_to_full_precision(variant):
+    full = tiny.make_captioner(variant)
     before = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy("mixed_bfloat16")
-        mixed = copy_weights(wide, tiny.make_captioner(variant))
+        mixed = copy_weights(full, tiny.make_captioner(variant))
     finally:
         keras.config.set_dtype_policy(before)
     assert mixed.cell.compute_dtype == mixed.backbone.compute_dtype == "bfloat16"
-    found, expected = np.asarray(mixed(INPUTS)), np.asarray(wide(INPUTS))
-    assert found.dtype == np.float32
-    # Only factors of products are rounded, by 1/256 at most: sums and logarithms are not.
-    difference = np.abs(found - expected)
+    log_probs, expected = np.asarray(mixed(INPUTS)), np.asarray(full(INPUTS))
+    assert log_probs.dtype == np.float32
+    # Only the factors of products are rounded, by at most 1/256; sums and logarithms are not.
+    difference = np.abs(log_probs - expected)
     assert 0 < difference.mean() < 0.005 and difference.max() < 0.03
-    loss, found = gradients(mixed, INPUTS)
-    expected_loss, expected = gradients(wide, INPUTS)
+    loss, values = gradients(mixed, INPUTS)
+    expected_loss, expected = gradients(full, INPUTS)
     assert float(loss) == pytest.approx(float(expected_loss), abs=0.01)
-    found, expected = (
+    values, expected = (
         np.concatenate([np.ravel(tf.cast(tf.convert_to_tensor(g), "float32")) for g in each])
-        for each in (found, expected)
+        for each in (values, expected)
     )
-    assert np.linalg.norm(found - expected) < 0.03 * np.linalg.norm(expected)
+    assert np.linalg.norm(values - expected) < 0.03 * np.linalg.norm(expected)
 
 
 def test_the_loss_is_the_mean_over_words_that_are_neither_start_nor_padding():

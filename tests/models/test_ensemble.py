@@ -1,4 +1,4 @@
-"""Several captioners as one: the mean of their distributions, and runs named together."""
+"""An ensemble averages its members' distributions; comma-separated runs form an ensemble."""
 
 import dataclasses
 import shutil
@@ -23,43 +23,43 @@ every_variant = pytest.mark.parametrize("variant", tiny.VARIANTS)
 
 
 def decode_step(captioner, ids):
-    """log p(w) and p(r) after the words of each image, which are fed one by one."""
+    """Decode the same words for each image, and return log p(w) and p(r) of the next word."""
     encoded = captioner.encode(IMAGES)
     state, attended = encoded.state, encoded.attended
     for word in ids:
-        fed = np.full((3, 1), word)
+        inputs = np.full((3, 1), word)
         state, attended, log_probs, regions = captioner.decode_step(
-            fed, state, attended, encoded.memory
+            inputs, state, attended, encoded.memory
         )
     return np.asarray(log_probs), np.asarray(regions)
 
 
 @every_variant
-def test_the_mean_of_distributions_is_said(variant):
+def test_the_distribution_is_the_mean_over_the_members(variant):
     members = [
         tiny.make_captioner(variant, weights=1),
         tiny.make_captioner(variant, weights=2, units=5),
     ]
-    together = decode_step(Ensemble(members), [1, 4, 6])
-    apart = [decode_step(member, [1, 4, 6]) for member in members]
-    expected = np.mean([np.exp(words) for words, _ in apart], axis=0)
-    np.testing.assert_allclose(np.exp(together[0]), expected, atol=1e-6)
-    for number, (_, regions) in enumerate(apart):
-        own = together[1][..., number * tiny.REGIONS : (number + 1) * tiny.REGIONS]
+    log_probs, region_probs = decode_step(Ensemble(members), [1, 4, 6])
+    separate = [decode_step(member, [1, 4, 6]) for member in members]
+    expected = np.mean([np.exp(words) for words, _ in separate], axis=0)
+    np.testing.assert_allclose(np.exp(log_probs), expected, atol=1e-6)
+    for number, (_, regions) in enumerate(separate):
+        own = region_probs[..., number * tiny.REGIONS : (number + 1) * tiny.REGIONS]
         np.testing.assert_allclose(own, regions / 2, atol=1e-6)
-    np.testing.assert_allclose(together[1].sum(axis=-1), 1, atol=1e-5)
+    np.testing.assert_allclose(region_probs.sum(axis=-1), 1, atol=1e-5)
 
 
-def test_an_ensemble_of_one_says_what_it_says_alone():
+def test_an_ensemble_of_one_member_equals_the_member():
     captioner = tiny.make_captioner()
-    alone = search(captioner, captioner.encode(IMAGES), beam=3, max_words=4)
+    single = search(captioner, captioner.encode(IMAGES), beam=3, max_words=4)
     ensemble = Ensemble([captioner])
-    together = search(ensemble, ensemble.encode(IMAGES), beam=3, max_words=4)
-    for value, expected in zip(together, alone, strict=True):
+    result = search(ensemble, ensemble.encode(IMAGES), beam=3, max_words=4)
+    for value, expected in zip(result, single, strict=True):
         np.testing.assert_allclose(value, expected, atol=1e-5)
 
 
-def test_boxes_are_those_of_all_members():
+def test_boxes_of_all_members_are_concatenated():
     members = [tiny.make_captioner(weights=seed) for seed in (1, 2)]
     encoded = Ensemble(members).encode(IMAGES)
     own = members[0].encode(IMAGES)
@@ -79,30 +79,30 @@ def runs(trained, tmp_path):
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         shutil.copytree(trained.folder, folder)
-    arrays, facts = weights.load_arrays(folders[1] / "best.npz")
+    arrays, metadata = weights.load_arrays(folders[1] / "best.npz")
     noise = np.random.default_rng(0)
     arrays = {
         name: value + noise.normal(scale=0.05, size=value.shape).astype(value.dtype)
         for name, value in arrays.items()
     }
-    weights.save_arrays(folders[1] / "best.npz", arrays, facts)
+    weights.save_arrays(folders[1] / "best.npz", arrays, metadata)
     return folders
 
 
-def test_runs_named_together_caption_and_are_exported_together(runs, squares, tmp_path):
+def test_comma_separated_runs_caption_and_export_as_an_ensemble(runs, squares, tmp_path):
     names = ",".join(map(str, runs))
     file = squares / "03.png"
-    alone = [ImageCaptioner(folder).caption(file) for folder in runs]
-    together = ImageCaptioner(names).captions(file)
-    assert together[0].attention.shape[1] == sum(one.attention.shape[1] for one in alone)
-    assert len({caption.log_prob for caption in (*alone, together[0])}) == 3
+    separate = [ImageCaptioner(folder).caption(file) for folder in runs]
+    captions = ImageCaptioner(names).captions(file)
+    assert captions[0].attention.shape[1] == sum(each.attention.shape[1] for each in separate)
+    assert len({caption.log_prob for caption in (*separate, captions[0])}) == 3
     exported = export_run(open_run(names), tmp_path / "out", SearchSettings())
     model = tf.saved_model.load(str(exported.folder)).signatures["serving_default"]
-    found = model(image_bytes=tf.constant([file.read_bytes()]))
-    texts = [text.decode() for text in found["captions"].numpy()[0]]
-    assert texts == [caption.text for caption in together]
-    expected = [caption.log_prob for caption in together]
-    np.testing.assert_allclose(found["log_probs"].numpy()[0], expected, atol=1e-4)
+    outputs = model(image_bytes=tf.constant([file.read_bytes()]))
+    texts = [text.decode() for text in outputs["captions"].numpy()[0]]
+    assert texts == [caption.text for caption in captions]
+    expected = [caption.log_prob for caption in captions]
+    np.testing.assert_allclose(outputs["log_probs"].numpy()[0], expected, atol=1e-4)
 
 
 def test_an_evaluation_is_written_beside_the_runs(runs):
@@ -111,7 +111,7 @@ def test_an_evaluation_is_written_beside_the_runs(runs):
     assert open_run(runs[0]).results_folder == runs[0]
 
 
-def test_a_report_of_runs_together_tells_them_from_a_member_alone(runs, tmp_path, monkeypatch):
+def test_a_report_distinguishes_an_ensemble_from_its_member(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "start_meteor", lambda: False)
     output = ["--output", str(tmp_path / "out")]
     names = ",".join(map(str, runs))
@@ -120,14 +120,14 @@ def test_a_report_of_runs_together_tells_them_from_a_member_alone(runs, tmp_path
     assert "<bdi>ensemble-one+two</bdi>" in page and "<bdi>one</bdi>" in page
 
 
-def test_a_member_that_looks_nowhere_is_refused_for_attention_correctness(runs):
+def test_a_member_without_attention_is_refused_for_attention_correctness(runs):
     text = (runs[1] / "config.json").read_text()
     (runs[1] / "config.json").write_text(text.replace('"full"', '"baseline"'))
     with pytest.raises(UserError, match="two has variant 'baseline': its attention is uniform"):
         evaluate.main([",".join(map(str, runs)), "--correctness"])
 
 
-def test_runs_that_do_not_go_together_are_refused(runs):
+def test_runs_that_cannot_form_an_ensemble_are_refused(runs):
     from keras_aoa.data.text.vocabulary import Vocabulary
     from keras_aoa.settings.configuration import Configuration
 
@@ -142,5 +142,5 @@ def test_runs_that_do_not_go_together_are_refused(runs):
         open_run(f"{runs[0]},{runs[1]}")
     (runs[1] / "config.json").write_text(configuration.to_json())
     Vocabulary(["other"]).save(runs[1] / "vocabulary.json")
-    with pytest.raises(UserError, match="another vocabulary"):
+    with pytest.raises(UserError, match="its vocabulary differs"):
         open_run(f"{runs[0]},{runs[1]}")

@@ -1,4 +1,4 @@
-"""Resampling against TensorFlow Addons' resampler, whose values `make oracle` writes."""
+"""Compares resampling with TensorFlow Addons' resampler, whose results `make oracle` stores."""
 
 import numpy as np
 import oracle
@@ -12,21 +12,23 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
 @pytest.fixture(params=oracle.MAPS)
 def golden(request):
-    """Addons' values for one size of map, by name."""
-    with np.load(oracle.GOLDEN / "resampler.npz") as every:
-        start = f"{request.param}_"
-        named = {name.removeprefix(start): every[name] for name in every if name.startswith(start)}
-    assert named["activations"].shape == oracle.MAPS[request.param]
-    return named
+    """Inputs and Addons' results for one size of map, by name."""
+    prefix = f"{request.param}_"
+    with np.load(oracle.GOLDEN / "resampler.npz") as arrays:
+        values = {
+            name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)
+        }
+    assert values["activations"].shape == oracle.MAPS[request.param]
+    return values
 
 
 @pytest.mark.parametrize("kind", ["smooth", "kink"])
-def test_values_between_cells_on_them_and_outside(golden, kind):
+def test_values_equal_those_of_addons_between_cells_on_cells_and_outside(golden, kind):
     values = resample(golden["activations"], golden[f"{kind}_points"], border="zero")
     np.testing.assert_allclose(values, golden[f"{kind}_values"], **TOLERANCE)
 
 
-def test_gradients_in_activations_and_points(golden):
+def test_gradients_in_activations_and_points_equal_those_of_addons(golden):
     inputs = [tf.constant(golden["activations"]), tf.constant(golden["smooth_points"])]
     with tf.GradientTape() as tape:
         tape.watch(inputs)
@@ -36,7 +38,7 @@ def test_gradients_in_activations_and_points(golden):
     np.testing.assert_allclose(gradients[1], golden["points_gradient"], **TOLERANCE)
 
 
-def test_points_lie_inside_partly_outside_and_far_outside(golden):
+def test_golden_points_lie_inside_partly_outside_and_far_outside(golden):
     _, rows, columns, _ = golden["activations"].shape
     for axis, count in enumerate((columns, rows)):
         smooth = golden["smooth_points"][..., axis]

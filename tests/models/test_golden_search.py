@@ -1,7 +1,7 @@
-"""Search against TensorFlow Addons' BeamSearchDecoder, whose values `make oracle` writes.
+"""Compares search with TensorFlow Addons' BeamSearchDecoder, whose results `make oracle` stores.
 
-Both run one recurrent network of random weights, whose state has two parts; its biases make
-padding, START and OOV impossible. Addons' length penalty is another formula than ours: none here.
+Both decode the same recurrent network with random weights and a state of two parts. Its biases make
+padding, START and OOV impossible. The length penalty is 0, because Addons' formula differs.
 """
 
 import types
@@ -19,68 +19,69 @@ every_beam = pytest.mark.parametrize("beam", oracle.BEAMS)
 
 @pytest.fixture(scope="module")
 def golden():
-    """The network's weights and starts, and what Addons found, by name."""
+    """The network's weights and initial states, and Addons' captions, by name."""
     with np.load(oracle.GOLDEN / "beam_search.npz") as arrays:
         return dict(arrays)
 
 
 class Network:
-    """The oracle's cell in the place of a captioner; its one region is always looked at."""
+    """The oracle's network with the interface of a captioner that has one region."""
 
     def __init__(self, golden):
         self.weights = golden
         self.attention = types.SimpleNamespace(vocabulary_size=len(golden["words"]))
 
-    def decode_step(self, ids, state, look, memory):
+    def decode_step(self, ids, state, attended, memory):
         word = ops.take(self.weights["words"], ids, axis=0)
         state = ops.tanh(
             word @ self.weights["word_state"]
             + state @ self.weights["state_state"]
-            + look @ self.weights["look_state"]
+            + attended @ self.weights["look_state"]
         )
-        look = ops.tanh(state @ self.weights["state_look"] + look @ self.weights["look_look"])
+        attended = ops.tanh(
+            state @ self.weights["state_look"] + attended @ self.weights["look_look"]
+        )
         scores = state @ self.weights["state_word"] + self.weights["word_bias"]
-        return state, look, ops.log_softmax(scores), ops.ones((*ids.shape, 1))
+        return state, attended, ops.log_softmax(scores), ops.ones((*ids.shape, 1))
 
 
-def ended(ids):
-    """True at every place after a STOP."""
+def after_stop(ids):
+    """Return whether each position follows a STOP."""
     stops = ids == STOP
     return np.cumsum(stops, axis=2) - stops > 0
 
 
 def as_ours(ids):
-    """Addons' ids in our convention.
+    """Convert Addons' ids to our convention.
 
-    Addons repeats STOP after the first, as far as the longest caption of all images; here PAD
-    follows, up to `max_words`.
+    Addons repeats STOP up to the length of the longest caption; we append PAD up to `max_words`.
     """
     missing = oracle.MAX_WORDS - ids.shape[2]
-    ids = np.where(ended(ids), PAD, ids)
+    ids = np.where(after_stop(ids), PAD, ids)
     return np.pad(ids, [(0, 0), (0, 0), (0, missing)], constant_values=PAD)
 
 
 @every_beam
-def test_ids_and_log_probabilities_are_those_of_addons(golden, beam):
+def test_ids_and_log_probabilities_equal_those_of_addons(golden, beam):
     encoded = types.SimpleNamespace(
         state=golden["start_state"][:, None],
         attended=golden["start_look"][:, None],
         memory=None,
         boxes=np.zeros((oracle.IMAGES, 1, 4)),
     )
-    found = search(Network(golden), encoded, beam=beam, max_words=oracle.MAX_WORDS)
-    np.testing.assert_array_equal(found.ids, as_ours(golden[f"ids_{beam}"]))
-    np.testing.assert_allclose(found.log_probs, golden[f"log_probs_{beam}"], rtol=0, atol=1e-5)
+    result = search(Network(golden), encoded, beam=beam, max_words=oracle.MAX_WORDS)
+    np.testing.assert_array_equal(result.ids, as_ours(golden[f"ids_{beam}"]))
+    np.testing.assert_allclose(result.log_probs, golden[f"log_probs_{beam}"], rtol=0, atol=1e-5)
 
 
-def test_addons_captions_have_every_length_and_gain_by_a_wider_beam(golden):
+def test_addons_captions_have_all_lengths_and_improve_with_a_wider_beam(golden):
     lengths, unfinished = set(), 0
     for beam in oracle.BEAMS:
         ids = golden[f"ids_{beam}"]
         assert ids.shape[:2] == (oracle.IMAGES, beam)
         assert not np.isin(ids, [PAD, START, OOV]).any()
-        assert (ids[ended(ids)] == STOP).all()
-        lengths |= set(np.sum(~ended(ids), axis=2).ravel().tolist())
+        assert (ids[after_stop(ids)] == STOP).all()
+        lengths |= set(np.sum(~after_stop(ids), axis=2).ravel().tolist())
         unfinished += np.sum(np.all(ids != STOP, axis=2))
         assert beam > 1 or ids.shape[2] < oracle.MAX_WORDS
     assert lengths == set(range(1, oracle.MAX_WORDS + 1))

@@ -1,4 +1,4 @@
-"""Scheduled sampling: what is fed, how it is drawn, and the setting that turns it on."""
+"""Scheduled sampling: the sampled inputs, their distribution, and the setting."""
 
 import dataclasses
 
@@ -20,31 +20,31 @@ CAPTIONS = np.array(
     ],
     "int32",
 )
-FED = CAPTIONS[:, :, :-1]
+INPUTS = CAPTIONS[:, :, :-1]
 
 
-def test_nothing_is_drawn_at_a_share_of_0():
+def test_a_share_of_0_samples_no_words():
     captioner = tiny.make_captioner()
-    found = sampled_inputs(captioner, captioner.encode(IMAGES), CAPTIONS, 0.0)
-    np.testing.assert_array_equal(found, FED)
+    inputs = sampled_inputs(captioner, captioner.encode(IMAGES), CAPTIONS, 0.0)
+    np.testing.assert_array_equal(inputs, INPUTS)
 
 
-def test_start_and_padding_stay_at_a_share_of_1():
+def test_a_share_of_1_keeps_start_and_padding():
     captioner = tiny.make_captioner()
-    found = np.asarray(sampled_inputs(captioner, captioner.encode(IMAGES), CAPTIONS, 1.0))
-    assert (found[:, :, 0] == START).all()
-    np.testing.assert_array_equal(found == PAD, FED == PAD)
-    drawn = found[:, :, 1:][FED[:, :, 1:] != PAD]
-    assert not np.isin(drawn, (PAD, START)).any()
-    assert (drawn != FED[:, :, 1:][FED[:, :, 1:] != PAD]).any()
+    inputs = np.asarray(sampled_inputs(captioner, captioner.encode(IMAGES), CAPTIONS, 1.0))
+    assert (inputs[:, :, 0] == START).all()
+    np.testing.assert_array_equal(inputs == PAD, INPUTS == PAD)
+    sampled = inputs[:, :, 1:][INPUTS[:, :, 1:] != PAD]
+    assert not np.isin(sampled, (PAD, START)).any()
+    assert (sampled != INPUTS[:, :, 1:][INPUTS[:, :, 1:] != PAD]).any()
 
 
-def test_words_are_drawn_from_the_distribution_after_what_was_fed():
+def test_words_are_sampled_from_the_distribution_after_the_previous_inputs():
     captioner = tiny.make_captioner(weights=3)
     copies = 4000
     captions = np.tile(np.array([[[START, 4, 5, STOP]]], "int32"), (1, copies, 1))
     encoded = captioner.encode(IMAGES[:1])
-    found = np.asarray(sampled_inputs(captioner, encoded, captions, 1.0))[0]
+    inputs = np.asarray(sampled_inputs(captioner, encoded, captions, 1.0))[0]
 
     def distribution(words):
         state, attended = encoded.state, encoded.attended
@@ -54,28 +54,28 @@ def test_words_are_drawn_from_the_distribution_after_what_was_fed():
             )
         return np.exp(np.asarray(log_probs))[0, 0]
 
-    def assert_drawn(words, expected):
+    def assert_sampled(words, expected):
         shares = np.bincount(words, minlength=tiny.WORDS) / len(words)
         error = np.sqrt(expected * (1 - expected) / len(words))
         assert (np.abs(shares - expected) < 4 * error + 1e-6).all()
 
-    assert_drawn(found[:, 1], distribution([START]))
-    first = np.bincount(found[:, 1]).argmax()
-    after = found[found[:, 1] == first, 2]
-    assert len(after) > 500
-    assert_drawn(after, distribution([START, first]))
+    assert_sampled(inputs[:, 1], distribution([START]))
+    first = np.bincount(inputs[:, 1]).argmax()
+    second = inputs[inputs[:, 1] == first, 2]
+    assert len(second) > 500
+    assert_sampled(second, distribution([START, first]))
 
 
 @pytest.mark.parametrize("share", [0.25, 0.75])
-def test_the_share_is_that_of_the_words_drawn(share):
+def test_the_share_is_the_fraction_of_sampled_words(share):
     captioner = tiny.make_captioner(words=500, weights=None)
     captions = np.full((2, 300, 12), 4, "int32")
-    found = np.asarray(sampled_inputs(captioner, captioner.encode(IMAGES), captions, share))
-    # One word of 500 hardly ever comes by chance.
-    assert np.mean(found[:, :, 1:] != 4) == pytest.approx(share, abs=0.03)
+    inputs = np.asarray(sampled_inputs(captioner, captioner.encode(IMAGES), captions, share))
+    # With 500 words, a sampled word rarely equals the given one.
+    assert np.mean(inputs[:, :, 1:] != 4) == pytest.approx(share, abs=0.03)
 
 
-def test_training_feeds_more_and_more_of_its_own_words():
+def test_training_increases_the_share_of_sampled_words():
     captioner = tiny.make_captioner()
     settings = Configuration(scheduled_sampling=0.5, rnn_epochs=1, dropout=0.0)
     trainer = Trainer(captioner, settings, steps_per_epoch=4)
@@ -91,12 +91,12 @@ def test_training_feeds_more_and_more_of_its_own_words():
     assert losses[-1] != pytest.approx(expected[-1], rel=1e-5)
 
 
-def test_a_share_beyond_1_is_refused():
+def test_a_share_above_1_is_refused():
     with pytest.raises(UserError, match="scheduled_sampling: expected a share from 0 to 1"):
         Configuration(scheduled_sampling=1.5)
 
 
-def test_a_run_of_soft_attention_and_scheduled_sampling_trains_tunes_and_captions(
+def test_soft_attention_with_scheduled_sampling_trains_fine_tunes_and_captions(
     squares_settings, squares, tmp_path, monkeypatch
 ):
     from keras_aoa.evaluation import evaluate

@@ -1,10 +1,10 @@
-"""Greedy and beam search against captions enumerated by the definition, and what must hold."""
+"""Greedy and beam search, compared with all captions enumerated by definition."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-from enumeration import Speaker
+from enumeration import ReferenceCaptioner
 
 from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
 from keras_aoa.models.search import search
@@ -14,18 +14,18 @@ every_variant = pytest.mark.parametrize("variant", tiny.VARIANTS)
 
 
 def captions_of(captioner, images=IMAGES, **settings):
-    """For each image the hypotheses, best first: (ids without padding, log p, score, p(r))."""
-    found = search(captioner, captioner.encode(images), **settings)
-    found = [np.asarray(part) for part in found]
+    """Return each image's hypotheses, best first: (ids without padding, log p, score, p(r))."""
+    result = search(captioner, captioner.encode(images), **settings)
+    parts = [np.asarray(part) for part in result]
     return [
         [(tuple(ids[ids != PAD].tolist()), *rest) for ids, *rest in zip(*beams, strict=True)]
-        for beams in zip(*found, strict=True)
+        for beams in zip(*parts, strict=True)
     ]
 
 
-def assert_same(found, expected):
-    """Two results of `captions_of` are equal, numbers nearly."""
-    for beams, others in zip(found, expected, strict=True):
+def assert_same(captions, expected):
+    """Assert that two results of `captions_of` are equal, up to rounding."""
+    for beams, others in zip(captions, expected, strict=True):
         assert [beam[0] for beam in beams] == [other[0] for other in others]
         for beam, other in zip(beams, others, strict=True):
             for number, expected_number in zip(beam[1:], other[1:], strict=True):
@@ -33,21 +33,21 @@ def assert_same(found, expected):
 
 
 @every_variant
-def test_beam_1_takes_the_likeliest_word_at_each_step(variant):
+def test_beam_1_chooses_the_most_likely_word_at_each_step(variant):
     captioner = tiny.make_captioner(variant, weights=1)
-    found = captions_of(captioner, beam=1, max_words=4)
-    expected = [Speaker(captioner, image).greedy(4) for image in IMAGES]
-    assert [words for [(words, *_)] in found] == expected
+    captions = captions_of(captioner, beam=1, max_words=4)
+    expected = [ReferenceCaptioner(captioner, image).greedy(4) for image in IMAGES]
+    assert [words for [(words, *_)] in captions] == expected
 
 
 @every_variant
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("steps", "beam"), [(2, WORDS), (3, WORDS**2)])
-def test_a_wide_beam_finds_the_best_of_all_captions_in_their_order(variant, seed, steps, beam):
+def test_a_wide_beam_finds_the_best_of_all_captions_in_order(variant, seed, steps, beam):
     captioner = tiny.make_captioner(variant, seed)
-    found = captions_of(captioner, beam=beam, max_words=steps)
-    for image, beams in zip(IMAGES, found, strict=True):
-        every = Speaker(captioner, image).captions(steps)
+    captions = captions_of(captioner, beam=beam, max_words=steps)
+    for image, beams in zip(IMAGES, captions, strict=True):
+        every = ReferenceCaptioner(captioner, image).captions(steps)
         best = sorted(every.values(), reverse=True)[:beam]
         assert len(every) > beam
         np.testing.assert_allclose([beam[1] for beam in beams], best, rtol=1e-4, atol=1e-4)
@@ -66,11 +66,11 @@ def test_greedy_search_misses_optima_that_a_wide_beam_finds():
 
 
 @pytest.mark.parametrize("length_penalty", [0.7, 1.0, 2.0])
-def test_the_length_penalty_divides_by_words_and_stop_to_its_power(length_penalty):
+def test_the_length_penalty_divides_by_a_power_of_the_length_including_stop(length_penalty):
     captioner = tiny.make_captioner(weights=1)
-    found = captions_of(captioner, beam=WORDS**2, max_words=3, length_penalty=length_penalty)
-    for image, beams in zip(IMAGES, found, strict=True):
-        every = Speaker(captioner, image).captions(3)
+    captions = captions_of(captioner, beam=WORDS**2, max_words=3, length_penalty=length_penalty)
+    for image, beams in zip(IMAGES, captions, strict=True):
+        every = ReferenceCaptioner(captioner, image).captions(3)
         scores = {words: log_p / len(words) ** length_penalty for words, log_p in every.items()}
         best = sorted(scores.values(), reverse=True)[: WORDS**2]
         np.testing.assert_allclose([beam[2] for beam in beams], best, rtol=1e-4, atol=1e-4)
@@ -80,35 +80,35 @@ def test_the_length_penalty_divides_by_words_and_stop_to_its_power(length_penalt
 
 
 @every_variant
-def test_log_probabilities_are_those_of_training_on_the_caption(variant):
+def test_log_probabilities_equal_those_of_training_on_the_caption(variant):
     captioner = tiny.make_captioner(variant, weights=1)
     encoded = captioner.encode(IMAGES)
-    found = search(captioner, encoded, beam=4, max_words=5)
+    result = search(captioner, encoded, beam=4, max_words=5)
     start = np.full((len(IMAGES), 4, 1), START)
-    captions = tf.constant(np.concatenate([start, found.ids], axis=2), tf.int32)
+    captions = tf.constant(np.concatenate([start, result.ids], axis=2), tf.int32)
     expected = np.sum(captioner.caption_log_probs(encoded, captions), axis=2)
-    np.testing.assert_allclose(found.log_probs, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(result.log_probs, expected, rtol=1e-4, atol=1e-4)
 
 
 @every_variant
-def test_attention_is_that_of_the_state_which_scored_the_word(variant):
+def test_attention_comes_from_the_state_that_predicted_the_word(variant):
     captioner = tiny.make_captioner(variant, weights=1)
     for image, beams in zip(IMAGES, captions_of(captioner, beam=3, max_words=4), strict=True):
-        speaker = Speaker(captioner, image)
+        reference = ReferenceCaptioner(captioner, image)
         for words, _, _, attention in beams:
-            for place in range(len(words)):
-                _, expected = speaker.say(words[:place])
-                np.testing.assert_allclose(attention[place], expected, rtol=1e-3, atol=1e-4)
-                np.testing.assert_allclose(attention[place].sum(), 1, rtol=1e-5)
+            for index in range(len(words)):
+                _, expected = reference.predict(words[:index])
+                np.testing.assert_allclose(attention[index], expected, rtol=1e-3, atol=1e-4)
+                np.testing.assert_allclose(attention[index].sum(), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
 def test_hypotheses_are_distinct_sorted_and_end_at_stop(length_penalty):
     captioner = tiny.make_captioner(weights=1)
     images = tiny.make_images(6, seed=2)
-    found = captions_of(captioner, images, beam=6, max_words=4, length_penalty=length_penalty)
+    captions = captions_of(captioner, images, beam=6, max_words=4, length_penalty=length_penalty)
     lengths = set()
-    for beams in found:
+    for beams in captions:
         assert len({words for words, *_ in beams}) == 6
         scores = [score for _, _, score, _ in beams]
         assert scores == sorted(scores, reverse=True)
@@ -119,7 +119,7 @@ def test_hypotheses_are_distinct_sorted_and_end_at_stop(length_penalty):
     assert len(lengths) >= 3
 
 
-def test_padding_follows_stop_alone():
+def test_padding_follows_only_stop():
     captioner = tiny.make_captioner(weights=1)
     ids = np.asarray(search(captioner, captioner.encode(IMAGES), beam=6, max_words=4).ids)
     assert ids.shape == (len(IMAGES), 6, 4)
@@ -127,27 +127,31 @@ def test_padding_follows_stop_alone():
 
 
 @every_variant
-def test_unknown_words_padding_and_start_are_never_said(variant):
+def test_unknown_words_padding_and_start_are_never_generated(variant):
     captioner = tiny.make_captioner(variant, weights=3)
-    likeliest = {int(np.argmax(Speaker(captioner, image).say(())[0])) for image in IMAGES}
+    first_words = {
+        int(np.argmax(ReferenceCaptioner(captioner, image).predict(())[0])) for image in IMAGES
+    }
     words = captioner.attention.words
-    if OOV not in likeliest:  # exchange it for a word that would be said
+    if OOV not in first_words:  # swap its embedding with that of a word that is generated
         order = np.arange(WORDS)
-        favorite = min(likeliest)
-        order[[OOV, favorite]] = favorite, OOV
+        generated = min(first_words)
+        order[[OOV, generated]] = generated, OOV
         words.assign(np.asarray(words)[order])
-    assert OOV in {int(np.argmax(Speaker(captioner, image).say(())[0])) for image in IMAGES}
+    assert OOV in {
+        int(np.argmax(ReferenceCaptioner(captioner, image).predict(())[0])) for image in IMAGES
+    }
     for beam in (1, 4):
         for beams in captions_of(captioner, beam=beam, max_words=4):
-            for said, *_ in beams:
-                assert not {PAD, START, OOV} & set(said)
+            for ids, *_ in beams:
+                assert not {PAD, START, OOV} & set(ids)
 
 
 @pytest.mark.parametrize("beam", [1, 4])
-def test_one_word_at_most_is_the_likeliest_first_word(beam):
+def test_captions_of_one_word_are_the_most_likely_first_words(beam):
     captioner = tiny.make_captioner(weights=1)
     for image, beams in zip(IMAGES, captions_of(captioner, beam=beam, max_words=1), strict=True):
-        log_probs, _ = Speaker(captioner, image).say(())
+        log_probs, _ = ReferenceCaptioner(captioner, image).predict(())
         log_probs[OOV] = -np.inf
         order = np.argsort(-log_probs)[:beam]
         assert [words for words, *_ in beams] == [(word,) for word in order]
@@ -159,7 +163,7 @@ def test_a_beam_beyond_the_number_of_captions_finds_each_once(steps, length_pena
     captioner = tiny.make_captioner(weights=1)
     settings = {"beam": 24, "max_words": steps, "length_penalty": length_penalty}
     for image, beams in zip(IMAGES, captions_of(captioner, **settings), strict=True):
-        every = Speaker(captioner, image).captions(steps)
+        every = ReferenceCaptioner(captioner, image).captions(steps)
         order = sorted(
             every,
             key=lambda words: (
@@ -205,13 +209,13 @@ def test_padding_and_start_are_never_generated_even_if_the_network_predicts_them
 @pytest.mark.parametrize("beam", [1, 3])
 def test_images_of_a_batch_do_not_influence_each_other(beam):
     captioner = tiny.make_captioner(weights=1)
-    together = captions_of(captioner, beam=beam, max_words=4)
-    alone = [captions_of(captioner, image[None], beam=beam, max_words=4)[0] for image in IMAGES]
-    assert_same(together, alone)
+    batched = captions_of(captioner, beam=beam, max_words=4)
+    single = [captions_of(captioner, image[None], beam=beam, max_words=4)[0] for image in IMAGES]
+    assert_same(batched, single)
 
 
 @pytest.mark.parametrize("variant", ["baseline", "full"])
-def test_a_graph_for_any_number_of_images_finds_the_same(variant):
+def test_a_compiled_graph_for_any_number_of_images_gives_the_same_captions(variant):
     captioner = tiny.make_captioner(variant, weights=1)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))], autograph=False)
@@ -219,8 +223,8 @@ def test_a_graph_for_any_number_of_images_finds_the_same(variant):
         return search(captioner, captioner.encode(images), beam=3, max_words=4)
 
     for images in (IMAGES, IMAGES[:1]):
-        found = run(images)
+        result = run(images)
         expected = search(captioner, captioner.encode(images), beam=3, max_words=4)
-        np.testing.assert_array_equal(found.ids, expected.ids)
-        for part, other in zip(found[1:], expected[1:], strict=True):
+        np.testing.assert_array_equal(result.ids, expected.ids)
+        for part, other in zip(result[1:], expected[1:], strict=True):
             np.testing.assert_allclose(part, other, rtol=1e-4, atol=1e-4)

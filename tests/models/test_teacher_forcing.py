@@ -1,4 +1,4 @@
-"""Given captions, followed by the step of search: training's probabilities, search's attention."""
+"""Teacher forcing gives the log-probabilities of training and the attention of search."""
 
 import numpy as np
 import pytest
@@ -19,28 +19,31 @@ every_variant = pytest.mark.parametrize("variant", tiny.VARIANTS)
 
 
 @every_variant
-def test_log_probabilities_are_those_of_training(variant):
+def test_log_probabilities_equal_those_of_training(variant):
     captioner = tiny.make_captioner(variant)
     encoded = captioner.encode(IMAGES)
     expected = captioner.caption_log_probs(encoded, CAPTIONS)
-    found = teacher_forcing(captioner, encoded, CAPTIONS)
-    np.testing.assert_allclose(found.log_probs, expected, rtol=1e-4, atol=1e-5)
-    assert not np.asarray(found.log_probs)[CAPTIONS[:, :, 1:] == PAD].any()
+    result = teacher_forcing(captioner, encoded, CAPTIONS)
+    np.testing.assert_allclose(result.log_probs, expected, rtol=1e-4, atol=1e-5)
+    assert not np.asarray(result.log_probs)[CAPTIONS[:, :, 1:] == PAD].any()
 
 
 @every_variant
-def test_attention_is_that_of_search_for_its_own_captions(variant):
+def test_attention_equals_that_of_search_for_generated_captions(variant):
     captioner = tiny.make_captioner(variant)
     encoded = captioner.encode(IMAGES)
-    own = search(captioner, encoded, beam=3, max_words=4)
-    ids = np.asarray(own.ids)
-    given = np.concatenate([np.full((2, 3, 1), START), ids], axis=2)
-    found = teacher_forcing(captioner, encoded, given)
-    said = ids != PAD
+    generated = search(captioner, encoded, beam=3, max_words=4)
+    ids = np.asarray(generated.ids)
+    captions = np.concatenate([np.full((2, 3, 1), START), ids], axis=2)
+    forced = teacher_forcing(captioner, encoded, captions)
+    is_word = ids != PAD
     np.testing.assert_allclose(
-        np.asarray(found.attention)[said], np.asarray(own.attention)[said], rtol=1e-4, atol=1e-5
+        np.asarray(forced.attention)[is_word],
+        np.asarray(generated.attention)[is_word],
+        rtol=1e-4,
+        atol=1e-5,
     )
     np.testing.assert_allclose(
-        np.asarray(found.log_probs).sum(axis=2), own.log_probs, rtol=1e-4, atol=1e-4
+        np.asarray(forced.log_probs).sum(axis=2), generated.log_probs, rtol=1e-4, atol=1e-4
     )
-    assert said.sum() >= 12
+    assert is_word.sum() >= 12

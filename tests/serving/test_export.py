@@ -1,4 +1,4 @@
-"""A run exported as a SavedModel says what the live model says, whatever is sent."""
+"""An exported SavedModel gives the same answers as the live model, for any input."""
 
 import dataclasses
 import json
@@ -44,10 +44,10 @@ def test_every_kind_of_file_is_captioned_as_live(model, live):
         captions = live.captions(file)
         assert_row_equals(answers, row, captions)
         texts.add(round(captions[0].log_prob, 3))
-    assert len(texts) > 5  # the model tells these pictures from each other
+    assert len(texts) > 5  # the images have different captions
 
 
-def test_broken_files_do_not_spoil_their_neighbors(model, live):
+def test_broken_files_do_not_affect_other_files_of_the_batch(model, live):
     good, bad = good_files(), bad_files()
     mixed = [file for pair in zip(bad.values(), good.values(), strict=False) for file in pair]
     answers = ask(model, mixed)
@@ -63,34 +63,34 @@ def test_broken_files_do_not_spoil_their_neighbors(model, live):
     assert not any("nan" in str(values) for values in answers.values())
 
 
-def test_nothing_but_broken_files(model):
+def test_a_batch_of_only_broken_files_has_no_valid_image(model):
     answers = ask(model, list(bad_files().values()))
     assert not answers["valid"].any()
 
 
-def test_no_images_give_no_answers(model):
+def test_an_empty_batch_gives_empty_outputs(model):
     answers = ask(model, [])
     regions = answers["boxes"].shape[1]
     assert answers["captions"].shape == (0, BEAM)
     assert answers["attention"].shape == (0, BEAM, MAX_WORDS, regions)
 
 
-def test_pixels_are_captioned_as_their_file(model, live):
+def test_pixels_are_captioned_as_live(model, live):
     pixels = np.stack([photograph(seed=1), photograph(seed=2)])
     answers = ask(model, None, "pixels", pixels=pixels)
     for row, image in enumerate(pixels):
         assert_row_equals(answers, row, live.captions(image))
 
 
-def test_a_limit_of_size_holds(trained, tmp_path):
+def test_images_above_the_size_limit_are_invalid(trained, tmp_path):
     small = export_run(trained, tmp_path, SearchSettings(), max_pixels=60 * 90)
     model = tf.saved_model.load(str(small.folder))
     files = [file_of(photograph(60, 90)), file_of(photograph(60, 91), "PNG")]
     assert ask(model, files)["valid"].tolist() == [True, False]
 
 
-def test_what_a_crop_leaves_out_is_not_in_the_boxes(trained, tmp_path):
-    """The images see their middle alone, as in the paper; boxes are still the original's."""
+def test_boxes_of_a_center_crop_are_relative_to_the_original(trained, tmp_path):
+    """As in the paper, the network receives only the center of the image."""
     folder = tmp_path / "cropped"
     shutil.copytree(trained.folder, folder)
     cropped = dataclasses.replace(trained.configuration, fit="crop")
@@ -108,28 +108,28 @@ def test_what_a_crop_leaves_out_is_not_in_the_boxes(trained, tmp_path):
 # --- Scores of given captions ---------------------------------------------------------------------
 
 
-def test_a_caption_of_its_own_is_scored_as_it_was_found(model):
+def test_a_generated_caption_is_scored_with_its_own_probability(model):
     files = list(good_files().values())[:4]
-    found = ask(model, files)
-    scored = ask(model, files, "score", captions=found["captions"])
-    for place in np.ndindex(found["log_probs"].shape):
-        words = [word for word in found["words"][place] if word]
-        assert [word for word in scored["words"][place] if word] == words
-        # A caption of the most words need not end there.
+    generated = ask(model, files)
+    scored = ask(model, files, "score", captions=generated["captions"])
+    for index in np.ndindex(generated["log_probs"].shape):
+        words = [word for word in generated["words"][index] if word]
+        assert [word for word in scored["words"][index] if word] == words
+        # A generated caption of the maximum length has no STOP.
         ended = len(words) < MAX_WORDS
-        total = scored["log_probs"][place] if ended else scored["word_log_probs"][place].sum()
-        np.testing.assert_allclose(total, found["log_probs"][place], atol=1e-4)
+        total = scored["log_probs"][index] if ended else scored["word_log_probs"][index].sum()
+        np.testing.assert_allclose(total, generated["log_probs"][index], atol=1e-4)
         np.testing.assert_allclose(
-            scored["attention"][place][: len(words)],
-            found["attention"][place][: len(words)],
+            scored["attention"][index][: len(words)],
+            generated["attention"][index][: len(words)],
             atol=1e-4,
         )
-    # What is left is the probability that the caption ends there.
+    # The difference is the log-probability that the caption ends there.
     ends = scored["log_probs"] - scored["word_log_probs"].sum(axis=2)
     assert (ends < 0).all()
 
 
-def test_sentences_are_scored_as_users_write_them(model):
+def test_sentences_with_punctuation_and_unknown_words_are_scored(model):
     file = good_files()["jpeg"]
     sentences = ["A red square, on the left.", "a red square on the left", "A Zyx square!", ""]
     answers = ask(model, [file], "score", captions=[sentences])
@@ -140,18 +140,18 @@ def test_sentences_are_scored_as_users_write_them(model):
     assert not answers["word_log_probs"][0, 2, 3:].any()
 
 
-def test_scores_need_a_row_of_captions_for_each_image(model):
+def test_scoring_needs_one_row_of_captions_per_image(model):
     with pytest.raises(tf.errors.InvalidArgumentError, match="a row for each image"):
         ask(model, [good_files()["jpeg"]] * 2, "score", captions=[["a square"]])
 
 
-def test_scores_of_a_broken_image_and_of_none(model):
+def test_scores_of_a_broken_image_are_0_and_an_empty_batch_has_none(model):
     files = [b"text", good_files()["jpeg"]]
     answers = ask(model, files, "score", captions=[["a square"], ["a square"]])
     assert answers["valid"].tolist() == [False, True]
     assert answers["log_probs"][0, 0] == 0 > answers["log_probs"][1, 0]
-    none = ask(model, [], "score", captions=np.zeros((0, 1), "S"))
-    assert none["log_probs"].shape == (0, 1)
+    empty = ask(model, [], "score", captions=np.zeros((0, 1), "S"))
+    assert empty["log_probs"].shape == (0, 1)
 
 
 # --- Without Keras, and the folder ----------------------------------------------------------------
@@ -165,28 +165,28 @@ model = tf.saved_model.load(folder).signatures["serving_default"]
 files = [path.read_bytes() for path in sorted(pathlib.Path(files).iterdir())]
 for size in map(int, batches):
     batch = (files * size)[:size]
-    found = model(image_bytes=tf.constant(batch))
-    texts = [[text.decode() for text in row] for row in found["captions"].numpy()]
-    print(json.dumps([texts, found["log_probs"].numpy().tolist()]))
+    outputs = model(image_bytes=tf.constant(batch))
+    texts = [[text.decode() for text in row] for row in outputs["captions"].numpy()]
+    print(json.dumps([texts, outputs["log_probs"].numpy().tolist()]))
 """
 
 
-def test_tensorflow_alone_answers_for_batches_of_any_size(exported, live, tmp_path):
+def test_tensorflow_without_keras_captions_batches_of_any_size(exported, live, tmp_path):
     files = good_files()
     for name, file in files.items():
         (tmp_path / name).write_bytes(file)
     expected = {name: live.captions(file) for name, file in sorted(files.items())}
     command = [sys.executable, "-c", WITHOUT_KERAS, exported.folder, tmp_path, "1", "3", "32"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    for size, line in zip((1, 3, 32), ended.stdout.splitlines(), strict=True):
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    for size, line in zip((1, 3, 32), process.stdout.splitlines(), strict=True):
         texts, log_probs = json.loads(line)
         captions = (list(expected.values()) * size)[:size]
         assert texts == [[caption.text for caption in each] for each in captions]
-        wanted = [[caption.log_prob for caption in each] for each in captions]
-        np.testing.assert_allclose(log_probs, wanted, atol=1e-4)
+        expected_log_probs = [[caption.log_prob for caption in each] for each in captions]
+        np.testing.assert_allclose(log_probs, expected_log_probs, atol=1e-4)
 
 
-def test_signatures_are_told_and_shown(exported):
+def test_signatures_are_described_and_shown_by_saved_model_cli(exported):
     lines = "\n".join(exported.description)
     command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "show"]
     command += ["--dir", str(exported.folder), "--all"]
@@ -197,18 +197,18 @@ def test_signatures_are_told_and_shown(exported):
     assert "proposals" not in lines
 
 
-def test_the_graph_has_no_operation_of_python_and_none_of_its_own(exported):
+def test_the_graph_has_no_python_functions_or_custom_operations(exported):
     loaded = tf.saved_model.load(str(exported.folder))
-    found = set()
+    operations = set()
     for function in loaded.signatures.values():
         graph = function.graph.as_graph_def()
         nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
-        found |= {node.op for node in nodes}
-    assert "StatelessWhile" in found or "While" in found
-    assert not {name for name in found if "PyFunc" in name or "Addons" in name}
+        operations |= {node.op for node in nodes}
+    assert "StatelessWhile" in operations or "While" in operations
+    assert not {name for name in operations if "PyFunc" in name or "Addons" in name}
 
 
-def test_the_warm_up_is_answered(exported, model):
+def test_the_model_answers_its_warm_up_requests(exported, model):
     from tensorflow_serving.apis import prediction_log_pb2
 
     signatures = set()
@@ -216,7 +216,7 @@ def test_the_warm_up_is_answered(exported, model):
     for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
         request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
         name = request.model_spec.signature_name
-        given = {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
-        assert model.signatures[name](**given)["valid"].numpy().all()
+        inputs = {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
+        assert model.signatures[name](**inputs)["valid"].numpy().all()
         signatures.add(name)
     assert signatures == {"serving_default", "score"}

@@ -1,4 +1,4 @@
-"""The folder of an export: versions that are whole, numbered and never overwritten."""
+"""The folder of an export: complete, numbered versions that are never overwritten."""
 
 import errno
 import json
@@ -18,16 +18,16 @@ def test_versions_are_numbered_and_never_overwritten(trained, tmp_path):
     out, run = tmp_path / "out", trained
     (out / "7").mkdir(parents=True)
     (out / "notes").mkdir()
-    found = export_run(run, out, SearchSettings())
-    assert found.folder == out / "8"
-    about = json.loads((found.folder / "assets.extra" / DESCRIPTION).read_text())
-    assert about["run"] == "squares"
-    assert about["search"]["beam"] == 2
-    assert about["regions"] == "grid"
+    exported = export_run(run, out, SearchSettings())
+    assert exported.folder == out / "8"
+    description = json.loads((exported.folder / "assets.extra" / DESCRIPTION).read_text())
+    assert description["run"] == "squares"
+    assert description["search"]["beam"] == 2
+    assert description["regions"] == "grid"
     with pytest.raises(UserError, match="never overwritten"):
         export_run(run, out, SearchSettings(), version=8)
     assert sorted(path.name for path in out.iterdir()) == ["7", "8", "notes"]
-    assert found.megabytes > 0.01
+    assert exported.megabytes > 0.01
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
@@ -72,21 +72,21 @@ def test_a_version_that_another_export_takes_meanwhile_is_kept(trained, tmp_path
     assert [path.name for path in tmp_path.rglob("*")] == ["3", "theirs"]
 
 
-def test_an_export_onto_a_file_is_refused(trained, tmp_path):
+def test_an_export_to_a_file_is_refused(trained, tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(UserError, match="found a file"):
         export_run(trained, tmp_path / "out", SearchSettings())
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_a_setting_that_means_nothing_for_the_run_is_refused(trained, tmp_path):
+def test_a_setting_that_does_not_apply_to_the_run_is_refused(trained, tmp_path):
     with pytest.raises(UserError, match="stride instead"):
         export_run(trained, tmp_path, SearchSettings(proposals=5))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_settings_that_are_no_numbers_are_refused(value):
+def test_settings_that_are_not_finite_are_refused(value):
     with pytest.raises(UserError, match="length_penalty: expected a finite number"):
         SearchSettings(length_penalty=value)
     with pytest.raises(UserError, match="max_megapixels: expected a finite number"):

@@ -1,4 +1,4 @@
-"""Settings: what is refused, and that a run's file gives them back."""
+"""Invalid settings are refused, and a run's file restores all settings."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from keras_aoa.utils.errors import UserError
 
 
 def changed_values():
-    """A valid value other than the default for every setting but `crop`, which others exclude."""
+    """Yield a valid non-default value of each setting, except `crop`, which others exclude."""
     other = {str: "other", int: 9, float: 0.25, bool: None}
     chosen = {
         "fit": "stretch",
@@ -78,14 +78,14 @@ def changed_values():
         ({"variant": "conditional", "tied": False}, "tied: variant 'conditional' needs tied"),
     ],
 )
-def test_a_value_out_of_its_range_is_refused_with_what_is_expected(settings, message):
+def test_a_value_out_of_range_is_refused_and_the_error_states_the_range(settings, message):
     with pytest.raises(UserError) as raised:
         Configuration(**settings)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_the_ends_of_ranges_are_allowed():
+def test_the_limits_of_ranges_are_allowed():
     Configuration(
         image_size=16, crop=0.05, dropout=0.0, region_dropout=0.0, average=0.0, minutes=0.0
     )
@@ -95,7 +95,7 @@ def test_the_ends_of_ranges_are_allowed():
     Configuration(variant="full", tied=False)
 
 
-def test_every_setting_comes_back_from_a_runs_file(tmp_path):
+def test_a_runs_file_restores_every_setting(tmp_path):
     changed = Configuration(**dict(changed_values()))
     assert set(changed.differences(Configuration())) == {
         field.name for field in dataclasses.fields(Configuration)
@@ -105,10 +105,10 @@ def test_every_setting_comes_back_from_a_runs_file(tmp_path):
         assert Configuration.read(tmp_path / "config.json") == configuration
 
 
-def test_a_setting_that_a_file_lacks_has_its_default(tmp_path):
+def test_a_setting_missing_from_a_file_has_its_default(tmp_path):
     (tmp_path / "config.json").write_text('{"format_version": 1, "units": 9, "dropout": 0}')
-    found = Configuration.read(tmp_path / "config.json")
-    assert found == Configuration(units=9, dropout=0.0)
+    configuration = Configuration.read(tmp_path / "config.json")
+    assert configuration == Configuration(units=9, dropout=0.0)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_setting_that_a_file_lacks_has_its_default(tmp_path):
         ('{"format_version": 1, "units": 0}', "units: expected at least 1, received 0."),
     ],
 )
-def test_a_wrong_file_is_told_in_one_line(content, message, tmp_path):
+def test_an_invalid_file_is_refused_in_one_line(content, message, tmp_path):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError) as raised:
         Configuration.read(tmp_path / "config.json")
@@ -140,34 +140,34 @@ def test_a_wrong_file_is_told_in_one_line(content, message, tmp_path):
     assert "\n" not in str(raised.value)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"config.json: expected a run's .*, found no file"):
         Configuration.read(tmp_path / "config.json")
 
 
 @pytest.mark.parametrize("name", ["variant", "fit", "decay", "regions", "border"])
-def test_a_value_that_is_none_of_the_choices_is_refused(name, tmp_path):
+def test_a_value_that_is_not_one_of_the_choices_is_refused(name, tmp_path):
     settings = json.dumps({"format_version": 1, name: "fancy"})
     (tmp_path / "config.json").write_text(settings)
     with pytest.raises(UserError, match=f"{name}: expected one of .*, received 'fancy'"):
         Configuration.read(tmp_path / "config.json")
 
 
-def test_differences_are_names_without_those_of_the_folder():
+def test_differences_list_changed_settings_except_name_and_output():
     first = Configuration(units=3, seed=1)
     assert first.differences(Configuration(units=3, seed=1, name="b", output="c")) == []
     assert first.differences(Configuration(units=4, seed=2)) == ["units", "seed"]
 
 
-def test_folder_and_epochs():
+def test_folder_and_epochs_are_derived_from_the_settings():
     configuration = Configuration(output="runs", name="mine", rnn_epochs=2, joint_epochs=3)
     assert configuration.folder.as_posix() == "runs/mine"
     assert configuration.epochs == 5
 
 
 @pytest.mark.parametrize("name", ["coco", "flickr30k"])
-def test_presets_of_the_papers_data_carry_its_settings(name):
-    """Sections 3.3 and 4.1; Flickr30k with "the same hyper-parameters and architecture" (4.2)."""
+def test_presets_of_the_papers_data_have_the_papers_settings(name):
+    """Sections 3.3 and 4.1; 4.2 uses "the same hyper-parameters and architecture" on Flickr30k."""
     configuration = PRESETS[name]
     expected = {
         "backbone": "VGG16", "backbone_weights": "imagenet", "image_size": 224, "map_layer": "",
@@ -178,10 +178,10 @@ def test_presets_of_the_papers_data_carry_its_settings(name):
         "image_first": False, "restval": False, "select_split": "val", "test_split": "test",
     }  # fmt: skip
     assert {setting: getattr(configuration, setting) for setting in expected} == expected
-    assert configuration.rnn_epochs and configuration.joint_epochs, "two stages"
+    assert configuration.rnn_epochs and configuration.joint_epochs, "expected two training stages"
 
 
-def test_presets_are_those_of_the_documentation_under_their_own_names():
+def test_presets_are_the_documented_ones_and_bear_their_own_names():
     assert set(PRESETS) == {"scenes", "scenes-full", "study", "flickr8k", "flickr30k", "coco"}
     for name, configuration in PRESETS.items():
         assert configuration.name == name

@@ -1,4 +1,4 @@
-"""What the layers' tests need of a backend beyond Keras: exact arithmetic and gradients."""
+"""Backend-specific helpers for the tests of the layers: exact arithmetic and gradients."""
 
 import importlib
 
@@ -11,11 +11,8 @@ BACKEND = keras.backend.backend()
 
 
 def set_up():
-    """Allow float64 on every backend, and float32 products with all their bits on a GPU.
-
-    Keras takes float64 down to float32 on JAX and PyTorch, through this table. PyTorch's threads
-    only wait for each other at these sizes.
-    """
+    """Allow float64 on every backend, and full float32 precision of products on a GPU."""
+    # Keras uses this table to convert float64 to float32 on JAX and PyTorch.
     dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
     framework = importlib.import_module(BACKEND)
     if BACKEND == "jax":
@@ -24,11 +21,12 @@ def set_up():
     if BACKEND == "tensorflow":
         framework.config.experimental.enable_tensor_float_32_execution(False)
     if BACKEND == "torch":
+        # The tensors are so small that several threads only slow each other down.
         framework.set_num_threads(1)
 
 
 def gradients(function, arrays, variables=()):
-    """Gradients of `function(*arrays)`, a scalar, in the arrays and then in the variables."""
+    """Return the gradients of the scalar `function(*arrays)` in the arrays, then the variables."""
     values = [ops.convert_to_numpy(value) for value in (*arrays, *variables)]
     values = [ops.convert_to_tensor(value) for value in values]
 
@@ -42,12 +40,12 @@ def gradients(function, arrays, variables=()):
 
 
 def compiled(function):
-    """`function` as one program on JAX, which else compiles every operation for every shape."""
+    """Return `function`, compiled on JAX, which otherwise compiles each operation and shape."""
     return importlib.import_module("jax").jit(function) if BACKEND == "jax" else function
 
 
 def assert_gradients(function, arguments, gradients):
-    """Gradients times random directions equal `function`'s central differences, each argument."""
+    """Assert that gradients agree with central differences of `function` in random directions."""
     assert len(arguments) == len(gradients)
     for index, gradient in enumerate(gradients):
         for seed in range(2):
@@ -60,7 +58,7 @@ def assert_gradients(function, arguments, gradients):
 
 
 def to_numpy(outputs):
-    """The outputs as a list of float64 arrays."""
+    """Return the outputs as a list of float64 arrays."""
     return [np.asarray(ops.convert_to_numpy(output), "float64") for output in outputs]
 
 

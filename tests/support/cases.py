@@ -1,6 +1,6 @@
-"""Layers with random, distinct weights, and inputs of sizes that all differ.
+"""Layers with random, distinct weights, and inputs whose dimensions all have different sizes.
 
-Sizes: images 2, captions 3, steps 4, words 7, regions 5, embedding 6, features 9, units 8.
+Sizes: 2 images, 3 captions, 4 steps, 7 words, 5 regions, embedding 6, 9 features, 8 units.
 """
 
 import backends
@@ -17,19 +17,19 @@ every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def normal(*shape, seed=0, dtype="float64"):
-    """Normal numbers times 0.5, mild enough to compare sharp functions of them."""
+    """Return normal numbers with standard deviation 0.5, which do not saturate softmax or tanh."""
     return np.random.default_rng(seed).normal(scale=0.5, size=shape).astype(dtype)
 
 
 def randomize(layer):
-    """Give every weight, biases included, values of its own."""
+    """Assign different random values to every weight, including biases."""
     for index, variable in enumerate(layer.weights):
         variable.assign(normal(*variable.shape, seed=100 + index))
     return layer
 
 
 def weights(layer):
-    """The layer's weights as float64 arrays, by name."""
+    """Return the layer's weights as float64 arrays, by name."""
     return dict(zip((w.name for w in layer.weights), backends.to_numpy(layer.weights), strict=True))
 
 
@@ -39,14 +39,14 @@ def unscaled_attention(**arguments):
 
 
 def make_attention(variant="full", dtype="float64", **arguments):
-    """An `AreaAttention` of the sizes above."""
+    """Return an `AreaAttention` of the sizes above."""
     layer = unscaled_attention(variant=variant, dtype=dtype, **arguments)
     layer.build((IMAGES, CAPTIONS, UNITS), (IMAGES, REGIONS, FEATURES))
     return randomize(layer)
 
 
 def make_cell(variant="full", dtype="float64", **arguments):
-    """An `AttentionGRUCell` of the sizes above."""
+    """Return an `AttentionGRUCell` of the sizes above."""
     attention = unscaled_attention(variant=variant, dtype=dtype, **arguments)
     cell = AttentionGRUCell(UNITS, FEATURES, attention, dtype=dtype)
     cell.build((IMAGES, EMBEDDING))
@@ -54,7 +54,7 @@ def make_cell(variant="full", dtype="float64", **arguments):
 
 
 def states_and_regions(dtype="float64"):
-    """States `(n, c, u)` and regions `(n, r, f)`."""
+    """Return states `(n, c, u)` and regions `(n, r, f)`."""
     return (
         normal(IMAGES, CAPTIONS, UNITS, seed=1, dtype=dtype),
         normal(IMAGES, REGIONS, FEATURES, seed=2, dtype=dtype),
@@ -62,5 +62,5 @@ def states_and_regions(dtype="float64"):
 
 
 def caption_words(dtype="float64"):
-    """Embedded words, `(n, c, t, e)`."""
+    """Return embedded words, `(n, c, t, e)`."""
     return normal(IMAGES, CAPTIONS, STEPS, EMBEDDING, seed=6, dtype=dtype)

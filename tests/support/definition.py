@@ -1,7 +1,7 @@
 """The paper's equations as NumPy loops in float64, for one image and one caption.
 
-It shares no code with the layers. `weights` maps the names of a layer's weights to arrays; a
-term of equation 5 whose weights are absent is 0, so that every row of Table 1 is this code.
+This file shares no code with the layers. `weights` maps the names of a layer's weights to arrays.
+A term of equation 5 whose weights are absent is 0, so the code covers every row of Table 1.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ SIGMOID = np.vectorize(lambda x: 1 / (1 + np.exp(-x)))
 
 
 def scores(weights, state, regions):
-    """s(w, r, h) of equation 5, `(w, r)`."""
+    """Return s(w, r, h) of equation 5, `(w, r)`."""
     result = np.zeros((len(weights["words"]), len(regions)))
     for w, word in enumerate(weights["words"]):
         result[w] += word @ weights["word_state"] @ state + word @ weights["word_bias"]
@@ -26,7 +26,7 @@ def scores(weights, state, regions):
 
 
 def joint(pair_scores, region_mask=None, never_predicted=()):
-    """p(w, r | h) of equation 4, `(w, r)`, and the logarithm of its normalizer."""
+    """Return p(w, r | h) of equation 4, `(w, r)`, and the logarithm of its normalizer."""
     highest = pair_scores.max()
     result = np.zeros_like(pair_scores)
     for w, r in np.ndindex(*pair_scores.shape):
@@ -36,32 +36,32 @@ def joint(pair_scores, region_mask=None, never_predicted=()):
 
 
 def marginals(weights, state, regions, region_mask=None, never_predicted=()):
-    """p(w | h) and p(r | h)."""
+    """Return p(w | h), `(w,)`, and p(r | h), `(r,)`."""
     pairs, _ = joint(scores(weights, state, regions), region_mask, never_predicted)
     return pairs.sum(axis=1), pairs.sum(axis=0)
 
 
 def every_marginal(weights, states, regions, region_mask=None, never_predicted=()):
-    """`marginals` of each state `(n, c, u)`: `(n, c, w)` and `(n, c, r)`."""
+    """Return `marginals` of each state `(n, c, u)`: `(n, c, w)` and `(n, c, r)`."""
     images, captions = states.shape[:2]
     words = np.zeros((images, captions, len(weights["words"])))
-    places = np.zeros((images, captions, regions.shape[1]))
+    region_probs = np.zeros((images, captions, regions.shape[1]))
     for n, c in np.ndindex(images, captions):
         mask = None if region_mask is None else region_mask[n]
-        words[n, c], places[n, c] = marginals(
+        words[n, c], region_probs[n, c] = marginals(
             weights, states[n, c], regions[n], mask, never_predicted
         )
-    return words, places
+    return words, region_probs
 
 
 def attended(weights, state, regions, region_mask=None, never_predicted=()):
-    """v of equation 6, `(f,)`."""
+    """Return v of equation 6, `(f,)`."""
     _, probs = marginals(weights, state, regions, region_mask, never_predicted)
     return sum(prob * region for prob, region in zip(probs, regions, strict=True))
 
 
 def attended_given_word(weights, word, state, regions, region_mask=None):
-    """v from p(r | w, h), the conditional feedback, `(f,)`."""
+    """Return the conditional feedback: v computed with p(r | w, h), `(f,)`."""
     total, result = 0.0, np.zeros(regions.shape[1])
     for r, region in enumerate(regions):
         if region_mask is None or region_mask[r]:
@@ -72,7 +72,10 @@ def attended_given_word(weights, word, state, regions, region_mask=None):
 
 
 def soft_attention(weights, state, regions, region_mask=None):
-    """Weights over regions and what they see, Xu et al.'s equations 4, 5 and 13: `(r,)`, `(f,)`."""
+    """Return attention weights `(r,)` and the attended vector `(f,)`.
+
+    Source: Xu et al. 2015, equations 4, 5 and 13.
+    """
     result = np.zeros(len(regions))
     for r, region in enumerate(regions):
         if region_mask is None or region_mask[r]:
@@ -83,18 +86,22 @@ def soft_attention(weights, state, regions, region_mask=None):
     return result, sum(prob * region for prob, region in zip(result, regions, strict=True))
 
 
-def soft_words(weights, state, look, never_predicted=()):
-    """p(w) from the state after the word that was fed, and what was fed with it, `(w,)`."""
+def soft_words(weights, state, attended_vector, never_predicted=()):
+    """Return p(w), `(w,)`, from the new state and the attended vector that the GRU received."""
     result = np.zeros(len(weights["words"]))
     for w, word in enumerate(weights["words"]):
         if w not in never_predicted:
-            score = word @ weights["word_state"] @ state + word @ weights["word_region"] @ look
+            score = word @ weights["word_state"] @ state
+            score += word @ weights["word_region"] @ attended_vector
             result[w] = np.exp(score + word @ weights["word_bias"])
     return result / result.sum()
 
 
 def gru(weights, state, inputs):
-    """Equation 7 for inputs [word ; v], Keras's gates: update, reset, candidate."""
+    """Return the next state of equation 7 for inputs [word ; v].
+
+    The order of the gates is Keras's: update, reset, candidate.
+    """
     kernel = weights["word_kernel"]
     if "region_kernel" in weights:
         kernel = np.concatenate([kernel, weights["region_kernel"]])
@@ -112,15 +119,16 @@ def gru(weights, state, inputs):
 
 
 def recurrence(weights, variant, state, words, regions, region_mask=None, dropout=None):
-    """States `(t, u)` after each of the embedded `words (t, e)`, and the v each leaves `(t, f)`.
+    """Return the state `(t, u)` and the vector v `(t, f)` after each embedded word.
 
-    v is 0 without feedback, and what was fed with the word in the conditional row. `dropout
-    (t, u)` multiplies the state where the attention sees it, and nowhere else.
+    `words` are `(t, e)`. v is 0 without feedback. For the conditional variant, v is the vector that
+    the GRU received with the word. `dropout (t, u)` multiplies the state before attention, and
+    does not affect the recurrence.
     """
     v = np.zeros(regions.shape[1])
     if variant == "full":
         v = attended(weights, state, regions, region_mask)
-    states, looks = [], []
+    states, vectors = [], []
     for t, word in enumerate(words):
         if variant == "conditional":
             v = attended_given_word(weights, word, state, regions, region_mask)
@@ -129,20 +137,20 @@ def recurrence(weights, variant, state, words, regions, region_mask=None, dropou
         feeds_back = variant in ("conditional", "full", "soft")
         state = gru(weights, state, np.concatenate([word, v]) if feeds_back else word)
         if variant == "full":
-            seen = state if dropout is None else state * dropout[t]
-            v = attended(weights, seen, regions, region_mask)
+            dropped = state if dropout is None else state * dropout[t]
+            v = attended(weights, dropped, regions, region_mask)
         states.append(state)
-        looks.append(v)
-    return np.stack(states), np.stack(looks)
+        vectors.append(v)
+    return np.stack(states), np.stack(vectors)
 
 
 def every_recurrence(weights, variant, states, words, regions, region_mask=None, dropout=None):
-    """`recurrence` of every caption's `words (n, c, t, e)`: `(n, c, t, u)` and `(n, c, t, f)`."""
+    """Return `recurrence` of all captions `(n, c, t, e)`: `(n, c, t, u)` and `(n, c, t, f)`."""
     images, captions, steps = words.shape[:3]
     after = np.zeros((images, captions, steps, states.shape[-1]))
-    looks = np.zeros((images, captions, steps, regions.shape[-1]))
+    vectors = np.zeros((images, captions, steps, regions.shape[-1]))
     for n, c in np.ndindex(images, captions):
-        after[n, c], looks[n, c] = recurrence(
+        after[n, c], vectors[n, c] = recurrence(
             weights,
             variant,
             states[n, c],
@@ -151,4 +159,4 @@ def every_recurrence(weights, variant, states, words, regions, region_mask=None,
             None if region_mask is None else region_mask[n],
             None if dropout is None else dropout[n, c],
         )
-    return after, looks
+    return after, vectors

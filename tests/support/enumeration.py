@@ -1,4 +1,4 @@
-"""What a captioner says of an image by the paper's equations in NumPy, word after word."""
+"""Captions of an image, computed word by word with the paper's equations in NumPy."""
 
 import definition
 import numpy as np
@@ -8,11 +8,11 @@ from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
 NEVER = (PAD, START)
 
 
-class Speaker:
-    """A captioner's weights and one image, in float64; shares no code with the package.
+class ReferenceCaptioner:
+    """Computes the captions of one image in float64; it shares no code with the package.
 
     Args:
-        captioner: `Captioner`, whose backbone alone is run.
+        captioner: `Captioner` that provides the weights; only its backbone is run.
         image: Pixels, `(rows, columns, 3)`.
     """
 
@@ -28,49 +28,54 @@ class Speaker:
         self.regions = cells.reshape(-1, cells.shape[-1])
         self.start = features["vector"] @ np.asarray(captioner.image_projection.kernel, "float64")
         if captioner.image_first:
-            self.start = self.fed(np.zeros(cell.units), self.start)
+            self.start = self.next_state(np.zeros(cell.units), self.start)
 
-    def fed(self, state, word):
-        """The state after an embedded word."""
+    def next_state(self, state, word):
+        """Return the state after an embedded word."""
         if self.variant == "full":
-            looks = definition.attended(self.weights, state, self.regions, None, NEVER)
-            word = np.concatenate([word, looks])
+            attended = definition.attended(self.weights, state, self.regions, None, NEVER)
+            word = np.concatenate([word, attended])
         elif self.variant == "conditional":
-            looks = definition.attended_given_word(self.weights, word, state, self.regions)
-            word = np.concatenate([word, looks])
+            attended = definition.attended_given_word(self.weights, word, state, self.regions)
+            word = np.concatenate([word, attended])
         elif self.variant == "soft":
             self.soft = definition.soft_attention(self.weights, state, self.regions)
             word = np.concatenate([word, self.soft[1]])
         return definition.gru(self.weights, state, word)
 
-    def say(self, words):
-        """log p(w) and p(r) of the step after `words`, which follow START: `(w,)` and `(r,)`."""
+    def predict(self, words):
+        """Return log p(w), `(w,)`, and p(r), `(r,)`, of the step after START and `words`."""
         state = self.start
         for word in (START, *words):
-            state = self.fed(state, self.input_words[word])
+            state = self.next_state(state, self.input_words[word])
         if self.variant == "soft":
-            places, looks = self.soft
-            probs = definition.soft_words(self.weights, state, looks, NEVER)
+            region_probs, attended = self.soft
+            probs = definition.soft_words(self.weights, state, attended, NEVER)
         else:
-            probs, places = definition.marginals(self.weights, state, self.regions, None, NEVER)
+            probs, region_probs = definition.marginals(
+                self.weights, state, self.regions, None, NEVER
+            )
         with np.errstate(divide="ignore"):
-            return np.log(probs), places
+            return np.log(probs), region_probs
 
-    def captions(self, steps, begun=(), log_prob=0.0):
-        """log p of every caption of `steps` words, or fewer and STOP, without OOV: a dictionary."""
-        if len(begun) == steps or STOP in begun:
-            return {begun: log_prob}
-        found = {}
-        log_probs, _ = self.say(begun)
+    def captions(self, steps, prefix=(), log_prob=0.0):
+        """Return the log-probabilities of all captions that start with `prefix`, by their ids.
+
+        A caption has `steps` words, or ends earlier with STOP; it contains no OOV.
+        """
+        if len(prefix) == steps or STOP in prefix:
+            return {prefix: log_prob}
+        result = {}
+        log_probs, _ = self.predict(prefix)
         for word in set(range(len(log_probs))) - {PAD, START, OOV}:
-            found |= self.captions(steps, (*begun, word), log_prob + log_probs[word])
-        return found
+            result |= self.captions(steps, (*prefix, word), log_prob + log_probs[word])
+        return result
 
     def greedy(self, steps):
-        """The likeliest word at each step, up to STOP."""
+        """Return the most likely word of each step, up to STOP."""
         words = ()
         while len(words) < steps and STOP not in words:
-            log_probs, _ = self.say(words)
+            log_probs, _ = self.predict(words)
             log_probs[OOV] = -np.inf
             words = (*words, int(np.argmax(log_probs)))
         return words

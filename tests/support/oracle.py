@@ -1,7 +1,8 @@
-"""Writes tests/golden: what TensorFlow Addons' resampler and beam search give for random inputs.
+"""Write tests/golden: outputs of TensorFlow Addons' resampler and beam search for random inputs.
 
-Run by `make oracle`, in an environment where this package does not run; the tests compare with the
-files that are committed. Inputs are in them too, so that no random generator need stay the same.
+`make oracle` runs it in an environment that cannot import this package. The tests compare with the
+committed files. The files also contain the inputs, so the tests do not depend on the random
+generator.
 """
 
 import itertools
@@ -12,7 +13,7 @@ import numpy as np
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 MAPS = {"5x7": (2, 5, 7, 3), "8x4": (3, 8, 4, 1), "2x2": (1, 2, 2, 6), "1x6": (2, 1, 6, 2)}
 BEAMS = (1, 3, 5)
-IMAGES, WORDS, EMBEDDING, UNITS, LOOKS, MAX_WORDS = 8, 14, 5, 6, 4, 8
+IMAGES, WORDS, EMBEDDING, UNITS, ATTENDED, MAX_WORDS = 8, 14, 5, 6, 4, 8
 START, STOP = 1, 2
 NEVER = (0, START, 3)  # padding, start and unknown words
 IMPOSSIBLE = -1e9
@@ -21,7 +22,7 @@ IMPOSSIBLE = -1e9
 def main():
     import tensorflow as tf
 
-    tf.config.set_visible_devices([], "GPU")  # where sums have no fixed order
+    tf.config.set_visible_devices([], "GPU")  # the order of sums on a GPU is not fixed
     tf.get_logger().setLevel("ERROR")
     GOLDEN.mkdir(exist_ok=True)
     np.savez_compressed(GOLDEN / "resampler.npz", **make_resampler())
@@ -29,7 +30,7 @@ def main():
 
 
 def make_resampler():
-    """Maps, points, values and gradients, by the map's size and a name."""
+    """Return maps, points, values and gradients; keys contain the size of the map."""
     random = np.random.default_rng(0)
     golden = {}
     for size, shape in MAPS.items():
@@ -48,10 +49,10 @@ def make_resampler():
 
 
 def make_points(random, images, rows, columns):
-    """Points `(n, p, 2)` between cells, where gradients exist, and others on cells and borders.
+    """Return points between cells, where gradients exist, and points on cells and borders.
 
-    Every kind of x comes with every kind of y: inside, partly outside before the first cell and
-    after the last, outside on both sides.
+    Both are `(n, p, 2)`. All kinds of x are combined with all kinds of y: inside, partly outside
+    before the first cell and after the last cell, and outside on both sides.
     """
 
     def between(count):
@@ -75,7 +76,7 @@ def make_points(random, images, rows, columns):
 
 
 def resample(activations, smooth, upstream, kinks):
-    """Values at both kinds of points, and gradients at the smooth ones."""
+    """Return Addons' values at both kinds of points, and its gradients at the smooth points."""
     import tensorflow as tf
     import tensorflow_addons as tfa
 
@@ -93,53 +94,60 @@ def resample(activations, smooth, upstream, kinks):
 
 
 def make_beam_search():
-    """A recurrent network's weights and start; ids `(n, k, t)` and log p `(n, k)` by beam."""
-    random = np.random.default_rng(5)  # captions of every length
+    """Return the weights and initial states of a network, and Addons' captions for each beam size.
+
+    Captions are ids `(n, k, t)` and log-probabilities `(n, k)`.
+    """
+    random = np.random.default_rng(5)  # this seed gives captions of every length
 
     def normal(*shape):
         return random.normal(size=shape).astype("float32")
 
-    def recurrent(*shape):  # small, or steps would amplify rounding
+    def recurrent(*shape):  # small, because large weights amplify rounding errors at each step
         return normal(*shape) * np.float32(0.5)
 
     model = {
         "words": normal(WORDS, EMBEDDING),
         "word_state": normal(EMBEDDING, UNITS),
         "state_state": recurrent(UNITS, UNITS),
-        "look_state": recurrent(LOOKS, UNITS),
-        "state_look": recurrent(UNITS, LOOKS),
-        "look_look": recurrent(LOOKS, LOOKS),
+        "look_state": recurrent(ATTENDED, UNITS),
+        "state_look": recurrent(UNITS, ATTENDED),
+        "look_look": recurrent(ATTENDED, ATTENDED),
         "state_word": normal(UNITS, WORDS),
         "word_bias": normal(WORDS),
         "start_state": normal(IMAGES, UNITS),
-        "start_look": normal(IMAGES, LOOKS),
+        "start_look": normal(IMAGES, ATTENDED),
     }
     model["word_bias"][list(NEVER)] = IMPOSSIBLE
     golden = dict(model)
     for beam in BEAMS:
-        ids, log_probs = find(model, beam)
+        ids, log_probs = beam_search(model, beam)
         golden |= {f"ids_{beam}": ids, f"log_probs_{beam}": log_probs}
     return golden
 
 
-def find(model, beam):
-    """Addons' beam search; refuses a model whose search hangs on rounding."""
+def beam_search(model, beam):
+    """Return the ids and log-probabilities of Addons' beam search.
+
+    Raises:
+        ValueError: two scores are so close that rounding could change the result.
+    """
     import tensorflow as tf
     import tensorflow_addons as tfa
 
     class Cell(tf.keras.layers.AbstractRNNCell):
-        state_size = (UNITS, LOOKS)
+        state_size = (UNITS, ATTENDED)
         output_size = tf.TensorShape([WORDS])
 
         def call(self, word, states, training=None):
-            state, look = states
+            state, attended = states
             state = tf.tanh(
                 word @ model["word_state"]
                 + state @ model["state_state"]
-                + look @ model["look_state"]
+                + attended @ model["look_state"]
             )
-            look = tf.tanh(state @ model["state_look"] + look @ model["look_look"])
-            return state @ model["state_word"] + model["word_bias"], (state, look)
+            attended = tf.tanh(state @ model["state_look"] + attended @ model["look_look"])
+            return state @ model["state_word"] + model["word_bias"], (state, attended)
 
     decoder = tfa.seq2seq.BeamSearchDecoder(
         Cell(),
@@ -149,18 +157,18 @@ def find(model, beam):
         maximum_iterations=MAX_WORDS,
     )
     starts = (tf.constant(model["start_state"]), tf.constant(model["start_look"]))
-    found, end, _ = decoder(
+    outputs, end, _ = decoder(
         tf.constant(model["words"]),
         start_tokens=tf.fill([IMAGES], START),
         end_token=STOP,
         initial_state=tfa.seq2seq.tile_batch(starts, beam),
     )
-    scores = found.beam_search_decoder_output.scores.numpy()
+    scores = outputs.beam_search_decoder_output.scores.numpy()
     ranked = -np.sort(-scores.reshape(*scores.shape[:2], -1))[..., : beam + 1]
     gaps = -np.diff(ranked)[ranked[..., 1:] > IMPOSSIBLE / 2]
     if gaps.min() < 1e-4:
-        raise ValueError(f"beam {beam}: two scores differ by {gaps.min()}; take another seed.")
-    return found.predicted_ids.numpy().transpose(0, 2, 1), end.log_probs.numpy()
+        raise ValueError(f"beam {beam}: two scores differ by only {gaps.min()}; use another seed.")
+    return outputs.predicted_ids.numpy().transpose(0, 2, 1), end.log_probs.numpy()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A captioner so small that tests enumerate all it can say, with random weights that all differ.
+"""A captioner with random, distinct weights, so small that tests can enumerate its captions.
 
-Sizes: words 8 (four special), embedding 6, units 7, features 5, image vector 3, images of 16
-pixels, a map of 3x3 cells; its stride of 2 makes 4 regions of them.
+Sizes: 8 words (four of them special), embedding 6, units 7, features 5, image vector 3, images of
+16 pixels, and a map of 3x3 cells, of which a stride of 2 selects 4 regions.
 """
 
 import keras
@@ -18,7 +18,7 @@ VARIANTS = ("baseline", "word_region", "word_region_state", "conditional", "full
 
 
 def make_backbone(features=FEATURES, vector=VECTOR):
-    """One convolution and an image vector of it."""
+    """Return a backbone of one convolution, and an image vector computed from it."""
     pixels = keras.Input((None, None, 3))
     activations = layers.Conv2D(features, 4, strides=6)(ImagePreprocessing("tf")(pixels))
     image = layers.Dense(vector)(layers.GlobalAveragePooling2D()(activations))
@@ -34,7 +34,13 @@ def make_captioner(
     features=FEATURES,
     **more,
 ):
-    """A built `Captioner` with weights of a seed, None for its initial ones; `more` goes to it."""
+    """Return a built `Captioner`.
+
+    Args:
+        variant, units, features, words, embedding: As for `make_cell`.
+        weights: Seed of the weights; None keeps the initial weights.
+        more: Further arguments of `Captioner`.
+    """
     captioner = Captioner(
         make_backbone(features),
         GridRegions(stride=2),
@@ -52,7 +58,7 @@ def make_captioner(
 
 
 def make_images(count=2, seed=0):
-    """Random pixels, `(n, 16, 16, 3)`: noise on one color an image."""
+    """Return random pixels, `(n, 16, 16, 3)`: one color per image, plus noise."""
     random = np.random.default_rng(seed)
     colors = random.uniform(0, 255, (count, 1, 1, 3))
     noise = random.normal(scale=60, size=(count, SIDE, SIDE, 3))

@@ -170,12 +170,12 @@ def test_training_reuses_the_proposals_of_the_propose_command(
     propose.main(["--data", str(folder), "--output", str(tmp_path / "runs")])
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [
-        "train: 13 of 14 images have their proposals.",
+        "train: proposals of 13 of 14 images are ready.",
         f"train: cannot read {folder / '04.png'}: Unknown image file format: expected JPEG, PNG, "
         "GIF, BMP or WebP.",
-        "val: 3 of 3 images have their proposals.",
+        "val: proposals of 3 of 3 images are ready.",
     ]
-    kept = re.fullmatch(r"They are in (.*)\.", lines[-1])[1]
+    kept = re.fullmatch(r"The proposals are in (.*)\.", lines[-1])[1]
     files = sorted((tmp_path / "runs").rglob("*.npy"))
     assert len(files) == 24 and all(str(path).startswith(kept) for path in files)
 

@@ -1,11 +1,11 @@
-"""Files are replaced when whole, and left as they were when writing breaks off."""
+"""Files are replaced atomically, and stay unchanged if writing fails."""
 
 import pytest
 
 from keras_aoa.utils.files import atomic_write, write_text
 
 
-def test_file_is_replaced(tmp_path):
+def test_write_text_replaces_the_file(tmp_path):
     path = tmp_path / "words.json"
     path.write_text("old")
     write_text(path, "new ½")
@@ -13,7 +13,7 @@ def test_file_is_replaced(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_old_file_stays_until_the_new_one_is_whole(tmp_path):
+def test_the_old_file_stays_until_the_new_file_is_complete(tmp_path):
     path = tmp_path / "words.json"
     path.write_text("old")
     with atomic_write(path) as temporary:
@@ -22,16 +22,16 @@ def test_old_file_stays_until_the_new_one_is_whole(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_broken_off_writing_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_failed_writing_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path):
     path = tmp_path / "words.json"
     path.write_text("old")
 
-    def break_off():
+    def fail_while_writing():
         with atomic_write(path) as temporary:
             temporary.write_text("ne")
             raise OSError("no space left: the disk is full")
 
     with pytest.raises(OSError, match="full"):
-        break_off()
+        fail_while_writing()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
