@@ -1,5 +1,7 @@
 """Tests of batches: their content and order, and the treatment of damaged files."""
 
+import pathlib
+
 import cv2
 import numpy as np
 import pytest
@@ -144,8 +146,10 @@ def test_split_without_captions_is_rejected(examples, vocabulary):
 
 def test_names_returns_the_image_files_of_a_batch(images, vocabulary):
     batches = CaptionBatches(images[4.0], vocabulary, 4)
-    names = batches.names(numpy(batches.epoch(0))[0]["index"])
-    assert len(names) == 4 and all(name.endswith(".png") for name in names)
+    index = numpy(batches.epoch(0))[0]["index"]
+    assert len(set(index.tolist())) == 4
+    assert batches.names(index) == [images[4.0].examples[i].path for i in index]
+    assert [pathlib.Path(name).name for name in batches.names([3, 10])] == ["3.png", "10.png"]
 
 
 # --- determinism ----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from keras_aoa.models import weights
 from keras_aoa.runs.run import Run
 from keras_aoa.training import loop as training
 from keras_aoa.training import preparation
-from keras_aoa.training.checkpoints import Progress, link_or_copy
+from keras_aoa.training.checkpoints import link_or_copy
 from keras_aoa.training.stopping import StopRequest
 from keras_aoa.training.trainer import Trainer
 from keras_aoa.utils.errors import UserError
@@ -240,10 +240,6 @@ def test_a_run_created_meanwhile_by_another_command_is_not_changed(settings, mon
     with pytest.raises(UserError, match="another training created this folder meanwhile"):
         training.train(settings)
     assert Run(settings.folder).configuration.units == 13
-
-
-def test_progress_of_older_runs_without_steps_can_be_read():
-    assert Progress(epochs=2, stopped=False, best=0.5, history=[]).steps == 0
 
 
 # --- stop requests --------------------------------------------------------------------------------

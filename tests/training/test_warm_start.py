@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from warm_sources import PARTS, configured, make_source, network
 
+from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.models.backbones import make_backbone
 from keras_aoa.models.build import backbone_settings
 from keras_aoa.runs.run import Run
@@ -21,7 +22,6 @@ from keras_aoa.utils.errors import UserError
 @pytest.fixture(scope="module")
 def vocabulary(squares):
     from keras_aoa.data.readers import read
-    from keras_aoa.data.text.vocabulary import Vocabulary
 
     train = read(squares).splits["train"]
     return Vocabulary.from_captions([text for example in train for text in example.captions], 1)
@@ -183,6 +183,14 @@ def test_an_incompatible_run_is_refused_in_one_line_and_no_file_is_created(
     assert not (tmp_path / "run").exists()
     if "start_from" not in changes:
         assert str(refusal.value).startswith(f"start_from: {source.folder} has ")
+
+
+def test_a_vocabulary_of_the_same_length_with_another_word_is_refused(source, vocabulary):
+    start = WarmStart(source.folder)
+    start.check_vocabulary(Vocabulary(vocabulary.words[4:]))
+    for words in ((*vocabulary.words[4:-1], "walrus"), vocabulary.words[:3:-1]):
+        with pytest.raises(UserError, match=r"has another vocabulary \((\d+) words, .* \1\)"):
+            start.check_vocabulary(Vocabulary(words))
 
 
 def test_an_untrained_run_is_refused(folder, source, squares, tmp_path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from rectangles import RECTANGLES, SETTINGS, check, draw, forest, overlap
 from keras_aoa.data.images.preprocessing import read_image
 from keras_aoa.data.proposals import cache as proposals
 from keras_aoa.data.proposals.cache import ONE, ProposalSettings, boxes_as_floats, propose
-from keras_aoa.data.proposals.edge_boxes import gradient_edges
+from keras_aoa.data.proposals.edge_boxes import edge_boxes, gradient_edges
 from keras_aoa.utils.errors import UserError
 
 
@@ -111,6 +112,16 @@ def test_boxes_are_rounded_outward_and_keep_an_area(monkeypatch):
     assert len(boxes) == 2
     np.testing.assert_allclose(boxes, exact[[0, 2]], atol=1.01 / ONE)
     assert boxes[0, 0] <= left < boxes[0, 2] and boxes[0, 1] <= 0.2 and boxes[0, 3] >= 0.9
+
+
+@pytest.mark.parametrize("size", [256, 512, 100])
+def test_sides_of_boxes_pass_through_the_centers_of_edge_pixels(monkeypatch, size):
+    """OpenCV counts pixels from 1: x 41 is the 41st of 256 pixels, whose center is at 40.5."""
+    finder = SimpleNamespace(getBoundingBoxes=lambda *_: ([[41, 21, 80, 60], [1, 1, 255, 255]],))
+    monkeypatch.setattr(cv2.ximgproc, "createEdgeBoxes", lambda **_: finder)
+    boxes = edge_boxes(np.zeros((size, size, 3), np.uint8))
+    expected = [[40.5, 20.5, 120.5, 80.5], [0.5, 0.5, 255.5, 255.5]]
+    np.testing.assert_allclose(boxes * 256, expected, atol=1e-9)
 
 
 def test_direction_is_across_the_edge():

@@ -1,0 +1,40 @@
+"""The exported graph of a tiny captioner searches with the given settings."""
+
+import numpy as np
+import pytest
+import tiny
+
+from keras_aoa.data.images.preprocessing import ImageSettings
+from keras_aoa.data.text.vocabulary import Vocabulary
+from keras_aoa.inference.generator import CaptionGenerator
+from keras_aoa.serving.module import ServedCaptioner
+
+VOCABULARY = Vocabulary(["red", "ball", "blue", "box"])
+IMAGES = np.round(tiny.make_images(6)).astype(np.uint8)
+SEARCH = {"beam": 3, "max_words": 5, "stride": 1}
+
+
+@pytest.fixture(scope="module")
+def captioner():
+    return tiny.make_captioner(weights=1)
+
+
+def live(captioner, **settings):
+    """Texts and log-probabilities of all hypotheses of the live search."""
+    found = CaptionGenerator(captioner, VOCABULARY, **settings).all_beams(IMAGES.astype("float32"))
+    return [[caption.text for caption in beams] for beams in found], [
+        [caption.log_prob for caption in beams] for beams in found
+    ]
+
+
+def test_the_graph_ranks_with_the_length_penalty_as_the_live_search_does(captioner):
+    plain, _ = live(captioner, **SEARCH, length_penalty=0.0)
+    expected, log_probs = live(captioner, **SEARCH, length_penalty=1.0)
+    assert [beams[0] for beams in plain] != [beams[0] for beams in expected]
+    served = ServedCaptioner(
+        captioner, VOCABULARY, ImageSettings(tiny.SIDE), None, {**SEARCH, "length_penalty": 1.0}
+    )
+    answer = served.signatures["pixels"](IMAGES)
+    texts = [[text.decode() for text in beams] for beams in answer["captions"].numpy()]
+    assert texts == expected
+    np.testing.assert_allclose(answer["log_probs"], log_probs, atol=1e-4)
