@@ -3,6 +3,7 @@
 import json
 import pathlib
 import pickle
+import tempfile
 import zipfile
 
 import keras
@@ -183,17 +184,23 @@ def test_an_invalid_config_is_refused(config, tmp_path, marker):
 
 
 @pytest.mark.filterwarnings("ignore:Skipping invalid path")
-def test_loading_a_network_writes_no_files(tmp_path, marker):
-    path, config = saved(tmp_path)
-    names = ["../../executed", "assets/../../../executed", str(marker)]
-    before = set(tmp_path.parent.rglob("*"))
+def test_loading_a_network_writes_no_files(tmp_path, marker, monkeypatch):
+    folders = [tmp_path / "a/b" / name for name in ("network", "working", "temporary")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    path, config = saved(folders[0])
+    monkeypatch.chdir(folders[1])
+    monkeypatch.setattr(tempfile, "tempdir", str(folders[2]))
+    names = ["../../executed", "assets/../../../executed", "assets/inside", str(marker)]
     rewritten(path, config, [(name, b"executed") for name in names])
+    before = set(tmp_path.rglob("*"))
     try:
         load_backbone(path)
     except UserError as mistake:
         message = str(mistake)
         assert len(message.splitlines()) == 1
-    assert set(tmp_path.parent.rglob("*")) == before
+    # Neither outside, nor beside the file, in the working folder or left as temporary files.
+    assert set(tmp_path.rglob("*")) == before and not marker.exists()
 
 
 def test_formats_other_than_keras_are_refused(tmp_path, marker):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import pathlib
+import re
 
 import pytest
 
@@ -181,8 +183,17 @@ def test_presets_of_the_papers_data_have_the_papers_settings(name):
     assert configuration.rnn_epochs and configuration.joint_epochs, "expected two training stages"
 
 
-def test_presets_are_the_documented_ones_and_bear_their_own_names():
-    assert set(PRESETS) == {"scenes", "scenes-full", "study", "flickr8k", "flickr30k", "coco"}
+def test_presets_are_the_documented_ones_and_bear_their_own_names(tmp_path):
+    text = (pathlib.Path(__file__).resolve().parents[2] / "docs/training.md").read_text()
+    text = text.partition("| preset | data | use |")[2].partition("\n\n")[0]
+    table = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `")]
+    documented = {name: data for names, data in table for name in re.findall("`(.*?)`", names)}
+    assert set(PRESETS) == set(documented)
     for name, configuration in PRESETS.items():
         assert configuration.name == name
-        assert dataclasses.replace(configuration) == configuration
+        if configuration.data == "scenes":
+            assert f" {configuration.scenes_images:,} drawn scenes" in documented[name]
+        else:
+            assert configuration.data == f"data/{name}"
+        (tmp_path / "config.json").write_text(configuration.to_json())
+        assert Configuration.read(tmp_path / "config.json") == configuration, "valid when read"

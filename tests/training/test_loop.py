@@ -108,6 +108,26 @@ def test_the_best_weights_are_the_averages_after_the_epoch_with_the_highest_scor
     assert metadata["progress"]["history"] == history
 
 
+def test_batches_have_the_settings_and_the_seed_of_the_run(settings, monkeypatch):
+    made, batches = [], training.CaptionBatches
+
+    def make(images, vocabulary, *given):
+        made.append((images.name, *given))
+        return batches(images, vocabulary, *given)
+
+    monkeypatch.setattr(training, "CaptionBatches", make)
+    own = {"batch_size": 7, "captions_per_image": 3, "max_words": 6, "flip": True, "crop": 0.8}
+    Simulation(monkeypatch, [0.1])
+    run = training.train(
+        dataclasses.replace(settings, **own, seed=5, train_proposals=9, validate_every=4)
+    )
+    assert made == [("train", *own.values(), 5, 9)]
+    first = weights.load_arrays(run.last_file)[0][WORDS]
+    Simulation(monkeypatch, [0.1])
+    other = training.train(dataclasses.replace(settings, seed=6, name="other", validate_every=4))
+    assert np.abs(weights.load_arrays(other.last_file)[0][WORDS] - first).max() > 0.01
+
+
 def test_the_last_of_several_epochs_is_validated_even_if_others_are_not(settings, monkeypatch):
     simulated = Simulation(monkeypatch, [0.1, 0.2])
     run = training.train(dataclasses.replace(settings, validate_every=3))

@@ -8,10 +8,13 @@ import keras
 import numpy as np
 import pytest
 
+from keras_aoa.data.build import scored_split
 from keras_aoa.evaluation import evaluate as evaluation
+from keras_aoa.evaluation.metrics import score
 from keras_aoa.evaluation.split import EvaluationSettings
+from keras_aoa.inference.image_captioner import ImageCaptioner
 from keras_aoa.models import weights
-from keras_aoa.runs.run import Run, scored_split
+from keras_aoa.runs.run import Run
 from keras_aoa.training import loop as training
 from keras_aoa.utils.errors import UserError
 
@@ -57,10 +60,21 @@ def test_the_run_folder_contains_all_documented_files(trained):
 
 def test_scores_have_the_keys_of_coco_caption(trained):
     scores = json.loads((trained.folder / "scores.json").read_text())
-    assert {"Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr", "tokenizer", "split"} <= set(scores)
-    assert 0 <= scores["Bleu_1"] <= 1
     captions = json.loads((trained.folder / "captions_test.json").read_text())
     assert [entry["image_id"] for entry in captions] == ["12.png", "13.png", "14.png"]
+    references = {
+        f"{number}.png": [f"a {color} square on the {side}", f"One {color} square, {side} side."]
+        for number, color, side in (
+            (12, "red", "left"),
+            (13, "green", "right"),
+            (14, "blue", "left"),
+        )
+    }
+    texts = {entry["image_id"]: entry["caption"] for entry in captions}
+    expected = score(references, texts, meteor=False)
+    assert set(expected.metrics) == {"Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr"}
+    assert {name: scores[name] for name in expected.metrics} == pytest.approx(expected.metrics)
+    assert (scores["tokenizer"], scores["split"]) == (expected.tokenizer, "test")
 
 
 def test_runs_are_equal_if_and_only_if_their_seeds_are_equal(trained, settings):
@@ -224,12 +238,16 @@ def test_images_without_captions_cannot_be_scored(trained):
         evaluation.evaluate(trained, EvaluationSettings(), data=data)
 
 
-def test_repeated_evaluation_gives_the_same_scores(trained, capsys):
+def test_repeated_evaluation_gives_the_same_scores(trained, squares, capsys):
     before = json.loads((trained.folder / "scores.json").read_text())
     after = evaluation.evaluate(trained, EvaluationSettings(split="test"))
     # The split is set explicitly, so it is not the default.
-    assert after == {**before, "default_split": False}
+    assert after == {**before, "run": str(trained.folder), "default_split": False}
     assert f"CIDEr {100 * before['CIDEr']:.1f}\n" in capsys.readouterr().out
+    # Each image has the caption that the run gives its file.
+    captioner = ImageCaptioner(trained.folder)
+    for entry in json.loads((trained.folder / "captions_test.json").read_text()):
+        assert captioner.caption(squares / entry["image_id"]).text == entry["caption"]
 
 
 def test_loading_an_untrained_run_raises_a_user_error(copied):
