@@ -123,7 +123,7 @@ def test_a_report_distinguishes_an_ensemble_from_its_member(runs, tmp_path, monk
 def test_a_member_without_attention_is_refused_for_attention_correctness(runs):
     text = (runs[1] / "config.json").read_text()
     (runs[1] / "config.json").write_text(text.replace('"full"', '"baseline"'))
-    with pytest.raises(UserError, match="two has variant 'baseline': its attention is uniform"):
+    with pytest.raises(UserError, match="two has variant 'baseline' and its attention is uniform"):
         evaluate.main([",".join(map(str, runs)), "--correctness"])
 
 
@@ -138,7 +138,7 @@ def test_runs_that_cannot_form_an_ensemble_are_refused(runs):
     configuration = Configuration.read(runs[1] / "config.json")
     other = dataclasses.replace(configuration, test_stride=2)
     (runs[1] / "config.json").write_text(other.to_json())
-    with pytest.raises(UserError, match="has test_stride 2, but"):
+    with pytest.raises(UserError, match="two: test_stride is 2, but 1 in"):
         open_run(f"{runs[0]},{runs[1]}")
     (runs[1] / "config.json").write_text(configuration.to_json())
     Vocabulary(["other"]).save(runs[1] / "vocabulary.json")
