@@ -4,13 +4,16 @@ The folder is enough to resume, caption and export. Evaluation also needs the da
 """
 
 import functools
+import os
 import pathlib
 import shutil
+from dataclasses import replace
 
 from keras_aoa.data import build
+from keras_aoa.runs.data_record import PATHS, read_record, same_path
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import atomic_write, write_text
+from keras_aoa.utils.files import atomic_write, on_disk, require_local, write_text
 
 
 class Run:
@@ -26,7 +29,8 @@ class Run:
     def __init__(self, folder):
         from keras_aoa.data.text.vocabulary import Vocabulary
 
-        self.folder = pathlib.Path(folder)
+        require_local(folder)
+        self.folder = on_disk(folder)
         if not self.config_file.is_file():
             raise UserError(
                 f"{self.folder}: expected the folder of a run, found no config.json in it; "
@@ -136,7 +140,34 @@ class Run:
 
     def load_data(self, data="", images=""):
         """Return the `CaptionData` of the run's data set, or of another data set."""
-        return build.read_data(self.configuration, self.folder.parent, data, images)
+        return build.read_data(self.located_configuration, self.folder.parent, data, images)
+
+    @property
+    def located_configuration(self):
+        """The configuration with the paths that `located` returns."""
+        return replace(self.configuration, **{name: self.located(name) for name in PATHS})
+
+    def located(self, name):
+        """Return the path of a setting; if it does not exist, where it was when training started.
+
+        A relative path does not exist if the working directory is another.
+        """
+        path = getattr(self.configuration, name)
+        recorded = self.record["paths"].get(name)
+        return recorded if recorded and not os.path.exists(path) else path
+
+    @functools.cached_property
+    def record(self):
+        """Content of `data.json`, as returned by `read_record`."""
+        return read_record(self.folder)
+
+    def differences(self, configuration):
+        """Return the names of the settings that differ; two paths of the same file are equal."""
+        return [
+            name
+            for name in self.configuration.differences(configuration)
+            if name not in PATHS or not same_path(self.located(name), getattr(configuration, name))
+        ]
 
     @property
     def image_settings(self):

@@ -4,10 +4,11 @@ import keras
 
 from keras_aoa.data.build import image_settings, proposal_view, read_data
 from keras_aoa.data.images.split_images import Images
-from keras_aoa.data.text.vocabulary import Vocabulary
+from keras_aoa.data.text.vocabulary import SPECIAL, Vocabulary
 from keras_aoa.distribution.process import Process
 from keras_aoa.models.backbones import PRETRAINED_SCENES, make_backbone
 from keras_aoa.models.build import backbone_settings, make_captioner
+from keras_aoa.runs.data_record import data_changes, write_record
 from keras_aoa.runs.run import Run
 from keras_aoa.training.pretraining import PretrainingSettings, pretrained_backbone
 from keras_aoa.training.warm_start import WarmStart
@@ -40,7 +41,7 @@ def prepare_run(configuration, held, process=None):
         if process.chief:
             hold(folder, held)
         run = Run(folder)
-        different = run.configuration.differences(configuration)
+        different = run.differences(configuration)
         if different:
             raise UserError(
                 f"{folder}: holds a run with other settings ({', '.join(different)}); "
@@ -48,6 +49,15 @@ def prepare_run(configuration, held, process=None):
             )
         print_progress(f"The run is in {folder}.")
         data = run.load_data()
+        check_splits(configuration, data)
+        changes = data_changes(run.record, data) if run.record["splits"] else ()
+        if changes:
+            print_progress(
+                f"{folder}: the data changed since its training began or last resumed: "
+                f"{'; '.join(changes)}."
+            )
+        if process.chief:
+            write_record(folder, run.located_configuration, data)
         return run, data, *load_images(configuration, data, run.proposal_view)
     if not process.chief:
         raise UserError(
@@ -59,8 +69,8 @@ def prepare_run(configuration, held, process=None):
     if start:
         start.check_settings(configuration)
     data = read_data(configuration, folder.parent)
-    captions = [text for example in data.splits["train"] for text in example.captions]
-    vocabulary = Vocabulary.from_captions(captions, configuration.minimum_count)
+    check_splits(configuration, data)
+    vocabulary = make_vocabulary(configuration, data)
     if start:
         start.check_vocabulary(vocabulary)
     keras.utils.set_random_seed(configuration.seed)
@@ -78,6 +88,7 @@ def prepare_run(configuration, held, process=None):
             f"{folder}: another training created this folder meanwhile; choose another --name, or "
             "repeat the other training's command to resume it."
         )
+    write_record(folder, configuration, data)
     run = Run.create(configuration, vocabulary, backbone)
     counts = {split: len(examples) for split, examples in data.splits.items()}
     print_progress(
@@ -109,17 +120,46 @@ def load_images(configuration, data, view):
         view: `ProposalView` if the regions are object proposals, else None.
 
     Raises:
-        UserError: a split is missing or has no readable image.
+        UserError: a split has no readable image.
     """
     settings = image_settings(configuration)
-    splits = "train", configuration.selecting_split
-    for split in splits:
-        if not data.splits.get(split):
-            raise UserError(
-                f"{data.name}: expected a split {split!r}, found {', '.join(data.splits)}; set "
-                "select_images to hold out training images, or select_split to one of these."
-            )
     return [
         Images(split, data.splits[split], settings, configuration.cache_gigabytes, view)
-        for split in splits
+        for split in ("train", configuration.selecting_split)
     ]
+
+
+def check_splits(configuration, data):
+    """Check that the data has the splits that train and select the checkpoint.
+
+    Raises:
+        UserError: a split is missing.
+    """
+    remedies = {
+        configuration.selecting_split: "set select_images to hold out training images, or "
+        "select_split to one of these",
+        "train": "add training images and their captions",
+    }
+    for split, remedy in reversed(remedies.items()):
+        if not data.splits.get(split):
+            raise UserError(
+                f"{data.name}: expected a split {split!r}, found {', '.join(data.splits)}; "
+                f"{remedy}."
+            )
+
+
+def make_vocabulary(configuration, data):
+    """Return the `Vocabulary` of the training captions.
+
+    Raises:
+        UserError: no word is frequent enough.
+    """
+    captions = [text for example in data.splits["train"] for text in example.captions]
+    vocabulary = Vocabulary.from_captions(captions, configuration.minimum_count)
+    if len(vocabulary) == len(SPECIAL):
+        raise UserError(
+            f"{data.name}: expected words that occur at least {configuration.minimum_count} times "
+            f"in the training captions, found none in {len(captions)} captions; lower "
+            "minimum_count, or add captions."
+        )
+    return vocabulary

@@ -98,10 +98,14 @@ def entries(document: Any, key: str, fields: dict[str, Any], path: pathlib.Path)
                 value = entry[name] = int(value)  # pandas writes whole numbers so
             if not isinstance(value, types) or isinstance(value, bool):
                 expected = " or ".join(_TYPE_NAMES[each] for each in types)
-                received = f"{clip(value)} ({type(value).__name__}) in " if name in entry else ""
+                reason = (
+                    f", where '{name}' is {expected}, received {clip(value)} "
+                    f"({type(value).__name__}) in"
+                    if name in entry
+                    else ", received"
+                )
                 raise UserError(
-                    f"{path} {key}[{index}]: expected {', '.join(fields)}, where '{name}' is "
-                    f"{expected}, received {received}{clip(entry)}."
+                    f"{path} {key}[{index}]: expected {', '.join(fields)}{reason} {clip(entry)}."
                 )
     return listed
 

@@ -1,0 +1,87 @@
+"""The file `data.json` of a run: where its data was, and digests that show what changed since."""
+
+import hashlib
+import json
+import os
+import pathlib
+
+from keras_aoa.utils.files import write_text
+from keras_aoa.utils.text import first_three
+
+FILE = "data.json"
+PATHS = ("data", "images", "backbone", "edge_model", "start_from")
+_DIGITS = 8  # hexadecimal digits of each digest
+
+
+def write_record(folder, configuration, data):
+    """Write the absolute paths of a run's data, and three digests per image.
+
+    Args:
+        folder: The run's folder.
+        configuration: `Configuration`.
+        data: `CaptionData`.
+    """
+    given = {name: getattr(configuration, name) for name in PATHS}
+    paths = {name: os.path.abspath(path) for name, path in given.items() if os.path.exists(path)}
+    if configuration.data == "scenes":
+        paths.pop("data", None)
+    splits = {
+        split: ["".join(map(_digest, parts)) for parts in map(_parts, examples)]
+        for split, examples in data.splits.items()
+    }
+    write_text(pathlib.Path(folder) / FILE, json.dumps({"paths": paths, "splits": splits}) + "\n")
+
+
+def read_record(folder):
+    """Return the content of `data.json`; empty for runs of earlier versions."""
+    try:
+        record = json.loads((pathlib.Path(folder) / FILE).read_text(encoding="utf-8"))
+        return {"paths": dict(record["paths"]), "splits": dict(record["splits"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"paths": {}, "splits": {}}
+
+
+def data_changes(record, data):
+    """Return what changed in the data since the record was written, one phrase per split."""
+    changes = []
+    for split in dict.fromkeys((*record["splits"], *data.splits)):
+        before = {line[:_DIGITS]: line for line in record["splits"].get(split, ())}
+        gone, kinds = set(before), {"new": [], "with other captions": [], "with another file": []}
+        for example in data.splits.get(split, ()):
+            key, captions, file = map(_digest, _parts(example))
+            gone.discard(key)
+            old = before.get(key)
+            if old is None:
+                kinds["new"].append(example.image_id)
+                continue
+            if old[_DIGITS : 2 * _DIGITS] != captions:
+                kinds["with other captions"].append(example.image_id)
+            if old[2 * _DIGITS :] != file:
+                kinds["with another file"].append(example.image_id)
+        phrases = [f"{len(gone)} gone"] if gone else []
+        phrases += [f"{len(ids)} {kind} ({first_three(ids)})" for kind, ids in kinds.items() if ids]
+        if phrases:
+            changes.append(f"images of {split}: {', '.join(phrases)}")
+    return changes
+
+
+def same_path(path, other):
+    """Return whether two settings name the same file or folder."""
+    if path == other:
+        return True
+    if "" in (path, other) or "scenes" in (path, other):
+        return False
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def _parts(example):
+    """Return the id, captions and file size of an example, as texts."""
+    try:
+        size = os.stat(example.path).st_size
+    except OSError:
+        size = -1
+    return str(example.image_id), "\n".join(example.captions), str(size)
+
+
+def _digest(text):
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]

@@ -1,0 +1,124 @@
+"""Data that cannot be trained on is refused before any work; changed data is reported on resume."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+
+import pytest
+from bright_square import brightness
+from reader_files import photographs, put
+
+from keras_aoa.runs.run import Run
+from keras_aoa.training import preparation
+from keras_aoa.utils.errors import UserError
+
+SPLITS = {"a": "train", "b": "train", "c": "train", "d": "val", "e": "test"}
+
+
+@pytest.fixture
+def configuration(squares_settings, tmp_path, monkeypatch):
+    """A configuration whose data is the relative path `d`, of five images with captions."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preparation, "start_backbone", lambda _: brightness())
+    monkeypatch.setattr(preparation, "make_captioner", lambda *_: None)
+    monkeypatch.setattr(preparation, "load_images", lambda *_: (None, None))
+    write_captions(dict.fromkeys(SPLITS, "a red dog"))
+    photographs(tmp_path / "d", *(f"{name}.png" for name in SPLITS))
+    return dataclasses.replace(squares_settings, data="d", output=str(tmp_path / "runs"), name="r")
+
+
+def write_captions(captions):
+    rows = "".join(f"{name}.png,{text},{SPLITS[name]}\n" for name, text in captions.items())
+    put(pathlib.Path.cwd(), {"d/captions.csv": "image,caption,split\n" + rows})
+
+
+def prepare(configuration, **changes):
+    with contextlib.ExitStack() as held:
+        return preparation.prepare_run(dataclasses.replace(configuration, **changes), held)
+
+
+def refused(configuration, message, **changes):
+    """Assert that a new run is refused before its network is made and its folder is written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparation, "start_backbone", None)
+        with pytest.raises(UserError, match=message) as refusal:
+            prepare(configuration, **changes)
+    assert "\n" not in str(refusal.value)
+    assert not configuration.folder.exists()
+
+
+def test_data_without_a_needed_split_is_refused(configuration):
+    for missing, message in {
+        "train": "expected a split 'train', found val, test; add training images",
+        "val": "expected a split 'val', found train, test; set select_images to hold out",
+    }.items():
+        write_captions({n: "a dog" for n, split in SPLITS.items() if split != missing})
+        refused(configuration, message)
+
+
+def test_images_cannot_be_held_out_of_no_training_split(configuration):
+    write_captions({"d": "a dog", "e": "a dog"})
+    message = "select_images: expected a split 'train' to hold out 1 images, found val, test"
+    refused(configuration, message, select_images=1)
+
+
+@pytest.mark.parametrize("text", ["a red dog", "!!!", "😀"], ids=["rare", "marks", "emoji"])
+def test_captions_without_a_frequent_word_are_refused(configuration, text):
+    write_captions(dict.fromkeys(SPLITS, text))
+    message = "expected words that occur at least 5 times in the training captions, found none in 3"
+    refused(configuration, message, minimum_count=5)
+
+
+def test_captions_without_spaces_have_a_vocabulary_of_characters(configuration):
+    write_captions({name: f"一只狗{name}" for name in SPLITS})
+    run, *_ = prepare(configuration, minimum_count=3)
+    assert set(run.vocabulary.words[4:]) == set("一只狗")
+
+
+def test_the_same_folder_is_the_same_setting_and_is_found_from_elsewhere(
+    configuration, tmp_path, monkeypatch
+):
+    prepare(configuration)
+    (tmp_path / "link").symlink_to("d")
+    for data in ("d/", "./d", str(tmp_path / "d"), "link"):
+        prepare(configuration, data=data)
+    with pytest.raises(UserError, match=r"holds a run with other settings \(data\)"):
+        prepare(configuration, data="other")
+    (tmp_path / "w").mkdir()
+    monkeypatch.chdir(tmp_path / "w")
+    for data in ("d", "../d", str(tmp_path / "d")):
+        prepare(configuration, data=data)
+    assert len(Run(configuration.folder).load_data().splits["train"]) == 3
+    assert os.path.samefile(Run("../runs/r").located("data"), tmp_path / "d")
+
+
+def test_a_resumed_run_reports_what_changed_in_its_data(configuration, tmp_path, capsys):
+    prepare(configuration)
+    capsys.readouterr()
+    prepare(configuration)
+    assert "changed" not in capsys.readouterr().out
+    write_captions({"a": "a scarlet dog", "c": "a red dog", "d": "a red dog", "e": "a red dog"})
+    with open(tmp_path / "d/d.png", "ab") as file:
+        file.write(b"more")
+    prepare(configuration)
+    output = capsys.readouterr().out
+    assert (
+        "r: the data changed since its training began or last resumed: images of train: " in output
+    )
+    assert "images of train: 1 gone, 1 with other captions (a.png)" in output
+    assert "images of val: 1 with another file (d.png)." in output
+    prepare(configuration)
+    assert "changed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"paths": 1}'])
+def test_runs_without_a_record_of_their_data_resume(configuration, capsys, content):
+    prepare(configuration)
+    record = configuration.folder / "data.json"
+    complete = json.loads(record.read_text())
+    record.unlink() if content is None else record.write_text(content)
+    prepare(configuration)
+    assert "changed" not in capsys.readouterr().out
+    assert json.loads(record.read_text()) == complete
