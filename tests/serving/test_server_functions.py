@@ -3,9 +3,7 @@
 import asyncio
 import base64
 import concurrent.futures
-import importlib.util
 import json
-import pathlib
 import sys
 import threading
 import types
@@ -13,30 +11,17 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+from kserve_stand_in import InvalidInput, server_module
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEXT = tf.TensorSpec((None,), tf.string, "image_bytes")
 PIXELS = tf.TensorSpec((None, 2), tf.uint8, "pixels")
 SENTENCES = tf.TensorSpec((None, None), tf.string, "captions")
 
 
-class InvalidInput(ValueError):
-    """Stands in for KServe's error of an invalid request."""
-
-
 @pytest.fixture(scope="module")
 def server():
     """The module `export/server.py`, with stand-ins for the parts of KServe that it uses."""
-    model = type("Model", (), {"__init__": lambda self, name: setattr(self, "name", name)})
-    stand_ins = {"kserve": types.ModuleType("kserve"), "kserve.errors": types.ModuleType("errors")}
-    stand_ins["kserve"].Model = model
-    stand_ins["kserve.errors"].InvalidInput = InvalidInput
-    with pytest.MonkeyPatch.context() as patch:
-        for name, module in stand_ins.items():
-            patch.setitem(sys.modules, name, module)
-        spec = importlib.util.spec_from_file_location("server", ROOT / "export/server.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+    with server_module() as module:
         yield module
 
 
@@ -151,6 +136,36 @@ def test_invalid_requests_raise_one_line(unbatched, body, message):
     with pytest.raises(InvalidInput, match=message) as caught:
         ask(unbatched, **body)
     assert "\n" not in str(caught.value)
+
+
+CONTENT = bytes(range(256)) * 3
+
+
+@pytest.mark.parametrize("size", [0, 766, 767, 768])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode, base64.encodebytes])
+@pytest.mark.parametrize("padded", [True, False])
+def test_base64_may_have_line_breaks_another_alphabet_and_no_padding(server, size, encode, padded):
+    text = encode(CONTENT[:size]).decode()
+    text = text if padded else text.replace("=", "")
+    for written in (text, f" {text}\r\n", text.replace("\n", "\r\n")):
+        assert server.decode_base64([{"b64": written}]) == [CONTENT[:size]]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("A", "number of data characters"),
+        ("AA*A", "base64"),
+        ("data:image/jpeg;base64,AAAA", "base64"),
+        ("\u00e9", "ascii"),
+        (5, "received int"),
+        (None, "received NoneType"),
+        (["AAAA"], "received list"),
+    ],
+)
+def test_other_base64_is_refused_with_the_reason(server, value, reason):
+    with pytest.raises(InvalidInput, match=reason):
+        server.decode_base64({"b64": value})
 
 
 def test_nested_lists_have_a_limit(server):
