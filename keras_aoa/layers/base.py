@@ -3,6 +3,7 @@
 A new attention subclasses `AttentionLayer`. Axis letters: see `joint.py`.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import keras
@@ -249,7 +250,9 @@ def mask_regions(scores, memory):
 
 def merge_captions(tensor):
     """Merge the axes between the first and the last, `(n, …, u)` to `(n, c, u)`."""
-    return ops.reshape(tensor, (ops.shape(tensor)[0], -1, tensor.shape[-1]))
+    # Not -1, which is undefined for a batch without images.
+    images, *counts = ops.shape(tensor)[:-1]
+    return ops.reshape(tensor, (images, math.prod(counts), tensor.shape[-1]))
 
 
 def split_captions(tensor, like):

@@ -13,6 +13,7 @@ Axis letters of every shape in `keras_aoa.layers`:
     e embedding   f region feature   u state unit
 """
 
+import math
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -72,11 +73,11 @@ def factorize(scores, word_mask=None, region_mask=None, compute_dtype=None):
     """
     if region_mask is not None:
         scores = ops.where(region_mask[:, :, None], scores, MASKED_SCORE)
-    word_max = ops.stop_gradient(ops.max(scores, axis=1))
+    word_max = ops.stop_gradient(largest_of(scores, axis=1))
     shifted = scores - word_max[:, None, :]
     if word_mask is not None:
         shifted = ops.where(word_mask, shifted, MASKED_SCORE)
-    region_max = ops.stop_gradient(ops.max(shifted, axis=2))
+    region_max = ops.stop_gradient(largest_of(shifted, axis=2))
     exponentials = ops.exp(shifted - region_max[:, :, None])
     exponentials = ops.cast(exponentials, compute_dtype or scores.dtype)
     return PairFactors(exponentials, ops.swapaxes(exponentials, 1, 2), word_max, region_max)
@@ -95,7 +96,7 @@ def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
         `RegionMarginal`.
     """
     word_scores = word_scores + factors.word_max[:, None, :]
-    largest = ops.stop_gradient(ops.max(word_scores, axis=2, keepdims=True))
+    largest = ops.stop_gradient(largest_of(word_scores, axis=2, keepdims=True))
     word_weights = ops.exp(word_scores - largest)
     sums = batched_product(word_weights, factors.by_word, compute_dtype)
     log_terms = (
@@ -110,12 +111,18 @@ def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
     )
 
 
+def largest_of(values, axis, keepdims=False):
+    """Maximum over an axis, also of a batch without images, which `ops.max` refuses."""
+    initial = -math.inf if 0 in values.shape else None
+    return ops.max(values, axis=axis, keepdims=keepdims, initial=initial)
+
+
 def normalize(log_terms):
     """Softmax over the last axis, and the log of its denominator with that axis kept as size 1.
 
     Unlike `keras.ops.softmax`, it does not warn when the axis has size 1.
     """
-    largest = ops.stop_gradient(ops.max(log_terms, axis=-1, keepdims=True))
+    largest = ops.stop_gradient(largest_of(log_terms, axis=-1, keepdims=True))
     terms = ops.exp(log_terms - largest)
     total = ops.sum(terms, axis=-1, keepdims=True)
     return terms / total, largest + ops.log(total)
@@ -135,7 +142,7 @@ def word_log_marginal(word_scores, region_scores, factors, log_normalizer, compu
         Natural logarithms, `(n, c, w)`, never above 0.
     """
     region_scores = region_scores + factors.region_max[:, None, :]
-    largest = ops.max(region_scores, axis=2, keepdims=True)
+    largest = largest_of(region_scores, axis=2, keepdims=True)
     weights = ops.exp(region_scores - largest)
     sums = batched_product(weights, factors.exponentials, compute_dtype)
     log_sums = largest + ops.log(ops.maximum(sums, SMALLEST_SUM))

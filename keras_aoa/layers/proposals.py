@@ -7,7 +7,7 @@ r region, f feature.
 import keras
 from keras import ops
 
-from keras_aoa.layers.regions import Regions, regions_spec
+from keras_aoa.layers.regions import Regions, regions_spec, require_map
 
 UNKNOWN_LEVELS = 8  # table levels if the map's size is unknown when tracing: up to 256 cells
 
@@ -24,7 +24,8 @@ class ProposalRegions(keras.layers.Layer):
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
-        proposals: `(n, r, 4)`, x0, y0, x1, y1 in 0..1 of the map; a box without area is padding.
+        proposals: `(n, r, 4)`, x0, y0, x1, y1 in 0..1 of the map; a box without area, or with a
+            number that is not finite, is padding.
             If all boxes of an image are padding, its first region is the whole map.
 
     Returns:
@@ -59,6 +60,7 @@ class ProposalRegions(keras.layers.Layer):
                 f"`proposals` (batch, regions, 4); received shapes {tuple(activations_shape)} and "
                 f"{tuple(proposals_shape)}."
             )
+        require_map("ProposalRegions", activations_shape)
         self.built = True
 
     def call(self, activations, proposals):
@@ -81,6 +83,8 @@ class ProposalRegions(keras.layers.Layer):
 
 def _with_whole_image(proposals):
     """Boxes and mask; an image without boxes gets the whole image as its first box."""
+    finite = ops.all(ops.isfinite(proposals), axis=-1, keepdims=True)
+    proposals = ops.where(finite, proposals, 0.0)
     mask = ops.logical_and(
         proposals[..., 2] > proposals[..., 0], proposals[..., 3] > proposals[..., 1]
     )

@@ -89,6 +89,8 @@ def require_regions(who, shape, features=None):
             f"{who}: `regions` must be (batch, regions, features); received shape {shape}. "
             "Flatten a grid first: `ops.reshape(grid, (batch, -1, features))`."
         )
+    if shape[1] == 0:
+        raise ValueError(f"{who}: `regions` must have at least one region; received shape {shape}.")
     if features not in (None, shape[-1]):
         raise ValueError(
             f"{who}: `regions` must be (batch, regions, {features}), as in the call or the cell "
@@ -252,11 +254,15 @@ def require_positive(who, name, value):
 
 
 def require_map(who, shape):
-    """Raise ValueError unless `shape` has the four axes of an activation map."""
+    """Raise ValueError unless `shape` has the four axes of an activation map, and cells."""
     if len(shape) != 4:
         raise ValueError(
             f"{who}: `activations` must be (batch, rows, columns, features); received shape "
             f"{tuple(shape)}."
+        )
+    if 0 in tuple(shape)[1:3]:
+        raise ValueError(
+            f"{who}: `activations` must have at least one cell; received shape {tuple(shape)}."
         )
 
 

@@ -22,7 +22,8 @@ def resample(activations, points, border="zero"):
 
     Args:
         activations: `(n, rows, columns, f)`.
-        points: `(n, p, 2)`, x and y in cells; may lie outside the map.
+        points: `(n, p, 2)`, x and y in cells; may lie outside the map. The gradient of a
+            coordinate that is infinite or NaN is 0.
         border: Values outside the map: `zero`, or `replicate` for the nearest cell.
 
     Returns:
@@ -39,6 +40,10 @@ def resample(activations, points, border="zero"):
 
 def _weights(coordinate, count, border):
     """Interpolation weight of each of `count` cells: 1 at its center, 0 beyond its neighbors'."""
+    # A point more than one cell outside has the weights of any point beyond it. The bounds keep
+    # infinite coordinates and NaN, which is placed before the first cell, out of the products.
+    coordinate = ops.where(ops.isnan(coordinate), -2.0, coordinate)
+    coordinate = ops.clip(coordinate, -2.0, ops.cast(count, coordinate.dtype) + 1.0)
     cells = ops.arange(count, dtype=coordinate.dtype)
     after = _positive(coordinate[..., None] - cells)
     before = _positive(cells - coordinate[..., None])

@@ -13,6 +13,7 @@ from keras_aoa.layers.regions import (
     Regions,
     kept_cells,
     regions_spec,
+    require_map,
     require_positive,
     stride_of,
 )
@@ -100,6 +101,7 @@ class TransformerRegions(keras.layers.Layer):
                 "TransformerRegions: `activations` must be (batch, rows, columns, features); "
                 f"received shape {tuple(activations_shape)}."
             )
+        require_map("TransformerRegions", activations_shape)
         channels = activations_shape[-1]
         width = self.localization_width or channels
         options = {"data_format": "channels_last", "padding": "same"}
@@ -161,6 +163,9 @@ class TransformerRegions(keras.layers.Layer):
 
     def call(self, activations, stride=None):
         stride = stride_of(self, stride)
+        if activations.shape[0] == 0:  # TensorFlow's convolutions fail on a batch without images
+            spec = self.compute_output_spec(activations, stride)
+            return Regions(*(ops.zeros(part.shape, part.dtype) for part in spec))
         transforms = self.transforms(activations, stride)
         patches = self.resampling(activations, transforms, stride=stride)
         images, rows, columns = ops.shape(transforms)[:3]
