@@ -19,7 +19,9 @@ SHAPES = (2048, 6), (2048, 6, 4), (2048, 4)
 def attention_of(words, regions, never_predicted=()):
     """A layer whose scores are what `inputs_of` was given."""
     size = words + regions
-    layer = AreaAttention(words, words, never_predicted=never_predicted, dtype="float32")
+    layer = AreaAttention(
+        words, words, never_predicted=never_predicted, feature_length=0.0, dtype="float32"
+    )
     layer.build((None, size), (None, regions, size))
     layer.words.assign(np.eye(words))
     layer.word_state.assign(np.eye(words, size))
