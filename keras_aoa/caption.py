@@ -14,11 +14,11 @@ from typing import Annotated
 import tyro
 
 from keras_aoa.collection.lines import caption_line
-from keras_aoa.collection.shards import SUFFIXES, find_shards, worker_shards
+from keras_aoa.collection.shards import SUFFIXES, find_shards, is_image_name, worker_shards
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import check_writable
+from keras_aoa.utils.files import check_writable, on_disk
 from keras_aoa.utils.keras_settings import use_keras_defaults
 from keras_aoa.utils.text import printable
 
@@ -154,9 +154,9 @@ def image_files(names):
     if not names:
         raise UserError("caption: expected image files or folders after the run, received none.")
     files = []
-    for name in map(pathlib.Path, names):
+    for name in map(on_disk, names):
         if name.is_dir():
-            images = sorted(file for file in name.iterdir() if file.suffix.lower() in SUFFIXES)
+            images = sorted(file for file in name.iterdir() if is_image_name(file))
             if not images:
                 raise UserError(
                     f"{name}: expected a folder of images ({' '.join(SUFFIXES)}), found none."

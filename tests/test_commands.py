@@ -1,6 +1,7 @@
 """Commands as a user calls them: help, captions of images, and errors of one line."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -224,3 +225,16 @@ def test_package_is_imported_from_the_folder_above_a_clone_of_its_name(tmp_path)
         text=True,
     )
     assert done.stdout == "load\n", done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_text_that_the_terminal_lacks_is_escaped(encoding):
+    code = (
+        "from keras_aoa.utils.command_line import run\n"
+        "def main(_):\n    print('caf\\u00e9 \\u3084 \\U0001f600'); raise SystemExit(0)\n"
+        "run(main, [])"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    expected = "café \\u3084 \\U0001f600".encode(encoding, "backslashreplace")
+    assert done.stdout.splitlines() == [expected] and not done.returncode, done.stderr

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import is_desktop_file, on_disk
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 MAX_BYTES = 2**28  # per image file; an uncompressed image of 134 megapixels is larger
@@ -23,6 +24,11 @@ MAX_BYTES = 2**28  # per image file; an uncompressed image of 134 megapixels is 
 _READERS = 8  # threads that read the files of a list; a network disk has high latency
 _BLOCK = 512  # bytes of a tar header
 _SAMPLES, _SAMPLE_BYTES = 64, 4096  # of an archive, for its digest
+
+
+def is_image_name(path):
+    """Return whether a name is that of an image and not of a file that a desktop added."""
+    return str(path).lower().endswith(SUFFIXES) and not is_desktop_file(path)
 
 
 class ShardError(UserError):
@@ -176,7 +182,7 @@ class Contents:
             archive.members.clear()  # the list would grow with the archive
             if member.isdir():
                 continue
-            if not member.name.lower().endswith(SUFFIXES):
+            if not is_image_name(member.name):
                 self.left_out += 1
                 continue
             images += 1
@@ -194,7 +200,7 @@ class Contents:
 
     def _list(self):
         first = next(self._lines(), None)
-        if first is not None and not any(map(os.path.isfile, self._lines())):
+        if first is not None and not any(map(os.path.isfile, map(on_disk, self._lines()))):
             raise ShardError(
                 f"{self._path}: expected paths of images, but no listed file exists; the first is "
                 f"{first!r}. Relative paths start at {os.getcwd()!r}."
@@ -217,12 +223,13 @@ class Contents:
 
 def _read(path):
     try:
-        status = os.stat(path)
+        file_path = on_disk(path)
+        status = os.stat(file_path)
         if not stat.S_ISREG(status.st_mode):
             return Entry(path, error="expected an image, found something that is not a file.")
         if status.st_size > MAX_BYTES:
             return Entry(path, error=_too_large(status.st_size))
-        with open(path, "rb") as file:
+        with open(file_path, "rb") as file:
             return Entry(path, file.read())
     except OSError as error:
         return Entry(path, error=f"expected an image, received: {error.strerror}.")

@@ -8,6 +8,7 @@ import tyro
 
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import check_output
 
 # Words that name nothing visible.
 FUNCTION_WORDS = frozenset(
@@ -47,6 +48,7 @@ def main(arguments):
             f"gallery: expected indices of images below {len(examples)}, the size of {split!r}; "
             f"received {settings.images}."
         )
+    check_output(settings.picture)
     captioner = ImageCaptioner(settings.run)
     items = []
     for index in settings.images:

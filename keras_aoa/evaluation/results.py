@@ -9,7 +9,7 @@ from typing import Any
 from keras_aoa.data.readers.files import entries, read_json
 from keras_aoa.evaluation.metrics import Id, Scores, check_ids, score
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import write_text
+from keras_aoa.utils.files import check_output, write_text
 from keras_aoa.utils.text import clip, first_three
 
 # Keys that files of version 0.1 have, and their names today; {} marks keys inside of another.
@@ -122,13 +122,16 @@ def score_files(
     code.
 
     Raises:
-        UserError: as `read_results`, `read_references` and `score`.
+        UserError: as `read_results`, `read_references`, `check_output` and `score`.
     """
+    if output is not None:
+        check_output(output)
     captions, truths = read_results(results), read_references(references)
     if captioned_only:
         truths = {image: texts for image, texts in truths.items() if image in captions}
     check_ids(truths, captions, pathlib.Path(references).name, pathlib.Path(results).name)
     scores = score(truths, captions, tokenizer)
     if output is not None:
+        pathlib.Path(output).parent.mkdir(parents=True, exist_ok=True)
         write_scores(output, scores)
     return scores

@@ -9,6 +9,7 @@ import sys
 
 from keras_aoa.utils import quiet_start
 from keras_aoa.utils.errors import UserError, system_reason
+from keras_aoa.utils.files import require_local
 from keras_aoa.utils.text import closest, first_line
 
 
@@ -80,11 +81,17 @@ def run(main, arguments=None, interrupted=""):
     """
     # The commands need TensorFlow, whatever backend `keras.json` selects for other programs.
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    for stream in (sys.stdout, sys.stderr):
+        # Escape what the terminal's encoding lacks; a name or a caption must not stop a command.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     if arguments is None:
         quiet_start.install()
     try:
         try:
-            main(sys.argv[1:] if arguments is None else arguments)
+            arguments = sys.argv[1:] if arguments is None else arguments
+            refuse_urls(arguments)
+            main(arguments)
         finally:
             sys.stdout.flush()  # a closed pipe must be noticed here, not when Python exits
     except UserError as mistake:
@@ -127,6 +134,21 @@ def _output_is_closed():
     for descriptor in (1, 2):
         poll.register(descriptor, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def refuse_urls(arguments):
+    """Refuse URLs in place of paths; only `--base-url` and options of a Beam runner may have one.
+
+    Raises:
+        UserError: An argument is a URL.
+    """
+    name = ""
+    for argument in arguments:
+        value = argument
+        if argument.startswith("--"):
+            name, _, value = argument.replace("_", "-").partition("=")
+        if name not in ("--base-url", "--runner-options"):
+            require_local(value)
 
 
 def _out_of_memory(message):

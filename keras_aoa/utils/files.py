@@ -129,6 +129,19 @@ def check_writable(folder):
         ) from None
 
 
+def check_output(path):
+    """Check that a file can be written, before the work; its folder may still be missing.
+
+    Raises:
+        UserError: The path is a folder or a URL, or its folder cannot be written.
+    """
+    require_local(path)
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: expected a file to write, found a folder; add a file name.")
+    check_writable(path.parent)
+
+
 def settings_digest(settings):
     """Return 12 hexadecimal digits of the SHA-256 of settings; caches use it in their names.
 

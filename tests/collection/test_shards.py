@@ -3,6 +3,7 @@
 import itertools
 import os
 import tarfile
+import unicodedata
 
 import pytest
 from collection_files import write_list, write_tar
@@ -263,3 +264,19 @@ def test_incompatible_settings_are_refused(arguments, line, tmp_path, monkeypatc
     with pytest.raises(UserError, match=line):
         caption.main(["run", *arguments])
     assert os.listdir(tmp_path) == []
+
+
+def test_files_that_macos_adds_to_an_archive_are_left_out(tmp_path):
+    companions = ["._a.jpg", "f/._a.jpg", "__MACOSX/f/a.jpg"]
+    files = [(name, b"\0\5\26\7") for name in companions]
+    path = write_tar(tmp_path / "x.tar", [files[0], ("a.jpg", b"a"), *files[1:]])
+    contents = Contents(Shard(str(path)))
+    assert [entry.name for entry in contents] == ["a.jpg"]
+    assert contents.left_out == 3
+
+
+def test_listed_names_are_found_in_the_other_unicode_form(tmp_path):
+    (tmp_path / unicodedata.normalize("NFD", "é.jpg")).write_bytes(b"image")
+    name = str(tmp_path / unicodedata.normalize("NFC", "é.jpg"))
+    (entry,), _ = entries(write_list(tmp_path / "l.txt", [name]))
+    assert (entry.name, entry.content) == (name, b"image")

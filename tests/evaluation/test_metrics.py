@@ -344,3 +344,13 @@ def test_scripts_without_spaces_are_scored_by_character_without_meteor(text):
     # A foreign word in an English caption does not count as such a script.
     english = {1: ["a dog", "a 狗", "dogs"], 2: ["a cat", "a cat sits", "cats"]}
     assert not _mostly_spaceless(english)
+
+
+def test_scores_are_written_to_a_new_folder_or_refused_before_the_work(tmp_path):
+    (tmp_path / "c.json").write_text('[{"image_id": 1.0, "caption": "a dog"}]')
+    (tmp_path / "r.json").write_text('{"annotations": [{"image_id": 1, "caption": "a dog"}]}')
+    files = tmp_path / "c.json", tmp_path / "r.json"
+    scores = score_files(*files, tmp_path / "new/folder/x.json", "python")
+    assert json.loads((tmp_path / "new/folder/x.json").read_text())["images"] == scores.images
+    with pytest.raises(UserError, match="expected a file to write, found a folder"):
+        score_files("missing.json", files[1], tmp_path, "python")
