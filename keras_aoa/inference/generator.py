@@ -151,8 +151,8 @@ class CaptionGenerator:
                 exists = log_probs[image] != IMPOSSIBLE
                 beams = list(map(self._caption, ids[image][exists], log_probs[image][exists]))
                 if with_attention:
-                    seen = None if window is None else np.asarray(window[image])
-                    regions = boxes[image].numpy(), mask[image].numpy(), seen
+                    own_window = None if window is None else np.asarray(window[image])
+                    regions = boxes[image].numpy(), mask[image].numpy(), own_window
                     beams = [
                         with_regions(caption, attention[image, beam], *regions)
                         for beam, caption in enumerate(beams)
