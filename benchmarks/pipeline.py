@@ -44,9 +44,9 @@ def main(arguments):
         print(f"{name:28} {seconds:6.1f} s")
     print(f"time with files / time with pixels in memory: {results['files_over_memory']:.3f}")
     print(
-        f"speedup by cached features: {results['gain']:.2f}, "
-        f"{100 * results['share_of_gain']:.0f} % of the possible {results['gain_there']:.2f}, "
-        "(CNN + RNN) / RNN"
+        f"speedup from cached features: {results['gain']:.2f}, "
+        f"{100 * results['share_of_gain']:.0f} % of the largest possible speedup, "
+        f"(CNN + RNN) / RNN = {results['gain_there']:.2f}"
     )
 
 

@@ -40,8 +40,8 @@ class Arguments(SearchSettings):
     """Steps between regions on the activation map, in cells. Several values give a table and a
     curve of scores over the number of regions. None: the run's test_stride."""
     proposals: Annotated[Numbers, tyro.conf.arg(aliases=["--regions"])] = None
-    """Maximum number of object proposals per image, the best ones; several as for stride. None:
-    the run's test_proposals."""
+    """Maximum number of object proposals per image; the best are kept. Several values as in
+    --stride. None: the run's test_proposals."""
     split: str = ""
     """Split to caption and score. Default: the run's test split."""
     data: str = ""
@@ -61,7 +61,7 @@ class Arguments(SearchSettings):
     results: str = ""
     """Captions to score, in COCO's results format, instead of a run."""
     references: str = ""
-    """References of the results, in COCO's captions format."""
+    """Human captions that --results is scored against, in COCO's captions format."""
     captioned_only: bool = False
     """Ignore references of images that have no caption in the results."""
     correctness: bool = False

@@ -126,7 +126,7 @@ def dtype_policy(configuration):
 
 
 def uses_backbone_filter(configuration):
-    """Whether the regions use the convolution that computes the backbone's map as their filter."""
+    """Whether the regions' filter is the convolution that computes the backbone's map."""
     return configuration.regions == "transformer" and configuration.transformer_filter == "backbone"
 
 

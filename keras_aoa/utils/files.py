@@ -153,9 +153,9 @@ def settings_digest(settings):
 
 
 def identity(path):
-    """Return a text that identifies a file by absolute path, size and modification time.
+    """Return a string that identifies a file by absolute path, size and modification time.
 
-    The text changes when the file is replaced.
+    The string changes when the file is replaced.
     """
     path = os.path.abspath(path)
     status = os.stat(path)

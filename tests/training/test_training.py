@@ -219,10 +219,10 @@ def test_data_without_a_test_split_are_scored_on_another_split_with_a_note(train
     del data.splits["test"]
     split, note = scored_split(trained.configuration, data)
     assert split == "val"
-    assert "has no split 'test'; scored is 'val'" in note
-    assert "selects the checkpoint too" in note
+    assert "has no split 'test'; scoring 'val' instead" in note
+    assert "also selects the checkpoint" in note
     own = dataclasses.replace(trained.configuration, select_split="train")
-    assert scored_split(own, data) == ("val", note.partition(" 'val' selects")[0])
+    assert scored_split(own, data) == ("val", note.partition(" 'val' also selects")[0])
 
 
 def test_the_error_of_an_unknown_split_lists_the_known_splits(trained):

@@ -164,8 +164,8 @@ def _first_image(data):
 def _first_image_end(data):
     """Return the offset of the end of a GIF's first image.
 
-    Returns the file's length if the image is cut off. Returns 0 if the file has no image or too
-    many sub-blocks, so that an image whose end is unknown is not decoded.
+    Returns the file's length if the image is cut off. Returns 0 if the file has no image, or so
+    many sub-blocks that the end cannot be found; the caller then does not decode it.
     """
     size = tf.size(data, tf.int64) - 1
     start = _first_image(data)

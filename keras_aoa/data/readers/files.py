@@ -200,7 +200,7 @@ def locate(
 def make_example(
     image_id: int | str, path: str, captions: Iterable[str], where: str, **extras
 ) -> Example:
-    """Build an example with one-line captions, leaving out blank ones.
+    """Build an example: join each caption into one line, and drop blank captions.
 
     Args:
         image_id: The image's id.
