@@ -15,7 +15,9 @@ def main(arguments):
     """Find the missing proposals, split by split."""
     configuration = parse_configuration("keras_aoa.propose", arguments, PURPOSE)
     from keras_aoa.data.build import proposal_view, read_data
+    from keras_aoa.data.proposals.edge_boxes import check_opencv
 
+    check_opencv()
     view = proposal_view(
         replace(configuration, regions="proposals", crop=1.0), configuration.output
     )

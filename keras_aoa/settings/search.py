@@ -1,6 +1,7 @@
 """Search settings that evaluation, captioning and export share."""
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -33,13 +34,16 @@ class SearchSettings:
     test_proposals."""
 
     def __post_init__(self):
-        if self.length_penalty is not None and not math.isfinite(self.length_penalty):
-            raise UserError(
-                f"length_penalty: expected a finite number, received {self.length_penalty}."
-            )
+        penalty = self.length_penalty
+        is_number = isinstance(penalty, numbers.Real) and math.isfinite(penalty)
+        if penalty is not None and not is_number:
+            raise UserError(f"length_penalty: expected a finite number, received {penalty!r}.")
         for name in ("beam", "max_words", "stride", "proposals"):
             value = getattr(self, name)
             for number in value if isinstance(value, tuple) else (value,):
+                whole = isinstance(number, numbers.Integral) and not isinstance(number, bool)
+                if number is not None and not whole:
+                    raise UserError(f"{name}: expected a whole number, received {number!r}.")
                 if number is not None and number < 1:
                     raise UserError(f"{name}: expected at least 1, received {number}.")
                 if name == "proposals" and number is not None and number > MAX_PROPOSALS:

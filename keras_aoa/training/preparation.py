@@ -4,6 +4,7 @@ import keras
 
 from keras_aoa.data.build import image_settings, proposal_view, read_data
 from keras_aoa.data.images.split_images import Images
+from keras_aoa.data.proposals.edge_boxes import check_opencv
 from keras_aoa.data.text.vocabulary import SPECIAL, Vocabulary
 from keras_aoa.distribution.process import Process
 from keras_aoa.models.backbones import PRETRAINED_SCENES, make_backbone
@@ -65,6 +66,8 @@ def prepare_run(configuration, held, process=None):
             "folder on a disk that all workers share."
         )
     view = proposal_view(configuration, folder.parent)
+    if view:
+        check_opencv()  # before scenes are drawn
     start = WarmStart(configuration.start_from) if configuration.start_from else None
     if start:
         start.check_settings(configuration)

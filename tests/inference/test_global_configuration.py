@@ -1,5 +1,6 @@
 """Settings of other programs, and other packages of OpenCV, do not change a command."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,6 +15,8 @@ from bright_square import brightness, make_run, settings
 from keras_aoa.data.proposals.cache import ProposalCache, ProposalSettings, propose
 from keras_aoa.inference.image_captioner import ImageCaptioner
 from keras_aoa.models.backbones import BackboneSettings, make_backbone
+from keras_aoa.settings.search import SearchSettings
+from keras_aoa.training.preparation import prepare_run
 from keras_aoa.utils.errors import UserError
 
 
@@ -108,3 +111,25 @@ def test_opencv_that_does_not_load_is_reported_with_its_reason(monkeypatch, tmp_
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(UserError, match=r"OpenCV cannot be imported \(.*cv2.*\); pip install"):
         ProposalCache(tmp_path, ProposalSettings())
+
+
+def test_training_on_proposals_without_contrib_ends_before_any_file(monkeypatch, tmp_path):
+    monkeypatch.delattr(cv2, "ximgproc")
+    with contextlib.ExitStack() as held, pytest.raises(UserError, match=r"without cv2\.ximgproc"):
+        prepare_run(settings(tmp_path, regions="proposals", name="new"), held)
+    assert not list(tmp_path.iterdir())
+
+
+# --- Search settings in Python --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [2.5, "3", True])
+def test_a_number_of_another_type_is_refused_by_name(value):
+    with pytest.raises(UserError, match=f"beam: expected a whole number, received {value!r}"):
+        SearchSettings(beam=value)
+    assert SearchSettings(beam=np.int64(2)).beam == 2
+
+
+def test_a_length_penalty_of_another_type_is_refused_by_name():
+    with pytest.raises(UserError, match="length_penalty: expected a finite number, received '1'"):
+        SearchSettings(length_penalty="1")
