@@ -255,7 +255,12 @@ def test_mixed_precision_returns_float32_close_to_full_precision(variant):
     assert mixed.cell.compute_dtype == mixed.backbone.compute_dtype == "bfloat16"
     log_probs, expected = np.asarray(mixed(INPUTS)), np.asarray(full(INPUTS))
     assert log_probs.dtype == np.float32
-    # Only the factors of products are rounded, by at most 1/256; sums and logarithms are not.
+    # Only the factors of products are rounded, by at most 1/256; states and logarithms are not.
+    start = mixed.encode(IMAGES)
+    step = mixed.decode_step(tf.constant([[1], [1]]), *start[1:3], start.memory)
+    for values in (log_probs[log_probs != 0], step[0], step[2]):
+        rounded = tf.cast(tf.cast(values, "bfloat16"), "float32")
+        assert np.mean(np.asarray(values) != rounded) > 0.9
     difference = np.abs(log_probs - expected)
     assert 0 < difference.mean() < 0.005 and difference.max() < 0.03
     loss, values = gradients(mixed, INPUTS)

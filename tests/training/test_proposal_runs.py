@@ -154,7 +154,7 @@ def test_other_kinds_of_regions_need_no_model(settings):
     )
     assert run.proposal_view is None
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        "backbone.keras", "config.json", "lock", "vocabulary.json",
+        "backbone.keras", "config.json", "data.json", "lock", "vocabulary.json",
     ]  # fmt: skip
 
 

@@ -31,6 +31,8 @@ def test_words_are_read_row_by_row_each_above_its_panel(monkeypatch):
     for number, word in enumerate(TWENTY.split(), start=1):
         left, baseline = label[word]
         assert left == lefts[number] and tops[number] - pictures.LABEL < baseline <= tops[number]
+        above = [top + len(panels[0]) for top in tops if top < tops[number]]
+        assert max(above, default=0) <= baseline - pictures.WORD.size, "no word on a panel"
         side = len(panels[number]) // 5
         cells = panels[number][: 5 * side, : 5 * side].reshape(5, side, 5, side, 3)
         assert cells.mean(axis=(1, 3, 4)).argmax() == number - 1, "the word's own attention"
