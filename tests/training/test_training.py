@@ -238,16 +238,22 @@ def test_images_without_captions_cannot_be_scored(trained):
         evaluation.evaluate(trained, EvaluationSettings(), data=data)
 
 
-def test_repeated_evaluation_gives_the_same_scores(trained, squares, capsys):
+def test_repeated_evaluation_gives_the_same_scores(trained, squares, capsys, monkeypatch):
     before = json.loads((trained.folder / "scores.json").read_text())
+    given = []
+    monkeypatch.setattr(evaluation, "draw", lambda folder, captions, *_: given.append(captions))
     after = evaluation.evaluate(trained, EvaluationSettings(split="test"))
     # The split is set explicitly, so it is not the default.
     assert after == {**before, "run": str(trained.folder), "default_split": False}
     assert f"CIDEr {100 * before['CIDEr']:.1f}\n" in capsys.readouterr().out
     # Each image has the caption that the run gives its file.
     captioner = ImageCaptioner(trained.folder)
-    for entry in json.loads((trained.folder / "captions_test.json").read_text()):
-        assert captioner.caption(squares / entry["image_id"]).text == entry["caption"]
+    written = json.loads((trained.folder / "captions_test.json").read_text())
+    assert len({caption.log_prob for caption in given[0].values()}) == len(written) == 3
+    for entry, caption in zip(written, given[0].values(), strict=True):
+        own = captioner.caption(squares / entry["image_id"])
+        assert own.text == caption.text == entry["caption"]
+        assert own.log_prob == pytest.approx(caption.log_prob, abs=1e-5)
 
 
 def test_loading_an_untrained_run_raises_a_user_error(copied):
