@@ -20,7 +20,8 @@ SET_BY_ROWS = ("regions", "variant", "scheduled_sampling", "seed", "start_from")
 class Arguments:
     """Train the missing runs of one of the paper's tables or figures, then print it.
 
-    Also accepts all settings of train.py, which apply to its runs; --config is study by default.
+    Also accepts all settings of train.py, and applies them to the runs that it trains. --config
+    defaults to `study`.
     """
 
     what: Annotated[

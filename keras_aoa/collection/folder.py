@@ -51,7 +51,7 @@ def describe(run, search_settings):
 
 
 class OutputFolder:
-    """The folder that holds the captions of shards, all made by one run with one search.
+    """Folder of the captions of all shards; one run with one search made all of them.
 
     Args:
         folder: Path of the folder; it is created if missing.

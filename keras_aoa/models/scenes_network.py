@@ -56,7 +56,9 @@ class Coordinates(layers.Layer):
 
 
 def scenes_backbone(channels=(32, 64, 128, 192)):
-    """A small network for drawn scenes, trained from scratch: 96 pixels to 12x12 regions.
+    """A small network for drawn scenes, trained from scratch.
+
+    It maps images of 96x96 pixels to 12x12 regions.
 
     The last layer receives the coordinates of its cells, since captions say "left" and "right" of
     objects that are further apart than a region's receptive field of 47 pixels (the size of a big

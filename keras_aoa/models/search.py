@@ -22,8 +22,8 @@ class SearchResult(NamedTuple):
 
     `ids (n, k, t)`: words and STOP, then PAD. `log_probs (n, k)`: natural logarithms of the
     caption probabilities, STOP included. `scores (n, k)`: log-probabilities with the length
-    penalty, used for ranking. `attention (n, k, t, r)`: p(r | h) of the state that predicts each
-    word.
+    penalty, used for ranking. `attention (n, k, t, r)`: p(r | h) for each word, from the state
+    that predicts the word.
 
     If an image has fewer than k captions, the last hypotheses do not exist: their ids are PAD,
     their log-probability and score are -inf, and their attention is 0.

@@ -97,7 +97,7 @@ class Run:
         """Refuse weights that were trained with another vocabulary or backbone.
 
         Raises:
-            UserError: the vocabulary or the backbone differs; the message names which.
+            UserError: the vocabulary or the backbone differs; the message says which.
         """
         for part, digest in self.digests.items():
             if metadata.get(part) != digest:

@@ -71,7 +71,7 @@ def take_config(arguments, default="scenes"):
 
 
 def preset(name):
-    """Return the configuration of a preset's name or of a `config.json`.
+    """Return the configuration for the name of a preset or the path of a `config.json`.
 
     Raises:
         UserError: an unknown name, with the nearest known one.

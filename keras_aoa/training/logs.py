@@ -33,7 +33,7 @@ class TensorBoard:
                 tf.summary.scalar("rate_factor", rate_factor)
 
     def validation(self, step, cider, images, captions):
-        """Record CIDEr and pictures of the first captions."""
+        """Record CIDEr, and pictures of the first few images with their captions."""
         with self._writer.as_default(step=step):
             tf.summary.scalar("CIDEr", cider)
             for number, index in enumerate(sorted(captions)[:SAMPLES], start=1):

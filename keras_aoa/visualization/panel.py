@@ -25,7 +25,7 @@ class View:
         scale: Panel pixels per image pixel.
 
     Attributes:
-        photograph: `(height, width, 3)`, uint8; pale outside the network input.
+        photograph: `(height, width, 3)`, uint8; its parts outside the network input are pale.
         is_whole: Whether the network input covers the whole image.
     """
 

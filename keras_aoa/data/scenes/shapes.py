@@ -1,7 +1,7 @@
 """Outlines of the objects: each shape is a list of parts, and later parts cover earlier ones.
 
-A part is (role, polygon). A polygon is a `(points, 2)` array of (x, y), with y pointing down and
-distances from the center of up to about 1.
+A part is (role, polygon). A polygon is a `(points, 2)` array of (x, y) around the origin. y points
+down, and all points lie within a distance of about 1.
 """
 
 import numpy as np
