@@ -25,7 +25,7 @@ def thing(names, box=None, flag=""):
         inner = "".join(f"<{name}>{value}</{name}>" for name, value in corners)
         content = f"<bndbox>{inner}</bndbox>"
     else:
-        content = "".join(f"<{name}>{int(name == flag)}</{name}>" for name in ("scene", "nobox"))
+        content = "".join(f"<{name}>{int(name == flag)}</{name}>" for name in ("scene", "nobndbox"))
     listed = "".join(f"<name>{name}</name>" for name in names.split())
     return f"<object>{listed}{content}</object>"
 
@@ -54,6 +54,18 @@ def flickr30k(folder, files):
     }
     put(folder, texts | {"Sentences/6.txt": "x", "Annotations/6.xml": annotations()} | files)
     return examples_of(read(folder))["5.jpg"]
+
+
+def test_flickr8k_images_have_the_entity_files_of_their_flickr30k_number(tmp_path, caplog):
+    photographs(tmp_path, "5_693b08cb0e.jpg")
+    token = "".join(f"5_693b08cb0e.jpg#{n}\t{c}\n" for n, c in enumerate(reversed(CAPTIONS)))
+    entities = {"Sentences/5.txt": SENTENCES, "Annotations/5.xml": WHOLE}
+    lists = {"Flickr_8k.trainImages.txt": "5_693b08cb0e.jpg\n"}
+    put(tmp_path, {"Flickr8k.token.txt": token} | lists | entities)
+    (example,) = read(tmp_path).splits["train"]
+    assert example.phrases[0] == Phrase(0, 0, 2, MAN)
+    assert [phrase.caption for phrase in example.phrases] == [0, 1, 1, 1]
+    assert not caplog.text
 
 
 def test_phrases_and_objects_of_an_image(tmp_path, caplog):
@@ -126,7 +138,7 @@ def test_image_with_unusable_entity_files_has_no_boxes_and_is_counted(
 
 
 def test_unmatched_phrases_and_captions_are_counted_and_the_rest_is_kept(tmp_path, caplog):
-    missing = annotations(thing("2", (100, 10, 110, 20)), thing("3", flag="nobox"))
+    missing = annotations(thing("2", (100, 10, 110, 20)), thing("3", flag="nobndbox"))
     changed = SENTENCES.replace("stands", "stood")
     with caplog.at_level(logging.WARNING):
         example = flickr30k(tmp_path, {"Sentences/5.txt": changed, "Annotations/5.xml": missing})
@@ -153,7 +165,9 @@ def test_boxes_are_clipped_and_boxes_without_area_are_left_out(tmp_path):
         tmp_path,
         {
             "a.xml": annotations(
-                thing("1", (-10, 50, 300, 100)), thing("2", (5, 5, 5, 9)), thing("4", flag="nobox")
+                thing("1", (-10, 50, 300, 100)),
+                thing("2", (5, 5, 5, 9)),
+                thing("4", flag="nobndbox"),
             )
         },
     )

@@ -3,6 +3,7 @@
 import gzip
 import logging
 import pathlib
+import re
 
 import cv2
 import pytest
@@ -263,11 +264,15 @@ def test_folders_are_listed_instead_of_checking_each_file(tmp_path, monkeypatch)
 # Real photographs and captions
 
 
-def test_real_flickr8k_sample(shared):
+def test_real_flickr8k_with_boxes_of_entities(shared, caplog):
     data = read(shared / "data/flickr8k")
     assert {split: len(part) for split, part in data.splits.items()} == {"train": 6000, "val": 1000}
     assert all(len(example.captions) == 5 for example in examples_of(data).values())
     assert cv2.imread(data.splits["val"][0].path) is not None
+    # Every entity without a box has a flag, and about 3 % of the captions differ by a word.
+    assert re.findall(r"(\d+) (captions|phrases|images)", caplog.text) == [("1040", "captions")]
+    assert sum(bool(example.objects) for example in data.splits["val"]) == 998
+    assert sum(len(example.phrases) for example in data.splits["val"]) == 18_039
 
 
 def test_real_flickr30k_captions(shared):

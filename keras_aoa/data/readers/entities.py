@@ -7,7 +7,7 @@ Richer Image-to-Sentence Models", ICCV 2015, arXiv:1505.04870. For `36979.jpg` t
     [/EN#1/people A man] throws [/EN#2/other a ball] .
     <object><name>1</name><bndbox><xmin>5</xmin>…</bndbox></object>
 
-A box may have several names, and a name several boxes. The flags `scene` and `nobox` mark names
+A box may have several names, and a name several boxes. The flags `scene` and `nobndbox` mark names
 that have no box.
 """
 
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 SENTENCES, ANNOTATIONS = "Sentences", "Annotations"
 NOT_VISUAL = "0"  # entity number of phrases such as "who" and "each other"
+FLICKR8K_NAME = re.compile(r"^(\d+)_[0-9a-f]{10}$")
 MARKED = re.compile(r"\[/EN#(\w+)/\S+\s+([^\[\]]*)\]")
 
 
@@ -82,7 +83,7 @@ def with_entities(data: CaptionData, folder: pathlib.Path) -> CaptionData:
 def _with_entities(
     example: Example, folder: pathlib.Path, problems: Problems, sizes: dict[int | str, Size]
 ) -> Example:
-    stem = pathlib.Path(example.path).stem
+    stem = entity_stem(example.path)
     sentences = on_disk(folder / SENTENCES / f"{stem}.txt")
     annotations = on_disk(folder / ANNOTATIONS / f"{stem}.xml")
     missing = [path for path in (sentences, annotations) if not path.is_file()]
@@ -116,6 +117,18 @@ def _with_entities(
         for box in boxes[entity]
     )
     return replace(example, phrases=tuple(phrases), objects=objects)
+
+
+def entity_stem(path: str | pathlib.Path) -> str:
+    """Return the name, without suffix, that an image's entity files have.
+
+    Flickr8k's images are photographs of Flickr30k, named by the same number and a second one.
+
+    >>> entity_stem("images/1000268201_693b08cb0e.jpg"), entity_stem("36979.jpg")
+    ('1000268201', '36979')
+    """
+    stem = pathlib.Path(path).stem
+    return FLICKR8K_NAME.sub(r"\1", stem)
 
 
 def read_sentence(line: str) -> tuple[tuple[str, ...], tuple[Mark, ...]]:
@@ -164,7 +177,7 @@ def _read_annotations(path: pathlib.Path) -> tuple[dict[str, tuple[Box, ...]], S
                 box = tuple(
                     min(max(c / side, 0.0), 1.0) for c, side in zip(corners, sides, strict=True)
                 )
-            flagged = any(thing.findtext(flag, "0").strip() == "1" for flag in ("scene", "nobox"))
+            flagged = any(thing.findtext(flag, "0").strip() == "1" for flag in ("scene", "nobndbox"))
             for name in thing.iter("name"):
                 if box and box[0] < box[2] and box[1] < box[3]:
                     boxes.setdefault((name.text or "").strip(), []).append(box)
