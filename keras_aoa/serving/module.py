@@ -8,6 +8,7 @@ from keras_aoa.data.text.vocabulary import PAD, STOP
 from keras_aoa.models.search import search
 from keras_aoa.models.teacher_forcing import teacher_forcing
 from keras_aoa.serving.sentences import SentenceReader
+from keras_aoa.serving.stored_weights import stored
 
 BYTES, PIXELS, SCORE = "serving_default", "pixels", "score"
 MAX_PIXELS = 50_000_000
@@ -72,7 +73,7 @@ class ServedCaptioner:
         self._reader = SentenceReader(vocabulary.words)
         self.module = tf.Module()
         self.module.reader = self._reader
-        self.module.weights = [weight.value for weight in captioner.weights]
+        self.module.weights = stored([weight.value for weight in captioner.weights])
         self._captioner = captioner
         self._words = vocabulary.words
         self._views = NetworkViews(image_settings, proposal_settings)
