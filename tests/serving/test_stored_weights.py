@@ -26,13 +26,14 @@ def test_a_loaded_model_has_the_same_numbers(network, tmp_path):
     expected = network(pixels).numpy()
     module = tf.Module()
     module.weights = stored([weight.value for weight in network.weights])
-    function = tf.function(network, input_signature=[tf.TensorSpec((None, 64))], autograph=False)
+    spec = tf.TensorSpec((None, 64), name="pixels")
+    function = tf.function(lambda pixels: {"y": network(pixels)}, [spec], autograph=False)
     tf.saved_model.save(module, tmp_path, signatures={"serving_default": function})
     assert [v.dtype for v in module.variables].count(tf.float16) == 1
     first, second = (tf.saved_model.load(tmp_path) for _ in range(2))
     for model in (first, second):
-        (output,) = model.signatures["serving_default"](pixels).values()
-        np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
+        output = model.signatures["serving_default"](pixels=pixels)
+        np.testing.assert_allclose(output["y"], expected, rtol=1e-5, atol=1e-5)
     size = (tmp_path / "variables/variables.data-00000-of-00001").stat().st_size
     assert size < 2 * 64 * 128 + 4 * (128 + 128 * 64 + 64) + 2000
 
