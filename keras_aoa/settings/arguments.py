@@ -1,4 +1,4 @@
-"""Command-line arguments of a `Configuration`, shared by all commands that take one."""
+"""Parses command-line arguments into a `Configuration`, for all commands that need one."""
 
 import dataclasses
 
@@ -16,16 +16,16 @@ def parse_configuration(program, arguments, purpose):
     Args:
         program: Name of the command.
         arguments: List of strings.
-        purpose: Description of the command, for its help.
+        purpose: Text that describes the command in its help.
     """
     name, rest = take_config(arguments)
     if {"-h", "--help"} & set(rest):
         print(
             f"{purpose}\n\n"
-            f"--config NAME   Preset to start from: {', '.join(PRESETS)}; or a config.json. "
-            "Default: scenes.\n"
-            f"                `{program} --config NAME --help` shows the preset's values as the "
-            "defaults below.\n"
+            f"--config NAME   Preset to start from: {', '.join(PRESETS)}; or the path of a "
+            "config.json. Default: scenes.\n"
+            f"                `{program} --config NAME --help` lists the preset's values as "
+            "defaults.\n"
         )
     return parse_settings(program, rest, preset(name))
 
@@ -34,11 +34,11 @@ def parse_settings(program, arguments, default):
     """Parse settings into a `Configuration`, starting from `default`.
 
     Raises:
-        UserError: an unknown setting, or a value of the wrong type or out of range.
+        UserError: a setting is unknown, or a value has the wrong type or is out of range.
     """
     import tyro
 
-    # One nested dataclass per group, because tyro prints each under a heading of its own.
+    # One nested dataclass per group, because tyro prints a heading for each nested dataclass.
     groups = [
         (name, tyro.conf.OmitArgPrefixes[group], dataclasses.field(default=part(group, default)))
         for name, group in GROUPS.items()
@@ -57,7 +57,11 @@ def part(group, configuration):
 
 
 def take_config(arguments, default="scenes"):
-    """Split `--config NAME` off a list of arguments: the name, or `default`, and the rest."""
+    """Remove `--config NAME` from a list of arguments.
+
+    Returns:
+        The name, or `default` if there is none, and the list of the other arguments.
+    """
     for index, argument in enumerate(arguments):
         if argument.startswith("--config="):
             return argument.partition("=")[2], arguments[:index] + arguments[index + 1 :]
@@ -71,10 +75,13 @@ def take_config(arguments, default="scenes"):
 
 
 def preset(name):
-    """Return the configuration for the name of a preset or the path of a `config.json`.
+    """Return the `Configuration` of a preset or of a `config.json`.
+
+    Args:
+        name: Name of the preset, or path of the `config.json`.
 
     Raises:
-        UserError: an unknown name, with the nearest known one.
+        UserError: the preset is unknown; the message suggests similar names.
     """
     if name.endswith(".json"):
         return Configuration.read(name)

@@ -1,4 +1,4 @@
-"""The configuration of a run: all settings, checked when it is created, and its json file."""
+"""The configuration of a run: all settings, their checks, and the file `config.json`."""
 
 import dataclasses
 import json
@@ -22,11 +22,11 @@ from keras_aoa.utils.text import closest
 
 FORMAT_VERSION = 1
 
-# Settings that may change when a run is resumed.
+# A run may be resumed with other values of these settings.
 ANY_TIME = ("name", "output", "checkpoint_steps", "distribution")
 
 
-# Dataclasses collect the fields of their bases from the last to the first.
+# In reverse order, because a dataclass lists the fields of its last base class first.
 @dataclass(frozen=True)
 class Configuration(
     SearchDefaults,
@@ -38,10 +38,10 @@ class Configuration(
     DataSettings,
     RunSettings,
 ):
-    """All settings of a run; see `groups.py` for each.
+    """All settings of a run; `groups.py` describes each setting.
 
     Raises:
-        UserError: a value is out of range, or two values exclude each other.
+        UserError: a value is out of range, or two values cannot be combined.
     """
 
     def __post_init__(self):
@@ -54,15 +54,16 @@ class Configuration(
                     f"{field.name}: expected one of {', '.join(choices)}, received {value!r}."
                 )
         if self.regions == "proposals" and self.crop < 1:
-            raise UserError("crop: regions 'proposals' need whole images; set it to 1.")
+            raise UserError("crop: regions 'proposals' need whole images; set crop to 1.")
         if self.feature_cache != "none" and not self.rnn_epochs:
             raise UserError(
-                "feature_cache: with rnn_epochs of 0 the network is always trained; set it to "
-                "'none'."
+                "feature_cache: needs epochs with a frozen network, but rnn_epochs is 0; set "
+                "feature_cache to 'none'."
             )
         if self.feature_cache != "none" and self.crop < 1:
             raise UserError(
-                "crop: a feature cache holds whole images; set it to 1 or feature_cache to 'none'."
+                "crop: a feature cache holds whole images; set crop to 1, or feature_cache to "
+                "'none'."
             )
         if self.variant == "conditional" and not self.tied:
             raise UserError("tied: variant 'conditional' needs tied embeddings, received False.")
@@ -79,11 +80,11 @@ class Configuration(
 
     @property
     def epochs(self):
-        """Number of epochs of both stages."""
+        """Total number of epochs in both stages."""
         return self.rnn_epochs + self.joint_epochs
 
     def differences(self, other):
-        """Return the names of the settings that differ, except those in `ANY_TIME`."""
+        """Return the names of the settings that differ, without the settings in `ANY_TIME`."""
         return [
             field.name
             for field in dataclasses.fields(self)
@@ -92,17 +93,17 @@ class Configuration(
         ]
 
     def to_json(self):
-        """Return the text of a run's `config.json`."""
+        """Return the configuration as the text of a `config.json`."""
         settings = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
         return json.dumps(settings, indent=2) + "\n"
 
     @classmethod
     def read(cls, path):
-        """Read a `config.json`; settings that it does not contain take their defaults.
+        """Read a `config.json`; settings that are missing there have their default values.
 
         Raises:
-            UserError: the file does not exist or is not json, or it has another version, an
-                unknown setting or a wrong type.
+            UserError: the file does not exist, is not json, has another `format_version`, or
+                contains an unknown setting or a value of the wrong type.
         """
         try:
             settings = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
@@ -119,7 +120,15 @@ class Configuration(
 
     @classmethod
     def from_settings(cls, settings, source):
-        """Create a configuration from a mapping; refuses unknown names and wrong types."""
+        """Create a configuration from a dictionary of settings.
+
+        Args:
+            settings: Dictionary of values by setting name.
+            source: Origin of the settings, for error messages.
+
+        Raises:
+            UserError: a setting is unknown, or a value has the wrong type or is out of range.
+        """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for name, value in settings.items():
             if name not in fields:

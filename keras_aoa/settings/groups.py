@@ -1,7 +1,7 @@
 """All settings of a run by topic, with their defaults, units and ranges.
 
-`Configuration` inherits these groups, so every setting is a flat name. `--help` shows the groups.
-A subclass of `Group` checks what its own settings allow.
+`Configuration` inherits all groups, so that it has every setting as an attribute. `--help` prints
+the settings by group. Each subclass of `Group` checks the values of its own settings.
 """
 
 import pathlib
@@ -16,9 +16,9 @@ class Group:
     """Base class of a group of settings.
 
     Attributes:
-        minimum: Smallest value of a setting, by its name.
-        positive: Names of settings that must be more than 0.
-        rates: Names of settings that must be at least 0 and below 1.
+        minimum: Dictionary of smallest values by setting name.
+        positive: Names of the settings that must be more than 0.
+        rates: Names of the settings that must be at least 0 and below 1.
     """
 
     minimum: ClassVar[dict] = {}
@@ -50,12 +50,12 @@ def _require(settings, name, holds, expected):
 
 @dataclass(frozen=True)
 class RunSettings(Group):
-    """Where the run is stored."""
+    """Name and folder of the run."""
 
     name: str = "scenes"
-    """Name of the run; its folder is OUTPUT/NAME."""
+    """Name of the run, which is stored in the folder OUTPUT/NAME."""
     output: str = "runs"
-    """Folder of all runs."""
+    """Folder that contains all runs."""
 
     @classmethod
     def check(cls, settings):
@@ -70,25 +70,25 @@ class DataSettings(Group):
     data: str = "scenes"
     """'scenes' (drawn by the program), or a folder or file of captioned photographs."""
     images: str = ""
-    """Folder of the images, if it is not beside the captions."""
+    """Folder of the images, if they are not in the captions' folder."""
     select_images: int = 0
-    """Images held out of the training split to select the checkpoint; 0 uses SELECT_SPLIT."""
+    """Number of training images to hold out for selecting the best weights; 0 uses SELECT_SPLIT."""
     select_split: str = "val"
-    """Split that selects the checkpoint if no images are held out."""
+    """Split for selecting the best weights, if SELECT_IMAGES is 0."""
     test_split: str = "test"
-    """Split that is scored once, at the end of training."""
+    """Split to score once, at the end of training."""
     scenes_images: int = 3000
     """Number of training scenes to draw."""
     scenes_seed: int = 0
-    """Seed of the drawn scenes."""
+    """Random seed of the drawn scenes."""
     restval: bool = True
     """Also train on the 30,504 images that Karpathy's COCO splits call 'restval'."""
     minimum_count: int = 5
     """Minimum count of a word in the training captions; rarer words are not in the vocabulary."""
     captions_per_image: int = 5
-    """Captions per image and step; chosen at random if an image has more."""
+    """Captions per image in a training step; chosen at random if an image has more."""
     max_words: int = 20
-    """Maximum length of a caption in words; training cuts longer ones."""
+    """Maximum length of a caption in words; longer training captions are truncated."""
 
     minimum: ClassVar[dict] = {
         "select_images": 0,
@@ -101,21 +101,21 @@ class DataSettings(Group):
 
 @dataclass(frozen=True)
 class ImageInputSettings(Group):
-    """Preparation, augmentation and caches of images."""
+    """Size, augmentation and caching of images."""
 
     image_size: int = 224
     """Side of the network's square input, in pixels."""
     fit: Literal["crop", "stretch"] = "crop"
-    """'crop' scales the short side and crops the center; 'stretch' scales the whole image."""
+    """'crop' scales the short side and crops the center; 'stretch' scales both sides."""
     flip: bool = False
     """Mirror training images at random, except those whose captions say left or right."""
     crop: float = 1.0
-    """Minimum share of an image's area kept by random crops in training; 1 disables them."""
+    """Smallest share of an image's area that a random crop keeps in training; 1 disables crops."""
     cache_gigabytes: float = 4.0
-    """Memory for the decoded images of a split, in GB; a larger split is read every epoch."""
+    """Memory for decoded images, in GB per split. A split that does not fit is read every epoch."""
     feature_cache: Literal["none", "float16", "bfloat16"] = "none"
-    """Cache the network's features on disk in OUTPUT/data while the network is frozen. They take
-    2 bytes per number: 0.2 MB per image for VGG16, 0.8 for proposals; twice that with flip."""
+    """Number format of a cache of the frozen network's features in OUTPUT/data, for stage 1. An
+    image takes 0.2 MB for VGG16, or 0.8 MB with proposals; with flip up to twice as much."""
 
     minimum: ClassVar[dict] = {"cache_gigabytes": 0}
 
@@ -138,11 +138,13 @@ class NetworkSettings(Group):
     preprocessing: str = ""
     """Pixel format of a .keras network: caffe, tf, torch, unit (0..1) or raw (0..255)."""
     map_layer: str = ""
-    """Layer that outputs the activation map; the last one by default, conv5_3 for VGG16."""
+    """Layer that outputs the activation map. Default: conv5_3 for VGG16, else the last one that
+    outputs a map."""
     vector_layer: str = ""
-    """Layer that outputs the image vector; 'mean' averages the map. fc7 for VGG16 by default."""
+    """Layer that outputs the image vector; 'mean' averages the map. Default: fc7 for VGG16, else
+    'mean'."""
     backbone_weights: str = "imagenet"
-    """'imagenet', 'none' or a weights file, for a network of keras.applications."""
+    """Weights of a network of keras.applications: 'imagenet', 'none' (random), or a file."""
 
 
 @dataclass(frozen=True)
@@ -153,33 +155,34 @@ class RegionSettings(Group):
     """Kind of regions: cells of the activation map, boxes moved by a spatial transformer, object
     proposals, or only the mean of the map (attention with equal weights)."""
     stride: int = 2
-    """Steps between regions on the activation map in training, in cells (not for proposals)."""
+    """Distance between regions on the activation map in training, in cells. Not for proposals."""
     test_stride: int = 1
-    """Steps between regions in evaluation and captioning, in cells."""
+    """Distance between regions in evaluation and captioning, in cells. Not for proposals."""
     anchor_scale: float = 2.0
     """Initial size of a spatial transformer's boxes, relative to 3x3 cells."""
     rotation: bool = True
-    """Let a spatial transformer's boxes rotate and shear."""
+    """Allow a spatial transformer's boxes to rotate and shear."""
     border: Literal["zero", "replicate"] = "zero"
-    """Values outside the map for a spatial transformer (the authors' code replicates)."""
+    """What a spatial transformer reads outside the map: zeros, or the nearest border cell, as in
+    the authors' code."""
     transformer_filter: Literal["backbone", "own"] = "backbone"
-    """3x3 filter applied to a spatial transformer's boxes: the convolution that computes the
-    backbone's map (VGG16: conv5_3), or one of its own, which initially passes the center point
-    through."""
+    """3x3 convolution of a spatial transformer's boxes. 'backbone' copies the layer that computes
+    the map (VGG16: conv5_3). 'own' learns a new convolution that initially returns the center."""
     train_proposals: int = 50
     """Object proposals per image in training, chosen at random."""
     test_proposals: int = 1000
-    """Object proposals per image in evaluation and captioning, the best ones; at most 2000."""
+    """Number of highest-scoring proposals per image in evaluation and captioning; at most 2000."""
     proposals_size: int = 300
-    """Short side of the images from which proposals are pooled, in pixels."""
+    """Length in pixels to which an image's short side is scaled before proposals are pooled."""
     proposals_fit: Literal["pad", "stretch"] = "pad"
-    """'pad' fills the image up to a square of 1.5 times its short side; 'stretch' scales it to a
+    """'pad' pads the image to a square of 1.5 times its short side; 'stretch' scales it to a
     square."""
     edge_model: str = ""
-    """Structured-forest file that finds the edges of proposals; image gradients if empty."""
+    """File of the structured forest that detects edges for proposals. Without a file, edges are
+    image gradients."""
     feature_length: float = 4.0
-    """L2 norm to which region features and the image vector are scaled. 0 disables scaling, as in
-    the paper's equations; the authors' code scales to 1."""
+    """L2 norm to which region features and the image vector are scaled; 0 does not scale them.
+    The paper's equations do not scale; the authors' code scales to 1."""
 
     minimum: ClassVar[dict] = {
         "stride": 1,
@@ -201,23 +204,23 @@ class RegionSettings(Group):
 
 @dataclass(frozen=True)
 class DecoderSettings(Group):
-    """Recurrent decoder and its attention."""
+    """Recurrent network that writes captions, and its attention."""
 
     variant: Literal[
         "baseline", "word_region", "word_region_state", "conditional", "full", "soft"
     ] = "full"
-    """Row of the paper's Table 1, or the soft attention of Xu et al. (2015) in the same cell."""
+    """Model variant: a row of the paper's Table 1, or 'soft', the attention of Xu et al. (2015)."""
     units: int = 512
-    """Width of the recurrent state."""
+    """Size of the recurrent state."""
     embedding_dim: int = 512
-    """Width of the word embeddings."""
+    """Size of the word embeddings."""
     tied: bool = True
-    """One matrix embeds input words and scores output words (the authors' code has two)."""
+    """Use one matrix for input and output words. The authors' code has two matrices."""
     image_first: bool = False
-    """Feed the image vector as the first input of a zero state, as the authors' code does, and
-    not as the first state."""
+    """True: the image vector is the first input, after a zero state, as in the authors' code.
+    False: it is the initial state."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the decoder's matrix products; weights, states and sums stay in float32."""
+    """Precision of the decoder's matrix products; weights, states and sums remain float32."""
 
     minimum: ClassVar[dict] = {"units": 1, "embedding_dim": 1}
 
@@ -227,43 +230,43 @@ class TrainingSettings(Group):
     """Optimization, regularization, checkpoints and devices."""
 
     start_from: str = ""
-    """Folder of a run that provides the initial weights."""
+    """Folder of another run whose weights are the initial weights."""
     rnn_epochs: int = 20
     """Epochs of stage 1, in which the backbone is frozen."""
     joint_epochs: int = 0
     """Epochs of stage 2, in which the backbone is trained too."""
     batch_size: int = 10
-    """Images per step, over all replicas."""
+    """Images per training step, summed over all replicas."""
     learning_rate: float = 5e-4
     """Adam's learning rate for everything except the backbone."""
     backbone_learning_rate: float = 1e-5
     """Adam's learning rate for the backbone in stage 2."""
     decay: Literal["none", "cosine"] = "none"
-    """Schedule of both learning rates over all epochs: constant, or a half cosine down to 0."""
+    """Schedule of both learning rates: constant, or a cosine decay to 0 over all epochs."""
     warmup_steps: int = 0
-    """Steps over which both learning rates rise from 0."""
+    """Number of first steps in which both learning rates rise linearly from 0."""
     average: float = 0.0
-    """EMA decay of the evaluated weights; 0 disables it."""
+    """Decay of the exponential moving average of the weights, which is evaluated; 0 disables it."""
     dropout: float = 0.5
-    """Dropout rate on words, states and the image vector."""
+    """Dropout rate of words, states and the image vector."""
     region_dropout: float = 0.0
-    """Dropout rate on region features; one mask for all regions of an image."""
+    """Dropout rate of region features; all regions of an image share one mask."""
     scheduled_sampling: float = 0.0
-    """Final share of input words that the model samples itself in training (Bengio et al., 2015);
-    the share rises from 0 in proportion to the steps."""
+    """Scheduled sampling (Bengio et al., 2015): final share of input words that are sampled from
+    the model instead of the caption. The share rises linearly from 0 during training."""
     clip_norm: float = 5.0
-    """Global-norm clipping threshold of the gradients."""
+    """Largest global norm of the gradients; larger gradients are scaled down."""
     seed: int = 0
-    """Seed of weights, data order, mirroring and dropout."""
+    """Random seed of initial weights, data order, mirroring and dropout."""
     minutes: float = 0.0
-    """Stop training at the first epoch that ends after so many minutes; 0 disables the limit."""
+    """Time limit in minutes; training stops after the epoch that exceeds it. 0: no limit."""
     checkpoint_steps: int = 1000
-    """Steps between checkpoints within an epoch; each epoch also ends with one."""
+    """Steps between checkpoints. The end of each epoch also writes a checkpoint."""
     validate_every: int = 1
-    """Epochs between validations; the weights with the best CIDEr are kept."""
+    """Epochs between validations. The weights with the best CIDEr are kept."""
     distribution: Literal["auto", "one", "mirrored", "workers"] = "auto"
-    """Devices that train: 'one'; 'mirrored', all GPUs of this machine; 'workers', the processes
-    in TF_CONFIG; 'auto' takes workers if TF_CONFIG is set, else all GPUs, else the CPU."""
+    """Devices for training: 'one' device; 'mirrored', all GPUs of this machine; 'workers', the
+    processes in TF_CONFIG. 'auto' uses workers if TF_CONFIG is set, else all GPUs, else the CPU."""
 
     minimum: ClassVar[dict] = {
         "rnn_epochs": 0,
@@ -292,9 +295,9 @@ class SearchDefaults(Group):
     """Search for captions, in validation, evaluation and captioning."""
 
     beam: int = 3
-    """Beam size: hypotheses kept per image; 1 is greedy search."""
+    """Beam size: number of hypotheses kept per image; 1 is greedy search."""
     length_penalty: float = 0.0
-    """Captions are ranked by log-probability divided by length to this power."""
+    """Exponent p; captions are ranked by log-probability / length^p."""
 
     minimum: ClassVar[dict] = {"beam": 1}
 

@@ -1,4 +1,4 @@
-"""Named configurations: one for each data set and budget."""
+"""Presets: named configurations for data sets and computing budgets."""
 
 from keras_aoa.settings.configuration import Configuration
 
@@ -23,8 +23,8 @@ SCENES = {
     "proposals_fit": "stretch",
 }
 
-# A network that is pretrained on other scenes, as ImageNet's are for photographs; stage 1 alone,
-# for minutes on two cores. Stage 2 starts from such a run.
+# The network is pretrained on other scenes, as networks for photographs are on ImageNet. These runs
+# contain only stage 1, which takes minutes on two cores. Runs of stage 2 start from their weights.
 STUDY = {
     **SCENES,
     "backbone": "scenes-pretrained",
@@ -49,9 +49,9 @@ FLICKR8K = {
     "validate_every": 3,
 }
 
-# The paper, section 4.1: words seen 10 times, 512 units, 7x7 regions in training and 14x14 at test,
-# 50 and 1,000 proposals, Adam, two stages; the same for Flickr30k (section 4.2). Rates and numbers
-# of epochs are not in the paper.
+# Section 4.1 of the paper: words that occur at least 10 times, 512 units, 7x7 regions in training
+# and 14x14 in testing, 50 and 1,000 proposals, Adam, two stages. Section 4.2: the same for
+# Flickr30k. The paper does not contain learning rates and numbers of epochs.
 OF_THE_PAPER = {"restval": False, "minimum_count": 10, "rnn_epochs": 15, "joint_epochs": 10}
 PAPER = ("coco", "flickr30k")
 
@@ -62,4 +62,4 @@ PRESETS = {
     "flickr8k": Configuration(**FLICKR8K, name="flickr8k", data="data/flickr8k"),
     **{name: Configuration(**OF_THE_PAPER, name=name, data=f"data/{name}") for name in PAPER},
 }
-"""Settings by preset name; `scenes` is the default of `train.py`."""
+"""Configurations by preset name; `scenes` is the default of `train.py`."""

@@ -1,4 +1,4 @@
-"""Search settings that evaluation, captioning and export share."""
+"""The search settings of evaluation, captioning and export."""
 
 import math
 import numbers
@@ -14,24 +14,23 @@ MAX_PROPOSALS = 2000  # per image
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """Changes to a run's search; None keeps the run's own setting.
+    """Search settings that replace those of a run; None keeps the run's value.
 
     Raises:
         UserError: a value is out of range.
     """
 
     beam: int | None = None
-    """Beam size: hypotheses kept per image; 1 is greedy search. None: the run's own setting."""
+    """Beam size: number of hypotheses kept per image; 1 is greedy search. None: the run's beam."""
     max_words: int | None = None
-    """Maximum length of a caption in words. None: the run's own setting."""
+    """Maximum length of a caption in words. None: the run's max_words."""
     length_penalty: float | None = None
-    """Captions are ranked by log-probability divided by length to this power. None: the run's
-    own setting."""
+    """Exponent p; captions are ranked by log-probability / length^p. None: the run's
+    length_penalty."""
     stride: int | None = None
-    """Steps between regions on the activation map, in cells. None: the run's test_stride."""
+    """Distance between regions on the activation map, in cells. None: the run's test_stride."""
     proposals: Annotated[int | None, tyro.conf.arg(aliases=["--regions"])] = None
-    """Maximum number of object proposals per image, the best ones. None: the run's
-    test_proposals."""
+    """Number of highest-scoring object proposals per image. None: the run's test_proposals."""
 
     def __post_init__(self):
         penalty = self.length_penalty
@@ -53,19 +52,19 @@ class SearchSettings:
 
     @property
     def changes(self):
-        """The settings that are not None, by name."""
+        """Dictionary of the settings that are not None."""
         names = ("beam", "max_words", "length_penalty", "stride", "proposals")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def of(self, configuration):
-        """Return the search settings of a run's `Configuration` with these changes, by name.
+        """Return the search settings of a run's `Configuration`, with these changes.
 
         Returns:
-            `beam`, `max_words`, `length_penalty`, and `stride`, or `proposals` if object
-            proposals are the regions.
+            Dictionary of `beam`, `max_words`, `length_penalty`, and one of `stride` and
+            `proposals`, depending on the kind of regions.
 
         Raises:
-            UserError: a change that does not apply to the configuration's kind of regions.
+            UserError: a change does not apply to the configuration's kind of regions.
         """
         kind = configuration.regions
         wrong, right = ("stride", "proposals") if kind == "proposals" else ("proposals", "stride")
