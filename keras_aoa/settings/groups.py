@@ -138,7 +138,7 @@ class NetworkSettings(Group):
     preprocessing: str = ""
     """Pixel format of a .keras network: caffe, tf, torch, unit (0..1) or raw (0..255)."""
     map_layer: str = ""
-    """Layer that outputs the activation map. Default: conv5_3 for VGG16, else the last one that
+    """Layer that outputs the activation map. Default: conv5_3 for VGG16, else the last layer that
     outputs a map."""
     vector_layer: str = ""
     """Layer that outputs the image vector; 'mean' averages the map. Default: fc7 for VGG16, else

@@ -1,4 +1,4 @@
-"""The last two checkpoints of a training, in the run's folder."""
+"""Saves and restores checkpoints; a run's folder contains the last two."""
 
 import contextlib
 import logging
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """Progress of a training.
+    """How far a training has come.
 
     `epochs` counts complete epochs. `steps` counts the steps of the current epoch, and `loss_sum`
-    is the sum of their losses. `best` is the best CIDEr so far, `history` holds the metrics of
-    each epoch, and `seconds` is the time spent. `stopped` is true if no epoch follows.
+    is the sum of their losses. `best` is the best CIDEr so far, or -1. `stopped` is true if the
+    training has ended. `seconds` is its duration. `history` contains the metrics of each epoch.
     """
 
     epochs: int = 0
@@ -36,8 +36,8 @@ class Progress:
 class Checkpoints:
     """Saves and restores the complete training state.
 
-    Each checkpoint is written to a temporary file, then renamed atomically. The previous
-    checkpoint is kept too, in case the newest one is damaged later.
+    Each checkpoint is written to a temporary file, then renamed atomically. The checkpoint before
+    the last is kept too, in case the last one is damaged later.
 
     Args:
         run: `Run`.
@@ -45,8 +45,8 @@ class Checkpoints:
         started: Start time of the command, as returned by `time.monotonic`.
 
     Attributes:
-        step: Step of the last checkpoint; 0 if there is none, None if only another process
-            knows it.
+        step: Step of the last checkpoint. 0 means that there is no checkpoint, and None that
+            another process wrote it.
     """
 
     def __init__(self, run, chief, started):
@@ -56,14 +56,14 @@ class Checkpoints:
         self.step = 0
 
     def seconds(self):
-        """Time spent on the training, including the time before it was resumed."""
+        """Return the training time, including the time before the run was resumed."""
         return time.monotonic() - self._started
 
     def save(self, trainer, progress):
-        """Write a checkpoint; all processes must call it.
+        """Write a checkpoint. All processes must call this method; only the chief writes.
 
         Raises:
-            UserError: some weights are not finite; the last checkpoint is kept.
+            UserError: some weights are not finite. The last checkpoint is kept.
         """
         arrays = trainer.state()
         not_finite = [name for name, array in arrays.items() if not np.isfinite(array).all()]
@@ -80,7 +80,7 @@ class Checkpoints:
         self.step = trainer.steps if self._chief else None
 
     def last_good(self):
-        """A sentence about the checkpoint that the training can resume from."""
+        """Return a sentence about the checkpoint from which the training can resume."""
         if self.step is None:
             return "Worker 0 keeps the last checkpoint."
         if not self.step:
@@ -88,7 +88,7 @@ class Checkpoints:
         return f"The last checkpoint is kept: {self._run.last_file}, after step {self.step}."
 
     def another_run(self):
-        """A phrase that suggests a new run, since the settings of a run cannot change."""
+        """Return a phrase that suggests a new run, because a run's settings cannot change."""
         if not self._run.best_file.exists():
             return "a run of another --name"
         return f"a run of another --name, with --start-from {self._run.folder}"
@@ -97,10 +97,10 @@ class Checkpoints:
         """Restore the newest intact checkpoint, if there is one.
 
         Returns:
-            The checkpoint's `Progress`, or a new one without a checkpoint.
+            The `Progress` in the checkpoint; without a checkpoint, a new `Progress`.
 
         Raises:
-            UserError: all checkpoints are damaged, or they belong to another model.
+            UserError: all checkpoints are damaged, or the checkpoint belongs to another model.
         """
         for file in (self._run.last_file, self._previous):
             if not file.exists():
@@ -110,7 +110,7 @@ class Checkpoints:
             except UserError as damage:
                 if file == self._previous or not self._previous.exists():
                     raise
-                log.warning("%s Resuming from the previous one, %s.", damage, self._previous)
+                log.warning("%s Resuming from the previous checkpoint, %s.", damage, self._previous)
                 self._last_is_intact = False
                 continue
             self._run.check(metadata, file)
@@ -128,10 +128,10 @@ class Checkpoints:
             weights.load_arrays(self._run.best_file)
         except UserError as damage:
             if not progress.stopped:
-                log.warning("%s The best weights of the remaining epochs will be kept.", damage)
+                log.warning("%s The best weights will be chosen from the remaining epochs.", damage)
                 progress.best = -1.0
                 return progress
-            log.warning("%s The weights of the last epoch replace it.", damage)
+            log.warning("%s The last epoch's weights replace this file.", damage)
             if self._chief:
                 weights.save_arrays(
                     self._run.best_file, trainer.evaluated_weights(), self._run.digests
@@ -143,7 +143,7 @@ class Checkpoints:
         if not self._last_is_intact:
             self._last_is_intact = True
             return
-        # With a hard link to the last file, an intact checkpoint exists at every moment.
+        # A hard link, because after a rename there would briefly be no last checkpoint.
         temporary = self._previous.with_name("previous.part.npz")
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
@@ -153,7 +153,7 @@ class Checkpoints:
 
 
 def link_or_copy(file, other):
-    """Create a hard link to a file, or a copy if the file system does not support links."""
+    """Create a hard link to a file; if the file system does not support links, copy the file."""
     try:
         os.link(file, other)
     except OSError:

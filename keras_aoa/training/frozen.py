@@ -1,4 +1,4 @@
-"""Cached features of the frozen backbone for stage 1, in place of images."""
+"""Cached features of the frozen backbone; stage 1 reads them instead of images."""
 
 import hashlib
 import json
@@ -13,20 +13,20 @@ from keras_aoa.models.build import uses_backbone_filter
 
 
 def frozen_features(run, captioner, images, mirrored=()):
-    """Backbone features of a split's images; missing ones are computed.
+    """Return the backbone features of a split's images; compute those that are not cached.
 
     Args:
-        run: `Run` whose configuration's `feature_cache` is not `none`.
-        captioner: `Captioner`. Its backbones must not be trained while the features are used.
+        run: `Run`; the setting `feature_cache` must not be `none`.
+        captioner: `Captioner`; its backbones must stay frozen while the features are used.
         images: `Images`.
-        mirrored: Indices of the images whose mirrored features are needed too.
+        mirrored: Indices of the images that also need features of their mirror image.
 
     Returns:
         `ImageFeatures`.
     """
     configuration, view = run.configuration, run.proposal_view
     description = {
-        # The weights do not determine which layers output the features.
+        # Networks with equal weights can output the features of different layers.
         "layers": [
             configuration.map_layer,
             configuration.vector_layer,
@@ -40,8 +40,9 @@ def frozen_features(run, captioner, images, mirrored=()):
         "images": asdict(run.image_settings),
         "region_images": asdict(view.settings) if view else None,
     }
-    files = FeatureFiles(run.folder.parent / "data", description, configuration.feature_cache)
-    # One trace per batch shape: features must not depend on which files already exist.
+    files = FeatureFiles(run.all_runs / "data", description, configuration.feature_cache)
+    # One trace per batch shape: a trace for several shapes rounds differently. Features would
+    # depend on which files already exist.
     extract = tf.function(captioner.extract_features, autograph=False)
 
     def network(batch):
@@ -52,7 +53,10 @@ def frozen_features(run, captioner, images, mirrored=()):
 
 
 def fingerprint(network):
-    """Digest of a network's weights and layers, without the numbers Keras adds to names."""
+    """Return a digest of a network's weights and layers.
+
+    The numbers that Keras adds to layer names do not affect the digest.
+    """
     layers = re.sub(r"_\d+", "", json.dumps(network.get_config(), sort_keys=True, default=str))
     digest = hashlib.sha256(layers.encode())
     for weight in network.get_weights():

@@ -1,4 +1,4 @@
-"""TensorBoard logs of a training: losses, scores, sample pictures."""
+"""TensorBoard logs of a training: losses, scores and sample pictures."""
 
 import numpy as np
 import tensorflow as tf
@@ -6,8 +6,8 @@ import tensorflow as tf
 from keras_aoa.data.images.preprocessing import read_image
 from keras_aoa.visualization.pictures import attention_picture
 
-EVERY = 10  # steps between points of the loss curve
-SAMPLES = 4  # pictures at each validation
+EVERY = 10  # steps between two points of the loss curve
+SAMPLES = 4  # pictures per validation
 
 
 class TensorBoard:
@@ -15,7 +15,7 @@ class TensorBoard:
 
     Args:
         folder: Folder of the event files.
-        written: Whether this process writes logs.
+        written: Whether to write logs; False in all processes except the chief.
     """
 
     def __init__(self, folder, written=True):
@@ -26,14 +26,14 @@ class TensorBoard:
         )
 
     def step(self, step, loss, rate_factor):
-        """Record the loss in nats per word and the factor of the learning rates."""
+        """Record the loss in nats per word, and the factor of both learning rates."""
         if step % EVERY == 0:
             with self._writer.as_default(step=step):
                 tf.summary.scalar("loss", loss)
                 tf.summary.scalar("rate_factor", rate_factor)
 
     def validation(self, step, cider, images, captions):
-        """Record CIDEr, and pictures of the first few images with their captions."""
+        """Record CIDEr, and pictures of the attention for the captions of the first few images."""
         with self._writer.as_default(step=step):
             tf.summary.scalar("CIDEr", cider)
             for number, index in enumerate(sorted(captions)[:SAMPLES], start=1):

@@ -1,4 +1,4 @@
-"""The training loop: data, run folder, epochs, best checkpoint and final scores."""
+"""The training loop: prepares the data and the run, trains its epochs and evaluates it."""
 
 import contextlib
 import gc
@@ -28,18 +28,18 @@ from keras_aoa.utils.progress import print_progress, progress_bar
 
 
 def train(configuration):
-    """Train a captioner, or resume a run with the same settings; then evaluate it.
+    """Train a captioner and evaluate it; resume if the run's folder already exists.
 
-    A finished and evaluated run stays unchanged.
+    A run that is already finished and evaluated stays unchanged.
 
     Args:
         configuration: `Configuration`.
 
     Returns:
-        The `Run`, with its best weights, scores and pictures in its folder.
+        The `Run`. Its folder contains the best weights, scores and pictures.
 
     Raises:
-        UserError: data or settings are invalid, the folder holds a run with other settings, or
+        UserError: data or settings are invalid, the folder contains a run with other settings, or
             the training fails.
     """
     started = time.monotonic()
@@ -50,7 +50,8 @@ def train(configuration):
         with report_failures(configuration, checkpoints):
             history = train_run(configuration, process, run, images, checkpoints)
             del images
-            # Processes may see different times of the same file, but must all evaluate or none.
+            # Several workers always evaluate: on a shared disk they may read different file times,
+            # and an evaluation waits for all workers.
             if process.workers == 1 and next_steps.is_evaluated(run, data):
                 next_steps.print_finished(run)
             else:
@@ -63,28 +64,28 @@ def train(configuration):
 
 
 def start_process(configuration):
-    """Set up the training devices; must run before any TensorFlow operation.
+    """Set up the training devices. Call this before any TensorFlow operation.
 
     Returns:
         `Process`.
 
     Raises:
-        UserError: a batch has fewer images than there are replicas, or TF_CONFIG makes this
+        UserError: batches have fewer images than there are replicas, or TF_CONFIG makes this
             process an evaluator.
     """
     if configuration.distribution in ("auto", "workers") and is_evaluator():
         raise UserError(
-            "TF_CONFIG: expected the task of a chief or worker, received that of the evaluator; "
-            "the chief evaluates, so start only chief and workers."
+            "TF_CONFIG: expected a task of type chief or worker, received evaluator; start only "
+            "the chief and the workers, because the chief evaluates."
         )
     process = Process(make_strategy(configuration.distribution))
-    # Deterministic ordering of operations deadlocks collective operations across workers.
+    # With several workers, the deterministic order of operations deadlocks their communication.
     if process.workers == 1:
         tf.config.experimental.enable_op_determinism()
     if process.replicas.total > configuration.batch_size:
         raise UserError(
             f"batch_size: expected at least one image for each of {process.replicas.total} "
-            f"replicas, received {configuration.batch_size}; increase batch_size."
+            f"replicas, received {configuration.batch_size}; increase it."
         )
     return process
 
@@ -96,11 +97,11 @@ def train_run(configuration, process, run, images, checkpoints):
         configuration: `Configuration`.
         process: `Process`.
         run: `Run`.
-        images: `Images` of training and of selection.
+        images: List of two `Images`: for training, and for selecting the best weights.
         checkpoints: `Checkpoints`.
 
     Returns:
-        The metrics of each epoch, a list of dictionaries.
+        List of dictionaries: the metrics of each epoch.
     """
     training_images, select_images = images
     batches = CaptionBatches(
@@ -114,7 +115,8 @@ def train_run(configuration, process, run, images, checkpoints):
         configuration.seed,
         configuration.train_proposals,
     )
-    # The initial weights must not depend on whether the backbone was just built or loaded.
+    # Building a backbone draws random numbers, loading it does not. The captioner's initial weights
+    # must be the same in both cases.
     keras.utils.set_random_seed(configuration.seed)
     with process.strategy.scope():
         captioner = run.make_captioner()
@@ -159,7 +161,7 @@ def train_run(configuration, process, run, images, checkpoints):
                 arrays = trainer.evaluated_weights()
                 if process.chief:
                     weights.save_arrays(run.best_file, arrays, run.digests)
-            # Validation leaves large reference cycles; collect them now.
+            # Validation leaves large reference cycles, which Python might free much later.
             gc.collect()
         progress.history.append(epoch_metrics)
         progress.epochs, progress.stopped = epoch + 1, last
@@ -177,7 +179,7 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
         process: `Process`.
         batches: `CaptionBatches`.
         progress: `Progress`, updated in place.
-        joint: Whether stage 2 trains the backbone too.
+        joint: Whether to train the backbone too (stage 2).
         board: `TensorBoard`.
         checkpoints: `Checkpoints`.
 
@@ -185,7 +187,7 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
         The mean loss of the epoch, in nats per word.
 
     Raises:
-        KeyboardInterrupt: a stop was requested; the current step is finished and saved.
+        KeyboardInterrupt: a stop was requested; the current step was finished and saved.
         UserError: the loss is not finite.
     """
     every, total = trainer.configuration.checkpoint_steps, batches.batches_per_epoch
@@ -220,7 +222,7 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
 
 
 def captions_for_validation(trainer, generator, images):
-    """Generate captions with the evaluated weights; attention only for the logged pictures."""
+    """Generate captions with the evaluated weights; keep attention only for logged pictures."""
     purpose = f"captions of {images.name}"
     return trainer.with_evaluated_weights(
         lambda: caption_split(generator, images, purpose, SAMPLES)
@@ -228,13 +230,13 @@ def captions_for_validation(trainer, generator, images):
 
 
 def validation_cider(images, captions):
-    """CIDEr of generated captions."""
+    """Return the CIDEr score of generated captions."""
     references = {index: images.examples[index].captions for index in captions}
     return cider(references, {index: caption.text for index, caption in captions.items()})
 
 
 def describe(epoch_metrics, configuration, seconds):
-    """A log line with the metrics of an epoch."""
+    """Return a log line with the metrics of an epoch."""
     epoch, loss = epoch_metrics["epoch"], epoch_metrics["loss"]
     score = f", CIDEr {100 * epoch_metrics['CIDEr']:.1f}" if "CIDEr" in epoch_metrics else ""
     return (

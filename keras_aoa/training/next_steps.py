@@ -1,4 +1,4 @@
-"""What `train.py` prints at its end: the meaning of the scores, and commands to try next."""
+"""Text that `train.py` prints at its end: what the scores mean, and commands to try next."""
 
 import os
 import shlex
@@ -8,10 +8,10 @@ from keras_aoa.data.build import scored_split
 from keras_aoa.utils.progress import print_progress
 
 MEANINGS = {
-    "CIDEr": "agreement with the reference captions, in rare phrases above all",
-    "share_of_human_CIDEr": "the same, in percent of what a held-out human caption scores",
+    "CIDEr": "agreement with the reference captions; rare phrases count most",
+    "share_of_human_CIDEr": "CIDEr in percent of the CIDEr of a held-out human caption",
     "phrases_correct": 'percent of phrases such as "a red boat" that fit an object in the image',
-    "attention_on_object": "percent of the attention that lies on the object while it is named",
+    "attention_on_object": "percent of the attention on an object while the caption names it",
 }
 
 
@@ -31,7 +31,7 @@ def is_evaluated(run, data):
 
 
 def print_finished(run):
-    """Report that a run needs no more training."""
+    """Print that a run needs no more training."""
     print_progress(
         f"{run.folder}: this run is finished; its scores are in {run.folder / 'scores.json'}. "
         "Choose another --name to train another run."
@@ -52,15 +52,15 @@ def print_meanings(content):
 
 
 def print_commands(run, data):
-    """Print commands that use the run, with paths that exist."""
+    """Print commands that use the run, with paths that exist on this machine."""
     split, _ = scored_split(run.configuration, data)
     photo = data.splits[split][0].path
     output = run.folder.parent.parent
     commands = {
-        "caption an image, and draw the attention of each word": (
+        "caption an image, and draw the attention for each word": (
             "caption", run.folder, photo, "--pictures", output / "attention"
         ),
-        "a page that highlights the attended regions of each word": (
+        "write a page that highlights each word's attended regions": (
             "evaluate", run.folder, "--report"
         ),
         "export for TensorFlow Serving": (
@@ -74,6 +74,6 @@ def print_commands(run, data):
 
 
 def short(path):
-    """Return a path relative to the working folder if it is inside, else unchanged."""
+    """Return a path inside the working folder as a relative path, other paths unchanged."""
     relative = os.path.relpath(path) if os.path.isabs(path) else str(path)
     return str(path) if relative.startswith(os.pardir) else relative

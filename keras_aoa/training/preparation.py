@@ -1,4 +1,4 @@
-"""Preparation of a training: data, run folder, backbone and images."""
+"""Prepares a training: data, run folder, backbone and images."""
 
 import keras
 
@@ -19,19 +19,20 @@ from keras_aoa.utils.progress import print_progress
 
 
 def prepare_run(configuration, held, process=None):
-    """Create the run's folder or open an existing one; invalid input creates no files.
+    """Create the run's folder, or open it if it exists. Invalid input creates no folder.
 
     Args:
         configuration: `Configuration`.
-        held: `contextlib.ExitStack` that holds the chief's lock on the folder.
-        process: `Process`; a single process by default. The chief creates the folder and the
-            other processes open it.
+        held: `contextlib.ExitStack` that keeps the chief's lock on the folder.
+        process: `Process`; a single process by default. The chief creates the folder; the other
+            processes open it.
 
     Returns:
-        The `Run`, its data, and the readable `Images` of training and of selection.
+        Tuple of the `Run`, its `CaptionData`, the readable `Images` for training, and the readable
+        `Images` for selecting the best weights.
 
     Raises:
-        UserError: data or settings are invalid, or the folder holds a run with other settings.
+        UserError: data or settings are invalid, or the folder contains a run with other settings.
     """
     folder, process = configuration.folder, process or Process()
     if folder.exists() and not folder.is_dir():
@@ -45,7 +46,7 @@ def prepare_run(configuration, held, process=None):
         different = run.differences(configuration)
         if different:
             raise UserError(
-                f"{folder}: holds a run with other settings ({', '.join(different)}); "
+                f"{folder}: contains a run with other settings ({', '.join(different)}); "
                 "choose another --name, or remove the folder to start again."
             )
         print_progress(f"The run is in {folder}.")
@@ -54,7 +55,7 @@ def prepare_run(configuration, held, process=None):
         changes = data_changes(run.record, data) if run.record["splits"] else ()
         if changes:
             print_progress(
-                f"{folder}: the data changed since its training began or last resumed: "
+                f"{folder}: the data changed since the run was started or last resumed: "
                 f"{'; '.join(changes)}."
             )
         if process.chief:
@@ -63,11 +64,11 @@ def prepare_run(configuration, held, process=None):
     if not process.chief:
         raise UserError(
             f"{folder}: expected the run that worker 0 created, found none; set output to a "
-            "folder on a disk that all workers share."
+            "folder that all workers share."
         )
     view = proposal_view(configuration, folder.parent)
     if view:
-        check_opencv()  # before scenes are drawn
+        check_opencv()  # now, because drawing scenes takes minutes
     start = WarmStart(configuration.start_from) if configuration.start_from else None
     if start:
         start.check_settings(configuration)
@@ -81,15 +82,15 @@ def prepare_run(configuration, held, process=None):
     captioner = make_captioner(configuration, backbone, len(vocabulary))
     if start:
         start.load(captioner)
-    # The captioner was needed only to load the run's backbone and to detect incompatible weights.
+    # The captioner only loaded the other run's weights into the backbone and checked that they fit.
     del captioner
     images = load_images(configuration, data, view)
     folder.mkdir(parents=True, exist_ok=True)
     hold(folder, held)
     if (folder / "config.json").exists():
         raise UserError(
-            f"{folder}: another training created this folder meanwhile; choose another --name, or "
-            "repeat the other training's command to resume it."
+            f"{folder}: another training created this run meanwhile; choose another --name, or "
+            "resume that training with its own command."
         )
     write_record(folder, configuration, data)
     run = Run.create(configuration, vocabulary, backbone)
@@ -101,13 +102,13 @@ def prepare_run(configuration, held, process=None):
 
 
 def hold(folder, held):
-    """Lock a run's folder, and remove temporary files that killed trainings left there."""
+    """Lock a run's folder, and remove temporary files that killed processes left there."""
     held.enter_context(exclusive_lock(folder))
     remove_leftovers(folder)
 
 
 def start_backbone(configuration):
-    """The configured backbone; `scenes-pretrained` is pretrained first if necessary."""
+    """Return the configured backbone; `scenes-pretrained` is pretrained first if necessary."""
     if configuration.backbone == PRETRAINED_SCENES:
         folder = configuration.folder.parent / "data"
         return pretrained_backbone(folder, PretrainingSettings.of(configuration))
@@ -115,12 +116,15 @@ def start_backbone(configuration):
 
 
 def load_images(configuration, data, view):
-    """The readable `Images` of training and of the split that selects the checkpoint.
+    """Load the images of the training split and of the split that selects the best weights.
 
     Args:
         configuration: `Configuration`.
         data: `CaptionData`.
         view: `ProposalView` if the regions are object proposals, else None.
+
+    Returns:
+        List of two `Images`, without unreadable images.
 
     Raises:
         UserError: a split has no readable image.
@@ -133,14 +137,14 @@ def load_images(configuration, data, view):
 
 
 def check_splits(configuration, data):
-    """Check that the data has the splits that train and select the checkpoint.
+    """Check that the data has a training split and the split that selects the best weights.
 
     Raises:
         UserError: a split is missing.
     """
     remedies = {
-        configuration.selecting_split: "set select_images to hold out training images, or "
-        "select_split to one of these",
+        configuration.selecting_split: "set select_images to hold out training images, or set "
+        "select_split to one of these splits",
         "train": "add training images and their captions",
     }
     for split, remedy in reversed(remedies.items()):

@@ -1,6 +1,7 @@
-"""Pretraining of a small network on drawn scenes, as ImageNet pretraining for photographs.
+"""Pretrains a small network on drawn scenes, as networks for photographs are on ImageNet.
 
-The network learns to predict the words in an image's captions, on scenes that no captioner uses.
+The network learns to predict which words occur in an image's captions. Its scenes differ from those
+of every captioner.
 """
 
 import pathlib
@@ -19,13 +20,13 @@ from keras_aoa.models.backbones import load_backbone
 from keras_aoa.models.scenes_network import scenes_backbone
 from keras_aoa.utils.files import atomic_write, settings_digest
 
-SEED_OFFSET = 1000  # added to the seed of the captioner's scenes for the backbone's scenes
-FORMAT_VERSION = 1  # increase it when the same settings give a different network
+SEED_OFFSET = 1000  # difference between the seeds of the backbone's and the captioner's scenes
+FORMAT_VERSION = 1  # increase it when a change of the code changes the network
 
 
 @dataclass(frozen=True)
 class PretrainingSettings:
-    """Settings of the pretraining: drawn images and their seed, epochs, batch size, rate."""
+    """Settings of the pretraining: scenes and their seed, epochs, batch size and learning rate."""
 
     image_size: int = 96
     scenes_seed: int = SEED_OFFSET
@@ -37,19 +38,19 @@ class PretrainingSettings:
 
     @classmethod
     def of(cls, configuration):
-        """Settings for a `Configuration`; the scenes differ from the captioner's own."""
+        """Return the settings for a `Configuration`, with other scenes than the captioner's."""
         return cls(configuration.image_size, SEED_OFFSET + configuration.scenes_seed)
 
 
 def pretrained_file(folder, settings):
-    """Pretrain a network unless its file exists.
+    """Return the file of the pretrained network; pretrain the network if the file is missing.
 
     Args:
         folder: Folder of drawn scenes and networks.
         settings: `PretrainingSettings`.
 
     Returns:
-        Path of the network, a `.keras` file that includes its preprocessing.
+        Path of a `.keras` file; the network in it includes the preprocessing of pixels.
     """
     digest = settings_digest({"format": FORMAT_VERSION, **asdict(settings)})
     path = pathlib.Path(folder) / f"scenes-backbone-{digest}.keras"
@@ -65,15 +66,15 @@ def pretrained_file(folder, settings):
 
 
 def pretrained_backbone(folder, settings):
-    """Load the network of `pretrained_file`."""
+    """Load the pretrained network; pretrain it if its file is missing."""
     return load_backbone(pretrained_file(folder, settings))
 
 
 def pretrain(folder, settings):
-    """Train a backbone to predict the words in an image's captions.
+    """Train a backbone to predict which words occur in an image's captions.
 
-    Each cell of the map scores each word. The image's score of a word is the soft maximum over
-    the cells, so the network learns a word at the cells that show it.
+    Each cell of the map scores each word. The image's score of a word is the soft maximum of the
+    cells' scores. This teaches a word to the cells that show it.
     """
     drawn = scenes.ScenesSettings(settings.scenes_seed, settings.images, size=settings.image_size)
     data = scenes.prepare(folder, drawn)
@@ -108,7 +109,7 @@ def pretrain(folder, settings):
 
 
 def word_batches(examples, vocabulary, settings, shuffle):
-    """Batches of pixels and of flags for the words in any of the image's captions."""
+    """Return batches of pixels, and of flags for the words that occur in an image's captions."""
     images = Images("pretraining", examples, ImageSettings(settings.image_size, "stretch"))
     words = np.zeros((len(examples), len(vocabulary)), np.float32)
     for row, example in zip(words, examples, strict=True):

@@ -1,4 +1,4 @@
-"""Early ends of a training: requests to stop, and failures."""
+"""Handles stop requests and failures, which end a training early."""
 
 import contextlib
 import errno
@@ -14,7 +14,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StopRequest:
-    """Records a stop request by Ctrl-C or SIGTERM; a second signal acts immediately.
+    """Context that records Ctrl-C or SIGTERM as a stop request; a second signal acts at once.
 
     Attributes:
         asked: Whether a stop was requested.
@@ -44,12 +44,12 @@ class StopRequest:
 
 
 def not_finite(loss, step, batch_names, checkpoints):
-    """A `UserError` about a loss that is not finite.
+    """Create the `UserError` for a loss that is not finite.
 
     Args:
         loss: The loss.
-        step: The number of the step.
-        batch_names: Names of the images in this process's batch.
+        step: Number of the training step.
+        batch_names: Names of the images in this process's part of the batch.
         checkpoints: `Checkpoints`.
     """
     return UserError(
@@ -90,7 +90,7 @@ def report_failures(configuration, checkpoints):
 
 
 def out_of_memory(configuration, message, checkpoints):
-    """A `UserError` that suggests which settings to lower if memory is exhausted."""
+    """Create the `UserError` for exhausted memory, with the settings that reduce memory."""
     settings = ["batch_size", "captions_per_image", "max_words", "image_size", "beam"]
     if configuration.regions == "proposals":
         settings = ["batch_size", "train_proposals", "proposals_size", "captions_per_image", "beam"]
@@ -103,7 +103,7 @@ def out_of_memory(configuration, message, checkpoints):
 
 
 def how_to_resume(checkpoints):
-    """A sentence about where the same command resumes."""
+    """Return a sentence about the step after which the same command resumes."""
     if checkpoints.step is None:
         return "The same command resumes from the last checkpoint."
     if not checkpoints.step:

@@ -1,4 +1,4 @@
-"""The training step, for any number of replicas, with two stages and two learning rates."""
+"""The training step, on any number of replicas; the backbone has its own learning rate."""
 
 import math
 
@@ -14,15 +14,15 @@ REPLICA_SEED = 7919  # difference between the random seeds of two replicas
 
 
 class PreReducedGradients:
-    """Optimizer mixin for gradients that are already summed over replicas, and clipped."""
+    """Optimizer mixin for gradients that were already summed over replicas and clipped."""
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        # Keras would sum here, after clipping each replica's gradients separately.
+        # Keras would sum the gradients here a second time.
         return grads_and_vars
 
 
 class Adam(PreReducedGradients, keras.optimizers.Adam):
-    """Adam for gradients that are already summed over replicas."""
+    """Adam for gradients that were already summed over replicas."""
 
 
 class Trainer:
@@ -33,8 +33,9 @@ class Trainer:
     Args:
         captioner: Built `Captioner`.
         configuration: `Configuration`.
-        steps_per_epoch: Batches per epoch, for the learning rate schedule.
-        optimizer: Class of both optimizers, a subclass of `PreReducedGradients`.
+        steps_per_epoch: Number of batches per epoch; the learning rate schedule needs it.
+        optimizer: Optimizer class, a subclass of `PreReducedGradients`. The backbone and the other
+            weights each have an instance.
     """
 
     def __init__(self, captioner, configuration, steps_per_epoch, optimizer=Adam):
@@ -49,18 +50,18 @@ class Trainer:
         with_backbone = configuration.joint_epochs > 0
         self.optimizer, self.backbone_optimizer = optimizer(), optimizer()
         self.optimizer.build(self.own_variables)
-        # The optimizer's slots take twice the backbone's memory: a gigabyte for VGG16.
+        # Adam's variables need twice the backbone's memory: a gigabyte for VGG16.
         if with_backbone:
             self.backbone_optimizer.build(self.backbone_variables)
         if captioner.from_scratch and self.strategy.num_replicas_in_sync > 1:
             synchronize_normalization(captioner)
-        # No other file of this run holds a region backbone trained in another run.
+        # Store a loaded region backbone with the weights: no other file of this run contains it.
         loaded = bool(configuration.start_from) and captioner.region_backbone is not None
         self.trained = weights.captioner_variables(captioner, with_backbone or loaded)
         self.averages = {}
         if configuration.average:
             self.averages = {
-                # A copy: Keras would share the variable of a weight, and both would stay equal.
+                # A copy of the value, because Keras would otherwise share the weight's variable.
                 name: keras.Variable(np.array(v.value), trainable=False, name=v.name)
                 for name, v in self.trained.items()
                 if keras.backend.is_float_dtype(v.dtype)
@@ -79,8 +80,8 @@ class Trainer:
             The loss in nats per word, and whether any process was asked to stop.
         """
         if joint not in self._functions:
-            # One trace per shape. A trace for several shapes rounds differently, and whether
-            # there is one would depend on earlier batches, so a resumed run would differ.
+            # One trace per shape, without reduce_retracing: a trace for several shapes rounds
+            # differently, and a resumed run would use it for other batches.
             self._functions[joint] = tf.function(
                 lambda *arguments: self._distributed_step(*arguments, joint), autograph=False
             )
@@ -91,7 +92,7 @@ class Trainer:
         return float(loss), bool(stops)
 
     def rate_factor(self):
-        """Factor of both learning rates at this step, from warmup and decay."""
+        """Return the factor of both learning rates at this step, from warmup and decay."""
         settings = self.configuration
         total = settings.epochs * self.steps_per_epoch
         factor = min(1.0, (self.steps + 1) / settings.warmup_steps) if settings.warmup_steps else 1
@@ -100,20 +101,20 @@ class Trainer:
         return factor
 
     def sampled_share(self):
-        """Probability of scheduled sampling at this step."""
+        """Return the probability at this step that scheduled sampling replaces an input word."""
         total = self.configuration.epochs * self.steps_per_epoch
         return self.configuration.scheduled_sampling * min(1.0, self.steps / total)
 
     def state(self):
-        """The complete training state, as named arrays."""
+        """Return the complete training state as a dictionary of arrays."""
         return weights.values(self._state_variables())
 
     def restore(self, arrays, steps, source):
-        """Restore a state.
+        """Restore a training state.
 
         Args:
-            arrays: As returned by `state`.
-            steps: Number of steps trained.
+            arrays: Dictionary of arrays, as returned by `state`.
+            steps: Number of steps that were trained before the state was saved.
             source: File name for error messages.
 
         Raises:
@@ -123,11 +124,11 @@ class Trainer:
         self.steps = steps
 
     def evaluated_weights(self):
-        """The weights to evaluate and to save: the moving averages if they are enabled."""
+        """Return the weights to evaluate and save: moving averages if enabled, else the weights."""
         return weights.values({**self.trained, **self.averages})
 
     def with_evaluated_weights(self, function):
-        """Call a function while the captioner has its evaluated weights."""
+        """Call a function while the captioner temporarily has its evaluated weights."""
         if not self.averages:
             return function()
         own = weights.values(self.trained)
@@ -139,7 +140,7 @@ class Trainer:
 
     def _distributed_step(self, batch, numbers, joint):
         factor, average, sampled, stop = tf.unstack(numbers)
-        # One reduction for both, since each reduction communicates between all machines.
+        # Reduce both numbers together, because each reduction communicates between all machines.
         counts = self.strategy.run(
             lambda own: tf.stack([word_count(own["captions"]), stop]), (batch,)
         )
@@ -158,10 +159,10 @@ class Trainer:
         captioner, context = self.captioner, tf.distribute.get_replica_context()
         replica = context.replica_id_in_sync_group * REPLICA_SEED
         several = context.num_replicas_in_sync > 1
-        if several:  # each replica draws different noise, but checkpoints hold one seed state
+        if several:  # replicas need different noise, but checkpoints contain only one seed state
             captioner.seeds.state.assign_add(tf.stack([replica, 0]))
         inputs = batch
-        # Computed outside the tape, since no gradients flow through these.
+        # Features and sampled words need no gradients, so they are computed outside the tape.
         if not joint and "features" not in batch:
             inputs = {**batch, "features": captioner.extract_features(batch)}
         if self.configuration.scheduled_sampling:
@@ -172,7 +173,7 @@ class Trainer:
             loss = caption_loss(captioner(inputs, training=True), batch["captions"], words)
         variables = self.own_variables + (self.backbone_variables if joint else [])
         gradients = tape.gradient(loss, [v.value for v in variables])
-        # Clip the gradient of the whole batch, independently of the number of replicas.
+        # Sum before clipping, so that the result does not depend on the number of replicas.
         gradients, _ = tf.clip_by_global_norm(
             sum_over_replicas(gradients), self.configuration.clip_norm
         )
@@ -198,7 +199,7 @@ class Trainer:
 
 
 def synchronize_normalization(captioner):
-    """Make batch normalization layers use the statistics of the whole batch."""
+    """Make batch normalization use the statistics of the whole batch, not of each replica."""
     for network in (captioner.backbone, captioner.region_backbone):
         for layer in all_layers(network) if network is not None else ():
             if isinstance(layer, keras.layers.BatchNormalization):
@@ -214,7 +215,7 @@ def all_layers(model):
 
 
 def sum_over_replicas(gradients):
-    """Sum gradients over all replicas, in replica context; None stays None."""
+    """Sum gradients over all replicas. Call this in replica context; None remains None."""
     known = [tf.convert_to_tensor(g) for g in gradients if g is not None]
     sums = iter(tf.distribute.get_replica_context().all_reduce("SUM", known))
     return [None if g is None else next(sums) for g in gradients]

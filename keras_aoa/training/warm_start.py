@@ -1,9 +1,10 @@
-"""Warm start: initialize a captioner with the weights of another run."""
+"""Warm start: initializes a captioner with the weights of another run."""
 
+from keras_aoa.runs.named import run_folder
 from keras_aoa.runs.run import Run
 from keras_aoa.utils.errors import UserError
 
-# Settings that change the meaning of weights but not their shapes.
+# With other values of these settings, weights have the same shapes but another meaning.
 MEANING = (
     "preprocessing",
     "map_layer",
@@ -20,18 +21,18 @@ class WarmStart:
         folder: The other run's folder.
 
     Raises:
-        UserError: the folder holds no trained run.
+        UserError: the folder contains no trained run.
     """
 
     def __init__(self, folder):
-        self.run = Run(folder)
+        self.run = Run(run_folder(folder))
         self.source = self.run.load_captioner()
 
     def check_settings(self, configuration):
-        """Check the settings that change the meaning of weights.
+        """Check that both runs agree in the settings that change the meaning of weights.
 
         Raises:
-            UserError: such a setting differs between the runs.
+            UserError: one of these settings differs.
         """
         theirs = self.run.configuration
         for name in MEANING:
@@ -50,18 +51,19 @@ class WarmStart:
         theirs = self.run.vocabulary
         if theirs.digest != vocabulary.digest:
             raise self._refusal(
-                f"has another vocabulary ({len(theirs)} words, these data {len(vocabulary)})",
-                "train on its data with its minimum_count",
+                f"has another vocabulary ({len(theirs)} words, here {len(vocabulary)})",
+                "use the data and the minimum_count of that run",
             )
 
     def load(self, captioner):
-        """Set all weights that both captioners have, including the backbone's.
+        """Copy all weights that both captioners have, including the backbone's.
 
         Returns:
-            A log line that lists the weights that were loaded, are new, or were not needed.
+            A log line that lists the loaded weights, the new weights of this captioner, and the
+            other run's weights that this captioner does not need.
 
         Raises:
-            UserError: weights of the same name have different shapes.
+            UserError: weights with the same name have different shapes.
         """
         loaded, new, unused = ["backbone"], [], []
         self._load_in_order("backbone", captioner.backbone, self.source.backbone)

@@ -187,7 +187,7 @@ def test_an_evaluator_does_not_train(monkeypatch, squares_settings):
     config = json.loads(os.environ["TF_CONFIG"])
     config["task"]["type"] = "evaluator"
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-    with pytest.raises(UserError, match=r"TF_CONFIG: .* received that of the evaluator"):
+    with pytest.raises(UserError, match=r"TF_CONFIG: .* received evaluator"):
         start_process(squares_settings)
 
 

@@ -84,7 +84,7 @@ def test_the_same_folder_is_the_same_setting_and_is_found_from_elsewhere(
     (tmp_path / "link").symlink_to("d")
     for data in ("d/", "./d", str(tmp_path / "d"), "link"):
         prepare(configuration, data=data)
-    with pytest.raises(UserError, match=r"holds a run with other settings \(data\)"):
+    with pytest.raises(UserError, match=r"contains a run with other settings \(data\)"):
         prepare(configuration, data="other")
     (tmp_path / "w").mkdir()
     monkeypatch.chdir(tmp_path / "w")
@@ -105,7 +105,7 @@ def test_a_resumed_run_reports_what_changed_in_its_data(configuration, tmp_path,
     prepare(configuration)
     output = capsys.readouterr().out
     assert (
-        "r: the data changed since its training began or last resumed: images of train: " in output
+        "r: the data changed since the run was started or last resumed: images of train: " in output
     )
     assert "images of train: 1 gone, 1 with other captions (a.png)" in output
     assert "images of val: 1 with another file (d.png)." in output

@@ -169,11 +169,10 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_one(settings, finished,
     assert weights.load_arrays(last)[1]["steps"] == 6
     resumed = training.train(settings)
     assert re.search(
-        r"last\.npz: .* damaged .* Resuming from the previous one, .*previous\.npz", caplog.text
+        r"last\.npz: .* damaged .* Resuming from the previous checkpoint, .*previous\.npz",
+        caplog.text,
     )
-    assert re.search(
-        r"best\.npz: .* damaged .* The best weights of the remaining epochs", caplog.text
-    )
+    assert re.search(r"best\.npz: .* damaged .* The best weights will be chosen", caplog.text)
     arrays, whole = (weights.load_arrays(run.last_file)[0] for run in (resumed, finished))
     for name, array in whole.items():
         np.testing.assert_array_equal(arrays[name], array, err_msg=name)
@@ -200,7 +199,7 @@ def test_the_last_weights_replace_damaged_best_weights_of_a_finished_run(
     copied = Run(shutil.copytree(finished.folder, tmp_path / finished.folder.name))
     copied.best_file.write_bytes(b"PK")
     training.train(dataclasses.replace(finished.configuration, output=str(tmp_path)))
-    assert re.search(r"best\.npz: .* damaged .* The weights of the last epoch", caplog.text)
+    assert re.search(r"best\.npz: .* damaged .* The last epoch's weights", caplog.text)
     arrays, last = (weights.load_arrays(file)[0] for file in (copied.best_file, copied.last_file))
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, last.get(f"average/{name}", last.get(name)))
@@ -237,7 +236,7 @@ def test_a_run_created_meanwhile_by_another_command_is_not_changed(settings, mon
         return images
 
     monkeypatch.setattr(preparation, "load_images", created_and_finished)
-    with pytest.raises(UserError, match="another training created this folder meanwhile"):
+    with pytest.raises(UserError, match="another training created this run meanwhile"):
         training.train(settings)
     assert Run(settings.folder).configuration.units == 13
 

@@ -130,7 +130,7 @@ def test_a_run_with_other_settings_is_refused_and_not_changed(copied):
     other = dataclasses.replace(
         copied.configuration, output=str(copied.folder.parent), units=13, beam=1
     )
-    with pytest.raises(UserError, match=r"holds a run with other settings \(units, beam\)"):
+    with pytest.raises(UserError, match=r"contains a run with other settings \(units, beam\)"):
         training.train(other)
     assert before == {
         path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()

@@ -162,7 +162,7 @@ def other_network(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"minimum_count": 8}, r"has another vocabulary \(\d+ words, these data \d+\); train on"),
+        ({"minimum_count": 8}, r"has another vocabulary \(\d+ words, here \d+\); use the data"),
         ({"units": 8}, r"has (cell|image_projection)'s \w+ of shape \(.*\), here \(.*\); choose"),
         ({"embedding_dim": 5}, r"has cell's \w+ of shape \(.*\), here \(.*\); choose"),
         (other_network, r"has another backbone \(4 arrays, here 2\); choose"),
