@@ -1,7 +1,7 @@
 """Distribution over devices and machines: strategies, workers, and exchange between processes.
 
-A process feeds the replicas of its own devices. Every process runs the same program. Only the
-chief, or worker 0 if TF_CONFIG names no chief, prints and writes files.
+Every process runs the same program and feeds the replicas on its own devices. Only the chief
+prints and writes files. The chief is worker 0 if TF_CONFIG names none.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ def make_strategy(kind="auto"):
             - `one`: a single device;
             - `mirrored`: all GPUs of this machine, or its logical CPUs if it has no GPU;
             - `workers`: the processes listed in TF_CONFIG;
-            - `auto`: `workers` if TF_CONFIG names a cluster, `mirrored` if there are several GPUs,
-              otherwise `one`. TF_CONFIG's evaluator is not part of the cluster.
+            - `auto`: `workers` if TF_CONFIG names a cluster, else `mirrored` if there are several
+              GPUs, else `one`. TF_CONFIG's evaluator is not part of the cluster.
 
     Returns:
         `tf.distribute.Strategy`.
@@ -44,7 +44,7 @@ def make_strategy(kind="auto"):
         strategy = join_cluster(check_cluster())
         progress.silence(not Process(strategy).chief)
         return strategy
-    # Listing devices initializes TensorFlow, which must not happen before workers are configured.
+    # Not earlier, because listing devices initializes TensorFlow, and then workers cannot join.
     gpus = tf.config.list_logical_devices("GPU")
     if kind == "mirrored" or (kind == "auto" and len(gpus) > 1):
         devices = gpus or tf.config.list_logical_devices("CPU")
@@ -53,7 +53,7 @@ def make_strategy(kind="auto"):
 
 
 def names_cluster():
-    """Return whether TF_CONFIG names a cluster; single-node jobs may set it to an empty one."""
+    """Return whether TF_CONFIG names a cluster. Jobs on one machine may set an empty cluster."""
     text = os.environ.get("TF_CONFIG", "").strip()
     try:
         return bool(text and json.loads(text).get("cluster"))
@@ -70,16 +70,16 @@ def is_evaluator():
 
 
 def check_cluster():
-    """Check TF_CONFIG, since TensorFlow would hang or crash on an invalid one.
+    """Check TF_CONFIG, because TensorFlow would hang or crash if it were invalid.
 
-    As in TensorFlow, a chief is worker 0 and moves the others, an evaluator does not take part, an
-    index may be text, and other keys are ignored.
+    As in TensorFlow, a chief counts as worker 0, and the index of every worker increases by 1. An
+    evaluator does not take part. An index may be a string. Other keys are ignored.
 
     Returns:
         List of the workers' addresses, and the index of this worker.
 
     Raises:
-        UserError: TF_CONFIG is not json, has no workers, or its task is not one of the workers.
+        UserError: TF_CONFIG is not json, names no workers, or its task is none of the workers.
     """
     text = os.environ.get("TF_CONFIG", "")
     example = (
@@ -104,7 +104,7 @@ def check_cluster():
 
 
 def join_cluster(cluster):
-    """Wait until all workers have started, then return their common strategy.
+    """Wait until all workers have started, then return the strategy that they share.
 
     Args:
         cluster: Addresses of the workers, and the index of this worker.
@@ -131,7 +131,7 @@ def join_cluster(cluster):
 
 
 class Workers(tf.distribute.cluster_resolver.TFConfigClusterResolver):
-    """Resolver of a cluster of workers only, whatever the jobs in TF_CONFIG are called.
+    """Cluster resolver whose processes are all workers, also the chief in TF_CONFIG.
 
     Args:
         addresses: Addresses of the workers.
@@ -148,10 +148,10 @@ class Workers(tf.distribute.cluster_resolver.TFConfigClusterResolver):
 
 @contextlib.contextmanager
 def default_signals():
-    """Let Ctrl-C stop a process that waits inside TensorFlow; restore all handlers afterwards.
+    """Let Ctrl-C end a process that waits inside TensorFlow; restore the handlers afterwards.
 
-    Python handles Ctrl-C only after the call returns. TensorFlow replaces the SIGTERM handler when
-    it joins a cluster, so this one is restored too.
+    Python's own handler would run only after TensorFlow returns. The SIGTERM handler is restored
+    too, because TensorFlow replaces it when it joins a cluster.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -169,7 +169,7 @@ class Process:
     """This process and its position among the processes of a strategy.
 
     Args:
-        strategy: `tf.distribute.Strategy`; the current one by default.
+        strategy: `tf.distribute.Strategy`; by default the current strategy.
 
     Attributes:
         replicas: `Replicas` that this process feeds.
@@ -189,7 +189,7 @@ class Process:
         self.chief = task == 0
 
     def feed(self, dataset):
-        """Yield batches for `strategy.run`, from a data set that holds one part per replica."""
+        """Yield batches for `strategy.run` from a data set of parts, one part per replica."""
         count = self.replicas.count
         if count == 1:
             yield from dataset
@@ -200,17 +200,17 @@ class Process:
             yield self._per_replica(lambda index, batch=batch: batch[index])
 
     def local(self, value):
-        """Return the list of a value's parts on this process's replicas."""
+        """Return a list of a value's parts, one for each replica of this process."""
         return self.strategy.experimental_local_results(value)
 
     def chief_first(self, function):
-        """Call a function in the chief; when it has returned there, call it in the other workers.
+        """Call a function in the chief, and after that in the other workers.
 
         Returns:
             The function's result in this process.
 
         Raises:
-            UserError: in the other workers, if the function failed in the chief.
+            UserError: this process is not the chief, and the function failed in the chief.
         """
         if not self.chief:
             if FAILED in self.gather(b""):
@@ -219,7 +219,7 @@ class Process:
         try:
             result = function()
         except Exception as error:
-            # If a worker is lost, the others cannot receive the message.
+            # After the loss of a worker, the other workers cannot receive the message.
             if not is_lost_worker(error):
                 self.gather(FAILED)
             raise
@@ -228,7 +228,7 @@ class Process:
 
     @contextlib.contextmanager
     def report_lost_workers(self):
-        """Convert TensorFlow's error about a lost worker into a one-line error.
+        """Context that converts TensorFlow's error about a lost worker into a one-line error.
 
         Raises:
             UserError: another worker ended or cannot be reached.
@@ -251,7 +251,7 @@ class Process:
             self.gather(b".")
 
     def gather(self, content):
-        """Exchange bytes between all processes.
+        """Send bytes to all processes and receive theirs. All processes must call this method.
 
         Returns:
             List of the bytes of each process, in the order of the workers.
@@ -262,7 +262,7 @@ class Process:
         own = np.frombuffer(content + bytes(-len(content) % 4), np.int32)
 
         def part(values):
-            # Only the first replica of a process carries its content; the others are empty.
+            # Only the first replica of each process sends content; its other replicas send none.
             return self._per_replica(
                 lambda index: tf.constant(values if index == 0 else values[:0])
             )
@@ -273,7 +273,7 @@ class Process:
         return [chunk.tobytes()[:size] for chunk, size in zip(chunks, sizes, strict=True)]
 
     def _per_replica(self, value_of):
-        """Create a per-replica value from `value_of(index)`, the index within this process."""
+        """Create a per-replica value from `value_of(index)`; the index is that of this process."""
         first = self.replicas.first
         return self.strategy.experimental_distribute_values_from_function(
             lambda context: value_of(context.replica_id_in_sync_group - first)

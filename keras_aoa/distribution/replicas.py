@@ -1,4 +1,4 @@
-"""Splitting of batches among replicas."""
+"""Splits batches among replicas."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Replicas:
-    """The replicas that a process feeds: `count` of `total`, starting at `first`."""
+    """The replicas that a process feeds: `count` replicas of `total`, beginning with `first`."""
 
     total: int = 1
     first: int = 0
@@ -16,9 +16,9 @@ class Replicas:
     def parts(self, rows, batch_size):
         """Split batches so that every replica gets the same number of rows.
 
-        Missing rows are filled with copies of the batch's first row, which are marked as not
-        `real`. All batches then have the same shape, so that one compiled step serves all of
-        them. A single replica gets the rows unchanged.
+        Missing rows are filled with copies of the batch's first row, which `real` marks as false.
+        All batches then have the same shape, so that one compiled step is enough. A single
+        replica gets the rows unchanged.
 
         Args:
             rows: `(n,)` integers.
@@ -27,8 +27,8 @@ class Replicas:
         Returns:
             Tuple of
             - `rows` of this process's replicas, ordered by batch, then by replica;
-            - `real`, booleans of the same shape, false for filled rows;
-            - the number of consecutive rows that belong to one replica.
+            - `real`, booleans of the same shape, false for copied rows;
+            - the number of rows that each replica gets from a batch.
         """
         if self.total == 1:
             return rows, np.ones(len(rows), bool), batch_size

@@ -1,4 +1,4 @@
-"""The file `data.json` of a run: where its data was, and digests that show what changed since."""
+"""The file `data.json` of a run: the paths of its data, and digests that show later changes."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ _DIGITS = 8  # hexadecimal digits of each digest
 
 
 def write_record(folder, configuration, data):
-    """Write the absolute paths of a run's data, and three digests per image.
+    """Write the absolute paths of a run's data, and digests of each image's id, captions and file.
 
     Args:
         folder: The run's folder.
@@ -33,7 +33,7 @@ def write_record(folder, configuration, data):
 
 
 def read_record(folder):
-    """Return the content of `data.json`; empty for runs of earlier versions."""
+    """Return the content of `data.json`; without entries if the file is missing or damaged."""
     try:
         record = json.loads((pathlib.Path(folder) / FILE).read_text(encoding="utf-8"))
         return {"paths": dict(record["paths"]), "splits": dict(record["splits"])}
@@ -42,7 +42,7 @@ def read_record(folder):
 
 
 def data_changes(record, data):
-    """Return what changed in the data since the record was written, one phrase per split."""
+    """Return a phrase for each split whose data changed since the record was written."""
     changes = []
     for split in dict.fromkeys((*record["splits"], *data.splits)):
         before = {line[:_DIGITS]: line for line in record["splits"].get(split, ())}
@@ -66,7 +66,7 @@ def data_changes(record, data):
 
 
 def same_path(path, other):
-    """Return whether two settings name the same file or folder."""
+    """Return whether two values of a path setting name the same file or folder."""
     if path == other:
         return True
     if "" in (path, other) or "scenes" in (path, other):
@@ -75,7 +75,7 @@ def same_path(path, other):
 
 
 def _parts(example):
-    """Return the id, captions and file size of an example, as texts."""
+    """Return the id, the captions and the file size of an example, as three strings."""
     try:
         size = os.stat(example.path).st_size
     except OSError:

@@ -1,4 +1,4 @@
-"""Shared by all commands: command-line settings and one-line error messages."""
+"""Parses the arguments of all commands, and turns errors into one-line messages."""
 
 import contextlib
 import io
@@ -14,17 +14,16 @@ from keras_aoa.utils.text import closest, first_line
 
 
 def parse(settings_class, program, arguments, default=None, known=None):
-    """Parse command-line arguments into a dataclass; its field docstrings are the help text.
-
-    Works like `parse_known`, but rejects unknown arguments.
+    """Parse command-line arguments into a dataclass, as `parse_known`; refuse unknown arguments.
 
     Args:
-        settings_class, program, arguments, default: As for `parse_known`.
-        known: Names of all settings, for the suggestion; the fields of the class if None.
+        settings_class, program, arguments, default: Arguments of `parse_known`.
+        known: Names of the settings to suggest for an unknown one; if None, the names of the
+            fields.
 
     Raises:
-        UserError: As for `parse_known`, or for an unknown argument; the message suggests the
-            nearest known setting.
+        UserError: A value has the wrong type, or an argument is unknown. For an unknown setting,
+            the message suggests similar names.
     """
     settings, unknown = parse_known(settings_class, program, arguments, default)
     if unknown:
@@ -41,14 +40,16 @@ def parse(settings_class, program, arguments, default=None, known=None):
 def parse_known(settings_class, program, arguments, default=None):
     """Parse the command-line arguments that match the fields of a dataclass.
 
+    The docstrings of the class and of its fields are the help text.
+
     Args:
         settings_class: A dataclass.
         program: Name of the command, for messages.
         arguments: List of strings.
-        default: An instance whose values are the defaults; if None, the defaults of the class.
+        default: An instance with the default values; if None, the fields' own defaults.
 
     Returns:
-        The parsed instance, and a list of the remaining arguments.
+        The parsed instance, and a list of the other arguments.
 
     Raises:
         UserError: A value has the wrong type.
@@ -72,17 +73,18 @@ def run(main, arguments=None, interrupted=""):
     """Run a command's `main(arguments)` and turn errors into messages and exit codes.
 
     The exit code is 0 on success, 2 after a user's mistake and 130 after Ctrl-C. It is 141, without
-    a message, if the reader of the output ended first, as in `train.py --help | head -3`.
+    a message, if the program that reads the output ends early, as in `train.py --help | head -3`.
 
     Args:
-        main: Function that takes a list of strings.
-        arguments: The list; if None, the arguments of the process.
+        main: Function of a list of strings.
+        arguments: List of strings; if None, the process's command-line arguments.
         interrupted: Message to print after Ctrl-C.
     """
-    # The commands need TensorFlow, whatever backend `keras.json` selects for other programs.
+    # The user's `keras.json` may select another backend, but the commands need TensorFlow.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     for stream in (sys.stdout, sys.stderr):
-        # Escape what the terminal's encoding lacks; a name or a caption must not stop a command.
+        # A file name or caption with characters that the terminal cannot show must not end a
+        # command.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     if arguments is None:
@@ -93,7 +95,7 @@ def run(main, arguments=None, interrupted=""):
             refuse_urls(arguments)
             main(arguments)
         finally:
-            sys.stdout.flush()  # a closed pipe must be noticed here, not when Python exits
+            sys.stdout.flush()  # a closed pipe must fail here, not when Python exits
     except UserError as mistake:
         print(mistake, file=sys.stderr)
         sys.exit(2)
@@ -108,7 +110,7 @@ def run(main, arguments=None, interrupted=""):
         if mistake.strerror is None:
             raise
         prefix = f"{mistake.filename}: " if mistake.filename else ""
-        print(f"{prefix}{mistake.strerror}; choose another path or free it.", file=sys.stderr)
+        print(f"{prefix}{mistake.strerror}; correct this or choose another path.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"\nInterrupted. {interrupted}".rstrip(), file=sys.stderr)
@@ -117,10 +119,10 @@ def run(main, arguments=None, interrupted=""):
         # Compare TensorFlow's exception by name, because importing TensorFlow takes seconds.
         if type(error).__name__ != "ResourceExhaustedError":
             raise
-        # The same exception reports a full disk and too many open files.
+        # This exception also reports a full disk or too many open files.
         reason = system_reason(error.message)
         text = (
-            f"{reason}; free some and run the command again."
+            f"{reason}; correct this and run the command again."
             if reason
             else _out_of_memory(error.message)
         )
@@ -129,7 +131,7 @@ def run(main, arguments=None, interrupted=""):
 
 
 def _output_is_closed():
-    """Return whether nobody reads what this process prints, since the pipe's reader has ended."""
+    """Return whether this process prints to a pipe that no program reads any longer."""
     poll = select.poll()
     for descriptor in (1, 2):
         poll.register(descriptor, 0)
@@ -137,7 +139,7 @@ def _output_is_closed():
 
 
 def refuse_urls(arguments):
-    """Refuse URLs in place of paths; only `--base-url` and options of a Beam runner may have one.
+    """Refuse URLs in all arguments except the values of `--base-url` and `--runner-options`.
 
     Raises:
         UserError: An argument is a URL.
@@ -152,7 +154,7 @@ def refuse_urls(arguments):
 
 
 def _out_of_memory(message):
-    """Return the error message for a failed memory allocation."""
+    """Return the one-line message for a failed memory allocation."""
     reason = first_line(message, "allocation failed")
     return (
         f"out of memory ({reason}); lower batch_size, beam, regions, image_size or "
@@ -161,7 +163,7 @@ def _out_of_memory(message):
 
 
 def _first_sentence(box):
-    """Return the text of a framed message, up to its first horizontal rule, as one line."""
+    """Return the text above the first horizontal line of a framed message, as one line."""
     lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()[1:]]
     text = []
     for line in lines:

@@ -16,9 +16,9 @@ from keras_aoa.utils.errors import UserError
 
 @contextlib.contextmanager
 def atomic_write(path, folder=None):
-    """Yield the path of a temporary file that replaces `path` on success.
+    """Yield the path of a temporary file, which replaces the file `path` if the block succeeds.
 
-    Readers see either the old file or the complete new one, never a partial file.
+    Readers see either the old file or the complete new file, never a part of a file.
 
     Args:
         path: The file to write.
@@ -26,7 +26,7 @@ def atomic_write(path, folder=None):
 
     Raises:
         OSError: The file cannot be written. The temporary file is removed and the old file is
-            kept. The error names `path`, not the temporary file.
+            kept. The error names `path` instead of the temporary file.
     """
     path = pathlib.Path(path)
     # Another process or thread may be writing the same file.
@@ -44,7 +44,7 @@ def atomic_write(path, folder=None):
 
 
 def remove_leftovers(folder):
-    """Remove temporary files of `atomic_write` that killed processes left in a folder."""
+    """Remove the temporary files of `atomic_write` that killed processes left in a folder."""
     for file in pathlib.Path(folder).glob("*.part*"):
         if re.search(r"\.\d+-\d+\.part(\.|$)", file.name):
             file.unlink(missing_ok=True)
@@ -52,29 +52,29 @@ def remove_leftovers(folder):
 
 @contextlib.contextmanager
 def exclusive_lock(folder):
-    """Lock a folder for this process; the lock is released however the process ends.
+    """Lock a folder during the block. The lock also ends if the process is killed.
 
     Raises:
-        UserError: Another process holds the lock.
+        UserError: Another process has locked the folder.
     """
     with open(pathlib.Path(folder) / "lock", "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"{folder}: another training is writing to it; wait for that one, or choose "
+                f"{folder}: another training is writing to it; wait until it ends, or choose "
                 "another --name."
             ) from None
         yield
 
 
 def require_local(path):
-    """Refuse a URL such as `gs://bucket/folder`, which would name a local folder `gs:`.
+    """Refuse a URL such as `gs://bucket/folder`; Python would create a local folder `gs:`.
 
     Raises:
         UserError: The path is a URL.
     """
-    # A `pathlib.Path` has lost one of the two slashes.
+    # `pathlib.Path` removes one of the two slashes.
     if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+", os.fspath(path)):
         raise UserError(
             f"{match[1]}://{os.fspath(path)[match.end() :]}: expected a path on this machine, "
@@ -83,10 +83,10 @@ def require_local(path):
 
 
 def on_disk(path):
-    """Return a path in the Unicode form in which it exists; unchanged if it exists in none.
+    """Return a path in the Unicode form that exists on disk, or unchanged if no form exists.
 
-    A letter such as `é` is one character in NFC and two in NFD; macOS and archives made there
-    often use NFD.
+    A letter such as `é` is one character in the form NFC and two in NFD. macOS often writes NFD,
+    in folders and in archives.
     """
     path = pathlib.Path(path)
     if str(path).isascii() or os.path.lexists(path):
@@ -96,7 +96,7 @@ def on_disk(path):
 
 
 def is_desktop_file(path):
-    """Return whether a path is a file that desktops add to folders and archives."""
+    """Return whether a path is a file that a desktop adds to folders, such as `.DS_Store`."""
     parts = pathlib.PurePath(path).parts
     name = parts[-1] if parts else ""
     return (
@@ -107,7 +107,7 @@ def is_desktop_file(path):
 
 
 def check_writable(folder):
-    """Check that a folder can be written, before a long computation whose result it will hold.
+    """Check that a folder can be written, before a long computation writes its result there.
 
     Args:
         folder: The folder; if it does not exist, its nearest existing parent is checked.
@@ -125,12 +125,12 @@ def check_writable(folder):
         raise UserError(
             f"{folder}: expected a folder that can be written, received "
             f"{(error.strerror or str(error)).lower()} ({existing}); make it writable, or choose "
-            "another."
+            "another folder."
         ) from None
 
 
 def check_output(path):
-    """Check that a file can be written, before the work; its folder may still be missing.
+    """Check that a file can be written, before it is computed. Its folder need not exist.
 
     Raises:
         UserError: The path is a folder or a URL, or its folder cannot be written.
@@ -143,19 +143,22 @@ def check_output(path):
 
 
 def settings_digest(settings):
-    """Return 12 hexadecimal digits of the SHA-256 of settings; caches use it in their names.
+    """Return a digest of settings for the names of cached files.
 
     Args:
         settings: Dictionary of values that JSON can represent.
+
+    Returns:
+        The first 12 hexadecimal digits of the SHA-256.
     """
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def identity(path):
-    """Return a string that identifies a file by absolute path, size and modification time.
+    """Return a string of a file's absolute path, size and modification time.
 
-    The string changes when the file is replaced.
+    The string changes if the file is replaced.
     """
     path = os.path.abspath(path)
     status = os.stat(path)

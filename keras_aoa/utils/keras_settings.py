@@ -1,4 +1,4 @@
-"""Keras's global settings, which the user's `keras.json` changes."""
+"""Sets Keras's global settings, which the user's `keras.json` may change."""
 
 import contextlib
 
@@ -6,7 +6,7 @@ import contextlib
 def use_keras_defaults():
     """Replace the settings in `keras.json` by Keras's defaults; commands call this first.
 
-    The results of a command would depend on them, or it would fail.
+    With other settings, a command would fail or have other results.
     """
     import keras
 
@@ -17,7 +17,7 @@ def use_keras_defaults():
 
 @contextlib.contextmanager
 def channels_last():
-    """Context in which new layers of Keras expect the channels of an image last."""
+    """Context in which new Keras layers use the data format `channels_last`."""
     import keras
 
     before = keras.config.image_data_format()

@@ -1,4 +1,4 @@
-"""Progress output of commands, for terminals and for log files."""
+"""Prints the progress of commands, to terminals and to log files."""
 
 import sys
 
@@ -6,19 +6,19 @@ _silent = False
 
 
 def silence(silent=True):
-    """Turn progress output off, for every process except the chief of a cluster."""
+    """Turn progress output off or on. In a cluster, only the chief prints progress."""
     global _silent
     _silent = silent
 
 
 def print_progress(line):
-    """Print a line, unless output is silenced."""
+    """Print a line, unless progress output is off."""
     if not _silent:
         print(line, flush=True)
 
 
 def progress_bar(items=None, **options):
-    """Return a `tqdm.tqdm` bar that updates at most every 30 seconds outside a terminal."""
+    """Return a `tqdm.tqdm` bar; in a log file it updates at most every 30 seconds."""
     from tqdm import tqdm
 
     if _silent:

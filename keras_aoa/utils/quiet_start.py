@@ -1,11 +1,11 @@
-"""Keeps TensorFlow's start-up lines that report no problem out of a command's output.
+"""Removes TensorFlow's start-up lines that report no problem from a command's output.
 
-TensorFlow's C++ code writes these lines directly to file descriptor 2, some before it reads
-TF_CPP_MIN_LOG_LEVEL, so Python cannot intercept them. A small separate process filters what is
-written there. It is not part of this process, so the last lines before a crash still appear.
+TensorFlow's C++ code writes these lines directly to file descriptor 2. It writes some of them
+before it reads TF_CPP_MIN_LOG_LEVEL. Python cannot intercept them, so a small separate process
+filters the descriptor. If this process crashes, the filter still prints its last lines.
 
-Run as a script, this file is that filter, from standard input to standard output. It imports only
-the standard library, because the filter starts without site packages.
+This file is also the filter's script, which copies standard input to standard output. It imports
+only the standard library, because the filter starts without site packages.
 """
 
 import atexit
@@ -26,8 +26,10 @@ CONTINUATIONS = (
     "To enable the following instructions: ",
 )
 HARMLESS_ERRORS = (
-    "oneDNN supports DT_UINT8 only on platforms with AVX-512",  # uses another implementation
-    "Unable to register cu",  # cuDNN, cuFFT or cuBLAS, already registered
+    # TensorFlow then uses another implementation.
+    "oneDNN supports DT_UINT8 only on platforms with AVX-512",
+    # cuDNN, cuFFT or cuBLAS was already registered.
+    "Unable to register cu",
 )
 NO_GPU = "failed call to cuInit"
 GPU_TROUBLE = re.compile(
@@ -36,10 +38,9 @@ GPU_TROUBLE = re.compile(
 
 
 def install():
-    """Filter file descriptor 2 from the moment TensorFlow is imported, if it ever is.
+    """Start the filter when TensorFlow is imported.
 
-    Python's `sys.stderr` keeps writing to the original file. Nothing is filtered if
-    TF_CPP_MIN_LOG_LEVEL is 0.
+    Python's `sys.stderr` is not filtered. There is no filter if TF_CPP_MIN_LOG_LEVEL is 0.
     """
     # Level 2 would hide warnings about GPU libraries that cannot be loaded.
     if os.environ.setdefault(LEVEL, "1") != "0":
@@ -47,22 +48,22 @@ def install():
 
 
 class _BeforeTensorFlow:
-    """An import hook that starts the filter; it finds no module itself."""
+    """Import hook that starts the filter and leaves the import to Python."""
 
     def find_spec(self, name, path=None, target=None):
         if name == "tensorflow":
             with contextlib.suppress(ValueError):
                 sys.meta_path.remove(self)
-            # Without a filter, for example because stderr is closed, the command still works.
+            # The filter cannot start if stderr is closed, for example; the command needs no filter.
             with contextlib.suppress(OSError):
                 _filter_stderr()
 
 
 def _filter_stderr():
-    """Replace file descriptor 2 by a pipe to the filter, until this process ends."""
+    """Replace file descriptor 2 by a pipe to the filter until this process ends."""
     original = os.dup(2)
     reader, writer = os.pipe()
-    # Ctrl-C reaches all processes of the terminal's session; the filter must outlive this one.
+    # A new session, because Ctrl-C in the terminal must not end the filter before this process.
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", __file__],
         stdin=reader,
@@ -85,7 +86,7 @@ def _filter_stderr():
 
     def finish():
         os.dup2(original, 2)
-        # A child process may keep the pipe open.
+        # Do not wait longer, because a child process may keep the pipe open.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=1)
 
@@ -95,12 +96,13 @@ def _filter_stderr():
 def is_harmless(line, has_gpu):
     """Return whether a line of TensorFlow's log reports no problem.
 
-    Information and warnings are harmless, except about a GPU that cannot be used. Errors are not,
-    except a few known ones. Lines in other formats are not TensorFlow's.
+    Information and warnings are harmless, and of the errors only `HARMLESS_ERRORS`. A line about a
+    GPU that cannot be used is harmless only if no GPU is expected. Lines in other formats are not
+    TensorFlow's.
 
     Args:
         line: The line, a string.
-        has_gpu: Whether this machine has a GPU that should be used.
+        has_gpu: Whether TensorFlow should use a GPU of this machine.
     """
     if line.startswith(CONTINUATIONS):
         return True
@@ -114,12 +116,12 @@ def is_harmless(line, has_gpu):
 
 
 def expects_gpu():
-    """Return whether this machine has an NVIDIA GPU and CUDA_VISIBLE_DEVICES does not hide it."""
+    """Return whether this machine has an NVIDIA GPU that CUDA_VISIBLE_DEVICES does not hide."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
     if glob.glob("/dev/nvidia[0-9]*") or os.path.exists("/dev/dxg"):
         return True
-    # A GPU without its driver has no device file, but is on the PCI bus.
+    # Without its driver a GPU has no device file, but it is listed on the PCI bus.
     for device in pathlib.Path("/sys/bus/pci/devices").glob("*"):
         with contextlib.suppress(OSError):
             display = (device / "class").read_text().startswith("0x03")
@@ -129,7 +131,7 @@ def expects_gpu():
 
 
 def filter_lines(source, target):
-    """Copy lines of a binary stream to another one, except harmless lines of TensorFlow's log."""
+    """Copy the lines of a binary stream to another, except harmless lines of TensorFlow's log."""
     has_gpu = expects_gpu()
     for line in source:
         if not is_harmless(line.decode(errors="replace"), has_gpu):
@@ -138,7 +140,7 @@ def filter_lines(source, target):
 
 
 if __name__ == "__main__":
-    # The reader of the output may end first.
+    # The program that reads the output may end first.
     with contextlib.suppress(BrokenPipeError):
         filter_lines(sys.stdin.buffer, sys.stdout.buffer)
     with contextlib.suppress(OSError):

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """Return a "Did you mean" sentence with the known names nearest to a mistyped one.
+    """Return a "Did you mean" sentence with up to three known names that resemble `name`.
 
-    If no known name is similar, the sentence lists the known names instead.
+    If no known name is similar, return a list of known names instead.
     """
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
     if near:
@@ -22,33 +22,33 @@ def clip(value: object, length: int = 60) -> str:
 
 
 def first_three(names: Iterable[object]) -> str:
-    """Return the first three names, separated by commas, and the number of the others."""
+    """Return the first three names, separated by commas, and how many more names there are."""
     names = [printable(name) for name in names]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
 def printable(name: object) -> str:
-    """Return a name as text that cannot break out of its line in a terminal.
+    """Return a name as text that is safe to print on one line.
 
-    A name with control characters, such as a line break, is returned as its `repr`.
+    If the name contains control characters, such as a line break, its `repr` is returned.
     """
     text = str(name)
     return text if text.isprintable() else repr(text)
 
 
 def one_line(text: str) -> str:
-    """Return a caption on one line: each run of white space becomes one blank.
+    """Return a caption on one line, with single blanks in place of line breaks and other space.
 
-    COCO's captions contain line breaks. Lone UTF-16 surrogates, which JSON may hold but UTF-8
-    files cannot, become question marks.
+    COCO's captions contain line breaks. JSON may contain single UTF-16 surrogates, which UTF-8
+    files cannot; they become question marks.
     """
     return " ".join(text.split()).encode(errors="replace").decode()
 
 
 def first_line(message: str | None, default: str) -> str:
-    """Return the first line of a library's message, at most 160 characters.
+    """Return the first line of a library's message, up to 160 characters.
 
-    Returns `default` if the message is empty.
+    If the message is empty, return `default`.
     """
     return message.splitlines()[0][:160] if message else default
