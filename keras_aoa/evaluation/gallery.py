@@ -36,10 +36,10 @@ def main(arguments):
     settings = parse(Arguments, "keras_aoa.evaluation.gallery", arguments)
     from keras_aoa.data.build import scored_split
     from keras_aoa.inference.image_captioner import ImageCaptioner
-    from keras_aoa.runs.run import Run
+    from keras_aoa.runs.ensemble import open_run
     from keras_aoa.visualization.pictures import readme_picture
 
-    opened = Run(settings.run)
+    opened = open_run(settings.run)
     data = opened.load_data()
     split = settings.split or scored_split(opened.configuration, data)[0]
     examples = data.splits.get(split, ())

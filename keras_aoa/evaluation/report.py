@@ -13,7 +13,7 @@ import numpy as np
 from keras_aoa.data.images.preprocessing import read_image
 from keras_aoa.evaluation.metrics import score, start_meteor
 from keras_aoa.evaluation.split import SplitCaptioner
-from keras_aoa.runs.run import Run
+from keras_aoa.runs.ensemble import open_run
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import write_text
 from keras_aoa.visualization.panel import regions_of, window_of
@@ -118,7 +118,7 @@ def write_report(run, settings, others="", count=24, data=None):
 
 def open_others(run, others):
     """Open the runs to show beside `run`, from comma-separated folders."""
-    runs = [Run(name.strip()) for name in others.split(",") if name.strip()]
+    runs = [open_run(name.strip()) for name in others.split(",") if name.strip()]
     folders = [each.results_folder.resolve() for each in (run, *runs)]
     twice = [str(folder) for folder in folders if folders.count(folder) > 1]
     if twice:

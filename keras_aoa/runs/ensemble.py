@@ -2,6 +2,7 @@
 
 import pathlib
 
+from keras_aoa.runs.named import run_folder
 from keras_aoa.runs.run import Run
 from keras_aoa.utils.errors import UserError
 
@@ -17,8 +18,8 @@ def open_run(name):
     """
     folders = [folder for folder in str(name).split(",") if folder]
     if pathlib.Path(name).exists() or len(folders) < 2:
-        return Run(name)
-    return EnsembleRun(folders)
+        return Run(run_folder(name))
+    return EnsembleRun([run_folder(folder) for folder in folders])
 
 
 class EnsembleRun(Run):
@@ -66,7 +67,7 @@ class EnsembleRun(Run):
     def results_folder(self):
         """Folder to which evaluations of the ensemble are written."""
         names = "+".join(member.folder.name for member in self.members)
-        return self.folder.parent / f"ensemble-{names}"
+        return self.all_runs / f"ensemble-{names}"
 
     def load_captioner(self):
         """Return the `Ensemble` of all members with their best weights."""

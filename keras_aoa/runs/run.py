@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from keras_aoa.data import build
 from keras_aoa.runs.data_record import PATHS, read_record, same_path
+from keras_aoa.runs.named import is_packed
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import atomic_write, on_disk, require_local, write_text
@@ -60,8 +61,15 @@ class Run:
 
     @property
     def results_folder(self):
-        """Folder to which evaluations are written."""
-        return self.folder
+        """Folder to which evaluations are written; outside of a packed captioner's own folder."""
+        packed = is_packed(self.folder)
+        return self.all_runs / f"captioner-{self.configuration.name}" if packed else self.folder
+
+    @property
+    def all_runs(self):
+        """Folder of all runs; its folder `data` keeps drawn scenes, proposals and features."""
+        packed = is_packed(self.folder)
+        return pathlib.Path(self.configuration.output) if packed else self.folder.parent
 
     @property
     def config_file(self):
@@ -140,7 +148,7 @@ class Run:
 
     def load_data(self, data="", images=""):
         """Return the `CaptionData` of the run's data set, or of another data set."""
-        return build.read_data(self.located_configuration, self.folder.parent, data, images)
+        return build.read_data(self.located_configuration, self.all_runs, data, images)
 
     @property
     def located_configuration(self):
@@ -179,7 +187,7 @@ class Run:
         """`ProposalView` of the run; None if its regions are not object proposals."""
         copy = self.folder / edge_model_file(self.configuration).name
         edge_model = str(copy) if self.configuration.edge_model else ""
-        return build.proposal_view(self.configuration, self.folder.parent, edge_model)
+        return build.proposal_view(self.configuration, self.all_runs, edge_model)
 
     def load_images(self, split, examples, cache_gb=0.0):
         """Return the readable `Images` of a split, with proposals if they are the regions."""

@@ -177,7 +177,9 @@ def _read_annotations(path: pathlib.Path) -> tuple[dict[str, tuple[Box, ...]], S
                 box = tuple(
                     min(max(c / side, 0.0), 1.0) for c, side in zip(corners, sides, strict=True)
                 )
-            flagged = any(thing.findtext(flag, "0").strip() == "1" for flag in ("scene", "nobndbox"))
+            flagged = any(
+                thing.findtext(flag, "0").strip() == "1" for flag in ("scene", "nobndbox")
+            )
             for name in thing.iter("name"):
                 if box and box[0] < box[2] and box[1] < box[3]:
                     boxes.setdefault((name.text or "").strip(), []).append(box)

@@ -1,0 +1,145 @@
+"""Finds a run by its folder, or a packed captioner by its name: bundled, on a hub or at a URL."""
+
+import hashlib
+import json
+import pathlib
+import re
+
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import on_disk, require_local
+from keras_aoa.utils.text import closest
+
+BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "captioners"
+CHECKSUMS = "checksums.json"
+FORMAT = 1  # increase it if older versions of this package cannot read a packed captioner
+HUB = "hf://"
+URL = re.compile(r"https?://[^#]+?\.(?:zip|tar|tar\.gz)#sha256=(?P<digest>[0-9a-f]{64})")
+
+
+def run_folder(name):
+    """Return the folder that a name stands for; downloads are kept in Keras' cache.
+
+    Args:
+        name: A folder; the name of a captioner of this package, such as `flickr8k`, unless a folder
+            of this name exists; `hf://owner/name` or `hf://owner/name@revision` on the Hugging Face
+            Hub; or the URL of a `.zip`, `.tar` or `.tar.gz` archive with `#sha256=` and its digest.
+
+    Raises:
+        UserError: nothing has this name, a download fails, or a file is damaged.
+    """
+    name = str(name)
+    path = on_disk(name)
+    if path.exists():
+        return path
+    if name.startswith(HUB):
+        return _verified(_from_hub(name), name)
+    if match := URL.fullmatch(name):
+        return _verified(_from_url(name, match["digest"]), name)
+    if name.startswith(("http://", "https://")):
+        raise UserError(
+            f"{name}: expected the URL of a .zip or .tar archive with #sha256= and its 64 "
+            "hexadecimal digits, received another URL; add the digest, or download the archive."
+        )
+    require_local(name)
+    if name in bundled_names():
+        return _verified(BUNDLED / name, name)
+    raise UserError(
+        f"{name}: expected the folder of a run or the name of a captioner, found neither. "
+        f"{closest(name, bundled_names())} To train one: python train.py."
+    )
+
+
+def bundled_names():
+    """Return the names of the captioners that come with this package."""
+    return sorted(file.parent.name for file in BUNDLED.glob(f"*/{CHECKSUMS}"))
+
+
+def is_packed(folder):
+    """Return whether a folder holds a packed captioner, to which nothing is ever written."""
+    return (pathlib.Path(folder) / CHECKSUMS).is_file()
+
+
+def write_checksums(folder):
+    """Write the SHA-256 of each file of a packed captioner."""
+    files = sorted(file for file in folder.iterdir() if file.name != CHECKSUMS)
+    content = {"format": FORMAT, "sha256": {file.name: _digest(file) for file in files}}
+    (folder / CHECKSUMS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _verified(folder, name):
+    """Return the folder of a packed captioner after comparing its files with their checksums."""
+    try:
+        content = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        version, digests = content["format"], dict(content["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{name}: expected a packed captioner, found no {CHECKSUMS} that can be read; pack a "
+            "run with python -m keras_aoa.pack."
+        ) from None
+    if version != FORMAT:
+        raise UserError(
+            f"{name}: expected format {FORMAT} of packed captioners, received {version}; use the "
+            "version of keras-aoa that packed it."
+        )
+    for file, digest in digests.items():
+        path = folder / file
+        if not path.is_file() or _digest(path) != digest:
+            problem = "is damaged" if path.is_file() else "is missing"
+            raise UserError(
+                f"{path}: expected the file with SHA-256 {digest[:12]}…, but it {problem}; "
+                "restore it, or install the package again."
+            )
+    return folder
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _from_hub(name):
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise UserError(f"{name}: expected hf://owner/name, received another form; correct it.")
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise UserError(
+            f"{name}: expected the package huggingface_hub, which is not installed; "
+            "pip install 'keras-aoa[hub]'."
+        ) from None
+    try:
+        return pathlib.Path(
+            huggingface_hub.snapshot_download(repository, revision=revision or None)
+        )
+    except Exception as error:  # the hub and its network library raise many types of errors
+        raise _not_downloaded(name, error) from None
+
+
+def _from_url(name, digest):
+    import keras
+
+    url = name.partition("#")[0]
+    file = url.rpartition("/")[2]
+    try:
+        # One cache folder per digest, since different URLs may end with the same file name.
+        extracted = keras.utils.get_file(
+            file,
+            url,
+            file_hash=digest,
+            hash_algorithm="sha256",
+            cache_subdir=f"keras_aoa/{digest[:12]}",
+            extract=True,
+        )
+    except Exception as error:  # urllib and the archive modules raise many types of errors
+        raise _not_downloaded(name, error) from None
+    folders = [file.parent for file in sorted(pathlib.Path(extracted).rglob(CHECKSUMS))]
+    return folders[0] if folders else pathlib.Path(extracted)
+
+
+def _not_downloaded(name, error):
+    reason = " ".join(str(error).split())[:200]
+    return UserError(
+        f"{name}: expected to download a captioner, received an error ({reason}); check the name "
+        "and the network."
+    )

@@ -1,0 +1,124 @@
+"""Packs a trained run into a small folder that captions, exports and evaluates like the run."""
+
+import pathlib
+import shutil
+import tempfile
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+
+from keras_aoa.models import weights
+from keras_aoa.runs.named import write_checksums
+from keras_aoa.runs.run import Run
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.files import check_writable
+
+COPIED = ("vocabulary.json", "scores.json")
+
+
+def pack(run, output, name="", card=""):
+    """Pack a run: settings, vocabulary, network and best weights in 16 bits, scores, checksums.
+
+    Args:
+        run: Trained `Run`.
+        output: Folder to create.
+        name: Name of the captioner; by default that of the folder.
+        card: Markdown file that describes the captioner, copied as `README.md`.
+
+    Returns:
+        The folder, and its size in MB.
+
+    Raises:
+        UserError: the folder exists, the run is incomplete, or a weight is too large for 16 bits.
+    """
+    output = pathlib.Path(output)
+    if output.exists():
+        raise UserError(f"{output}: expected a new folder, found an existing one; name another.")
+    check_writable(output)
+    captioner = run.load_captioner()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=output.parent) as temporary:
+        folder = pathlib.Path(temporary) / "packed"
+        folder.mkdir()
+        for file in COPIED:
+            if (run.folder / file).is_file():
+                shutil.copyfile(run.folder / file, folder / file)
+        for file in run.folder.glob("edge_model*"):
+            shutil.copyfile(file, folder / file.name)
+        if card:
+            shutil.copyfile(card, folder / "README.md")
+        configuration = _without_paths(run.configuration, name or output.name)
+        (folder / "config.json").write_text(configuration.to_json(), encoding="utf-8")
+        save_half_network(captioner.backbone, folder / "backbone.keras")
+        # A region network is a second copy of the backbone with weights of its own.
+        named = weights.captioner_variables(captioner, captioner.region_backbone is not None)
+        arrays = {key: _half(key, array) for key, array in weights.values(named).items()}
+        weights.save_arrays(folder / "best.npz", arrays, Run(folder).digests)
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        write_checksums(folder)
+        folder.rename(output)
+    return output, size / 1e6
+
+
+def save_half_network(network, path):
+    """Save a Keras model as a `.keras` file whose weights are in float16.
+
+    Keras converts the weights to the variables' type when it loads the file.
+    """
+    import h5py
+
+    with tempfile.TemporaryDirectory() as temporary:
+        whole, half = (pathlib.Path(temporary) / name for name in ("whole.keras", "half.h5"))
+        network.save(whole)
+        with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as target:
+            for member in source.namelist():
+                content = source.read(member)
+                if member.endswith(".weights.h5"):
+                    half.write_bytes(content)
+                    _halve_file(half, h5py)
+                    content = half.read_bytes()
+                # Fixed dates, so that the same weights give the same file.
+                target.writestr(zipfile.ZipInfo(member), content, zipfile.ZIP_DEFLATED)
+
+
+def _halve_file(path, h5py):
+    whole = path.with_suffix(".whole")
+    path.rename(whole)
+
+    def copy(group, target):
+        target.attrs.update(group.attrs)
+        for name, item in group.items():
+            if isinstance(item, h5py.Dataset):
+                data = target.create_dataset(name, data=_half(item.name, item[()]))
+                data.attrs.update(item.attrs)
+            else:
+                copy(item, target.create_group(name))
+
+    with h5py.File(whole) as source, h5py.File(path, "w") as target:
+        copy(source, target)
+
+
+def _half(name, array):
+    array = np.asarray(array)
+    if array.dtype != np.float32:
+        return array
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise UserError(f"pack: weight {name} is too large for 16 bits; it cannot be packed.")
+    return half
+
+
+def _without_paths(configuration, name):
+    """Return the configuration without the paths of the machine that trained the run."""
+    backbone = configuration.backbone
+    own = {
+        "name": name,
+        "output": "runs",
+        "images": "",
+        "start_from": "",
+        "data": configuration.data and pathlib.Path(configuration.data).name,
+        "backbone": pathlib.Path(backbone).name if "/" in backbone else backbone,
+    }
+    return replace(configuration, **own)
