@@ -5,9 +5,9 @@
  *       -Wl,-rpath,$TF -o caption
  *   ./caption OUT/1 serving_default_image_bytes StatefulPartitionedCall_1 2 photo.jpg ...
  *
- * `StatefulPartitionedCall_1 2` is the tensor of the output `captions`: the parts before and after
- * the colon in the name that `saved_model_cli show` prints. The program prints one line per
- * hypothesis of each image: the image's index, a tab, the caption.
+ * `StatefulPartitionedCall_1 2` is the tensor of the output `captions`. `saved_model_cli show`
+ * prints its name as `StatefulPartitionedCall_1:2`. For each image the program prints one line per
+ * hypothesis: the image's index, a tab and the caption.
  */
 #include <stdio.h>
 #include <stdlib.h>

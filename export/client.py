@@ -1,7 +1,7 @@
-"""Send images to a served captioner; print its captions or write a page with its attention.
+"""Send images to a served captioner, print the captions, and write a page with the attention.
 
-`python export/client.py photo.jpg ... --page answer.html`. REST needs only the standard library;
-`--grpc` needs tensorflow-serving-api, and `--proposals` needs keras_aoa.
+Example: `python export/client.py photo.jpg ... --page answer.html`. REST needs only the standard
+library, `--grpc` needs tensorflow-serving-api, and `--proposals` needs keras_aoa.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 
 TIMEOUT = 120  # seconds per request
-REQUEST_IMAGES = 16  # per request; larger requests may exceed a server's batch limit
+REQUEST_IMAGES = 16  # images per request; more images may exceed a server's batch limit
 
 
 class ServerError(Exception):
@@ -31,12 +31,12 @@ def main(arguments=None):
     parser.add_argument("--url", default="http://localhost:8501", help="URL of the REST server")
     parser.add_argument("--grpc", metavar="HOST:PORT", help="use gRPC, usually on port 8500")
     parser.add_argument("--model", default="captioner", help="name of the model")
-    parser.add_argument("--score", metavar="SENTENCE", help="score this sentence; do not caption")
+    parser.add_argument("--score", metavar="SENTENCE", help="score this sentence for each image")
     parser.add_argument(
         "--proposals", action="store_true", help="send object proposals, if the model needs them"
     )
     parser.add_argument("--edge-model", default="", help="edge model of the training run")
-    parser.add_argument("--page", metavar="FILE", help="write a page with the attention per word")
+    parser.add_argument("--page", metavar="FILE", help="write a page with each word's attention")
     options = parser.parse_args(arguments)
     ask, address = (ask_grpc, options.grpc) if options.grpc else (ask_rest, options.url)
     try:
@@ -64,16 +64,16 @@ def main(arguments=None):
 
 
 def ask_rest(url, model, signature_name, rows):
-    """Send rows to `/v1/models/MODEL:predict` of a REST server.
+    """Send a request to `/v1/models/MODEL:predict` of a REST server.
 
     Args:
         url: URL of the server.
         model: Name of the model.
         signature_name: Name of the signature.
-        rows: List of dictionaries: the inputs of each image.
+        rows: List of dictionaries, each with the inputs of one image.
 
     Returns:
-        List of dictionaries: the outputs of each row.
+        List of dictionaries, each with the outputs of one image.
 
     Raises:
         ServerError: the server cannot be reached, or it returned an error.
@@ -99,7 +99,7 @@ def ask_rest(url, model, signature_name, rows):
 
 
 def ask_grpc(address, model, signature_name, rows):
-    """Do the same as `ask_rest` over gRPC."""
+    """Send a request over gRPC; arguments, result and errors are those of `ask_rest`."""
     import grpc
     import numpy as np
     import tensorflow as tf
@@ -132,7 +132,7 @@ def ask_grpc(address, model, signature_name, rows):
 
 
 def add_proposals(rows, edge_model):
-    """Add object proposals to each row. They are computed here, as the server has no OpenCV."""
+    """Add object proposals to each row. The server cannot find them, because it has no OpenCV."""
     from keras_aoa.data.images.split_images import padded
     from keras_aoa.data.proposals.cache import ProposalSettings, propose
     from keras_aoa.data.proposals.edge_boxes import check_opencv
@@ -157,7 +157,7 @@ def add_proposals(rows, edge_model):
 
 
 def print_answer(name, answer):
-    """Print one line per caption; for a scored sentence also one line per word."""
+    """Print one line per caption; for a scored sentence, also one line per word."""
     if not answer["valid"]:
         print(f"{name}: not an image that the server can read")
         return
@@ -174,7 +174,7 @@ def print_answer(name, answer):
 
 
 def write_page(path, names, files, answers):
-    """Write a page that highlights the attended regions of the word under the pointer.
+    """Write a page in which pointing at a word highlights its attended regions.
 
     The page is a single file without scripts.
     """
@@ -191,7 +191,7 @@ def write_page(path, names, files, answers):
 
 
 def card(index, name, file, answer):
-    """Return the HTML of one image with the words and attention of its best caption."""
+    """Return HTML for one image, with the words and the attention of its best caption."""
     kind = mimetypes.guess_type(pathlib.Path(name).name)[0] or "image/jpeg"
     image = f"data:{html.escape(kind)};base64,{base64.b64encode(file).decode()}"
     title = html.escape(pathlib.Path(name).name)
@@ -217,7 +217,7 @@ def card(index, name, file, answer):
 
 
 def shade(name, number, weights, boxes):
-    """Return SVG that dims an image except the regions of one word, and outlines the strongest."""
+    """Return SVG that dims an image except a word's regions, and outlines the strongest region."""
     largest = max(weights)
     corners = [" ".join(f"{x:.4f},{y:.4f}" for x, y in box) for box in boxes]
     holes = "".join(

@@ -1,7 +1,7 @@
 """Serve an exported captioner on TensorFlow Serving's REST path, without a container.
 
-`make serve MODEL=OUT` or `python export/server.py OUT`. KServe is the server, and TensorFlow runs
-the SavedModel; keras_aoa and Keras are not needed.
+Start it with `make serve MODEL=OUT` or `python export/server.py OUT`. KServe receives the requests
+and TensorFlow runs the SavedModel. keras_aoa and Keras are not needed.
 """
 
 import argparse
@@ -19,14 +19,14 @@ import tensorflow as tf
 from kserve.errors import InvalidInput
 
 THREADS = 64  # requests in progress at the same time
-MAX_DEPTH = 8  # nested lists in a request
+MAX_DEPTH = 8  # levels of nested lists in a request
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
 
 def main():
-    """Serve the export named in the arguments until interrupted."""
+    """Serve the export that the arguments name, until the process is interrupted."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", help="folder of exported versions; serves the newest")
+    parser.add_argument("output", help="folder of exported versions; the newest is served")
     parser.add_argument("--name", default="captioner", help="name in /v1/models/NAME:predict")
     parser.add_argument("--port", type=int, default=8501)
     parser.add_argument("--batch", type=int, default=16, help="largest batch; 1 disables batching")
@@ -52,9 +52,9 @@ class ServedModel(kserve.Model):
 
     Args:
         name: Name of the model in the URL path.
-        folder: Folder of the version.
-        batch: Largest number of images, from several requests, in a batch.
-        wait: Milliseconds that a batch waits for further requests.
+        folder: Folder of the exported version.
+        batch: Maximum number of images in a batch, which may combine several requests.
+        wait: Milliseconds for which a batch waits for more requests.
     """
 
     def __init__(self, name, folder, batch, wait):
@@ -78,13 +78,13 @@ class ServedModel(kserve.Model):
         return self.ready
 
     async def predict(self, payload, headers=None, response_headers=None):
-        """Answer a request in a thread, so that the event loop can accept others."""
+        """Answer a request in a thread, so that the event loop can accept other requests."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._answer, payload)
 
     def _answer(self, payload):
         if isinstance(payload, bytes):
-            # KServe parses json only if the content type is json; curl sends another by default.
+            # KServe parses a body only if its content type is json, which is not curl's default.
             payload = parse_json(payload)
         if not isinstance(payload, dict):
             raise InvalidInput(f"request: expected an object, received {type(payload).__name__}.")
@@ -111,9 +111,10 @@ class ServedModel(kserve.Model):
         return {"predictions": rows}
 
     def _batching(self, name):
-        """Return a signature as a function of its inputs, with batching of requests if possible."""
+        """Return a signature as a function of its inputs; it batches requests if possible."""
         function, order = self._signatures[name], sorted(self._inputs[name])
-        # Only inputs with one value per row, such as files, can be concatenated for any requests.
+        # Inputs with one value per row, such as files, can always be concatenated; other inputs
+        # have shapes that may differ between requests.
         batchable = all(spec.shape.rank == 1 for spec in self._inputs[name].values())
         if self._batch == 1 or not batchable:
             return lambda inputs: function(**inputs)
@@ -157,12 +158,12 @@ class ServedModel(kserve.Model):
 
 
 def columns(rows, specs):
-    """Convert TensorFlow Serving's row format to a list per input."""
+    """Convert rows of inputs, TensorFlow Serving's row format, to a list of values per input."""
     if not isinstance(rows, list) or not rows:
         raise InvalidInput("instances: expected a list of at least one row.")
     if len(specs) == 1:
         (name,) = specs
-        # A row may be the bare value, and {"b64": ...} is a bare value.
+        # With a single input, a row may be its bare value, also a {"b64": ...}.
         rows = [row if isinstance(row, dict) and "b64" not in row else {name: row} for row in rows]
     for row in rows:
         if not isinstance(row, dict) or set(row) != set(specs):
@@ -174,7 +175,7 @@ def columns(rows, specs):
 
 
 def tensors(values, specs):
-    """Convert parsed json to a tensor per input."""
+    """Convert parsed json to one tensor per input."""
     if len(specs) == 1 and not (isinstance(values, dict) and set(values) == set(specs)):
         values = dict.fromkeys(specs, values)
     if not isinstance(values, dict) or set(values) != set(specs):
@@ -184,10 +185,10 @@ def tensors(values, specs):
 
 
 def tensor(name, value, spec):
-    """Convert nested lists, with {"b64": ...} for bytes, to a tensor for a signature's input."""
+    """Convert nested lists to the tensor for an input of a signature; {"b64": ...} is bytes."""
     value = decode_base64(value)
     try:
-        # Read bytes as int64 first: values above 255 would wrap.
+        # Read uint8 values as int64 first, because values above 255 would wrap.
         converted = tf.constant(value, tf.int64 if spec.dtype == tf.uint8 else spec.dtype)
         if spec.dtype == tf.uint8 and converted.dtype == tf.int64:
             if tf.reduce_any((converted < 0) | (converted > 255)):
@@ -204,7 +205,7 @@ def tensor(name, value, spec):
 
 
 def parse_json(body):
-    """Parse the json of a request's body."""
+    """Parse the body of a request as json."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -212,7 +213,7 @@ def parse_json(body):
 
 
 def error_reason(message):
-    """Extract the reason from an error message of the graph, without the stack of operations."""
+    """Return the reason in an error message of the graph, without the list of operations."""
     asserted = re.search(r"assertion failed: \[([^\]]*)\]", message)
     lines = [line for line in message.splitlines() if line and not line.startswith("\t")]
     return asserted[1] if asserted else lines[-1]
@@ -244,7 +245,10 @@ def decode_base64(value, depth=0):
 
 
 def as_json(values):
-    """Convert an array to nested lists: strings are decoded, and numbers json lacks become None."""
+    """Convert an array to nested lists for json.
+
+    Bytes are decoded as UTF-8. Infinite numbers and NaN, which json lacks, become None.
+    """
     if values.dtype == object:
         return np.vectorize(lambda text: text.decode("utf-8", "replace"), otypes=[object])(
             values

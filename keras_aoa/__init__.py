@@ -13,8 +13,8 @@ def load(run):
         `keras_aoa.inference.image_captioner.ImageCaptioner`.
 
     Raises:
-        UserError: the folder holds no run, the run has no trained weights, or its files do not
-            belong together.
+        UserError: the folder contains no run, the run has no trained weights, or its files belong
+            to different runs.
     """
     from keras_aoa.inference.image_captioner import ImageCaptioner
 

@@ -1,4 +1,4 @@
-"""Caption shards in an Apache Beam pipeline; needs the extra `beam`.
+"""Captions shards in an Apache Beam pipeline; needs the extra `beam`.
 
     import apache_beam as beam
     from keras_aoa.beam import CaptionShards
@@ -6,7 +6,7 @@
     with beam.Pipeline() as pipeline:
         pipeline | beam.Create(paths) | CaptionShards("runs/mine", "captions")
 
-Every worker must reach the run, the shards and the output folder under the same paths.
+The run, the shards and the output folder must have the same paths on every worker.
 """
 
 import logging
@@ -26,11 +26,12 @@ log = logging.getLogger(__name__)
 
 
 class CaptionShards(beam.PTransform):
-    """Captions the shards of a collection of paths and returns their counts.
+    """Captions the shards in a `PCollection` of paths, and returns counts of their images.
 
-    The captions are written to the output folder. A shard that is finished there is not captioned
-    again. The counts of a shard are a dictionary of `shard`, its path, and either `images`,
-    `unreadable` and `left_out`, or the `error` of a shard that could not be read.
+    The captions are written to the output folder. A shard whose captions are already complete
+    there is skipped. The counts of a shard are a dictionary: `shard` is its path; `images`,
+    `unreadable` and `left_out` are numbers of images. If the shard could not be read, the
+    dictionary contains the message `error` instead of the numbers.
 
     Args:
         run: Folder of the run; comma-separated runs form an ensemble.
@@ -39,7 +40,7 @@ class CaptionShards(beam.PTransform):
         batch_size: Images per batch.
 
     Raises:
-        UserError: when a worker starts, as raised by `caption_shards`.
+        UserError: the run or the output folder is invalid; raised when a worker starts.
     """
 
     def __init__(self, run, output, search_settings=None, batch_size=32):
@@ -47,7 +48,7 @@ class CaptionShards(beam.PTransform):
         self._work = (run, output, search_settings or SearchSettings(), batch_size)
 
     def expand(self, paths):
-        # A shard may take an hour. Without a reshuffle Beam may fuse all of them into one worker.
+        # Without a reshuffle, Beam may give all shards to one worker. A shard may take an hour.
         return paths | beam.Reshuffle() | beam.ParDo(_CaptionShard(*self._work))
 
 
@@ -59,7 +60,7 @@ class _CaptionShard(beam.DoFn):
 
     def setup(self):
         self._folder = open_folder(self._run, self._output, self._search_settings)
-        # Shared by all threads of the process, so that it holds only one network.
+        # All threads of a process share one captioner, so that only one network is in memory.
         self._captioner = self._shared.acquire(self._load)
 
     def _load(self):
@@ -78,16 +79,15 @@ class _CaptionShard(beam.DoFn):
 
 
 def caption_in_pipeline(run, shards, output, search_settings, batch_size, runner, options):
-    """Do the work of `caption_shards` on the workers of a Beam runner.
+    """Caption shards on the workers of a Beam runner.
 
     Args:
-        run, shards, output, search_settings, batch_size: As in `caption_shards`.
+        run, shards, output, search_settings, batch_size: Arguments of `caption_shards`.
         runner: Name of the runner, such as `DirectRunner`.
-        options: Pipeline options of Beam, as `name=value` or `name`.
+        options: Pipeline options of Beam, each `name=value` or `name`.
 
     Raises:
-        UserError: as raised by `caption_shards`; also if Beam does not know the runner or an
-            option.
+        UserError: Beam does not know the runner or an option, or `caption_shards` would fail.
     """
     try:
         runner = create_runner(runner)

@@ -1,7 +1,7 @@
 """`python -m keras_aoa.caption RUN photo.jpg folder/`: caption your own images.
 
-With `--shards`, it captions a collection of any size. The shards are tar archives or lists of
-image paths; the captions are written as json lines.
+With `--shards`, the command captions a collection of any size. The shards are tar archives or lists
+of image paths. The captions are written to files of json lines.
 """
 
 import contextlib
@@ -25,30 +25,33 @@ from keras_aoa.utils.text import printable
 
 @dataclass(frozen=True)
 class Arguments(SearchSettings):
-    """Caption images with a trained run; print the caption and log-probability of each image."""
+    """Caption images with a trained run; print each image's caption and its log-probability."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of a run; comma-separated runs form an ensemble."""
+    """Folder of a run, or a captioner's name such as flickr8k; comma-separated runs form an
+    ensemble."""
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")] = ()
     """Image files, or folders of images."""
     pictures: str = ""
-    """Folder for pictures of the attended regions of each word."""
+    """Folder for pictures that show each word's attended regions."""
     json: bool = False
     """Print one json object per image: words, log-probability, and the corners of each word's
     strongest region."""
     shards: tuple[str, ...] = ()
-    """Instead of images: tar archives of images (.tar), lists of image paths (.txt), or patterns
-    of such files. Each shard gives one file of json lines; finished shards are skipped."""
+    """Shards to caption instead of images: tar archives (.tar), lists of image paths (.txt), or
+    patterns of such files. The captions of each shard are one file of json lines. Finished shards
+    are skipped."""
     output: str = ""
-    """With shards: folder for the captions."""
+    """With --shards: folder for the captions."""
     batch_size: int = 32
-    """With shards: images per batch."""
+    """With --shards: number of images per batch."""
     worker: str = ""
-    """With shards: I/N captions the part of worker I of N, counted from 0. Empty: all shards."""
+    """With --shards: I/N, to caption only the shards of worker I of N, counted from 0. By default
+    all shards."""
     runner: str = ""
-    """With shards: Apache Beam runner that distributes them, such as DirectRunner."""
+    """With --shards: Apache Beam runner that distributes the shards, such as DirectRunner."""
     runner_options: tuple[str, ...] = ()
-    """Beam's pipeline options, such as direct_num_workers=2."""
+    """With --runner: Beam's pipeline options, such as direct_num_workers=2."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -58,8 +61,8 @@ class Arguments(SearchSettings):
             given = [name for name in _SHARD_SETTINGS if getattr(self, name)]
             if given:
                 raise UserError(
-                    f"{given[0]}: applies only to --shards, received none; add --shards, or omit "
-                    f"{given[0]}."
+                    f"{given[0]}: applies only to --shards, which is missing; add --shards, or "
+                    f"omit {given[0]}."
                 )
             return
         if self.images or self.pictures:
@@ -69,13 +72,12 @@ class Arguments(SearchSettings):
             )
         if not self.output:
             raise UserError(
-                "output: expected a folder for the captions of the shards, received none; add "
-                "--output."
+                "output: expected a folder for the captions, received none; add --output."
             )
         if self.worker and self.runner:
             raise UserError(
-                "worker: a runner distributes the shards itself, received both --worker and "
-                "--runner; omit one."
+                "worker: cannot be combined with --runner, which distributes the shards itself; "
+                "omit --worker or --runner."
             )
         if self.runner_options and not self.runner:
             raise UserError("runner_options: expected a --runner, received none; add --runner.")
@@ -94,7 +96,7 @@ def main(arguments):
 
 
 def caption_shards(settings):
-    """Caption the shards of a collection, or this worker's part of them."""
+    """Caption all shards of a collection, or only this worker's shards."""
     shards = worker_shards(find_shards(settings.shards), settings.worker)
     search_settings = SearchSettings(**settings.changes)
     work = (settings.run, shards, settings.output, search_settings, settings.batch_size)
@@ -116,7 +118,7 @@ def caption_shards(settings):
 
 
 def caption_images(settings):
-    """Caption images one by one, and print one line per image."""
+    """Caption images one at a time, and print one line per image."""
     files = image_files(settings.images)
     folder = pathlib.Path(settings.pictures) if settings.pictures else None
     if folder:
@@ -146,10 +148,13 @@ def caption_images(settings):
 
 
 def image_files(names):
-    """Return the image files with these names, and the images in folders with these names.
+    """Return image files, and the images in folders.
+
+    Args:
+        names: Paths of image files and of folders.
 
     Raises:
-        UserError: there is no name, a file does not exist, or a folder has no images.
+        UserError: there are no names, a file does not exist, or a folder contains no images.
     """
     if not names:
         raise UserError("caption: expected image files or folders after the run, received none.")
@@ -170,15 +175,16 @@ def image_files(names):
 
 
 def as_line(file, caption):
-    """Return the line that is printed for a caption."""
+    """Return the line of text to print for a caption."""
     return f"{printable(file)}: {caption.text} ({caption.log_prob:.2f})"
 
 
 @contextlib.contextmanager
 def new_file(folder, stem):
-    """Create an empty PNG file under a free name, which no other process can take; yield its path.
+    """Create an empty PNG file with an unused name, and yield its path.
 
-    The file is removed if the block fails.
+    Creating the file reserves its name among several processes. If the block fails, the file is
+    removed.
     """
     for number in itertools.count(1):
         path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")

@@ -14,7 +14,7 @@ COUNTS = ("stride", "proposals")
 
 
 def numbers(arguments):
-    """Parse whole numbers from `1,2,5`."""
+    """Parse a list of whole numbers such as `1,2,5`."""
     return tuple(int(part) for part in arguments[0].split(","))
 
 
@@ -32,47 +32,50 @@ Numbers = Annotated[
 
 @dataclass(frozen=True)
 class Arguments(SearchSettings):
-    """Score a run on a split of its data, or a file of captions against a file of references."""
+    """Score a run on a split of its data, or score a file of captions against human captions."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = ""
-    """Folder of a run; comma-separated runs form an ensemble."""
+    """Folder of a run, or a captioner's name such as flickr8k; comma-separated runs form an
+    ensemble."""
     stride: Numbers = None
-    """Steps between regions on the activation map, in cells. Several values give a table and a
-    curve of scores over the number of regions. None: the run's test_stride."""
+    """Distance between regions on the activation map, in cells. Several values produce a table and
+    a curve of scores by number of regions. None: the run's test_stride."""
     proposals: Annotated[Numbers, tyro.conf.arg(aliases=["--regions"])] = None
-    """Maximum number of object proposals per image; the best are kept. Several values as in
-    --stride. None: the run's test_proposals."""
+    """Number of highest-scoring object proposals per image. Several values produce a table and a
+    curve of scores by number of regions. None: the run's test_proposals."""
     split: str = ""
     """Split to caption and score. Default: the run's test split."""
     data: str = ""
-    """Data set to use instead of the run's."""
+    """Data set to use instead of the run's data set."""
     images: str = ""
-    """Folder of that data set's images, if it is not beside the captions."""
+    """Folder of the images of --data, if they are not in the captions' folder."""
     pictures: int = 12
-    """Number of pictures of attended regions."""
+    """Number of images for which to draw the attended regions."""
     report: bool = False
-    """Write a page, report.html, instead of scores; its words highlight their regions."""
+    """Write the page report.html instead of scores. In the page, pointing at a word highlights its
+    attended regions."""
     beside: Annotated[str, tyro.conf.arg(name="with", metavar="RUN[,RUN…]")] = ""
-    """Other runs to show beside the run in the report."""
+    """Other runs to show beside this run in the report."""
     report_images: int = 24
-    """Maximum number of images in the report: the best, middle and worst third by CIDEr."""
+    """Maximum number of images in the report. One third has the best CIDEr, one third a middle and
+    one third the worst CIDEr."""
     tokenizer: Literal["auto", "ptb", "python"] = "auto"
-    """'ptb' (needs Java), 'python', or 'auto', the first of the two that works."""
+    """'ptb' (needs Java) or 'python'. 'auto' uses 'ptb' if it works, else 'python'."""
     results: str = ""
-    """Captions to score, in COCO's results format, instead of a run."""
+    """File of captions to score instead of a run, in COCO's results format."""
     references: str = ""
-    """Human captions that --results is scored against, in COCO's captions format."""
+    """With --results: file of human captions to compare with, in COCO's captions format."""
     captioned_only: bool = False
-    """Ignore references of images that have no caption in the results."""
+    """With --results: ignore human captions of images that have no caption in the results."""
     correctness: bool = False
     """Measure the run's attention correctness instead of scores."""
     output: str = ""
-    """With --results: file for the scores. For a run: folder of all results; by default the run's
+    """With --results: file for the scores. With a run: folder for all results; by default the run's
     folder."""
 
 
 def main(arguments):
-    """Score the run or the file that the arguments name."""
+    """Score the run or the file of captions that the arguments name."""
     settings = parse(Arguments, "evaluate.py", arguments)
     if bool(settings.run) == bool(settings.results):
         raise UserError(
@@ -80,7 +83,7 @@ def main(arguments):
             f"received {'both' if settings.run else 'neither'}."
         )
     if settings.correctness and settings.results:
-        raise UserError("evaluate.py: --correctness needs the folder of a run, not --results.")
+        raise UserError("evaluate.py: --correctness needs the folder of a run, received --results.")
     if settings.pictures < 0:
         raise UserError(f"pictures: expected at least 0, received {settings.pictures}.")
     if settings.report and settings.results:
@@ -96,7 +99,7 @@ def main(arguments):
 
 
 def evaluate_files(settings):
-    """Score a file of captions."""
+    """Score a file of captions and print the scores."""
     from keras_aoa.evaluation.results import format_scores, score_files
 
     if not settings.references:
@@ -115,7 +118,7 @@ def evaluate_files(settings):
 
 
 def evaluate_run(settings):
-    """Caption and score a split with a run."""
+    """Caption a split with a run, and write scores, a report or attention correctness."""
     from keras_aoa.runs.ensemble import open_run
 
     opened = open_run(settings.run)

@@ -15,17 +15,18 @@ from keras_aoa.utils.keras_settings import use_keras_defaults
 
 @dataclass(frozen=True)
 class Arguments(SearchSettings):
-    """Export a trained run as OUT/<version>, a model from image files to captions and regions."""
+    """Export a trained run as the SavedModel OUT/<version>, from image files to captions."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of a run; comma-separated runs form an ensemble."""
+    """Folder of a run, or a captioner's name such as flickr8k; comma-separated runs form an
+    ensemble."""
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """Folder of all versions of the model."""
+    """Folder that contains all versions of the model."""
     version: int | None = None
-    """Number of this version. None: one more than the largest existing version."""
+    """Number of the exported version. None: the largest existing number plus 1."""
     max_megapixels: float = 50.0
-    """Larger images are refused. Decoding takes up to 30 bytes per pixel with transparency, and up
-    to 7 without. One image per core is decoded at the same time."""
+    """Maximum image size; larger images are refused. Decoding needs up to 7 bytes per pixel, or 30
+    with transparency, for one image per core at the same time."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -5,14 +5,15 @@ from keras_aoa.utils.command_line import run
 from keras_aoa.utils.keras_settings import use_keras_defaults
 
 PURPOSE = (
-    "Pretrain the small network on drawn scenes of another seed, and store it in OUTPUT/data. It "
-    "learns which words occur in an image's captions. The command takes train.py's settings and "
-    "uses image_size, scenes_seed and output. train.py does the same if the network is missing."
+    "Pretrain the small network on drawn scenes of another seed, and store it in OUTPUT/data. The "
+    "network learns which words occur in an image's captions. The command accepts all settings of "
+    "train.py, but uses only image_size, scenes_seed and output. If the network is missing, "
+    "train.py pretrains it too."
 )
 
 
 def main(arguments):
-    """Train the network, unless it exists."""
+    """Train the network, unless its file exists."""
     configuration = parse_configuration("keras_aoa.pretrain", arguments, PURPOSE)
     use_keras_defaults()
     import tensorflow as tf

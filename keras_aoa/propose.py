@@ -1,4 +1,4 @@
-"""`python -m keras_aoa.propose`: find object proposals before a training that needs them."""
+"""`python -m keras_aoa.propose`: find the object proposals of a data set before training."""
 
 from dataclasses import replace
 
@@ -7,12 +7,13 @@ from keras_aoa.utils.command_line import run
 
 PURPOSE = (
     "Find the object proposals of all images of a data set and store them in OUTPUT/data. The "
-    "command takes train.py's settings and uses those of the data, edge_model and output."
+    "command accepts all settings of train.py, but uses only the data settings, edge_model and "
+    "output."
 )
 
 
 def main(arguments):
-    """Find the missing proposals, split by split."""
+    """Find the proposals that are not stored yet, one split after another."""
     configuration = parse_configuration("keras_aoa.propose", arguments, PURPOSE)
     from keras_aoa.data.build import proposal_view, read_data
     from keras_aoa.data.proposals.edge_boxes import check_opencv

@@ -18,10 +18,10 @@ SET_BY_ROWS = ("regions", "variant", "scheduled_sampling", "seed", "start_from")
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train the missing runs of one of the paper's tables or figures, then print it.
+    """Train the missing runs of a table or figure of the paper, then print the table or figure.
 
-    Also accepts all settings of train.py, and applies them to the runs that it trains. --config
-    defaults to `study`.
+    The command also accepts all settings of train.py, and applies them to the runs that it trains.
+    The default of --config is `study`.
     """
 
     what: Annotated[
@@ -29,23 +29,22 @@ class Arguments:
         tyro.conf.Positional,
         tyro.conf.arg(metavar="TABLE"),
     ]
-    """table1: parts of the model. table2: the areas of attention, before and after fine-tuning.
-    table3: attention correctness. table4: ensembles, scheduled sampling, soft attention. figure4:
-    scores over the number of regions. figure5: a report of the attended regions. all: all of
-    these."""
+    """table1: parts of the model. table2: kinds of regions, before and after fine-tuning. table3:
+    attention correctness. table4: ensembles, scheduled sampling and soft attention. figure4: scores
+    by number of regions. figure5: report of the attended regions. all: every table and figure."""
     rows: str = ""
-    """Comma-separated rows of a table; all by default."""
+    """Comma-separated rows of a table; by default all rows."""
     seeds: int = 3
-    """Number of runs per row, with seeds 0, 1 …"""
+    """Number of runs per row; their seeds are 0, 1 …"""
     tuning_epochs: int | None = None
-    """Epochs that also train the CNN, after the other epochs; 0 skips fine-tuning. None: the
-    preset's joint_epochs, or 2 if the preset has none."""
+    """Number of fine-tuning epochs, which also train the CNN and follow the other epochs; 0 skips
+    fine-tuning. None: the preset's joint_epochs, or 2 if joint_epochs is 0."""
     tuning_rate: float = 0.0
-    """Adam's learning rate in these epochs for all weights except the CNN's; 0 uses learning_rate.
-    The CNN uses backbone_learning_rate."""
+    """Adam's learning rate in fine-tuning, for all weights except the CNN's; 0 uses learning_rate.
+    The CNN's rate is backbone_learning_rate."""
     warm_start: bool | None = None
-    """Start transformers from the grid run of the same seed. None: only for the paper's presets,
-    coco and flickr30k."""
+    """Start each run of spatial transformers from the weights of the grid run with the same seed.
+    None: only for the paper's presets, coco and flickr30k."""
     jobs: int = 1
     """Number of runs that train at the same time."""
 

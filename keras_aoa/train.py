@@ -8,7 +8,7 @@ PURPOSE = "Train a captioner, evaluate it, and draw the regions that it attends 
 
 
 def main(arguments):
-    """Train with a preset or a `config.json` (`--config`), changed by the other settings."""
+    """Train with the settings of `--config`, changed by the other arguments."""
     configuration = parse_configuration("train.py", arguments, PURPOSE)
     use_keras_defaults()
     from keras_aoa.training.loop import train
@@ -17,7 +17,7 @@ def main(arguments):
 
 
 def command():
-    """Run the command line."""
+    """Run `main` with the command-line arguments of this process."""
     run(main, interrupted="The same command resumes from the last checkpoint.")
 
 
