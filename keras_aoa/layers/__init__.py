@@ -1,4 +1,4 @@
-"""Layers for any Keras 3 project, on any of its backends; they import keras alone."""
+"""Layers for any Keras 3 project, on any Keras backend; they depend only on Keras."""
 
 from keras_aoa.layers.attention import AreaAttention
 from keras_aoa.layers.proposals import ProposalRegions

@@ -1,7 +1,8 @@
-"""The joint word-region attention of Areas of Attention.
+"""The attention of "Areas of Attention": a joint distribution of words and regions.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
-arXiv:1612.01033, section 3.2, equations 4 to 6. Axis letters: see `joint.py`.
+arXiv:1612.01033, section 3.2, equations 4 to 6. For the letters in shapes, see
+`joint.py`.
 """
 
 from typing import Any, NamedTuple
@@ -36,9 +37,9 @@ Tensor = Any
 
 
 class JointScores(NamedTuple):
-    """Scores of words `(n, c, w)` and of regions `(n, c, r)`, and p(r).
+    """Scores of words `(n, c, w)`, scores of regions `(n, c, r)`, and the region marginal.
 
-    The last two are None in the variant `baseline`.
+    In the variant `baseline`, `regions` and `marginal` are None.
     """
 
     words: Tensor
@@ -51,39 +52,40 @@ class AreaAttention(AttentionLayer):
     """Joint distribution of the next word and the region that it describes, given the state.
 
     `s(w, r, h) = W_w theta_wh h + W_w theta_wr R_r + R_r theta_rh h + W_w theta_w + R_r theta_r`
-    (equation 5). Its softmax over all words and regions together has the marginals p(w) and p(r).
-    The word x region tensor is never materialized for a state (see `joint.py`).
+    (equation 5). A softmax of `s` over all pairs of a word and a region is the joint distribution.
+    The layer returns its marginals p(w) and p(r). It computes them without the tensor of all pairs
+    (see `joint.py`).
 
-    The layer scales each region to the L2 norm `feature_length` first. A CNN's features often have
-    length 200. Scores grow with that length: the softmax saturates at one region and one word, its
-    gradient vanishes, and the training loss stays at 30 or more instead of falling below 2. The
-    recurrent cell receives the scaled regions too.
+    First, the layer scales each region's features to the L2 norm `feature_length`. Features of a
+    CNN often have norm 200, and scores grow with that norm. Without scaling, the softmax saturates
+    at one region and one word, and its gradient vanishes. The training loss then stays at 30 or
+    more instead of falling below 2. The recurrent cell also receives the scaled regions.
 
     Args:
         vocabulary_size: Number of words, n_w.
         embedding_dim: Width of word embeddings, d_w.
         variant: Row of the paper's Table 1: `baseline` (no regions), `word_region`,
-            `word_region_state`, `conditional` or `full`. The last two have the same scores; they
-            differ in the region vector that the recurrent cell receives.
+            `word_region_state`, `conditional` or `full`. `conditional` and `full` compute the same
+            scores but pass different region vectors to the recurrent cell.
         never_predicted: Ids that get probability 0, such as padding and START.
-        tied: If True, `W` also embeds the input word, as in the paper. If False, a second matrix
-            embeds it.
+        tied: If True, the matrix `W`, which scores words, also embeds the input word, as in the
+            paper. If False, a second matrix embeds the input word.
         feature_length: L2 norm to which region features are scaled; 0 leaves them unscaled, as in
             the paper's equations.
 
     Call arguments:
         states: `(n, u)`, or `(n, …, u)` with axes for captions and time.
-        regions: `(n, r, f)`, or the `Regions` that a region layer returns, with their mask.
-        region_mask: Booleans, `(n, r)`; false marks padding. It takes precedence over the mask of
-            a `Regions`. Each image needs at least one unmasked region.
+        regions: Region features, `(n, r, f)`, or the `Regions` that a region layer returns.
+        region_mask: Booleans, `(n, r)`; false marks padding. The argument overrides the mask of a
+            `Regions`. Each image needs at least one unmasked region.
 
     Returns:
         `word_log_probs (n, …, w)`, natural logarithms, and `region_probs (n, …, r)`; float32
         even in mixed precision.
 
     Raises:
-        ValueError: an unknown variant, a negative `feature_length`, inputs of another rank, or
-            regions with another number of features than the layer was built for.
+        ValueError: an argument of the layer is invalid, an input has the wrong rank, or the
+            regions do not have the number of features that the layer was built for.
 
     Example:
 
@@ -122,8 +124,8 @@ class AreaAttention(AttentionLayer):
             )
         if variant == "conditional" and not tied:
             raise ValueError(
-                "AreaAttention: variant='conditional' needs tied=True, since the feedback scores "
-                "the word that is fed; received tied=False."
+                "AreaAttention: variant='conditional' needs tied=True, because the region vector "
+                "depends on the input word's score; received tied=False."
             )
         self.variant = variant
 
@@ -168,7 +170,7 @@ class AreaAttention(AttentionLayer):
         if not self.uses_regions:
             return ImageMemory(regions, region_mask, None, None)
         keys = dense(regions, ops.transpose(self.word_region), self.compute_dtype)
-        # One product for all images: a batched product would copy the words for each image.
+        # `dense` computes one product for all images. A batched product would copy the word matrix.
         scores = dense(keys, ops.transpose(self.words), self.compute_dtype)
         factors = factorize(scores, self._word_mask(), region_mask, self.compute_dtype)
         return ImageMemory(regions, region_mask, keys, factors)
@@ -190,12 +192,12 @@ class AreaAttention(AttentionLayer):
         return run_full(cell, cell.project(words), states, memory, state_dropout)
 
     def word_query(self, states):
-        """theta_wh h + theta_w, `(n, c, u)` to `(n, c, e)`; its product with W is `a`."""
+        """Compute theta_wh h + theta_w, `(n, c, e)`; its product with W is the word score `a`."""
         query = dense(states, ops.transpose(self.word_state), self.compute_dtype)
         return query + ops.cast(self.word_bias, self._wide)
 
     def region_scores(self, states, memory):
-        """Scores `c` of regions, `(n, c, u)` to `(n, c, r)`: equation 5's terms without words."""
+        """Return the region scores `c`, `(n, c, r)`: the terms of equation 5 without words."""
         query = ops.broadcast_to(
             ops.cast(self.region_bias, self._wide),
             (*ops.shape(states)[:-1], self.region_bias.shape[0]),
@@ -206,7 +208,7 @@ class AreaAttention(AttentionLayer):
         return mask_regions(scores, memory)
 
     def score(self, states, memory):
-        """Score words and regions for states `(n, c, u)`: `JointScores`."""
+        """Return the `JointScores` of states `(n, c, u)`."""
         words = self.word_scores(states)
         if not self.uses_regions:
             return JointScores(words, None, None)
@@ -240,11 +242,11 @@ class AreaAttention(AttentionLayer):
         return target_log_prob(scores, pair_scores, region_scores, log_normalizer)
 
     def attended(self, scores, memory):
-        """v = p(r | h)^T R (equation 6) for `JointScores`: `(n, c, f)`."""
+        """Compute v = p(r | h)^T R, `(n, c, f)`, from `JointScores` (equation 6)."""
         return batched_product(scores.marginal.probs, memory.regions, self.compute_dtype)
 
     def attended_given_word(self, states, words, memory):
-        """v = p(r | w, h)^T R, for the embedded input `words (n, c, e)`: `(n, c, f)`.
+        """Compute v = p(r | w, h)^T R, `(n, c, f)`, for embedded input `words (n, c, e)`.
 
         Source: section 3.2, "conditional feedback".
         """
@@ -272,7 +274,7 @@ class AreaAttention(AttentionLayer):
 
 
 def uniform_regions(states, memory):
-    """p(r) of the variant `baseline`: equal weights, `(n, c, r)`."""
+    """Return p(r) of the variant `baseline`, `(n, c, r)`: equal for all regions except padding."""
     regions = ops.shape(memory.regions)[1]
     scores = ops.zeros((*ops.shape(states)[:-1], regions), dtype=states.dtype)
     return normalize(mask_regions(scores, memory))[0]

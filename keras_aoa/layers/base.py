@@ -1,6 +1,6 @@
-"""Base class of the attention layers: the word embeddings, and the hooks of the recurrent cell.
+"""Base class of the attention layers: word embeddings, and methods that the cell calls.
 
-A new attention subclasses `AttentionLayer`. Axis letters: see `joint.py`.
+To write a new attention, subclass `AttentionLayer`. For the letters in shapes, see `joint.py`.
 """
 
 import math
@@ -17,10 +17,11 @@ Tensor = Any
 
 
 class ImageMemory(NamedTuple):
-    """Everything that depends only on the image, computed once for all its captions.
+    """Tensors that depend only on the images, computed once for all captions and steps.
 
-    `regions (n, r, f)` and `region_mask (n, r)` or None. `keys (n, r, e)` are projected regions.
-    `factors` belong to `AreaAttention`. An attention that needs neither sets them to None.
+    `regions (n, r, f)` are the scaled region features. `region_mask (n, r)` is false for padding,
+    or None if no region is padding. `keys (n, r, e)` are projected regions. Only `AreaAttention`
+    uses `factors`. An attention sets `keys` and `factors` to None if it does not need them.
     """
 
     regions: Tensor
@@ -32,8 +33,8 @@ class ImageMemory(NamedTuple):
 class Attended(NamedTuple):
     """Output of `AttentionLayer.attend_after`.
 
-    `output (n, c, o)` predicts the next word. `attended (n, c, f)` is the region vector of the
-    new state. `scores` is whatever `log_probs` can reuse, or None.
+    `output (n, c, o)` predicts the next word. `attended (n, c, f)` is the region vector for the
+    next step. `scores` are values that `log_probs` can reuse, or None.
     """
 
     output: Tensor
@@ -42,12 +43,14 @@ class Attended(NamedTuple):
 
 
 class AttentionLayer(keras.layers.Layer):
-    """Base class of attention layers, which score words and weight regions.
+    """Base class of attention layers, which predict the next word and weight the regions.
 
-    `AttentionGRUCell` calls the hooks in this order at each step: `attend_before`, then the GRU,
-    then `attend_after`. A subclass implements `build`, `precompute`, `word_query`, `log_probs`,
-    `target_log_probs` and `call`, and overrides the hooks that it needs. `precompute` starts with
-    `scale_regions`, so that the scores and the attended region use the same features.
+    At each step, `AttentionGRUCell` calls `attend_before`, then the GRU, then `attend_after`.
+    These two methods return region vectors. A region vector is the sum of the region features,
+    weighted by attention. A subclass implements `build`, `precompute`, `word_query`, `log_probs`,
+    `target_log_probs` and `call`. It overrides `attend_before`, `attend_after` and `run` if it
+    needs them. Its `precompute` must call `scale_regions` first: the scores and the region vector
+    need the same features.
 
     Args:
         vocabulary_size: Number of words, n_w.
@@ -55,17 +58,17 @@ class AttentionLayer(keras.layers.Layer):
         never_predicted: Ids that get probability 0, such as padding and START.
         tied: If True, one matrix embeds input words and scores output words. If False, a second
             matrix embeds the input words.
-        feature_length: L2 norm to which region features are scaled; 0 leaves them unscaled. See
-            `AreaAttention`.
+        feature_length: L2 norm to which region features are scaled; 0 leaves them unscaled.
+            `AreaAttention` explains why.
 
     Raises:
         ValueError: an id in `never_predicted` is outside the vocabulary, or `feature_length` is
             negative.
     """
 
-    # Whether the GRU's input contains the attended region.
+    # Whether the GRU receives the region vector.
     has_feedback = True
-    # Number of features per region, once the layer is built and if a weight depends on it.
+    # Features per region. `build` sets this number if the shape of a weight depends on it.
     region_dim = None
 
     def __init__(
@@ -102,12 +105,12 @@ class AttentionLayer(keras.layers.Layer):
         return super().__call__(*args, **kwargs)
 
     def scale_regions(self, regions):
-        """Cast regions `(n, r, f)` to the wide dtype and scale them to `feature_length`."""
+        """Cast regions `(n, r, f)` to at least float32 and scale them to `feature_length`."""
         regions = ops.cast(regions, self._wide)
         return scale_to_length(regions, self.feature_length) if self.feature_length else regions
 
     def precompute(self, regions, region_mask=None):
-        """Precompute everything that depends only on the image: an `ImageMemory`."""
+        """Return the `ImageMemory`: the tensors that depend only on the images."""
         raise NotImplementedError
 
     def attend_before(self, state, word, attended, memory):
@@ -116,17 +119,17 @@ class AttentionLayer(keras.layers.Layer):
         Args:
             state: State before the word, `(n, c, u)`.
             word: Embedded input word, `(n, c, e)`.
-            attended: Region vector that belongs to `state`, `(n, c, f)`.
+            attended: Region vector that the previous step returned, `(n, c, f)`.
             memory: The images' `ImageMemory`.
 
         Returns:
-            The region vector `(n, c, f)`, by default `attended` unchanged, and a context for
-            `attend_after`, by default None.
+            The region vector, `(n, c, f)`, and a context that `attend_after` receives. The default
+            implementation returns `attended` and None.
         """
         return attended, None
 
     def attend_after(self, state, attended, context, memory):
-        """Attend to regions with the new state.
+        """Attend to the regions with the new state.
 
         Args:
             state: State after the word, `(n, c, u)`.
@@ -135,18 +138,18 @@ class AttentionLayer(keras.layers.Layer):
             memory: The images' `ImageMemory`.
 
         Returns:
-            `Attended`; by default the state and `attended` unchanged.
+            `Attended`. The default implementation returns the state and `attended` unchanged.
         """
         return Attended(state, attended, None)
 
     def run(self, cell, words, states, memory, state_dropout=None):
         """Run a cell over known captions; see `AttentionGRUCell.run`.
 
-        A subclass overrides this to give the recurrence a custom gradient.
+        A subclass may override this method to define the gradient of the recurrence.
 
         Returns:
-            The outputs of all steps, `(n, c, t, o)`, and the log normalizers `(n, c, t)`, or None
-            if the recurrence does not compute them.
+            The outputs of all steps, `(n, c, t, o)`, and the log normalizers of all steps,
+            `(n, c, t)`. A method that does not compute log normalizers returns None instead.
         """
         steps = cell.unrolled(words, cell.project(words), states, memory, state_dropout)
         return ops.stack([step.output for step in steps], axis=2), None
@@ -157,18 +160,18 @@ class AttentionLayer(keras.layers.Layer):
         Args:
             output: `output` of `Attended`, `(n, c, o)`.
             memory: The images' `ImageMemory`.
-            scores: `scores` of `Attended`; computed here if None and needed.
+            scores: `scores` of `Attended`. If None, `AreaAttention` computes them again.
         """
         raise NotImplementedError
 
     def target_log_probs(self, output, targets, memory, log_normalizer=None):
-        """Return log p(w*) of known next words, without the distribution over the others.
+        """Return only log p(w*) of known next words w*, not the distribution over all words.
 
         Args:
             output: `output` of `Attended`, `(n, c, o)`.
-            targets: Ids, `(n, c)`.
+            targets: Ids of the next words, `(n, c)`.
             memory: The images' `ImageMemory`.
-            log_normalizer: `(n, c)`, if the recurrence has computed it already.
+            log_normalizer: Log normalizer that `run` returned, `(n, c)`, or None.
 
         Returns:
             Natural logarithms, `(n, c)`.
@@ -180,7 +183,7 @@ class AttentionLayer(keras.layers.Layer):
         raise NotImplementedError
 
     def build_words(self):
-        """Create `words (w, e)` and `input_words`, the same matrix or a second one."""
+        """Create the weights `words (w, e)` and `input_words`; if `tied`, they are one matrix."""
         embedding = {
             "shape": (self.vocabulary_size, self.embedding_dim),
             "initializer": keras.initializers.RandomNormal(stddev=self.embedding_dim**-0.5),
@@ -191,11 +194,11 @@ class AttentionLayer(keras.layers.Layer):
             self.input_words = self.add_weight(name="input_words", **embedding)
 
     def embed(self, ids):
-        """Embed word ids, `(…)` to `(…, e)`."""
+        """Return the embeddings `(…, e)` of word ids `(…)`."""
         return ops.cast(ops.take(ops.convert_to_tensor(self.input_words), ids, axis=0), self._wide)
 
     def word_scores(self, output):
-        """Score all words, `(n, c, o)` to `(n, c, w)`."""
+        """Return the scores of all words, `(n, c, w)`, for outputs `(n, c, o)`."""
         scores = dense(self.word_query(output), ops.transpose(self.words), self.compute_dtype)
         return scores + self._word_penalty(ops.arange(self.vocabulary_size))
 
@@ -206,7 +209,7 @@ class AttentionLayer(keras.layers.Layer):
         return scores + self._word_penalty(targets), words
 
     def target_softmax(self, output, targets):
-        """Return log p(w*) if p(w) is the softmax of `word_scores`, `(n, c)`."""
+        """Return log p(w*), `(n, c)`, for a p(w) that is the softmax of `word_scores`."""
         scores, _ = self.target_scores(output, targets)
         return scores - ops.maximum(ops.logsumexp(self.word_scores(output), axis=-1), scores)
 
@@ -222,7 +225,7 @@ class AttentionLayer(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        # Files from before this argument hold weights trained on unscaled features.
+        # Older files lack this argument; their weights were trained on unscaled features.
         return cls(**{"feature_length": 0.0, **config})
 
     @property
@@ -242,19 +245,19 @@ class AttentionLayer(keras.layers.Layer):
 
 
 def mask_regions(scores, memory):
-    """Set the scores `(n, c, r)` of padding so low that its probability is 0."""
+    """Set the scores of padding regions in `(n, c, r)` so low that their probability is 0."""
     if memory.region_mask is None:
         return scores
     return ops.where(memory.region_mask[:, None, :], scores, MASKED_SCORE)
 
 
 def merge_captions(tensor):
-    """Merge the axes between the first and the last, `(n, …, u)` to `(n, c, u)`."""
-    # Not -1, which is undefined for a batch without images.
+    """Reshape `(n, …, u)` to `(n, c, u)`: merge all axes between the first and the last."""
+    # In a batch without images, reshape cannot infer a size from -1.
     images, *counts = ops.shape(tensor)[:-1]
     return ops.reshape(tensor, (images, math.prod(counts), tensor.shape[-1]))
 
 
 def split_captions(tensor, like):
-    """Give `(n, c, x)` the axes between the first and the last of `like`, `(n, …, x)`."""
+    """Undo `merge_captions`: reshape `(n, c, x)` to `(n, …, x)`, with the middle axes of `like`."""
     return ops.reshape(tensor, (*ops.shape(like)[:-1], ops.shape(tensor)[-1]))

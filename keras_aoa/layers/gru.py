@@ -1,4 +1,4 @@
-"""One step of Keras's GRU. Axis letters: see `joint.py`."""
+"""One step of Keras's GRU. For the letters in shapes, see `joint.py`."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ Tensor = Any
 
 
 class Gates(NamedTuple):
-    """Intermediate values of the GRU, each `(n, c, u)`."""
+    """Intermediate values of one GRU step, each of shape `(n, c, u)`."""
 
     update: Tensor
     reset: Tensor
@@ -19,18 +19,18 @@ class Gates(NamedTuple):
 
 
 def gru(state, input_gates, recurrent_kernel, recurrent_bias, compute_dtype=None):
-    """One step of Keras's GRU with `reset_after=True`.
+    """Compute one step of Keras's GRU with `reset_after=True`.
 
     Args:
-        state: `(n, c, u)`.
-        input_gates: Product of the inputs and their kernel, plus bias, `(n, c, 3 u)`, in Keras's
-            order: update, reset, candidate.
+        state: State before the step, `(n, c, u)`.
+        input_gates: Inputs times their kernel, plus bias, `(n, c, 3 u)`. The order is that of
+            Keras: update, reset, candidate.
         recurrent_kernel: `(u, 3 u)`.
         recurrent_bias: `(3 u,)`.
-        compute_dtype: Dtype of the product.
+        compute_dtype: Dtype of the product of state and `recurrent_kernel`.
 
     Returns:
-        The new state, `(n, c, u)`, and its `Gates`.
+        The new state, `(n, c, u)`, and the `Gates` of this step.
     """
     state_gates = dense(state, recurrent_kernel, compute_dtype) + ops.cast(
         recurrent_bias, state.dtype

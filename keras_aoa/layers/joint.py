@@ -1,14 +1,14 @@
-"""Marginals of the joint distribution of words and regions, without the joint tensor.
+"""Marginals of the joint distribution of words and regions, computed without the joint tensor.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
 arXiv:1612.01033, equation 4. With word scores `a`, region scores `c` and word-region
 scores `B`, p(w, r) is proportional to exp(a_w + B_wr + c_r). `B` depends only on the
-image, so its exponentials are computed once per image, shifted by the maximum of each
-word and of each region. Every marginal is then one matrix product with them. The region
-axis precedes the word axis in memory, so no step needs a transposed copy of the scores
-or of their gradients.
+image. Its exponentials are therefore computed once per image, after subtracting the
+maximum of each word and of each region. Each marginal then needs one matrix product
+with the exponentials. The region axis precedes the word axis in memory. In this order,
+no step has to copy the scores or their gradients to transpose them.
 
-Axis letters of every shape in `keras_aoa.layers`:
+Letters in the shapes of `keras_aoa.layers`:
     n image   c caption   t time step   w vocabulary word   r region
     e embedding   f region feature   u state unit
 """
@@ -20,19 +20,19 @@ from keras import ops
 
 from keras_aoa.layers.products import batched_product
 
-MASKED_SCORE = -1e9  # finite: a masked score has gradient 0, where -inf gives NaN
-SMALLEST_SUM = 1e-30  # its reciprocal, summed over regions and captions, stays finite
+MASKED_SCORE = -1e9  # finite, because -inf would cause NaN gradients
+SMALLEST_SUM = 1e-30  # large enough that sums of its reciprocal stay finite
 
 Tensor = Any
 
 
 class PairFactors(NamedTuple):
-    """The word-region scores of an image, factored for `region_marginal`.
+    """The word-region scores of each image, split into maxima and exponentials.
 
-    `exponentials` has shape `(n, r, w)` and `by_word` is its transpose, `(n, w, r)`. `word_max`
-    has shape `(n, w)` and `region_max` `(n, r)`. The scores equal
-    `word_max + region_max + log(exponentials)`. The exponentials are used only in matrix
-    products and have the dtype of these products.
+    `exponentials` has shape `(n, r, w)`, and `by_word (n, w, r)` is its transpose. `word_max` has
+    shape `(n, w)`. `region_max` has shape `(n, r)`. The scores equal
+    `word_max + region_max + log(exponentials)`. The exponentials have the dtype of the matrix
+    products that read them.
     """
 
     exponentials: Tensor
@@ -42,11 +42,13 @@ class PairFactors(NamedTuple):
 
 
 class RegionMarginal(NamedTuple):
-    """Region probabilities `probs (n, c, r)`, `log_normalizer (n, c)` and intermediate terms.
+    """Region probabilities, the log normalizer, and intermediate terms.
 
-    `word_weights (n, c, w)` are exp(a + word_max), shifted by their maximum, in the dtype of the
-    matrix products. `sums (n, c, r)` are the products of `word_weights` and the exponentials,
-    before they are clipped to `SMALLEST_SUM`.
+    `probs (n, c, r)` is p(r). `log_normalizer (n, c)` is the logarithm of the sum of
+    exp(a_w + B_wr + c_r) over all words and regions. `word_weights (n, c, w)` are
+    exp(a + word_max) divided by their maximum, in the dtype of the matrix products.
+    `sums (n, c, r)` are the products of `word_weights` and the exponentials, without the lower
+    bound `SMALLEST_SUM`.
     """
 
     log_normalizer: Tensor
@@ -58,9 +60,9 @@ class RegionMarginal(NamedTuple):
 def factorize(scores, word_mask=None, region_mask=None, compute_dtype=None):
     """Split word-region scores into per-word maxima, per-region maxima and exponentials.
 
-    A region may have low scores for all words but a high score for the state. Shifting by both
-    maxima keeps such a region exact; shifting only by the word maxima would underflow. The maxima
-    carry no gradient because no marginal depends on them.
+    A region may have low scores for all words but a high score for the state. Subtracting both
+    maxima keeps such a region exact. If only the word maxima were subtracted, its exponentials
+    would underflow. The maxima need no gradient, because they cancel in every marginal.
 
     Args:
         scores: `(n, r, w)`.
@@ -84,7 +86,7 @@ def factorize(scores, word_mask=None, region_mask=None, compute_dtype=None):
 
 
 def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
-    """Compute p(r) and the log normalizer of the joint (equation 4) with one product with B.
+    """Compute p(r) and the log normalizer of equation 4, with one product by the exponentials.
 
     Args:
         word_scores: `a`, `(n, c, w)`.
@@ -112,15 +114,16 @@ def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
 
 
 def largest_of(values, axis, keepdims=False):
-    """Maximum over an axis, also of a batch without images, which `ops.max` refuses."""
+    """Return the maximum over an axis; unlike `ops.max`, accept a batch without images."""
     initial = -math.inf if 0 in values.shape else None
     return ops.max(values, axis=axis, keepdims=keepdims, initial=initial)
 
 
 def normalize(log_terms):
-    """Softmax over the last axis, and the log of its denominator with that axis kept as size 1.
+    """Return the softmax over the last axis, and the logarithm of the softmax's denominator.
 
-    Unlike `keras.ops.softmax`, it does not warn when the axis has size 1.
+    The logarithm keeps the last axis, with size 1. Unlike `keras.ops.softmax`, this function does
+    not warn if the axis has size 1.
     """
     largest = ops.stop_gradient(largest_of(log_terms, axis=-1, keepdims=True))
     terms = ops.exp(log_terms - largest)
@@ -129,7 +132,7 @@ def normalize(log_terms):
 
 
 def word_log_marginal(word_scores, region_scores, factors, log_normalizer, compute_dtype=None):
-    """Compute log p(w) for search, with a second product with B.
+    """Compute log p(w) for search, with a second product by the exponentials.
 
     Args:
         word_scores: `a`, `(n, c, w)`.
@@ -155,13 +158,13 @@ def target_log_prob(target_score, target_region_scores, region_scores, log_norma
 
     Args:
         target_score: `a` of the target word, `(n, c)`.
-        target_region_scores: `B` of the target word, `(n, c, r)`; finite for masked regions.
-        region_scores: `c`, `(n, c, r)`; very low for masked regions.
+        target_region_scores: `B` of the target word, `(n, c, r)`; finite even for masked regions.
+        region_scores: `c`, `(n, c, r)`, with very low scores for masked regions.
         log_normalizer: As returned by `region_marginal`, `(n, c)`.
 
     Returns:
-        Natural logarithms, `(n, c)`, never above 0. The target word's own term is a lower bound
-        of the normalizer, even if the matrix product underflowed.
+        Natural logarithms, `(n, c)`, never above 0. If the matrix product underflowed, the target
+        word's own term replaces the log normalizer, which would be too small.
     """
     own_term = target_score + ops.logsumexp(target_region_scores + region_scores, axis=2)
     return own_term - ops.maximum(log_normalizer, own_term)

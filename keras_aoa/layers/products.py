@@ -1,14 +1,14 @@
-"""Mixed-precision helpers: matrix products, accumulator dtypes, scaling of features."""
+"""Helpers for mixed precision: matrix products, the dtype of sums, and feature scaling."""
 
 import keras
 from keras import ops
 
 
 def dense(inputs, kernel, compute_dtype=None):
-    """Multiply `inputs (..., i)` by `kernel (i, o)` in one matrix product, `(..., o)`.
+    """Multiply `inputs (…, i)` by `kernel (i, o)` in one matrix product, `(…, o)`.
 
-    The inputs are flattened to rank 2, since TensorFlow splits products of higher rank into many
-    small ones.
+    The function flattens the inputs to rank 2 first. TensorFlow would split a product of higher
+    rank into many small products.
     """
     leading = ops.shape(inputs)[:-1]
     flat = ops.reshape(inputs, (-1, ops.shape(inputs)[-1]))
@@ -17,7 +17,7 @@ def dense(inputs, kernel, compute_dtype=None):
 
 
 def batched_product(left, right, compute_dtype=None):
-    """Matrix product over the last two axes, in `compute_dtype`; returned in `left`'s dtype."""
+    """Multiply matrices in `compute_dtype`, then cast the product to the dtype of `left`."""
     if compute_dtype is None:
         return ops.matmul(left, right)
     result = ops.matmul(ops.cast(left, compute_dtype), ops.cast(right, compute_dtype))
@@ -25,13 +25,13 @@ def batched_product(left, right, compute_dtype=None):
 
 
 def wide_dtype(compute_dtype):
-    """Dtype of states, sums and logarithms: float64 for float64, otherwise float32."""
+    """Return the dtype of states and sums: float64 if `compute_dtype` is float64, else float32."""
     return "float64" if compute_dtype == "float64" else "float32"
 
 
 def scale_to_length(features, length):
-    """Scale features `(…, f)` to a Euclidean length; zeros stay zeros."""
+    """Scale feature vectors `(…, f)` to the L2 norm `length`; a zero vector stays zero."""
     wide = ops.cast(features, wide_dtype(keras.backend.standardize_dtype(features.dtype)))
     squares = ops.sum(ops.square(wide), axis=-1, keepdims=True)
-    # The lower bound keeps the gradient at zeros finite, in float16 too.
+    # The lower bound keeps the gradient of a zero vector finite, even in float16.
     return ops.cast(wide * (length * ops.rsqrt(ops.maximum(squares, 1e-8))), features.dtype)

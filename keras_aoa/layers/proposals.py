@@ -1,7 +1,7 @@
 """Regions from given boxes, such as object proposals, by max pooling.
 
-Source: Pedersoli et al., arXiv:1612.01033, section 3.3, "object proposals". Axis letters: n image,
-r region, f feature.
+Source: Pedersoli et al., arXiv:1612.01033, section 3.3, "object proposals". Letters in shapes:
+n image, r region, f feature.
 """
 
 import keras
@@ -9,27 +9,27 @@ from keras import ops
 
 from keras_aoa.layers.regions import Regions, regions_spec, require_map
 
-UNKNOWN_LEVELS = 8  # table levels if the map's size is unknown when tracing: up to 256 cells
+UNKNOWN_LEVELS = 8  # for maps whose size is unknown when tracing; enough for 256 cells
 
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class ProposalRegions(keras.layers.Layer):
     """Max-pools an activation map over given boxes, such as object proposals.
 
-    A box covers the rows and columns whose centers lie inside it. If there are none, it covers
-    the row or column that contains the box's center; a box outside the map covers the nearest
-    one. Tables of maxima over blocks of 1, 2, 4 … cells reduce every box, of any size, to four
-    look-ups. If the map's size is unknown when a graph is traced, it may be at most 256 cells on
-    a side.
+    A box covers the rows and columns whose centers lie inside the box. If no row or no column has
+    its center inside, the box covers the row or column at the box's own center. A box outside the
+    map covers the nearest row or column. The layer first computes maxima over blocks of 1, 2, 4 …
+    cells. A box of any size then needs only four look-ups. A map whose size is unknown when a
+    graph is traced may have at most 256 cells per side.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
-        proposals: `(n, r, 4)`, x0, y0, x1, y1 in 0..1 of the map; a box without area, or with a
-            number that is not finite, is padding.
-            If all boxes of an image are padding, its first region is the whole map.
+        proposals: Boxes, `(n, r, 4)`: x0, y0, x1, y1 in 0..1 of the map. A box without area, or
+            with an infinite or NaN number, is padding. If all boxes of an image are padding, the
+            first region becomes the whole map.
 
     Returns:
-        `Regions`; features of padding are 0.
+        `Regions`; the features of padding regions are 0.
 
     Raises:
         ValueError: a shape is wrong.
@@ -82,7 +82,7 @@ class ProposalRegions(keras.layers.Layer):
 
 
 def _with_whole_image(proposals):
-    """Boxes and mask; an image without boxes gets the whole image as its first box."""
+    """Return boxes and mask; if all boxes of an image are padding, the first covers the image."""
     finite = ops.all(ops.isfinite(proposals), axis=-1, keepdims=True)
     proposals = ops.where(finite, proposals, 0.0)
     mask = ops.logical_and(
@@ -95,14 +95,14 @@ def _with_whole_image(proposals):
 
 
 def maximum_over_boxes(activations, boxes):
-    """Max-pool each feature over the cells whose centers a box covers, but at least one cell.
+    """Max-pool each feature over the cells that a box covers, as `ProposalRegions` defines them.
 
     Args:
         activations: `(n, rows, columns, f)`.
-        boxes: `(n, r, 4)`, x0, y0, x1, y1 in 0..1 of the map; clipped to the map.
+        boxes: `(n, r, 4)`, x0, y0, x1, y1 in 0..1 of the map; this function clips them.
 
     Returns:
-        `(n, r, f)`.
+        Maxima, `(n, r, f)`.
     """
     images, rows, columns, features = ops.shape(activations)
     by_rows = _block_maxima(activations, axis=1)
@@ -123,7 +123,10 @@ def maximum_over_boxes(activations, boxes):
 
 
 def _block_maxima(values, axis):
-    """Maxima over the 1, 2, 4 … cells that start at each cell; undefined past the map's end."""
+    """Return one table per block size 1, 2, 4 …: the maximum of the block at each cell.
+
+    A block starts at its cell. Its maximum is undefined if the block extends past the map.
+    """
     size = values.shape[axis]
     levels = UNKNOWN_LEVELS if size is None else size.bit_length()
     tables = [values]
@@ -139,16 +142,16 @@ def _block_maxima(values, axis):
 
 
 def _covered(start, end, count, levels):
-    """Two blocks of 2 ** level cells whose union is the cells with centers in `start`..`end`.
+    """Find two blocks of 2 ** level cells whose union is the cells from `start` to `end`.
 
     Args:
         start: `(n, r)`, in 0..1.
         end: `(n, r)`, in 0..1.
         count: Number of cells along the axis.
-        levels: Number of table levels.
+        levels: Number of block sizes.
 
     Returns:
-        The first cell of each block and the level, `(n, r)` each. The blocks may overlap.
+        The first cell of each block, and the level, each `(n, r)`. The blocks may overlap.
     """
     size = ops.cast(count, start.dtype)
     first = ops.cast(ops.ceil(ops.clip(start, 0.0, 1.0) * size - 0.5), "int32")

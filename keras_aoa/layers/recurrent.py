@@ -1,7 +1,7 @@
 """The recurrent cell that attends to regions.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
-arXiv:1612.01033, section 3.2, equations 2, 6 and 7. Axis letters: see `joint.py`.
+arXiv:1612.01033, section 3.2, equations 2, 6 and 7. For the letters in shapes, see `joint.py`.
 """
 
 import contextlib
@@ -17,15 +17,16 @@ from keras_aoa.layers.regions import split_regions
 
 Tensor = Any
 
-# The image memories of the calls under way, by the id of their cell. A context variable, because
+# The `ImageMemory` of each running call, by the id of the cell. It is a context variable because
 # several threads may call one cell, and because calls may be nested.
 _MEMORIES = contextvars.ContextVar("memories", default=None)
 
 
 class RegionsNotSet(ValueError, NotImplementedError):
-    """A cell is used without regions.
+    """Error: a cell is used without regions.
 
-    Keras prints a summary without the output shape if computing it raises NotImplementedError.
+    The class derives from NotImplementedError because Keras catches that error when it prints a
+    model's summary, and then omits the output shape.
     """
 
 
@@ -33,8 +34,8 @@ class Step(NamedTuple):
     """Result of one step of `AttentionGRUCell`.
 
     `state (n, c, u)` and `attended (n, c, f)` are the new states. `output (n, c, o)` predicts the
-    next word; it is the state after dropout, followed by the attended region in `SoftAttention`.
-    `scores` are the attention's, or None if the step did not need them.
+    next word. It is the state after dropout; `SoftAttention` appends the region vector.
+    `scores` are the scores that the attention computed, or None if it computed none.
     """
 
     state: Tensor
@@ -48,14 +49,15 @@ class Step(NamedTuple):
 class AttentionGRUCell(keras.layers.Layer):
     """GRU cell whose input is the current word and the regions that its state attends to.
 
-    `h' = GRU(h, [x ; v])` (equation 7) with `v = p(r | h)^T R` (equation 6). The cell has two
-    states, `h` and `v`. Each step takes a word and returns the state that scores the next word,
-    together with the region vector that this state attends to. The GRU equals
+    A step computes `h' = GRU(h, [x ; v])` (equation 7) with `v = p(r | h)^T R` (equation 6). The
+    cell has two states: the state `h` of the GRU, and the region vector `v`, which is the sum of
+    the region features weighted by attention. Each step receives a word. It returns the state
+    that predicts the next word, and the region vector of that state. The GRU equals
     `keras.layers.GRUCell` with `reset_after=True`.
 
-    All steps attend to the same regions, so the regions are not an input of a step. Set them
-    around a call: `with cell.attending(regions): rnn(words)`. `AttentionRNN` does this, and is the
-    only way in a functional model.
+    All steps attend to the same regions. The regions are therefore not an input of a step. Set
+    them around a call: `with cell.attending(regions): rnn(words)`. `AttentionRNN` sets them
+    itself. A functional model must use `AttentionRNN`.
 
     Args:
         units: Width of the state, d_h.
@@ -64,14 +66,14 @@ class AttentionGRUCell(keras.layers.Layer):
 
     Call arguments:
         inputs: Embedded words, `(n, e)`, or `(n, c, e)` for several captions per image.
-        states: `h (n, u)` and `v (n, f)`, or with the caption axis.
+        states: `h (n, u)` and `v (n, f)`, or `(n, c, u)` and `(n, c, f)`.
 
     Returns:
         `h'`, and the new states `(h', v')`.
 
     Raises:
-        ValueError: used without regions or with regions of another shape, also when a functional
-            model is made; or the attention is built for another number of features.
+        ValueError: no regions are set, their shape is wrong, or the attention was built for
+            another number of features. In a functional model, building the model already raises.
 
     Example:
 
@@ -120,10 +122,10 @@ class AttentionGRUCell(keras.layers.Layer):
 
     @property
     def output_size(self):
-        """Width of the output, the state's.
+        """Width of the output, which equals `units`.
 
-        Keras's RNN reads it when a functional model is made. It raises if no regions are set,
-        since the model could not run.
+        `keras.layers.RNN` reads this property when a functional model is built. The property
+        raises an error if no regions are set, because the model could not run.
         """
         self._current_memory()
         return self.units
@@ -132,8 +134,8 @@ class AttentionGRUCell(keras.layers.Layer):
         """Raise ValueError unless regions of this shape fit `region_dim`."""
         if len(shape) != 3 or shape[-1] != self.region_dim:
             raise ValueError(
-                f"AttentionGRUCell: `regions` must be (batch, regions, {self.region_dim}), as "
-                f"region_dim={self.region_dim} says; received shape {tuple(shape)}. Set "
+                f"AttentionGRUCell: `regions` must be (batch, regions, {self.region_dim}), "
+                f"because region_dim={self.region_dim}; received shape {tuple(shape)}. Set "
                 "region_dim to the number of features, and flatten a grid to one axis of regions."
             )
 
@@ -142,14 +144,15 @@ class AttentionGRUCell(keras.layers.Layer):
         """Set the regions that calls inside the `with` block attend to.
 
         Args:
-            regions: `(n, r, f)`, or a `Regions` with its mask. Tensors with values: a functional
-                model needs an `AttentionRNN`.
-            region_mask: Booleans, `(n, r)`; takes precedence over the mask of a `Regions`.
+            regions: Region features, `(n, r, f)`, or a `Regions`. Symbolic tensors are not
+                accepted: a functional model must use `AttentionRNN`.
+            region_mask: Booleans, `(n, r)`; false marks padding. The argument overrides the mask
+                of a `Regions`.
         """
         regions, region_mask = split_regions(regions, region_mask)
         if isinstance(regions, keras.KerasTensor):
             raise ValueError(
-                "AttentionGRUCell: `attending` must have regions with values; received a symbolic "
+                "AttentionGRUCell: `attending` needs regions with values; received a symbolic "
                 "tensor. In a functional model use `AttentionRNN(cell)(words, regions)`."
             )
         self.require_regions(regions.shape)
@@ -168,23 +171,23 @@ class AttentionGRUCell(keras.layers.Layer):
             _MEMORIES.reset(token)
 
     def get_initial_state(self, batch_size=None):
-        """A zero state and the region vector it attends to; regions must be set."""
+        """Return a zero state and its region vector; regions must be set."""
         state = ops.zeros((batch_size, 1, self.units), dtype=self._wide)
         return [part[:, 0] for part in self.start(state, self._current_memory())]
 
     def start(self, state, memory):
-        """Return the states `(h, v)` before the first word, from `h (n, c, u)`."""
+        """Return the states `(h, v)` before the first word, given `h (n, c, u)`."""
         nothing = ops.zeros((*ops.shape(state)[:-1], self.region_dim), dtype=state.dtype)
         return state, self.attention.attend_after(state, nothing, None, memory).attended
 
     def project(self, words):
-        """Project embedded words to their part of the gates, `(…, e)` to `(…, 3 u)`."""
+        """Project embedded words `(…, e)` to the gates, `(…, 3 u)`; `step` adds the other terms."""
         return dense(words, self.word_kernel, self.compute_dtype) + ops.cast(
             self.bias[0], self._wide
         )
 
     def step(self, words, word_gates, states, memory, state_dropout=None):
-        """Run one step of the recurrence; training and search both call it.
+        """Run one step of the recurrence; training and search call this same method.
 
         Args:
             words: Embedded words, `(n, c, e)`.
@@ -216,8 +219,8 @@ class AttentionGRUCell(keras.layers.Layer):
             state_dropout: Dropout mask applied to each state before attention, `(n, c, t, u)`.
 
         Returns:
-            The `output` of each `Step`, `(n, c, t, o)`, and the joint's log normalizers,
-            `(n, c, t)`, or None if the recurrence does not compute them.
+            The `output` of each `Step`, `(n, c, t, o)`, and the log normalizers of all steps,
+            `(n, c, t)`. If the attention does not compute log normalizers, they are None.
 
         Raises:
             ValueError: the number of time steps is unknown.
@@ -230,9 +233,10 @@ class AttentionGRUCell(keras.layers.Layer):
         return self.attention.run(self, words, states, memory, state_dropout)
 
     def unrolled(self, words, word_gates, states, memory, state_dropout=None):
-        """Return every `Step` over known captions; arguments as in `run`.
+        """Run all steps over known captions and return every `Step`.
 
-        `words` may be None if the attention does not use the input word.
+        `word_gates` is `project(words)`. The other arguments are as in `run`, but `words` may be
+        None if the attention does not use the input word.
         """
         steps = []
         for t in range(word_gates.shape[2]):
@@ -257,8 +261,8 @@ class AttentionGRUCell(keras.layers.Layer):
 
     def get_config(self):
         attention = keras.saving.serialize_keras_object(self.attention)
-        # A model also calls the attention to score words. Without this mark Keras would load two
-        # of it if the cell's configuration comes first.
+        # A model may also call the attention directly, to score words. Without this id, Keras would
+        # load two copies of the attention if it loads the cell first.
         attention["shared_object_id"] = id(self.attention)
         return {
             **super().get_config(),
@@ -283,9 +287,9 @@ class AttentionGRUCell(keras.layers.Layer):
             )
         if self.attention.region_dim not in (None, self.region_dim):
             raise ValueError(
-                f"AttentionGRUCell: `region_dim` must be {self.attention.region_dim}, the features "
-                f"per region that its attention is built for; received {self.region_dim}. Change "
-                "region_dim or use another attention layer."
+                f"AttentionGRUCell: `region_dim` must be {self.attention.region_dim}, the number "
+                "of features that the attention was built for; received "
+                f"{self.region_dim}. Change region_dim or use another attention layer."
             )
 
     def _current_memory(self):

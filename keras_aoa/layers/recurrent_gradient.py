@@ -1,9 +1,10 @@
-"""The full model's recurrence over known captions, with a custom gradient.
+"""The recurrence of the variant `full` over known captions, with a custom gradient.
 
-Automatic differentiation computes three gradients per step and adds them up: those of the words,
-of the regions, and of their exponentials, `(n, r, w)`. Here the steps keep the factors instead, and
-each of these gradients is one product over all steps after the loop. A test compares the result
-with automatic differentiation. Axis letters: see `joint.py`.
+At each step, automatic differentiation would compute three large gradients and add them up: for
+the word embeddings, for the regions and for the exponentials `(n, r, w)`. Here each step only
+stores the factors of these gradients. After the loop, each gradient is one matrix product over
+all steps. A test compares the result with automatic differentiation. For the letters in shapes,
+see `joint.py`.
 """
 
 import keras
@@ -14,17 +15,17 @@ from keras_aoa.layers.products import batched_product, dense
 
 
 def run_full(cell, word_gates, states, memory, state_dropout=None):
-    """Run an `AttentionGRUCell` over captions, with an `AreaAttention` of the variant `full`.
+    """Run a cell with an `AreaAttention` of the variant `full` over known captions.
 
     Args:
-        cell: The cell.
+        cell: `AttentionGRUCell`.
         word_gates: `cell.project` of the input words, `(n, c, t, 3 u)`.
         states: `h (n, c, u)` and `v (n, c, f)` before the first word.
         memory: The images' `ImageMemory`.
         state_dropout: Dropout mask applied to each state before attention, `(n, c, t, u)`, or None.
 
     Returns:
-        States after dropout, `(n, c, t, u)`, and the joint's log normalizers, `(n, c, t)`.
+        States after dropout, `(n, c, t, u)`, and the log normalizers of all steps, `(n, c, t)`.
     """
     attention = cell.attention
     variables = [
@@ -44,12 +45,12 @@ def run_full(cell, word_gates, states, memory, state_dropout=None):
         by_word = ops.swapaxes(exponentials, 1, 2)
         factors = memory.factors._replace(exponentials=exponentials, by_word=by_word)
         known = memory._replace(regions=regions, factors=factors)
-        # The step must read the weights of this function, since the gradient flows through them.
+        # The step must read the weights passed to this function, so that they receive gradients.
         with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
             steps = cell.unrolled(None, word_gates, (state, attended), known, state_dropout)
         output = ops.stack([step.output for step in steps], axis=2)
         normalizers = [step.scores.marginal.log_normalizer for step in steps]
-        # One tensor, because PyTorch supports a custom gradient of one output only.
+        # Return one tensor, because in PyTorch a custom gradient supports only one output.
         outputs = ops.concatenate([output, ops.stack(normalizers, axis=2)[..., None]], axis=-1)
 
         def gradient(*arguments, upstream=None):
@@ -66,7 +67,7 @@ def run_full(cell, word_gates, states, memory, state_dropout=None):
 
 
 def backward(compute_dtype, upstream, steps, start, state_dropout, memory, weights):
-    """Return the gradients of `recurrence`'s arguments, in the arguments' order."""
+    """Return the gradient of each argument of `recurrence`, in the order of the arguments."""
     d_output, d_normalizer = upstream[..., :-1], upstream[..., -1]
     regions, exponentials = memory.regions, memory.factors.exponentials
     region_kernel, recurrent_kernel, _, words, word_state, word_bias, region_state, region_bias = (
@@ -102,14 +103,14 @@ def backward(compute_dtype, upstream, steps, start, state_dropout, memory, weigh
     kept.reverse()
 
     def flat(tensors):
-        """All steps of all captions of an image together: `(n, c t, …)`."""
+        """Merge the steps and the caption axis: `(n, c t, …)`."""
         return ops.concatenate(tensors, axis=1)
 
     def of(name):
         return flat([step[name] for step in kept])
 
     def weight_gradient(inputs, outputs):
-        """Sum over images, captions and steps of outer products: one matrix product."""
+        """Sum the outer products of all images, captions and steps, in one matrix product."""
         inputs = ops.reshape(inputs, (-1, inputs.shape[-1]))
         outputs = ops.reshape(outputs, (-1, outputs.shape[-1]))
         return batched_product(ops.transpose(inputs), outputs, compute_dtype)
@@ -151,18 +152,19 @@ def backward(compute_dtype, upstream, steps, start, state_dropout, memory, weigh
 def backward_scores(
     marginal, d_normalizer, d_attended, regions, exponentials, words, compute_dtype
 ):
-    """Backpropagate one step through p(r), v and the normalizer; returns gradients by name.
+    """Backpropagate one step through p(r), v and the log normalizer; return gradients by name.
 
-    `words (n, c, w)` and `regions (n, c, r)` are gradients of the scores, `sums (n, c, r)` of the
-    products with the exponentials, and `query (n, c, e)` and `key (n, c, f)` of the inputs of the
-    scores.
+    `words (n, c, w)` and `regions (n, c, r)` are the gradients of the word and region scores.
+    `sums (n, c, r)` is the gradient of `RegionMarginal.sums`. `query (n, c, e)` and
+    `key (n, c, f)` are the gradients of the vectors that the words and the regions are multiplied
+    by to compute the scores.
     """
     probs, sums = marginal.probs, marginal.sums
     d_probs = batched_product(d_attended, ops.swapaxes(regions, 1, 2), compute_dtype)
     d_probs = d_probs - ops.sum(probs * d_probs, axis=2, keepdims=True) + d_normalizer[..., None]
     d_regions = probs * d_probs
     d_sums = ops.where(sums > SMALLEST_SUM, d_regions / ops.maximum(sums, SMALLEST_SUM), 0.0)
-    # Only products read this tensor, so it keeps their narrow dtype: it is the widest of a step.
+    # The largest tensor of a step. Only matrix products read it, so it keeps their narrow dtype.
     d_words = ops.matmul(ops.cast(d_sums, exponentials.dtype), exponentials)
     d_words = d_words * marginal.word_weights
     return {
@@ -175,7 +177,7 @@ def backward_scores(
 
 
 def backward_gru(gates, state, d_new_state):
-    """Backpropagate one GRU step; returns gradients of the input gates, state gates and state."""
+    """Return the gradients of one GRU step's input gates, state gates and previous state."""
     update, reset, candidate, state_candidate = gates
     d_candidate = d_new_state * (1 - update) * (1 - candidate * candidate)
     d_update = d_new_state * (state - candidate) * update * (1 - update)

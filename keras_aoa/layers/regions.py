@@ -1,7 +1,7 @@
 """Image regions for attention: their features, boxes and mask.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
-arXiv:1612.01033, section 3.3. Axis letters: see `joint.py`.
+arXiv:1612.01033, section 3.3. For the letters in shapes, see `joint.py`.
 """
 
 import inspect
@@ -20,11 +20,12 @@ CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))  # clockwise from
 class Regions(NamedTuple):
     """Output of every region layer.
 
-    `features (n, r, f)`; `boxes (n, r, 4, 2)`, corners (x, y) clockwise from the top left, in
-    0..1 of the network's input; `mask (n, r)`, booleans, false for padding.
+    `features` has shape `(n, r, f)`. `boxes (n, r, 4, 2)` contains the four corners (x, y) of each
+    region, clockwise from the top left, in 0..1 of the network's input. `mask (n, r)` is false
+    for padding.
 
-    The attention layers and `AttentionRNN` accept it as `regions`. Make one from your own features
-    if images have different numbers of regions.
+    Pass a `Regions` as the argument `regions` of an attention layer or of `AttentionRNN`. Build a
+    `Regions` from your own features if the images have different numbers of regions.
 
     Example:
 
@@ -49,7 +50,7 @@ class Regions(NamedTuple):
 
 
 def split_regions(regions, region_mask=None):
-    """Return features and mask; a `Regions` provides its own mask unless one is given."""
+    """Return the features and the mask of regions; `region_mask` has priority if it is given."""
     if not isinstance(regions, Regions):
         return regions, region_mask
     return regions.features, regions.mask if region_mask is None else region_mask
@@ -58,12 +59,12 @@ def split_regions(regions, region_mask=None):
 def split_region_arguments(layer, args, kwargs):
     """Replace a `Regions` among a layer's call arguments by its features and its mask.
 
-    A layer does this in `__call__`, before Keras records the call. A functional model then holds
-    plain tensors, which every file format and backend supports.
+    A layer calls this function in `__call__`, before Keras records the call. A functional model
+    then contains only plain tensors, which every file format and backend supports.
 
     Args:
-        layer: Layer whose `call` has the arguments `regions`, not in first place, and
-            `region_mask`.
+        layer: Layer whose `call` has the arguments `regions` and `region_mask`. Neither may be the
+            first argument.
         args: Positional arguments.
         kwargs: Keyword arguments.
 
@@ -93,18 +94,18 @@ def require_regions(who, shape, features=None):
         raise ValueError(f"{who}: `regions` must have at least one region; received shape {shape}.")
     if features not in (None, shape[-1]):
         raise ValueError(
-            f"{who}: `regions` must be (batch, regions, {features}), as in the call or the cell "
-            f"that built the layer; received shape {shape}. Use one layer per kind of regions."
+            f"{who}: `regions` must be (batch, regions, {features}), because the layer was built "
+            f"for {features} features; received shape {shape}. Use one layer per kind of regions."
         )
 
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class GridRegions(keras.layers.Layer):
-    """Uses every cell of an activation map as a region, or every `stride`-th along both axes.
+    """Uses cells of an activation map as regions: every `stride`-th cell along each axis.
 
     Args:
         stride: Step between cells; 2 gives 49 regions for a 14x14 map.
-        block: Side of a region's box in cells: 1 for the cell itself, 3 for the 3x3 block that
+        block: Side of each region's box in cells. 1 means the cell itself, 3 the 3x3 block that
             the paper draws.
 
     Call arguments:
@@ -170,10 +171,10 @@ class GridRegions(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class MeanRegion(keras.layers.Layer):
-    """Averages an activation map into one region, a baseline with uniform attention.
+    """Averages an activation map into one region, which is equivalent to uniform attention.
 
     Args:
-        stride: Step between the cells to average, along both axes.
+        stride: Step between the averaged cells, along each axis.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
@@ -223,7 +224,7 @@ class MeanRegion(keras.layers.Layer):
 
 
 def regions_spec(layer, images, count, features):
-    """Symbolic `Regions` of a layer; unknown sizes are None."""
+    """Return the symbolic `Regions` of a layer; an unknown size is None."""
     return Regions(
         features=keras.KerasTensor((images, count, features), dtype=layer.compute_dtype),
         boxes=keras.KerasTensor((images, count, 4, 2), dtype="float32"),
@@ -232,7 +233,7 @@ def regions_spec(layer, images, count, features):
 
 
 def kept_cells(activations, stride):
-    """Number of cells of a symbolic map at a stride; None if the map's size is unknown."""
+    """Count the cells that a stride selects from a symbolic map; None if its size is unknown."""
     rows, columns = activations.shape[1:3]
     if rows is None or columns is None:
         return None
@@ -240,7 +241,7 @@ def kept_cells(activations, stride):
 
 
 def stride_of(layer, stride):
-    """The `stride` of a call, or the layer's stride if it is None."""
+    """Return the `stride` of a call, or the layer's own stride if `stride` is None."""
     if stride is None:
         return layer.stride
     require_positive(type(layer).__name__, "stride", stride)
@@ -254,7 +255,7 @@ def require_positive(who, name, value):
 
 
 def require_map(who, shape):
-    """Raise ValueError unless `shape` has the four axes of an activation map, and cells."""
+    """Raise ValueError unless `shape` is that of an activation map with at least one cell."""
     if len(shape) != 4:
         raise ValueError(
             f"{who}: `activations` must be (batch, rows, columns, features); received shape "
@@ -267,7 +268,7 @@ def require_map(who, shape):
 
 
 def cell_boxes(rows, columns, stride=1, block=1):
-    """Corners of the grid cells' boxes, `(r, 4, 2)`, in 0..1; a block may extend past the map."""
+    """Return each grid cell's box corners, `(r, 4, 2)`, in 0..1; boxes may extend past the map."""
     centers = anchor_centers(rows, columns, stride) + 0.5
     corners = ops.convert_to_tensor(CORNERS, dtype="float32") * (block / 2)
     size = ops.cast(ops.stack([columns, rows]), "float32")

@@ -1,8 +1,8 @@
-"""Bilinear resampling of activation maps at arbitrary points and at affinely moved blocks.
+"""Bilinear interpolation of activation maps at points and at affinely transformed blocks.
 
 Sources: Jaderberg et al., "Spatial Transformer Networks", NeurIPS 2015, arXiv:1506.02025, section
-3.3; Pedersoli et al., arXiv:1612.01033, section 3.3. Axis letters: n image, p point, r region,
-f feature. Points are (x, y) in cells of the map; (0, 0) is the center of its first cell.
+3.3; Pedersoli et al., arXiv:1612.01033, section 3.3. Letters in shapes: n image, p point,
+r region, f feature. A point (x, y) is in units of cells. The first cell's center is (0, 0).
 """
 
 import keras
@@ -16,18 +16,18 @@ BORDERS = ("zero", "replicate")
 def resample(activations, points, border="zero"):
     """Interpolate activation maps bilinearly at points.
 
-    One matrix product multiplies all cells by the weights of each point, so the gradients need no
-    extra code. On maps of a few hundred cells this costs about as much as gathering four cells
-    per point.
+    One matrix product multiplies all cells by each point's weights. Automatic differentiation of
+    the product yields the gradients. On maps of a few hundred cells, the product costs about as
+    much as gathering four cells per point.
 
     Args:
         activations: `(n, rows, columns, f)`.
-        points: `(n, p, 2)`, x and y in cells; may lie outside the map. The gradient of a
-            coordinate that is infinite or NaN is 0.
-        border: Values outside the map: `zero`, or `replicate` for the nearest cell.
+        points: `(n, p, 2)`, x and y in cells. Points may lie outside the map. The gradient of an
+            infinite or NaN coordinate is 0.
+        border: Outside the map, `zero` uses zeros and `replicate` uses the nearest cell.
 
     Returns:
-        `(n, p, f)`.
+        Features at the points, `(n, p, f)`.
     """
     images, rows, columns, features = ops.shape(activations)
     across = _weights(points[..., 0], columns, border)
@@ -39,9 +39,9 @@ def resample(activations, points, border="zero"):
 
 
 def _weights(coordinate, count, border):
-    """Interpolation weight of each of `count` cells: 1 at its center, 0 beyond its neighbors'."""
-    # A point more than one cell outside has the weights of any point beyond it. The bounds keep
-    # infinite coordinates and NaN, which is placed before the first cell, out of the products.
+    """Compute each cell's weight: 1 at the cell's center, 0 one cell away and beyond."""
+    # The weights of all points more than one cell outside the map are equal, so clipping changes
+    # none. It keeps infinity out of the products. NaN becomes a point before the first cell.
     coordinate = ops.where(ops.isnan(coordinate), -2.0, coordinate)
     coordinate = ops.clip(coordinate, -2.0, ops.cast(count, coordinate.dtype) + 1.0)
     cells = ops.arange(count, dtype=coordinate.dtype)
@@ -54,20 +54,20 @@ def _weights(coordinate, count, border):
 
 
 def _positive(values):
-    # Like relu, but with derivative 1/2 at 0. The anchors' points initially lie on cell centers:
-    # there relu has derivative 0, whereas this is the mean of the one-sided derivatives.
+    # This function is relu with derivative 1/2 at 0, the mean of the one-sided derivatives. The
+    # points of untrained anchor boxes lie on cell centers, where relu's derivative would be 0.
     return values * ((1.0 + ops.sign(values)) / 2)
 
 
 def block_offsets(block, dtype="float32"):
-    """Offsets of a block's cells from its center, `(block * block, 2)`, (x, y), row-major."""
+    """Return each cell's offset (x, y) from the block's center, `(block * block, 2)`, row-major."""
     offsets = ops.arange(block, dtype=dtype) - (block - 1) / 2
     y, x = ops.meshgrid(offsets, offsets, indexing="ij")
     return ops.stack([ops.reshape(x, (-1,)), ops.reshape(y, (-1,))], axis=-1)
 
 
 def anchor_centers(rows, columns, stride=1, dtype="float32"):
-    """Centers of every `stride`-th cell, `(r, 2)`, (x, y) in cells, row-major."""
+    """Return the center (x, y) of every `stride`-th cell, `(r, 2)`, in cells, row-major."""
     y, x = ops.meshgrid(
         ops.arange(0, rows, stride, dtype=dtype),
         ops.arange(0, columns, stride, dtype=dtype),
@@ -80,12 +80,12 @@ def transformed(offsets, centers, transforms):
     """Apply each region's affine transform to points around its center.
 
     Args:
-        offsets: `(p, 2)`, offsets from the center in cells.
-        centers: `(r, 2)`, in cells.
-        transforms: `(n, r, 2, 3)`, rows (a, b, shift in x) and (c, d, shift in y).
+        offsets: Offsets (x, y) of the points from the center, `(p, 2)`, in cells.
+        centers: Centers (x, y) of the regions, `(r, 2)`, in cells.
+        transforms: `(n, r, 2, 3)`, with the rows (a, b, shift in x) and (c, d, shift in y).
 
     Returns:
-        `(n, r, p, 2)`: center + matrix · offset + shift.
+        Points (x, y), `(n, r, p, 2)`: center + matrix · offset + shift.
     """
     turned = ops.einsum("nrij,pj->nrpi", transforms[..., :2], offsets)
     return turned + (centers[:, None] + transforms[..., None, :, 2])
@@ -93,21 +93,21 @@ def transformed(offsets, centers, transforms):
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class AffineResampling(keras.layers.Layer):
-    """Resamples one affinely transformed block of cells per location of an activation map.
+    """Interpolates an affinely transformed block of cells at each location of an activation map.
 
     Args:
         block: Side of the block in cells.
-        border: Values outside the map: `zero`, or `replicate` for the nearest cell.
+        border: Outside the map, `zero` uses zeros and `replicate` uses the nearest cell.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
-        transforms: `(n, rows / stride, columns / stride, 2, 3)`, sizes rounded up. Each maps
-            offsets (x, y) from a cell's center, in cells, to matrix · (x, y) + shift;
-            `[[1, 0, 0], [0, 1, 0]]` is the identity.
+        transforms: One affine transform per location, `(n, rows / stride, columns / stride, 2,
+            3)`, with quotients rounded up. A transform maps an offset (x, y) from a cell's center
+            to matrix · (x, y) + shift, in cells. The identity is `[[1, 0, 0], [0, 1, 0]]`.
         stride: Step between locations, in cells.
 
     Returns:
-        `(n, rows / stride, columns / stride, block, block, f)`.
+        Blocks of features, `(n, rows / stride, columns / stride, block, block, f)`.
 
     Raises:
         ValueError: `block` is below 1, `border` is unknown, or a shape is wrong.
@@ -124,7 +124,7 @@ class AffineResampling(keras.layers.Layer):
     print(blocks.shape)  # (2, 14, 14, 3, 3, 64)
     ```
 
-    Source: section 3.3, "spatial transformers".
+    Source: Pedersoli et al., section 3.3, "spatial transformers".
     """
 
     def __init__(self, block=3, border="zero", **kwargs):

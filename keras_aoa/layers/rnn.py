@@ -1,4 +1,4 @@
-"""Keras's RNN around the recurrent cell, with the regions as a call argument."""
+"""A Keras RNN that runs the recurrent cell; the regions are a call argument."""
 
 import keras
 
@@ -7,21 +7,21 @@ from keras_aoa.layers.regions import split_region_arguments
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class AttentionRNN(keras.layers.RNN):
-    """`keras.layers.RNN` around an `AttentionGRUCell`, with the regions as a call argument.
+    """A `keras.layers.RNN` that runs an `AttentionGRUCell`; the regions are a call argument.
 
     Call arguments:
         sequences: Embedded words, `(n, t, e)`.
-        regions: `(n, r, f)`, or the `Regions` that a region layer returns, with their mask.
-        region_mask: Booleans, `(n, r)`; false marks padding. It takes precedence over the mask of
-            a `Regions`.
+        regions: Region features, `(n, r, f)`, or the `Regions` that a region layer returns.
+        region_mask: Booleans, `(n, r)`; false marks padding. The argument overrides the mask of a
+            `Regions`.
         initial_state, mask, training: As in `keras.layers.RNN`.
         sequences_mask: The mask that Keras passes with `sequences`; `mask` takes precedence.
 
     Returns:
-        As `keras.layers.RNN`: `(n, u)`, or `(n, t, u)` with `return_sequences=True`.
+        The last state, `(n, u)`, or all states, `(n, t, u)`, with `return_sequences=True`.
 
     Raises:
-        ValueError: the regions do not have the cell's `region_dim` features.
+        ValueError: `regions` does not have the number of features that the cell was built for.
 
     Example:
 
@@ -52,7 +52,7 @@ class AttentionRNN(keras.layers.RNN):
         super().build(sequences_shape)
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
-        # The regions come with each call, so the cell must not ask for them here.
+        # No call is running, so no regions are set. The cell must not raise an error for that.
         with self.cell.setting(memory=()):
             return super().compute_output_shape(sequences_shape, initial_state_shape)
 

@@ -1,7 +1,7 @@
-"""Soft attention of "Show, Attend and Tell", for comparison with the areas of attention.
+"""Soft attention of "Show, Attend and Tell", for comparison with `AreaAttention`.
 
-Source: Xu et al., ICML 2015, arXiv:1502.03044, sections 3.1.2 and 4.2. Axis letters: see
-`joint.py`. The attention's hidden layer is as wide as the word embeddings, e.
+Source: Xu et al., ICML 2015, arXiv:1502.03044, sections 3.1.2 and 4.2. For the letters in shapes,
+see `joint.py`. The attention's hidden layer is as wide as the word embeddings, e.
 """
 
 import keras
@@ -22,31 +22,32 @@ from keras_aoa.layers.regions import require_regions
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class SoftAttention(AttentionLayer):
-    """Soft attention: the state weights the regions, and both together predict the next word.
+    """Soft attention: weights the regions by the state, then predicts the next word from both.
 
-    The state `h` before the word gives `e_r = theta_a tanh(theta_ar R_r + theta_ah h + b)` and
-    `v = softmax(e)^T R`. The GRU receives `v` together with the word. Then `p(w)` is the softmax
-    of `W (theta_wh h' + theta_wr v + theta_w)`. Use it in an `AttentionGRUCell` in place of
-    `AreaAttention`. It differs from Xu et al. in four points: the recurrence is a GRU, the input
-    word does not enter the output a second time, there is no gate, and the weights have no
-    regularization.
+    From the state `h` before the word, the layer computes the region scores
+    `e_r = theta_a tanh(theta_ar R_r + theta_ah h + b)` and the region vector `v = softmax(e)^T R`.
+    The GRU receives `v` together with the word and returns the new state `h'`. Then `p(w)` is the
+    softmax of `W (theta_wh h' + theta_wr v + theta_w)`. An `AttentionGRUCell` accepts this layer
+    instead of `AreaAttention`. The layer differs from Xu et al. in four points. The recurrence is
+    a GRU, the prediction does not use the input word directly, no gate scales `v`, and the
+    attention weights are not regularized.
 
     Args:
-        As `AreaAttention`, without `variant`.
+        The arguments of `AreaAttention` except `variant`.
 
     Call arguments:
         states: States after the word, `(n, u)`, or `(n, …, u)` with axes for captions and time.
-        previous_states: States before the word, of the same shape.
-        regions: `(n, r, f)`, or the `Regions` that a region layer returns, with their mask.
-        region_mask: Booleans, `(n, r)`; false marks padding. It takes precedence over the mask of
-            a `Regions`. Each image needs at least one unmasked region.
+        previous_states: States before the word, of the shape of `states`.
+        regions: Region features, `(n, r, f)`, or the `Regions` that a region layer returns.
+        region_mask: Booleans, `(n, r)`; false marks padding. The argument overrides the mask of a
+            `Regions`. Each image needs at least one unmasked region.
 
     Returns:
         `word_log_probs (n, …, w)`, natural logarithms, and `region_probs (n, …, r)`; float32
         even in mixed precision.
 
     Raises:
-        ValueError: as `AreaAttention`.
+        ValueError: an argument of the layer or a shape is wrong, as in `AreaAttention`.
 
     Example:
 
@@ -55,7 +56,7 @@ class SoftAttention(AttentionLayer):
     from keras_aoa.layers import GridRegions, SoftAttention
 
     regions = GridRegions(stride=2)(np.random.normal(size=(2, 14, 14, 64)))
-    states = np.random.normal(size=(2, 6, 32))  # of any recurrent network, from step 0 on
+    states = np.random.normal(size=(2, 6, 32))  # of any recurrent network: initial state, 5 steps
     attention = SoftAttention(vocabulary_size=20, embedding_dim=16)
     word_log_probs, region_probs = attention(states[:, 1:], states[:, :-1], regions)
     print(word_log_probs.shape, region_probs.shape)  # (2, 5, 20) (2, 5, 49)
@@ -97,7 +98,7 @@ class SoftAttention(AttentionLayer):
         return Attended(ops.concatenate([state, attended], axis=-1), attended, context)
 
     def word_query(self, output):
-        """theta_wh h + theta_wr v + theta_w, `(n, c, u + f)` to `(n, c, e)`."""
+        """Compute theta_wh h + theta_wr v + theta_w, `(n, c, e)`, for outputs `(n, c, u + f)`."""
         kernel = ops.concatenate([self.word_state, self.word_region], axis=1)
         query = dense(output, ops.transpose(kernel), self.compute_dtype)
         return query + ops.cast(self.word_bias, self._wide)

@@ -1,7 +1,7 @@
 """Spatial-transformer regions: blocks of an activation map, each moved by an affine transform.
 
-Source: Pedersoli et al., arXiv:1612.01033, section 3.3, "spatial transformers". Axis letters: n
-image, r region, f feature. Lengths are in cells of the map.
+Source: Pedersoli et al., arXiv:1612.01033, section 3.3, "spatial transformers". Letters in
+shapes: n image, r region, f feature. Lengths are in cells of the map.
 """
 
 import keras
@@ -31,19 +31,21 @@ BLOCK = 3  # side of an anchor box and of the filter, in cells
 class TransformerRegions(keras.layers.Layer):
     """Spatial-transformer regions: 3x3 anchor boxes, each moved by a predicted affine transform.
 
-    A 3x3 and a 1x1 convolution predict one transform per location. The layer interpolates the
-    map at 3x3 points of the moved box and applies a 3x3 filter to them. The filter is initialized
-    to pass the center point through, so the initial features equal those of `GridRegions`.
+    A 3x3 convolution and a 1x1 convolution predict one transform per location. The layer
+    interpolates the map at 3x3 points of the moved box and applies a 3x3 filter to the points.
+    Initially, the filter returns the center point. An untrained layer therefore computes the same
+    features as `GridRegions`.
 
     Args:
         stride: Step between locations, in cells, along both axes.
         anchor_scale: Initial scale of the boxes, relative to 3x3 cells.
-        rotation: Whether a transform may rotate and shear; otherwise it only scales and shifts.
-        border: Values outside the map: `zero`, or `replicate` as in the authors' code.
-        features: Features of a region; as many as the map has by default.
-        activation: Activation of the filter; none by default.
-        localization_width: Features between the two convolutions; as many as the map has by
-            default.
+        rotation: If True, a transform may rotate and shear. If False, it only scales and shifts.
+        border: Outside the map, `zero` uses zeros. `replicate` uses the nearest cell, as in the
+            authors' code.
+        features: Number of features per region; by default as many as the map has.
+        activation: Activation after the filter; none by default.
+        localization_width: Number of features between the two convolutions; by default as many as
+            the map has.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
@@ -66,7 +68,7 @@ class TransformerRegions(keras.layers.Layer):
     print(regions.features.shape, regions.boxes.shape)  # (2, 49, 64) (2, 49, 4, 2)
     ```
 
-    Source: section 3.3; its last paragraph gives the initial scale of the anchors.
+    Source: section 3.3. Its last paragraph specifies the initial scale of the anchor boxes.
     """
 
     def __init__(
@@ -114,13 +116,13 @@ class TransformerRegions(keras.layers.Layer):
             **options,
         )
         self.hidden.build((None, None, None, channels))
-        # With a zero kernel, every initial box is the scaled anchor box for any image.
+        # With a zero kernel, the initial boxes are the scaled anchor boxes for every image.
         self.localization = keras.layers.Conv2D(
             len(self._numbers()),
             1,
             kernel_initializer="zeros",
             bias_initializer=self._first_transform,
-            dtype=wide_dtype(self.compute_dtype),  # as in AffineResampling
+            dtype=wide_dtype(self.compute_dtype),  # see AffineResampling
             **options,
         )
         self.localization.build((None, None, None, width))
@@ -135,7 +137,7 @@ class TransformerRegions(keras.layers.Layer):
         self.built = True
 
     def set_filter(self, kernel, bias=None):
-        """Set the filter to another convolution's kernel and bias.
+        """Copy the kernel and bias of a convolution into the filter.
 
         Args:
             kernel: `(3, 3, f, features)`.
@@ -145,13 +147,13 @@ class TransformerRegions(keras.layers.Layer):
         self.bias.assign(ops.zeros(self.bias.shape) if bias is None else bias)
 
     def transforms(self, activations, stride=None):
-        """The affine transform of each region, `(n, rows / s, columns / s, 2, 3)`.
+        """Return the affine transform of each region, `(n, rows / stride, columns / stride, 2, 3)`.
 
-        The rows of a transform are (a, b, shift in x) and (c, d, shift in y). It maps offsets
-        from the center of the region's cell, in cells.
+        A transform has the rows (a, b, shift in x) and (c, d, shift in y). It maps offsets from
+        the center of the region's cell, measured in cells.
         """
         stride = stride_of(self, stride)
-        # As in the authors' code, unit length makes the transforms independent of the magnitude.
+        # Unit length makes transforms independent of the features' norm, as in the authors' code.
         hidden = self.hidden(scale_to_length(activations, 1.0))[:, ::stride, ::stride]
         numbers = self.localization(hidden)
         shape = ops.shape(numbers)[:3]
@@ -185,7 +187,7 @@ class TransformerRegions(keras.layers.Layer):
         return regions_spec(self, activations.shape[0], kept_cells(activations, stride), features)
 
     def _boxes(self, transforms, size, stride):
-        """Corners of the moved anchor boxes in 0..1 of the map, `(n, r, 4, 2)`."""
+        """Return the corners of the moved anchor boxes, `(n, r, 4, 2)`, in 0..1 of the map."""
         images, rows, columns = ops.shape(transforms)[:3]
         corners = transformed(
             ops.convert_to_tensor(CORNERS, dtype=transforms.dtype) * (BLOCK / 2),
@@ -216,6 +218,6 @@ class TransformerRegions(keras.layers.Layer):
 
 
 def _center_filter(shape, dtype=None):
-    """Initializer of a filter that passes the center point of its block through."""
+    """Initialize a filter that returns the center point of its block."""
     center = ops.reshape(ops.arange(BLOCK * BLOCK) == BLOCK * BLOCK // 2, (BLOCK, BLOCK, 1, 1))
     return ops.cast(center, dtype) * ops.eye(*shape[2:], dtype=dtype)

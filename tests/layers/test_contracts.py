@@ -191,8 +191,8 @@ def attend(*shape):
         ),
         (
             lambda: AreaAttention(WORDS, EMBEDDING, variant="conditional", tied=False),
-            "AreaAttention: variant='conditional' needs tied=True, since the feedback scores the "
-            "word that is fed; received tied=False.",
+            "AreaAttention: variant='conditional' needs tied=True, because the region "
+            "vector depends on the input word's score; received tied=False.",
         ),
         (
             lambda: AreaAttention(7, EMBEDDING, never_predicted=(0, 7)),
@@ -213,12 +213,12 @@ def attend(*shape):
         ),
         (
             lambda: attend(2, 5, 4),
-            "AttentionGRUCell: `regions` must be (batch, regions, 9), as region_dim=9 says; "
+            "AttentionGRUCell: `regions` must be (batch, regions, 9), because region_dim=9; "
             "received shape (2, 5, 4).",
         ),
         (
             lambda: attend(2, 2, 3, 9),
-            "AttentionGRUCell: `regions` must be (batch, regions, 9), as region_dim=9 says; "
+            "AttentionGRUCell: `regions` must be (batch, regions, 9), because region_dim=9; "
             "received shape (2, 2, 3, 9).",
         ),
         (

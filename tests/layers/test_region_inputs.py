@@ -225,12 +225,12 @@ def cell_after_its_attention():
     [
         (
             lambda: AttentionRNN(cell(region_dim=4))(WORDS_INPUT, regions_input(FEATURES)),
-            "AttentionGRUCell: `regions` must be (batch, regions, 4), as region_dim=4 says; "
+            "AttentionGRUCell: `regions` must be (batch, regions, 4), because region_dim=4; "
             "received shape (None, None, 9). Set region_dim to the number of features",
         ),
         (
             lambda: AttentionRNN(cell())(WORDS_INPUT, GridRegions()(keras.Input((4, 4, 7)))),
-            "AttentionGRUCell: `regions` must be (batch, regions, 9), as region_dim=9 says; "
+            "AttentionGRUCell: `regions` must be (batch, regions, 9), because region_dim=9; "
             "received shape (None, 16, 7).",
         ),
         (
@@ -240,8 +240,8 @@ def cell_after_its_attention():
         ),
         (
             cell_after_its_attention,
-            "AttentionGRUCell: `region_dim` must be 9, the features per region that its attention "
-            "is built for; received 10.",
+            "AttentionGRUCell: `region_dim` must be 9, the number of features that the "
+            "attention was built for; received 10.",
         ),
         (
             lambda: attention_of_two_kinds(AreaAttention, STATES_INPUT),
@@ -261,7 +261,7 @@ def cell_after_its_attention():
         (functional_rnn, "AttentionGRUCell: regions must be set before the cell runs"),
         (
             functional_rnn_in_attending,
-            "AttentionGRUCell: `attending` must have regions with values; received a symbolic "
+            "AttentionGRUCell: `attending` needs regions with values; received a symbolic "
             "tensor. In a functional model use `AttentionRNN(cell)(words, regions)`.",
         ),
         (
