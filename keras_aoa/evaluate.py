@@ -57,8 +57,8 @@ class Arguments(SearchSettings):
     beside: Annotated[str, tyro.conf.arg(name="with", metavar="RUN[,RUN…]")] = ""
     """Other runs to show beside this run in the report."""
     report_images: int = 24
-    """Maximum number of images in the report. One third has the best CIDEr, one third a middle and
-    one third the worst CIDEr."""
+    """Maximum number of images in the report: a third with the best CIDEr, a third with the worst,
+    and a third from the middle."""
     tokenizer: Literal["auto", "ptb", "python"] = "auto"
     """'ptb' (needs Java) or 'python'. 'auto' uses 'ptb' if it works, else 'python'."""
     results: str = ""

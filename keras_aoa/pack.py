@@ -11,16 +11,17 @@ from keras_aoa.utils.keras_settings import use_keras_defaults
 
 @dataclass(frozen=True)
 class Arguments:
-    """Pack a trained run: network and weights in 16 bits, vocabulary, scores and checksums."""
+    """Pack a trained run into a small folder: network and weights in 16 bits, vocabulary, scores,
+    checksums."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run."""
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-    """Folder to create; captioning, evaluation and export accept it like a run."""
+    """Folder to create. Captioning, evaluation and export accept it in place of a run."""
     name: str = ""
     """Name of the captioner. Default: the name of the folder."""
     card: str = ""
-    """Markdown file that describes the captioner; it becomes README.md of the folder."""
+    """Markdown file that describes the captioner; it is copied to README.md in the folder."""
 
 
 def main(arguments):

@@ -6,7 +6,7 @@ from keras_aoa.runs.named import run_folder
 from keras_aoa.runs.run import Run
 from keras_aoa.utils.errors import UserError
 
-# Settings that all members must share, since they attend to the same regions of the same images.
+# All members must agree in these settings, because they attend to the same regions of an image.
 SHARED = ("regions", "image_size", "fit", "proposals_size", "proposals_fit", "test_stride")
 
 
@@ -14,7 +14,7 @@ def open_run(name):
     """Open the `Run` in a folder, or the `EnsembleRun` of comma-separated folders.
 
     Raises:
-        UserError: a folder holds no run, or the runs do not fit together.
+        UserError: a folder contains no run, or the runs cannot form an ensemble.
     """
     folders = [folder for folder in str(name).split(",") if folder]
     if pathlib.Path(name).exists() or len(folders) < 2:
@@ -25,13 +25,15 @@ def open_run(name):
 class EnsembleRun(Run):
     """Trained runs that form an ensemble; they share the vocabulary and the kind of regions.
 
-    Settings are those of the first run. Results go to a folder beside it, named after all runs.
+    The ensemble has the settings of its first run. Results are written to a new folder beside that
+    run, whose name contains the names of all runs.
 
     Args:
         folders: Folders of the runs.
 
     Raises:
-        UserError: a folder holds no run or is named twice, or the runs do not fit together.
+        UserError: a folder contains no run or occurs twice, or the runs have different
+            vocabularies, images or regions.
     """
 
     def __init__(self, folders):
@@ -45,8 +47,8 @@ class EnsembleRun(Run):
         for member in self.members[1:]:
             if member.vocabulary.digest != self.vocabulary.digest:
                 raise UserError(
-                    f"{member.folder}: its vocabulary differs from that of {self.folder}; train "
-                    "all members of an ensemble on the same captions."
+                    f"{member.folder}: its vocabulary differs from the vocabulary of "
+                    f"{self.folder}; train all members of an ensemble on the same captions."
                 )
             for setting in SHARED:
                 own, first = (
@@ -70,7 +72,7 @@ class EnsembleRun(Run):
         return self.all_runs / f"ensemble-{names}"
 
     def load_captioner(self):
-        """Return the `Ensemble` of all members with their best weights."""
+        """Return the `Ensemble` of all members' captioners, with their best weights."""
         from keras_aoa.models.ensemble import Ensemble
 
         return Ensemble([member.load_captioner() for member in self.members])

@@ -1,4 +1,4 @@
-"""Finds a run by its folder, or a packed captioner by its name: bundled, on a hub or at a URL."""
+"""Finds a run by its folder, or a packed captioner by its name, Hugging Face name or URL."""
 
 import hashlib
 import json
@@ -11,21 +11,26 @@ from keras_aoa.utils.text import closest
 
 BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "captioners"
 CHECKSUMS = "checksums.json"
-FORMAT = 1  # increase it if older versions of this package cannot read a packed captioner
+FORMAT = 1  # increase it if older versions of this package cannot read a new packed captioner
 HUB = "hf://"
 URL = re.compile(r"https?://[^#]+?\.(?:zip|tar|tar\.gz)#sha256=(?P<digest>[0-9a-f]{64})")
 
 
 def run_folder(name):
-    """Return the folder that a name stands for; downloads are kept in Keras' cache.
+    """Return the folder of a run or of a packed captioner, which is downloaded if necessary.
 
     Args:
-        name: A folder; the name of a captioner of this package, such as `flickr8k`, unless a folder
-            of this name exists; `hf://owner/name` or `hf://owner/name@revision` on the Hugging Face
-            Hub; or the URL of a `.zip`, `.tar` or `.tar.gz` archive with `#sha256=` and its digest.
+        name: One of
+            - a folder;
+            - the name of a captioner in this package, such as `flickr8k`;
+            - `hf://owner/name` or `hf://owner/name@revision`, on the Hugging Face Hub;
+            - the URL of a `.zip`, `.tar` or `.tar.gz` archive, followed by `#sha256=` and the
+              archive's digest.
+
+            If a folder has the name of a captioner in this package, the folder is used.
 
     Raises:
-        UserError: nothing has this name, a download fails, or a file is damaged.
+        UserError: there is no such folder or captioner, a download fails, or a file is damaged.
     """
     name = str(name)
     path = on_disk(name)
@@ -55,7 +60,7 @@ def bundled_names():
 
 
 def is_packed(folder):
-    """Return whether a folder holds a packed captioner, to which nothing is ever written."""
+    """Return whether a folder contains a packed captioner; such a folder never changes."""
     return (pathlib.Path(folder) / CHECKSUMS).is_file()
 
 
@@ -122,7 +127,7 @@ def _from_url(name, digest):
     url = name.partition("#")[0]
     file = url.rpartition("/")[2]
     try:
-        # One cache folder per digest, since different URLs may end with the same file name.
+        # One cache folder per digest, because different URLs may end with the same file name.
         extracted = keras.utils.get_file(
             file,
             url,

@@ -1,4 +1,4 @@
-"""Packs a trained run into a small folder that captions, exports and evaluates like the run."""
+"""Packs a trained run into a small folder for captioning, export and evaluation."""
 
 import pathlib
 import shutil
@@ -18,16 +18,18 @@ COPIED = ("vocabulary.json", "scores.json")
 
 
 def pack(run, output, name="", card=""):
-    """Pack a run: settings, vocabulary, network and best weights in 16 bits, scores, checksums.
+    """Pack the settings, vocabulary, scores, network and best weights of a run, with checksums.
+
+    The network and the weights are stored in 16 bits.
 
     Args:
         run: Trained `Run`.
         output: Folder to create.
-        name: Name of the captioner; by default that of the folder.
-        card: Markdown file that describes the captioner, copied as `README.md`.
+        name: Name of the captioner; by default the name of the folder.
+        card: Markdown file that describes the captioner; it is copied to `README.md`.
 
     Returns:
-        The folder, and its size in MB.
+        Tuple of the folder and its size in MB.
 
     Raises:
         UserError: the folder exists, the run is incomplete, or a weight is too large for 16 bits.
@@ -51,7 +53,7 @@ def pack(run, output, name="", card=""):
         configuration = _without_paths(run.configuration, name or output.name)
         (folder / "config.json").write_text(configuration.to_json(), encoding="utf-8")
         save_half_network(captioner.backbone, folder / "backbone.keras")
-        # A region network is a second copy of the backbone with weights of its own.
+        # The region backbone is a second copy of the network, with its own weights.
         named = weights.captioner_variables(captioner, captioner.region_backbone is not None)
         arrays = {key: _half(key, array) for key, array in weights.values(named).items()}
         weights.save_arrays(folder / "best.npz", arrays, Run(folder).digests)
@@ -62,9 +64,9 @@ def pack(run, output, name="", card=""):
 
 
 def save_half_network(network, path):
-    """Save a Keras model as a `.keras` file whose weights are in float16.
+    """Save a Keras model as a `.keras` file with float16 weights.
 
-    Keras converts the weights to the variables' type when it loads the file.
+    When Keras loads the file, it converts the weights to the type of the variables.
     """
     import h5py
 
@@ -78,7 +80,7 @@ def save_half_network(network, path):
                     half.write_bytes(content)
                     _halve_file(half, h5py)
                     content = half.read_bytes()
-                # Fixed dates, so that the same weights give the same file.
+                # Without the current date, so that equal weights result in equal files.
                 target.writestr(zipfile.ZipInfo(member), content, zipfile.ZIP_DEFLATED)
 
 

@@ -1,6 +1,6 @@
 """A run: a folder with settings, vocabulary, backbone and best weights.
 
-The folder is enough to resume, caption and export. Evaluation also needs the data set.
+Captioning and export need only this folder. Training and evaluation also need the data set.
 """
 
 import functools
@@ -24,7 +24,7 @@ class Run:
         folder: The run's folder.
 
     Raises:
-        UserError: the folder holds no run, or one of its files is damaged.
+        UserError: the folder contains no run, or one of its files is damaged.
     """
 
     def __init__(self, folder):
@@ -42,7 +42,7 @@ class Run:
 
     @classmethod
     def create(cls, configuration, vocabulary, backbone):
-        """Create a run's folder. The configuration is written last, because it marks a run."""
+        """Create a run's folder. `config.json` is written last, because it marks a complete run."""
         folder = configuration.folder
         folder.mkdir(parents=True, exist_ok=True)
         vocabulary.save(folder / "vocabulary.json")
@@ -56,18 +56,18 @@ class Run:
 
     @property
     def members(self):
-        """The runs that generate captions together: only this one."""
+        """The runs that generate captions together: only this run."""
         return [self]
 
     @property
     def results_folder(self):
-        """Folder to which evaluations are written; outside of a packed captioner's own folder."""
+        """Folder to which evaluations are written; not the folder of a packed captioner."""
         packed = is_packed(self.folder)
         return self.all_runs / f"captioner-{self.configuration.name}" if packed else self.folder
 
     @property
     def all_runs(self):
-        """Folder of all runs; its folder `data` keeps drawn scenes, proposals and features."""
+        """Folder of all runs; its folder `data` contains drawn scenes, proposals and features."""
         packed = is_packed(self.folder)
         return pathlib.Path(self.configuration.output) if packed else self.folder.parent
 
@@ -93,7 +93,7 @@ class Run:
 
     @functools.cached_property
     def digests(self):
-        """Digests of the vocabulary and the backbone, which every weights file must match."""
+        """Digests of the vocabulary and the backbone; every weights file must contain the same."""
         from keras_aoa.models.weights import file_digest
 
         return {
@@ -105,13 +105,13 @@ class Run:
         """Refuse weights that were trained with another vocabulary or backbone.
 
         Raises:
-            UserError: the vocabulary or the backbone differs; the message says which.
+            UserError: the vocabulary or the backbone differs; the message names it.
         """
         for part, digest in self.digests.items():
             if metadata.get(part) != digest:
                 raise UserError(
-                    f"{source}: was trained with {part} {metadata.get(part)}, but the run's {part} "
-                    f"is {digest}; restore the run's {part} file."
+                    f"{source}: was trained with {part} {metadata.get(part)}, but the run has "
+                    f"{part} {digest}; restore the run's {part} file."
                 )
 
     def make_captioner(self):
@@ -120,7 +120,9 @@ class Run:
         from keras_aoa.models.build import make_captioner
 
         if not self.backbone_file.is_file():
-            raise UserError(f"{self.backbone_file}: expected the run's backbone, found no file.")
+            raise UserError(
+                f"{self.backbone_file}: expected the run's backbone, found no file; restore it."
+            )
         backbone = load_backbone(self.backbone_file)
         check_floatx(backbone, self.folder)
         return make_captioner(self.configuration, backbone, len(self.vocabulary))
@@ -129,7 +131,7 @@ class Run:
         """Return the captioner with the run's best weights.
 
         Raises:
-            UserError: there are no trained weights, or the files do not belong together.
+            UserError: there are no trained weights, or the files belong to different runs.
         """
         from keras_aoa.models import weights
 
@@ -152,13 +154,14 @@ class Run:
 
     @property
     def located_configuration(self):
-        """The configuration with the paths that `located` returns."""
+        """The configuration, with the path of every path setting as returned by `located`."""
         return replace(self.configuration, **{name: self.located(name) for name in PATHS})
 
     def located(self, name):
-        """Return the path of a setting; if it does not exist, where it was when training started.
+        """Return the value of a path setting, or the path recorded at the start of training.
 
-        A relative path does not exist if the working directory is another.
+        The recorded path is absolute. It is used if the value does not exist, for example because
+        it is relative and the working directory has changed.
         """
         path = getattr(self.configuration, name)
         recorded = self.record["paths"].get(name)
@@ -170,7 +173,7 @@ class Run:
         return read_record(self.folder)
 
     def differences(self, configuration):
-        """Return the names of the settings that differ; two paths of the same file are equal."""
+        """Return the names of the settings that differ; different paths of one file are equal."""
         return [
             name
             for name in self.configuration.differences(configuration)
@@ -179,7 +182,7 @@ class Run:
 
     @property
     def image_settings(self):
-        """`ImageSettings` of the network's input."""
+        """`ImageSettings` for the network's input."""
         return build.image_settings(self.configuration)
 
     @property
@@ -190,13 +193,13 @@ class Run:
         return build.proposal_view(self.configuration, self.all_runs, edge_model)
 
     def load_images(self, split, examples, cache_gb=0.0):
-        """Return the readable `Images` of a split, with proposals if they are the regions."""
+        """Return the readable `Images` of a split, with object proposals if the run uses them."""
         from keras_aoa.data.images.split_images import Images
 
         return Images(split, examples, self.image_settings, cache_gb, self.proposal_view)
 
 
 def edge_model_file(configuration):
-    """Return the path of the run's own copy of its edge model."""
+    """Return the path of the copy of the edge model in the run's folder."""
     suffixes = pathlib.Path(configuration.edge_model).suffixes
     return configuration.folder / "".join(["edge_model", *suffixes])
