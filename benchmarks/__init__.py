@@ -1,1 +1,4 @@
-"""Speed and memory: `python -m benchmarks.NAME [--json]`. Compare times only within one run."""
+"""Benchmarks of speed and memory: `python -m benchmarks.NAME [--json]`.
+
+Compare only times that the same run of a benchmark measured.
+"""

@@ -1,6 +1,6 @@
-"""Images per second in shards and one at a time, with a trained run.
+"""Images per second of a trained run, with shards and with one image at a time.
 
-The two methods alternate, so that other load on the machine affects both.
+The two methods alternate, so that other load on the machine affects both methods.
 """
 
 import json
@@ -26,9 +26,9 @@ class Arguments:
     images: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder of images."""
     count: int = 64
-    """Images per turn."""
+    """Number of images per turn."""
     turns: int = 5
-    """Turns, each with different images; results are medians."""
+    """Number of turns, each with other images; results are medians."""
     batch_size: int = 32
     """Images per batch of a shard."""
     json: bool = False

@@ -1,9 +1,9 @@
-"""Training step of the full model's decoder on features: forward pass, backward pass, Adam.
+"""Time of the full model's training step on image features: forward and backward pass, and Adam.
 
-Vocabulary of 6325 words, widths 512, 17 time steps. For comparison: the same step with the joint
-distribution written as in equation 4, and the machine's rate of matrix products. FLOPs are the
-minimum that any implementation needs, three times those of the forward pass. KERAS_BACKEND=jax
-runs the benchmark on JAX.
+The vocabulary has 6325 words, states and embeddings have size 512, and captions have 17 time steps.
+The time is compared with an unfactorized implementation of equation 4, and with the machine's rate
+of matrix products. The FLOPs of a step are the minimum for any implementation: three times the
+FLOPs of the forward pass. KERAS_BACKEND=jax runs the benchmark on JAX.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ MODULE = "benchmarks.decoder"
 
 @dataclass(frozen=True)
 class Size:
-    """Images, captions per image, regions per image, vocabulary size and time steps."""
+    """Size of a batch: images, captions and regions per image, vocabulary, and time steps."""
 
     images: int = 10
     captions: int = 5
@@ -31,20 +31,20 @@ class Size:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time training steps of the decoder, each size and implementation in a new process."""
+    """Time training steps of the decoder; each size and implementation has a new process."""
 
     images: tuple[int, ...] = (10, 50)
-    """Images per batch."""
+    """Numbers of images per batch."""
     captions: int = 5
     """Captions per image."""
     regions: tuple[int, ...] = (49, 196)
-    """Regions per image."""
+    """Numbers of regions per image."""
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     """Dtypes of matrix products."""
     naive: bool = True
-    """Also time the joint as written in equation 4, in float32, if it fits into memory."""
+    """Also time equation 4 without factorization, in float32, if it needs less than 16 GB."""
     turns: int = 5
-    """Timed steps; results are medians."""
+    """Number of timed steps; results are medians."""
     json: bool = False
     """Print json lines."""
 
@@ -64,7 +64,7 @@ def main(arguments):
 
 
 def measured(size, dtype="float32", form="factorized", turns=5):
-    """Measure a size in a new process; returns its row of results."""
+    """Measure a size in a new process, and return a row of results."""
     arguments = {**asdict(size), "dtype": dtype, "form": form}
     return arguments | in_new_process(MODULE, "measure", **arguments, turns=turns)
 
@@ -85,7 +85,7 @@ def line(row):
 
 
 def lean_flops(size):
-    """Return the minimum FLOPs of a training step: those of three forward passes."""
+    """Return the minimum FLOPs of a training step, which are three times the forward pass."""
     rows = size.images * size.captions * size.steps
     forward = 2 * rows * (size.words * WIDTH + WIDTH * WIDTH)
     forward += 2 * rows * size.words * size.regions
@@ -96,18 +96,19 @@ def lean_flops(size):
 
 
 def naive_gigabytes(size):
-    """Estimate the memory of equation 4 for the backward pass: two joint tensors per step."""
+    """Estimate the memory of equation 4 without factorization: two joint tensors per time step."""
     rows = size.images * size.captions * size.steps
     return 2 * 4 * rows * size.words * size.regions / 1e9
 
 
 def measure(dtype, form, turns, **size):
-    """Measure the seconds per step; returns them with derived rates."""
+    """Measure the seconds per step, and return them with derived rates."""
     size = Size(**size)
     step, batch = make_step(size.words, dtype, form), random_batch(size)
     rate = matrix_rate(dtype)
     seconds = median_seconds(lambda: step(batch), turns)
-    # Use the higher rate before and after, so that other load does not inflate the share.
+    # The higher rate of before and after, because other load lowers the rate, and a low rate would
+    # increase the share.
     rate = max(rate, matrix_rate(dtype))
     return {
         "seconds": seconds,
@@ -118,7 +119,7 @@ def measure(dtype, form, turns, **size):
 
 
 def random_batch(size):
-    """Create random image features, and captions of random words with full length."""
+    """Create random image features, and captions of random words with the full length."""
     from keras import ops
 
     random = np.random.default_rng(0)
@@ -140,7 +141,7 @@ def make_step(words, dtype="float32", form="factorized"):
     Args:
         words: Size of the vocabulary.
         dtype: Dtype of matrix products.
-        form: Implementation of the joint distribution, `factorized` or `naive`.
+        form: Implementation of equation 4: `factorized` or `naive`.
     """
     import keras
 
@@ -163,7 +164,7 @@ def make_step(words, dtype="float32", form="factorized"):
 
 
 def make_captioner(words, dtype="float32"):
-    """Build a captioner of the full model whose input is features."""
+    """Build the full model with image features as its input."""
     import keras
 
     from keras_aoa.layers import GridRegions

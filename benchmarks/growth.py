@@ -1,9 +1,9 @@
-"""Scaling of time and memory of the decoder's training step with each size.
+"""How time and memory of the decoder's training step grow with each size.
 
-10 images of 5 captions, 49 regions, 6325 words, 17 steps; one size changes at a time. "Of linear"
-is the time divided by that of linear growth from the smallest size. Much of the smallest time is
-fixed cost, so the exponent between two neighboring sizes is more informative: above 1, growth is
-worse than linear.
+The sizes are 10 images with 5 captions, 49 regions, 6325 words and 17 steps; one size changes at a
+time. "Of linear" is the time divided by the time that linear growth from the smallest size would
+give. Fixed costs are much of the smallest time, so the exponent of growth between two neighboring
+sizes is more informative. If it is above 1, growth is worse than linear.
 """
 
 import math
@@ -25,14 +25,14 @@ AXES = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time training steps of increasing size, each in a new process."""
+    """Time training steps of increasing size, each size in a new process."""
 
     axes: tuple[str, ...] = tuple(AXES)
-    """Sizes to change."""
+    """Names of the sizes to change."""
     turns: int = 3
-    """Timed steps; results are medians."""
+    """Number of timed steps; results are medians."""
     plot: str = ""
-    """Plot time and memory with linear growth to this file."""
+    """Image file for a plot of time and memory, with linear growth for comparison."""
     json: bool = False
     """Print json lines."""
 
@@ -50,7 +50,7 @@ def main(arguments):
 
 
 def grow(axis, settings):
-    """Measure and print an axis; yields the rows of successful measurements."""
+    """Measure and print all values of an axis; yield the rows of successful measurements."""
     first = last = None
     for value in AXES[axis]:
         row = measured(replace(Size(), **{axis: value}), turns=settings.turns)
@@ -73,12 +73,12 @@ def grow(axis, settings):
 
 
 def exponent(before, after, axis):
-    """Return the exponent with which time grew with size between two rows; 1 is linear."""
+    """Return the exponent of the growth of time between two rows; 1 is linear growth."""
     return math.log(after["seconds"] / before["seconds"]) / math.log(after[axis] / before[axis])
 
 
 def draw(curves, path):
-    """Plot seconds and memory along every axis, with linear growth from the first value."""
+    """Plot seconds and memory along every axis, beside linear growth from the first value."""
     from matplotlib.figure import Figure
 
     figure = Figure((3.2 * len(curves), 5.5), layout="constrained")

@@ -1,7 +1,7 @@
-"""Kill training runs at random moments, resume them, and compare with an uninterrupted run.
+"""Kills training runs at random moments, resumes them, and compares with an uninterrupted run.
 
-`python -m benchmarks.kill_and_resume --runs 50`: each run is killed (SIGKILL) once or twice, then
-resumed with the same command until it ends. Every other run is killed while it writes a checkpoint.
+`python -m benchmarks.kill_and_resume --runs 50` kills each run (SIGKILL) once or twice. After each
+kill the same command resumes the run. Every second run is killed while it writes a checkpoint.
 """
 
 import json
@@ -51,19 +51,24 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Number of runs, seed and folder."""
+    """Number of runs, random seed and folder."""
 
     runs: int = 50
     """Number of runs to kill."""
     seed: int = 0
-    """Seed of the random moments."""
+    """Random seed of the moments of the kills."""
     folder: str = ""
-    """Folder of the runs; a temporary folder by default."""
+    """Folder of the runs; by default a temporary folder."""
 
 
 @dataclass
 class Outcome:
-    """Result of a run: kills, kills while writing a checkpoint, and the most steps repeated."""
+    """Result of a run.
+
+    `kills` counts its kills, and `while_writing` the kills while it wrote a checkpoint.
+    `steps_lost` is the maximum number of steps that were repeated after a kill. `identical` is
+    true if the run ended with the weights of the uninterrupted run.
+    """
 
     kills: int = 0
     while_writing: int = 0
@@ -73,7 +78,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ReferenceTimes:
-    """Seconds of a run until its first step, seconds from there to its end, and its steps."""
+    """Seconds of a run before and after its first step, and its number of steps."""
 
     start: float
     training: float
@@ -81,7 +86,7 @@ class ReferenceTimes:
 
 
 def main(settings):
-    """Kill and resume all runs and print a summary; exits with status 1 if any result differs."""
+    """Kill and resume all runs and print a summary; exit with status 1 if any result differs."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(settings.folder or temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +104,7 @@ def main(settings):
 
 
 def kill_and_resume(folder, runs, seed):
-    """Train a reference run to its end, then kill and resume others; returns their outcomes."""
+    """Train an uninterrupted run, then kill and resume the other runs; return their outcomes."""
     reference = configure(folder, "reference")
     started, process = time.monotonic(), start(reference)
     wait_for_step(process, reference, 1)
@@ -124,7 +129,7 @@ def one_run(config, reference, while_writing, times, random):
         first_step = last_step(config)
         process = start(config)
         if while_writing:
-            # Choose one of the next five checkpoints.
+            # Kill at one of the next five checkpoints.
             wait_for_writing(process, config, random.integers(1, 6))
         else:
             step = random.integers(min(first_step, times.steps - 1), times.steps)
@@ -149,20 +154,20 @@ def one_run(config, reference, while_writing, times, random):
 
 
 def wait_for_step(process, config, number):
-    """Wait until a run has done `number` steps or ends."""
+    """Wait until a run has trained for `number` steps or has ended."""
     while process.poll() is None and last_step(config) < number:
         time.sleep(0.01)
 
 
 def wait(process, seconds):
-    """Wait for some seconds, or until the process ends."""
+    """Wait for a number of seconds, or until the process ends."""
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
 
 
 def wait_for_writing(process, config, number):
-    """Wait until a process writes its `number`-th checkpoint from now, or ends."""
+    """Wait until a process writes its `number`-th checkpoint after this call, or ends."""
     was_writing = False
     while process.poll() is None and number:
         writing = any(run_folder(config).glob("last.*.part.npz"))
@@ -171,7 +176,7 @@ def wait_for_writing(process, config, number):
 
 
 def configure(folder, name):
-    """Write the settings of a run; returns the path of the file."""
+    """Write the settings of a run, and return the path of the file."""
     path = folder / f"{name}.json"
     settings = {
         "format_version": 1,
@@ -199,7 +204,7 @@ def start(config):
 
 
 def last_step(config):
-    """Return the highest step that any process of a run has done."""
+    """Return the last step that any process of a run has trained."""
     file = config.with_suffix(".steps")
     return max(map(int, file.read_text().split()), default=0) if file.exists() else 0
 
@@ -211,7 +216,7 @@ def checkpoint_step(config):
 
 
 def same(first, second):
-    """Return whether two files contain bitwise identical arrays."""
+    """Return whether the arrays in two files are identical to the bit."""
     one, other = load_arrays(first)[0], load_arrays(second)[0]
     return one.keys() == other.keys() and all(
         array.tobytes() == other[name].tobytes() for name, array in one.items()
@@ -240,7 +245,7 @@ def draw(folder):
 
 
 def child(config):
-    """Train with the settings of a file and record each step, without the final evaluation."""
+    """Train with the settings in a file and record each step, without the final evaluation."""
     from keras_aoa.settings.configuration import Configuration
 
     def record_step(trainer):

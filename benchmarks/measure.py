@@ -1,4 +1,4 @@
-"""Shared helpers: median times, the machine's matrix rate, and measurements in a new process."""
+"""Helpers of all benchmarks: median times, rate of matrix products, and runs in a new process."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ RATE_SIZE = 2048
 
 
 def median_seconds(function, turns, warm_up=2):
-    """Return the median time of a call, after warm-up calls that are not counted."""
+    """Return the median time of a call. The warm-up calls before it are not timed."""
     times = []
     for turn in range(turns + warm_up):
         started = time.perf_counter()
@@ -22,7 +22,7 @@ def median_seconds(function, turns, warm_up=2):
 
 
 def matrix_rate(dtype="float32", turns=10):
-    """Return the FLOPs per second of this machine for products of large square matrices."""
+    """Return this machine's FLOPs per second in products of large square matrices."""
     import keras
     from keras import ops
 
@@ -52,8 +52,8 @@ def in_new_process(module, function, **arguments):
     """Call `module.function(**arguments)` in a new process and measure its peak memory.
 
     Returns:
-        The dictionary that the function returned, with `peak_gigabytes` added; if the process
-        failed, a dictionary with the reason as `failed`.
+        The dictionary that the function returned, and in it `peak_gigabytes`. If the process
+        failed, a dictionary with only the reason, `failed`.
     """
     code = (
         "import importlib, json, resource, sys\n"
@@ -74,7 +74,7 @@ def in_new_process(module, function, **arguments):
 
 
 def train_with_callback(configuration, after_step):
-    """Train without the final evaluation and call `after_step(trainer)` after each step."""
+    """Train without the final evaluation, and call `after_step(trainer)` after each step."""
     from keras_aoa.training import loop as training
 
     step, evaluate = training.Trainer.step, training.evaluate

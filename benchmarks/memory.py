@@ -1,7 +1,8 @@
-"""Memory during long training: a small model on drawn scenes, both stages, many epochs.
+"""Memory during long training: a small model, drawn scenes, both stages and many epochs.
 
-`python -m benchmarks.memory --plot docs/memory.png`. Everything that could leak happens in each
-epoch: a new order of images, new crops, a search over the validation scenes, logs and checkpoints.
+`python -m benchmarks.memory --plot docs/memory.png` also plots it. Each epoch contains everything
+that could leak memory: a new order of images, new crops, a search over the validation scenes, logs
+and checkpoints.
 """
 
 import pathlib
@@ -38,9 +39,9 @@ class Arguments:
     """Train in this process and measure its memory."""
 
     steps: int = 20000
-    """Steps; each stage has half of them."""
+    """Number of training steps; half of the steps belong to each stage."""
     plot: str = ""
-    """Plot memory over steps to this file."""
+    """Image file for a plot of memory over steps."""
     json: bool = False
     """Print json lines."""
 
@@ -57,7 +58,7 @@ def main(arguments):
         row = {"tenth": number, "step": int(part[-1, 0]), "megabytes": float(np.median(part[:, 1]))}
         text = f"steps to {row['step']:6}: {row['megabytes']:.0f} MB"
         print_row(row, text, settings.json)
-    # Each stage compiles its own step in its first half, so only the second half shows a leak.
+    # Compiling a stage's step takes memory in its first half, so only the second half shows a leak.
     for stage, (first, last) in enumerate(((2, 4), (7, 9)), 1):
         (step, before), (later, after) = (np.median(tenths[tenth], 0) for tenth in (first, last))
         row = {"stage": stage, "megabytes_a_step": (after - before) / (later - step)}
@@ -69,7 +70,7 @@ def main(arguments):
 
 
 def train(steps, folder):
-    """Train for `steps` steps; returns a list of `(step, megabytes)`."""
+    """Train for `steps` steps, and return a list of `(step, megabytes)`."""
     from keras_aoa.settings.presets import PRESETS
 
     samples = []

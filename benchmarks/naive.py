@@ -1,4 +1,4 @@
-"""The joint distribution as written in equation 4: one tensor of all words and regions per step."""
+"""Equation 4 without factorization: each step computes the joint tensor of words and regions."""
 
 from types import MethodType
 
@@ -10,7 +10,7 @@ from keras_aoa.layers.products import dense
 
 
 def write_joint(captioner):
-    """Make a captioner materialize the joint tensor and differentiate it automatically."""
+    """Change a captioner to compute the whole joint tensor, and its gradient automatically."""
     attention, cell = captioner.attention, captioner.cell
     log_probs, precompute = [], attention.precompute
 

@@ -1,8 +1,8 @@
 """Cost of reading images in a training epoch, and time saved by caching a frozen CNN's features.
 
 The CNN is a frozen network of keras.applications with random weights. The captioner is the full
-model with widths 512 and the vocabulary of the data. The kinds of epochs alternate, and the first
-epoch of each is not counted.
+model with 512 units and the vocabulary of the data. The kinds of epochs alternate. The first epoch
+of each kind is not timed.
 """
 
 import json
@@ -18,7 +18,7 @@ from keras_aoa.utils.command_line import parse, run
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time training epochs that read JPEG files, pixels in memory, and cached features."""
+    """Time training epochs with JPEG files, with pixels in memory, and with cached features."""
 
     data: str = "scenes"
     """'scenes', written as JPEG files of 320 pixels, or a folder of captioned photographs."""
@@ -27,7 +27,7 @@ class Arguments:
     images: int = 60
     """Number of training images."""
     turns: int = 2
-    """Timed epochs of each kind; results are medians."""
+    """Number of timed epochs of each kind; results are medians."""
     json: bool = False
     """Print json."""
 
@@ -51,7 +51,7 @@ def main(arguments):
 
 
 def measure(settings, folder):
-    """Measure the median seconds of each kind of epoch; returns them with derived ratios."""
+    """Measure the median seconds of each kind of epoch, and return them with derived ratios."""
     from keras_aoa.data.caption_batches import CaptionBatches
     from keras_aoa.data.images.preprocessing import ImageSettings
     from keras_aoa.data.images.split_images import Images
@@ -113,7 +113,7 @@ def measure(settings, folder):
 
 
 def train(trainer, batches):
-    """Train an epoch of stage 1."""
+    """Train for an epoch of stage 1."""
     for batch in batches:
         trainer.step(batch, joint=False)
 
@@ -126,7 +126,7 @@ def compiled(function):
 
 
 def read_examples(settings, folder):
-    """Return examples with JPEG files: photographs, or drawn scenes saved as JPEG."""
+    """Return examples whose images are JPEG files: photographs, or drawn scenes saved as JPEG."""
     import cv2
 
     from keras_aoa.data.build import load_data

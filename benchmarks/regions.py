@@ -1,7 +1,8 @@
 """Time to caption an image with each kind of region.
 
-VGG16 with random weights, 49 regions, greedy search, vocabulary of 6325 words, widths 512, captions
-of 16 words. The kinds alternate, so that other load on the machine affects all of them.
+The captioner has VGG16 with random weights, 49 regions, greedy search, a vocabulary of 6325 words
+and 512 units; its captions have 16 words. The kinds of regions alternate, so that other load on the
+machine affects all kinds.
 """
 
 import json
@@ -18,12 +19,12 @@ WORDS, LENGTH, REGIONS = 6325, 16, 49
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time each part of captioning an image with grid, transformer and proposals."""
+    """Time each part of captioning an image, with grid, transformer and proposal regions."""
 
     images: int = 20
-    """Timed images, one at a time; results are medians."""
+    """Number of timed captions, one image at a time; results are medians."""
     photograph: str = ""
-    """Image file; a drawn scene of 480 x 480 pixels by default."""
+    """Image file; by default a drawn scene of 480 x 480 pixels."""
     json: bool = False
     """Print json."""
 
@@ -55,7 +56,7 @@ def read(photograph):
 
 
 def measure(image, count):
-    """Measure the median milliseconds of each part of captioning, by kind of region."""
+    """Measure the median milliseconds of each part of captioning, for each kind of region."""
     import tensorflow as tf
 
     from keras_aoa.data.images.preprocessing import ImageSettings, from_original, prepare, window
@@ -98,7 +99,7 @@ def measure(image, count):
 
 
 def captioner_functions(kind):
-    """Return two compiled functions: images to encoded images, and encoded images to captions."""
+    """Return two compiled functions: one encodes images, one captions encoded images."""
     import tensorflow as tf
 
     from keras_aoa.models.backbones import make_backbone

@@ -1,8 +1,8 @@
-"""Speedup of two processes that share each batch, with one core each, over one process.
+"""Speedup of two processes over one process; each process has one core.
 
-`python -m benchmarks.scaling` trains the decoder on features (widths 512, 6325 words, 17 steps, 49
-regions). Each of two processes computes half a batch. Their additional time is spent on summing
-gradients over a local socket and on waiting for each other.
+`python -m benchmarks.scaling` trains the decoder on image features, with size 512, 6325 words, 17
+steps and 49 regions. Each of the two processes computes half of every batch. They need additional
+time to sum gradients over a local socket and to wait for each other.
 """
 
 import json
@@ -21,12 +21,12 @@ MODULE = "benchmarks.scaling"
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time training steps of one process and of two."""
+    """Time the training steps of one process and of two processes."""
 
     images: int = 20
-    """Images per batch over all processes."""
+    """Images per batch, summed over all processes."""
     turns: int = 5
-    """Timed steps; results are medians."""
+    """Number of timed steps; results are medians."""
 
 
 def main(arguments):
@@ -47,11 +47,11 @@ def main(arguments):
 
 
 def time_processes(shares, turns):
-    """Measure the median seconds per step of cooperating processes.
+    """Measure the median seconds per step of processes that train together.
 
     Args:
-        shares: Images per batch of each process.
-        turns: Timed steps.
+        shares: List of each process's images per batch.
+        turns: Number of timed steps.
     """
     ports = []
     for _ in shares:

@@ -1,7 +1,7 @@
-"""Captions per second of greedy and beam search on features.
+"""Captions per second of greedy and beam search, with image features as input.
 
-49 regions, vocabulary of 6325 words, captions of 16 words. A captioner with random weights almost
-never predicts STOP, so every caption has its full length.
+The captioner has 49 regions and a vocabulary of 6325 words. Captions have 16 words: with random
+weights the captioner almost never predicts STOP earlier.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class Arguments:
     """Time the search without the image networks."""
 
     images: tuple[int, ...] = (1, 8, 64)
-    """Images per batch."""
+    """Numbers of images per batch."""
     beams: tuple[int, ...] = (1, 3, 5, 10)
-    """Beam sizes. Greedy search, 1, is always included."""
+    """Beam sizes. Beam size 1, greedy search, is always included."""
     turns: int = 5
-    """Timed searches; results are medians."""
+    """Number of timed searches; results are medians."""
     json: bool = False
     """Print json lines."""
 

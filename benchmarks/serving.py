@@ -1,7 +1,7 @@
 """Throughput and latency of a served captioner, with and without batching.
 
-Each case starts a new server, `export/server.py`. Concurrent clients send one JPEG per request over
-REST, and send the next request as soon as they receive an answer.
+Each batch size starts a new server, `export/server.py`. Concurrent clients send requests with one
+JPEG over REST. Each client sends its next request as soon as it receives an answer.
 """
 
 import base64
@@ -41,7 +41,7 @@ class Arguments:
     clients: tuple[int, ...] = (1, 8)
     """Numbers of concurrent clients."""
     batch: int = 16
-    """Largest batch with batching."""
+    """Maximum batch size of the server with batching."""
     json: bool = False
     """Print json lines."""
 
@@ -79,7 +79,7 @@ def request(image):
 
 @contextlib.contextmanager
 def serving(export, batch):
-    """Run a server during the block; yields its port once it is ready and warmed up."""
+    """Run a server during the block; yield its port when it is ready and warmed up."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -103,7 +103,7 @@ def serving(export, batch):
 
 
 def measure(port, body, clients, requests):
-    """Measure requests per second and percentiles of the latency."""
+    """Measure requests per second, and percentiles of the time per request."""
 
     def timed(_):
         started = time.perf_counter()

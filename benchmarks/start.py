@@ -15,7 +15,7 @@ FIRST_STEP = """
 from benchmarks.decoder import Size, make_step, random_batch
 make_step(Size().words)(random_batch(Size()))
 """
-# Both imports in one process: between two processes, noise exceeds the difference.
+# One process imports both, because two processes differ by more than the import takes.
 TIME_LAYERS = """
 import time, keras
 started = time.perf_counter()
@@ -33,10 +33,10 @@ PROCESSES = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time complete processes, alternating between them."""
+    """Time each kind of process from start to end; the kinds alternate."""
 
     turns: int = 3
-    """Runs of each process; results are medians."""
+    """Number of runs of each process; results are medians."""
     json: bool = False
     """Print json."""
 
@@ -59,14 +59,14 @@ def main(arguments):
 
 
 def layers_after_keras():
-    """Measure the seconds of importing the layers after Keras has been imported."""
+    """Measure the seconds to import the layers after Keras has been imported."""
     command = [sys.executable, "-c", TIME_LAYERS]
     completed = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(completed.stdout)
 
 
 def seconds_and_gigabytes(command):
-    """Run a process; returns its duration and peak memory."""
+    """Run a process and return its duration and peak memory."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

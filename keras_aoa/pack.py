@@ -11,8 +11,7 @@ from keras_aoa.utils.keras_settings import use_keras_defaults
 
 @dataclass(frozen=True)
 class Arguments:
-    """Pack a trained run into a small folder: network and weights in 16 bits, vocabulary, scores,
-    checksums."""
+    """Pack a trained run: 16-bit network and weights, settings, vocabulary, scores, checksums."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run."""
