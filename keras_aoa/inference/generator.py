@@ -1,4 +1,4 @@
-"""Generates captions for batches of images: search, and the conversion of ids to words."""
+"""Generates captions for batches of images: runs search and converts ids to words."""
 
 import io
 import json
@@ -26,12 +26,12 @@ class Caption:
         text: The caption.
         words: Its words, without STOP.
         log_prob: Natural logarithm of its probability, STOP included.
-        attention: p(region | state) of the state that predicted each word, `(words, r)`. This and
-            all other arrays are None if attention was not requested.
+        attention: Region probabilities for each word, `(words, r)`. `attention`, `boxes`, `mask`
+            and `window` are None if attention was not requested.
         boxes: Corners of the regions, `(r, 4, 2)`: x and y in 0..1 of the upright original,
-            clockwise from the top left. They may lie outside.
+            clockwise from the top left. Corners may lie outside the original.
         mask: False for regions that are padding, `(r,)`.
-        window: Part of the original covered by the network input: x0, y0, x1, y1, `(4,)`.
+        window: Part of the original that the network received, as x0, y0, x1, y1, `(4,)`.
         image: The upright original, `(h, w, 3)` uint8; only `ImageCaptioner` sets it.
     """
 
@@ -45,7 +45,7 @@ class Caption:
     image: np.ndarray | None = None
 
     def picture(self, path=None, title=None):
-        """Draw the attended regions of each word: `(height, width, 3)` uint8; PNG to `path`."""
+        """Draw each word's attended regions; return `(h, w, 3)` uint8 and write a PNG to `path`."""
         from keras_aoa.visualization.pictures import attention_picture
 
         return attention_picture(self.image, self, path, title)
@@ -58,12 +58,12 @@ class CaptionGenerator:
         captioner: `Captioner` or `Ensemble`.
         vocabulary: `Vocabulary`.
         beam, max_words, length_penalty: As in `models.search.search`.
-        stride: Steps between regions on the activation map.
-        proposals: Maximum number of object proposals per image; the caller prepares them.
-        region_side: Side of the images from which proposals are pooled, in pixels, if known.
+        stride: Step between regions on the activation map.
+        proposals: Maximum number of object proposals per image. The caller computes the proposals.
+        region_side: Side in pixels of the images that proposals are pooled from, or None.
 
     Attributes:
-        settings: The search settings by name; `stride` or `proposals`, whichever applies.
+        settings: The search settings by name, with either `stride` or `proposals`.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class CaptionGenerator:
 
     @classmethod
     def from_configuration(cls, captioner, vocabulary, configuration, search_settings=None):
-        """Create the search of a `Configuration`, with the changes of `SearchSettings`.
+        """Build the generator of a `Configuration`; `search_settings` override its settings.
 
         Raises:
-            UserError: a change that does not apply to the configuration's kind of regions.
+            UserError: a search setting does not apply to the configuration's kind of regions.
         """
         settings = (search_settings or SearchSettings()).of(configuration)
         if configuration.regions == "proposals":
@@ -114,25 +114,25 @@ class CaptionGenerator:
         return cls(captioner, vocabulary, **settings)
 
     def __call__(self, inputs, with_attention=False):
-        """Return the best `Caption` of each image, a list.
+        """Return a list with the best `Caption` of each image.
 
         Args:
-            inputs: A batch of images or features, as returned by `image_batches`, or the images
-                themselves, `(n, rows, columns, 3)`. With `window (n, 4)`, boxes are those of the
-                original; without, those of the network's input.
-            with_attention: Whether to keep attention and boxes.
+            inputs: A batch as returned by `image_batches`, with images or features, or a tensor of
+                images, `(n, rows, columns, 3)`. If the batch contains `window (n, 4)`, the boxes
+                of a `Caption` are relative to the original image, otherwise to the network's input.
+            with_attention: Whether each `Caption` contains attention and boxes.
         """
         return [beams[0] for beams in self._search(inputs, 1, with_attention)]
 
     def all_beams(self, inputs):
         """Return all hypotheses of each image, best first: a list of lists of `Caption`.
 
-        There are fewer than `beam` if no more captions exist.
+        An image has fewer than `beam` hypotheses if search found no more.
         """
         return self._search(inputs, None, with_attention=True)
 
     def _search(self, inputs, count, with_attention):
-        """Return the best `count` hypotheses of each image, all if None."""
+        """Return the best `count` hypotheses of each image, or all if `count` is None."""
         if not isinstance(inputs, dict):
             inputs = {"images": inputs}
         kind = "features" if "features" in inputs else "images"
@@ -167,7 +167,7 @@ class CaptionGenerator:
 
 
 def input_specs(captioner, region_side=None):
-    """Return the `tf.TensorSpec`s of a search's inputs, for `images` and for `features`."""
+    """Return the `tf.TensorSpec`s of search for batches of `images` and of `features`."""
     images = {"images": tf.TensorSpec((None, None, None, 3), tf.float32)}
     shapes = {name: (None, *part.shape[1:]) for name, part in captioner.backbone.output.items()}
     shapes["map"] = (None, None, None, shapes["map"][-1])
@@ -184,7 +184,7 @@ def input_specs(captioner, region_side=None):
 
 
 def with_regions(caption, attention, boxes, mask, window):
-    """Return a `Caption` with its attention, and with boxes relative to the original."""
+    """Return a copy of a `Caption` with attention, and with boxes relative to the original."""
     return replace(
         caption,
         # A copy, because a view would keep the whole batch in memory.
@@ -196,15 +196,16 @@ def with_regions(caption, attention, boxes, mask, window):
 
 
 def generate(generator, batches, total, progress="", with_attention=False):
-    """Caption all images of a dataset of batches: `{index: Caption}`, from all processes.
+    """Caption all images of a dataset; return `{index: Caption}` of all processes.
 
     Args:
         generator: `CaptionGenerator`.
-        batches: Batches with `images` or `features`, and `index`, for this process's replicas.
+        batches: Batches for the replicas of this process, with `index` and either `images` or
+            `features`.
         total: Number of images, for the progress bar.
         progress: Label of the progress bar; no bar if empty.
-        with_attention: Whether to keep attention and boxes. A number keeps those of at least so
-            many images, from the first on.
+        with_attention: Whether each `Caption` contains attention and boxes. If this is a number n,
+            the captions of at least the first n images contain them.
     """
     process, captions = generator.process, {}
     with progress_bar(total=total, desc=progress, unit="image", disable=not progress) as bar:
@@ -236,7 +237,7 @@ def to_bytes(captions):
 
 
 def from_bytes(content):
-    """Deserialize the output of `to_bytes`."""
+    """Return the `{index: Caption}` that `to_bytes` serialized."""
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         arrays = dict(archive)
     captions = {}

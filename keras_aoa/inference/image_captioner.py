@@ -27,13 +27,13 @@ class ImageCaptioner:
     """Captions images with a trained run.
 
     Args:
-        run: Folder of the run; comma-separated runs form an ensemble.
+        run: Folder of the run. Several folders, separated by commas, form an ensemble.
         search_settings: `beam`, `max_words`, `length_penalty`, `stride` and `proposals`, as in
             `SearchSettings`.
 
     Raises:
-        UserError: there is no run, it has no trained weights, its files do not belong together,
-            a setting is out of range, or OpenCV lacks the modules for proposals.
+        UserError: the folder contains no run, the run has no trained weights, its files do not
+            belong together, a setting is out of range, or OpenCV lacks the modules for proposals.
     """
 
     def __init__(self, run, **search_settings):
@@ -50,15 +50,18 @@ class ImageCaptioner:
         )
 
     def caption(self, image):
-        """Return the best `Caption` of an image: a path, a file's bytes, or `(h, w, 3)` uint8 RGB.
+        """Return the best `Caption` of an image.
+
+        Args:
+            image: Path, content of a file as bytes, or RGB pixels `(h, w, 3)`, uint8.
 
         Raises:
-            UserError: the file does not exist, or is not a picture.
+            UserError: the file does not exist, or the image is not a picture.
         """
         return self.captions(image)[0]
 
     def captions(self, image):
-        """Return all hypotheses of the search for an image, best first: a list of `Caption`."""
+        """Return a list of all `Caption` hypotheses for an image, best first."""
         pixels = read_pixels(image)
         captions = self.generator.all_beams(self._inputs(pixels))[0]
         return [replace(caption, image=pixels) for caption in captions]
@@ -73,10 +76,10 @@ class ImageCaptioner:
 
 
 def read_pixels(image):
-    """Return upright pixels, `(h, w, 3)` uint8, of a path, a file's bytes or an array.
+    """Return upright pixels, `(h, w, 3)` uint8, of an image: a path, a file's bytes or an array.
 
     Raises:
-        UserError: names the file, or the array's shape and dtype.
+        UserError: the image is no picture, or the array has the wrong shape or dtype.
     """
     try:
         if isinstance(image, str | os.PathLike):

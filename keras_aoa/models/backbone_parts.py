@@ -8,13 +8,13 @@ from keras_aoa.utils.errors import UserError
 
 
 def map_filter(backbone):
-    """The 3x3 convolution that follows the map of a backbone built with `before_map`.
+    """Return the 3x3 convolution after the map of a backbone that was built with `before_map`.
 
     Returns:
         The layer, with its kernel, bias and activation.
 
     Raises:
-        UserError: the number of such convolutions is not one.
+        UserError: no 3x3 convolution follows the map, or several do.
     """
     network = _network(backbone)
     activations = network.outputs[0] if network is not backbone else backbone.output["map"]
@@ -30,7 +30,7 @@ def map_filter(backbone):
 
 
 def convolutional_part(backbone):
-    """Copy the layers up to the map, with their weights; the input may have any size."""
+    """Copy a backbone's layers up to the map, with their weights; images may have any size."""
     network = _network(backbone)
     if network is backbone:
         activations = keras.Model(backbone.input, backbone.output["map"])
@@ -46,7 +46,7 @@ def convolutional_part(backbone):
 
 
 def _network(backbone):
-    """The network inside a backbone, or the backbone itself if there is none."""
+    """Return the network inside a backbone, or the backbone itself if it contains no network."""
     inside = (layer for layer in backbone.layers if isinstance(layer, keras.Model))
     return next(inside, backbone)
 

@@ -1,8 +1,8 @@
 """Convolutional networks that turn pixels into an activation map and one image vector.
 
-Every backbone is one `keras.Model` from RGB pixels, 0..255, `(n, rows, columns, 3)`, to
-`{"map": (n, rows, columns, f), "vector": (n, d)}`. The model includes its preprocessing, so a
-saved backbone always receives correctly scaled inputs.
+Every backbone is one `keras.Model`. Its input is RGB pixels in 0..255, `(n, rows, columns, 3)`. Its
+output is `{"map": (n, rows, columns, f), "vector": (n, d)}`. The model includes preprocessing, so a
+saved backbone always scales its input correctly.
 """
 
 import functools
@@ -23,7 +23,7 @@ from keras_aoa.utils.text import closest
 PRETRAINED_SCENES = "scenes-pretrained"
 PREPROCESSINGS = ("caffe", "tf", "torch", "unit", "raw")
 
-# Preprocessing of each family of keras.applications; the other families include it in the model.
+# Preprocessing of networks in keras.applications by family. All other networks include it.
 APPLICATION_PREPROCESSING = {
     "VGG": "caffe",
     "ResNet": "caffe",
@@ -44,8 +44,8 @@ class BackboneSettings:
     `name` is `scenes` (a small network, trained from scratch), a network of keras.applications
     such as `VGG16`, or the path of a `.keras` file. `preprocessing` applies only to files. An
     empty `map_layer` selects the last layer with an activation map (VGG16: conv5_3). An empty
-    `vector_layer` selects the mean of the map (VGG16: fc7). If `before_map` is true, the map is
-    the input of the map layer (VGG16: conv5_2) instead of its output.
+    `vector_layer` selects the mean of the map, or for VGG networks the layer fc7. If `before_map`
+    is true, the map is the input of the map layer (VGG16: conv5_2) instead of the layer's output.
     """
 
     name: str
@@ -82,8 +82,8 @@ def make_backbone(settings):
 def load_backbone(path):
     """Load a backbone saved by `model.save`, without executing code from the file.
 
-    Keras's safe mode allows only Keras's own layers and layers registered in this process. The
-    file can neither contain Python code nor refer to other files.
+    In safe mode, Keras loads only its own layers and layers registered in this process. The file
+    may neither contain Python code nor refer to other files.
 
     Raises:
         UserError: the file is not a `.keras` file, is damaged, or is unsafe.
@@ -108,7 +108,7 @@ def check_floatx(backbone, source):
     """Check that Keras's `floatx` is the dtype of a backbone's weights.
 
     Raises:
-        UserError: it is another one, with which the first step would fail.
+        UserError: the two dtypes differ, so that the first step would fail.
     """
     floatx = keras.config.floatx()
     dtypes = {weight.dtype for weight in backbone.weights}
@@ -153,13 +153,13 @@ def _from_applications(settings):
     is_vgg = name.startswith("VGG")
     last = "5_conv3" if name == "VGG16" else "5_conv4"
     map_layer = settings.map_layer or ("block" + last if is_vgg else "")
-    # fc7 (the authors' name of fc2) exists only at the network's original input size.
+    # The layer fc2, which the paper calls fc7, exists only at the network's original input size.
     vector_layer = settings.vector_layer or ("fc2" if is_vgg else "mean")
     with_top = vector_layer.startswith("fc")
     if with_top and settings.image_size != 224:
         raise UserError(
             f"backbone: {name}'s {vector_layer} needs images of 224 pixels, received "
-            f"image_size={settings.image_size}; set it to 224 or vector_layer to 'mean'."
+            f"image_size={settings.image_size}; set image_size to 224 or vector_layer to 'mean'."
         )
     weights = settings.weights if is_pretrained(settings.name, settings.weights) else None
     if weights not in (None, "imagenet") and not pathlib.Path(weights).is_file():
@@ -175,7 +175,7 @@ def _from_applications(settings):
     except Exception as error:  # a failed download can raise many types of errors
         raise UserError(
             f"backbone: expected to build {name} with weights {weights!r}, received an error "
-            f"({_first_line(error)}); without a network connection, set a weights file."
+            f"({_first_line(error)}); without a network connection, set backbone_weights to a file."
         ) from error
     mode = _application_mode(name)
     return _with_outputs(network, mode, map_layer, vector_layer, settings.before_map)
@@ -217,7 +217,7 @@ def _from_file(settings):
 
 
 def _with_outputs(network, mode, map_layer, vector_layer, before_map):
-    """Build one model from pixels to the named layers of a network, with its preprocessing."""
+    """Build a model that preprocesses pixels and returns the outputs of two layers of a network."""
     if not isinstance(network, keras.Model) or len(getattr(network, "inputs", None) or ()) != 1:
         raise UserError(
             f"backbone: expected a functional or sequential Keras model with one input, received "
@@ -236,7 +236,7 @@ def _with_outputs(network, mode, map_layer, vector_layer, before_map):
 
 
 def _input_of_convolution(network, layer_map):
-    """Input of the 3x3 convolution whose output is `layer_map`."""
+    """Return the input of the 3x3 convolution whose output is `layer_map`."""
     layer = next(layer for layer in network.layers if layer.output is layer_map)
     if not is_block_filter(layer):
         raise UserError(
@@ -258,7 +258,7 @@ def _last_map(network):
 
 
 def _output(network, name, rank):
-    """Output of a layer: an activation map, of rank 4, or a vector, of rank 2."""
+    """Return a layer's output, which must have `rank` axes: 4 for a map, 2 for a vector."""
     names = [layer.name for layer in network.layers]
     if name not in names:
         raise UserError(f"backbone: {network.name} has no layer {name!r}. {closest(name, names)}")

@@ -17,7 +17,7 @@ from keras_aoa.models.backbone_parts import convolutional_part, map_filter
 from keras_aoa.models.backbones import BackboneSettings, is_pretrained
 from keras_aoa.models.captioner import Captioner
 
-# Attention layers by the setting `variant`: the class, and the arguments that it adds.
+# For each value of the setting `variant`: the class of the attention, and extra arguments.
 ATTENTIONS = {
     **{variant: (AreaAttention, {"variant": variant}) for variant in VARIANTS},
     "soft": (SoftAttention, {}),
@@ -25,7 +25,7 @@ ATTENTIONS = {
 
 
 def backbone_settings(configuration):
-    """Return the `BackboneSettings` that a `Configuration` asks for."""
+    """Return the `BackboneSettings` of a `Configuration`."""
     return BackboneSettings(
         configuration.backbone,
         configuration.image_size,
@@ -42,7 +42,7 @@ def make_captioner(configuration, backbone, vocabulary_size):
 
     Args:
         configuration: `Configuration`.
-        backbone: Model from pixels to `{"map", "vector"}`.
+        backbone: Model that `make_backbone` returned.
         vocabulary_size: Number of word ids.
 
     Returns:
@@ -80,7 +80,7 @@ def make_cell(
 ):
     """Build the recurrent cell and its attention, which never predicts PAD and START.
 
-    `Captioner` scales the regions, before dropout, so the attention must not.
+    `Captioner` already scales the regions, before dropout. The attention must not scale them again.
     """
     attention_class, arguments = ATTENTIONS[variant]
     attention = attention_class(
@@ -96,12 +96,12 @@ def make_cell(
 
 
 def make_regions(configuration, backbone):
-    """Build the region layer of a `Configuration`, with its initial weights."""
+    """Build the region layer that a `Configuration` describes, with its initial weights."""
     return REGIONS[configuration.regions](configuration, backbone)
 
 
 def make_transformer_regions(configuration, backbone):
-    """Build `TransformerRegions`, with the backbone's own filter if the configuration says so."""
+    """Build `TransformerRegions`, with the backbone's filter if the configuration selects it."""
     options = {
         "stride": configuration.stride,
         "anchor_scale": configuration.anchor_scale,
@@ -121,16 +121,16 @@ def make_transformer_regions(configuration, backbone):
 
 
 def dtype_policy(configuration):
-    """Return the decoder's dtype policy: 16-bit products if asked; weights and sums in 32 bits."""
+    """Return the decoder's dtype policy; `bfloat16` keeps weights and sums in 32 bits."""
     return "mixed_bfloat16" if configuration.precision == "bfloat16" else keras.config.floatx()
 
 
 def uses_backbone_filter(configuration):
-    """Whether the regions' filter is the convolution that computes the backbone's map."""
+    """Whether `TransformerRegions` copies its filter from a convolution of the backbone."""
     return configuration.regions == "transformer" and configuration.transformer_filter == "backbone"
 
 
-# Builders of region layers by the setting `regions`.
+# For each value of the setting `regions`: the function that builds the region layer.
 REGIONS = {
     "grid": lambda configuration, _: GridRegions(configuration.stride),
     "mean": lambda configuration, _: MeanRegion(configuration.stride),

@@ -1,8 +1,8 @@
-"""The captioner: a model of backbone, region layer and attention cell.
+"""The captioner: a model that combines a backbone, a region layer and an attention cell.
 
-Training runs the cell over known captions; search feeds the same step its own words.
-Source: Pedersoli et al., arXiv:1612.01033, sections 3.1 and 3.2. Axis letters: see
-`keras_aoa/layers/joint.py`.
+Training feeds known captions to the cell. Search feeds the words that it generates to the same
+cell. Source: Pedersoli et al., arXiv:1612.01033, sections 3.1 and 3.2. For the letters in shapes,
+see `keras_aoa/layers/joint.py`.
 """
 
 from typing import Any, NamedTuple
@@ -19,9 +19,9 @@ Tensor = Any
 class EncodedImages(NamedTuple):
     """Encoded images: their regions and the decoder state before the first word.
 
-    `memory` is what the attention precomputed. `state (n, 1, u)` and `attended (n, 1, f)` are the
-    cell's states. `boxes (n, r, 4, 2)`, relative to the network's input, and `mask (n, r)`
-    describe the regions.
+    `memory` is the `ImageMemory` of the attention layer. `state (n, 1, u)` and `attended (n, 1, f)`
+    are the cell's states. `boxes (n, r, 4, 2)` are the corners of the regions, in 0..1 of the
+    network's input. `mask (n, r)` is false for padding.
     """
 
     memory: Any
@@ -36,33 +36,37 @@ class Captioner(keras.Model):
     """Generates a caption for an image, attending to regions at each word.
 
     Args:
-        backbone: Model from pixels to `{"map", "vector"}` (see `backbones.py`).
-        regions: Layer from activation maps to `Regions`, with the call argument `stride`. With a
-            `region_backbone`, a layer from maps and boxes to `Regions`.
+        backbone: Model that computes an activation map and an image vector from pixels, as a
+            dictionary with the keys "map" and "vector" (see `backbones.py`).
+        regions: Region layer that computes `Regions` from an activation map and has the call
+            argument `stride`. With a `region_backbone`, the layer receives maps and boxes.
         cell: `AttentionGRUCell`.
         dropout: Dropout rate on input words, on states before attention and on the image vector.
-        region_dropout: Dropout rate on region features; one mask for all regions of an image.
+        region_dropout: Dropout rate on region features. All regions of an image share one mask.
         from_scratch: If True, the backbone's normalization layers update their statistics in
-            training, which a backbone that is not pretrained needs.
-        image_first: If True, the image vector is the first input of a zero state, as in the
-            authors' code. If False, it is the first state (h_0 = theta_hi phi(I)).
+            training. Choose True for a backbone that is not pretrained.
+        image_first: If True, the cell starts with a zero state and receives the projected image
+            vector as its first input, as in the authors' code. If False, the projected image
+            vector is the first state (h_0 = theta_hi phi(I)).
         feature_length: L2 norm to which region features and the image vector are scaled; 0 leaves
             them unscaled, as in the paper's equations.
         seed: Seed of dropout.
-        region_backbone: Second network, from pixels to a map, from which object proposals are
-            pooled; None for other kinds of regions.
+        region_backbone: Second network, which computes the activation map that object proposals
+            are pooled from. None for all other kinds of regions.
 
     Call arguments:
-        inputs: A dictionary. `images (n, rows, columns, 3)`, RGB 0..255. `captions (n, c, t + 1)`,
-            ids from START on, padded with PAD. With a `region_backbone` also
-            `region_images (n, side, side, 3)` and `proposals (n, r, 4)` in 0..1 of these. Instead
-            of images, the `features` returned by `extract_features`. Optional `fed (n, c, t)`:
-            input words that differ from the captions' own (see `scheduled_sampling.py`).
-        training: Training mode (dropout, batch-norm updates).
+        inputs: Dictionary. `images (n, rows, columns, 3)` are RGB pixels in 0..255.
+            `captions (n, c, t + 1)` are word ids that begin with START and end with PAD as padding.
+            With a `region_backbone`, the dictionary also contains
+            `region_images (n, side, side, 3)` and `proposals (n, r, 4)`, which are boxes in 0..1
+            of the region images. `features`, the output of `extract_features`, can replace the
+            images. The optional `fed (n, c, t)` are input words that replace those of the captions
+            (see `scheduled_sampling.py`).
+        training: Whether to apply dropout and to update the batch-norm statistics.
 
     Returns:
-        log p of each caption's next word, `(n, c, t)`; 0 at padding. `fit` minimizes its
-        negative mean over words and needs no other target.
+        Log-probability of each next word of the captions, `(n, c, t)`; 0 at padding. `fit`
+        minimizes the negative mean over words and needs no targets.
     """
 
     def __init__(
@@ -96,7 +100,7 @@ class Captioner(keras.Model):
 
     @property
     def attention(self):
-        """The attention layer, which holds the word embeddings."""
+        """The attention layer, which contains the word embeddings."""
         return self.cell.attention
 
     @property
@@ -112,7 +116,7 @@ class Captioner(keras.Model):
         self.image_projection.build(vector_shape)
         if not self.regions.built and self.region_backbone is None:
             self.regions.build(self.backbone.output["map"].shape)
-        if not self.cell.built:  # loading a file builds it first
+        if not self.cell.built:  # loading a saved model builds the cell first
             self.cell.build((None, self.attention.embedding_dim))
         self.built = True
 
@@ -120,9 +124,9 @@ class Captioner(keras.Model):
         """Encode images: their regions, and the state before the first word.
 
         Args:
-            inputs: As in a call, without captions; or the images themselves.
-            training: Training mode (dropout, batch-norm updates).
-            stride: Steps between regions on the map; the region layer's own if None.
+            inputs: Dictionary as in a call, without captions, or a tensor of images.
+            training: Whether to apply dropout and to update the batch-norm statistics.
+            stride: Step between regions on the map; None selects the region layer's own stride.
 
         Returns:
             `EncodedImages`.
@@ -135,8 +139,8 @@ class Captioner(keras.Model):
         return self.encode_features(features, inputs.get("proposals"), training, stride)
 
     def extract_features(self, inputs, training=False):
-        """Run the networks on images: `{"map", "vector"}`, from which regions are made."""
-        # A pretrained network keeps its statistics, because batches of captioning are small.
+        """Return the activation maps and image vectors of images: `{"map": …, "vector": …}`."""
+        # A pretrained network keeps its statistics: batches of captions contain too few images.
         training = training and self.from_scratch
         features = self.backbone(inputs["images"], training=training)
         if self.region_backbone is None:
@@ -145,7 +149,7 @@ class Captioner(keras.Model):
         return {"map": activations, "vector": features["vector"]}
 
     def encode_features(self, features, proposals=None, training=False, stride=None):
-        """Encode the output of `extract_features`; otherwise as `encode`."""
+        """Encode the output of `extract_features` as `encode` encodes images."""
         if self.region_backbone is None:
             regions = self.regions(features["map"], stride=stride)
         else:
@@ -180,7 +184,7 @@ class Captioner(keras.Model):
         return self.caption_log_probs(encoded, captions, training, inputs.get("fed"))
 
     def caption_log_probs(self, encoded, captions, training=False, fed=None):
-        """Return log p of each next word of captions `(n, c, t + 1)`: `(n, c, t)`, 0 at padding."""
+        """Return log p of each next word, `(n, c, t)`, for ids `(n, c, t + 1)`; 0 at padding."""
         images, count, time = ops.shape(captions)
         fed, targets = captions[:, :, :-1] if fed is None else fed, captions[:, :, 1:]
         time = time - 1
@@ -203,17 +207,17 @@ class Captioner(keras.Model):
         return ops.where(targets == PAD, 0.0, log_probs)
 
     def decode_step(self, ids, state, attended, memory):
-        """Feed one word, and score the next.
+        """Feed one word of each caption to the cell and predict the next word.
 
         Args:
-            ids: Input words, `(n, c)`; START before the first word.
-            state: `(n, c, u)`.
-            attended: `(n, c, f)`.
+            ids: Input words, `(n, c)`; START in the first step.
+            state: State before the input word, `(n, c, u)`.
+            attended: Region vector before the input word, `(n, c, f)`.
             memory: The images' `ImageMemory`.
 
         Returns:
-            `state`, `attended`, log p of the next word `(n, c, w)`, and p(r) of the state that
-            predicts it, `(n, c, r)`.
+            The new `state`, the new `attended`, log p of the next word, `(n, c, w)`, and p(r),
+            `(n, c, r)`, for the state that predicts the next word.
         """
         words = self.attention.embed(ids)
         step = self.cell.step(words, self.cell.project(words), (state, attended), memory)
@@ -253,13 +257,13 @@ def word_count(captions):
 
 
 def caption_loss(log_probs, captions, words=None):
-    """Mean negative log-likelihood per word.
+    """Return the mean negative log-likelihood per word.
 
     Args:
         log_probs: Output of `Captioner`, `(n, c, t)`.
         captions: `(n, c, t + 1)`.
-        words: Number of words to divide by, by default those of `captions`. Distributed training
-            passes the number over all replicas.
+        words: Number of words to divide by; by default the number in `captions`. Distributed
+            training passes the number of words of all replicas.
     """
     words = word_count(captions) if words is None else words
     return -ops.sum(log_probs) / ops.cast(ops.maximum(words, 1.0), log_probs.dtype)

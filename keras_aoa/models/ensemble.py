@@ -1,6 +1,6 @@
 """An ensemble of captioners, which averages their word distributions at each step.
 
-Axis letters: n image, c caption, w vocabulary word, r region.
+Letters in shapes: n image, c caption, w vocabulary word, r region.
 """
 
 import math
@@ -11,16 +11,16 @@ from keras_aoa.models.captioner import EncodedImages
 
 
 class Ensemble:
-    """Averages captioners that share a vocabulary and a kind of regions.
+    """Averages the predictions of captioners with one vocabulary and one kind of regions.
 
-    It can replace a `Captioner` in search. Its regions are the concatenated regions of all
-    members. The attention of each member is divided by the number of members, so the total
-    attention of a word is 1.
+    An `Ensemble` can replace a `Captioner` in search. It concatenates the regions of all members.
+    It divides each member's attention by the number of members. The attention of a word thus
+    still adds up to 1.
 
     Args:
-        members: Sequence of `Captioner`.
+        members: Sequence of `Captioner` objects.
 
-    Source: section 4.2, "Comparison to the state of the art".
+    Source: Pedersoli et al., arXiv:1612.01033, section 4.2, "Comparison to the state of the art".
     """
 
     def __init__(self, members):
@@ -30,12 +30,12 @@ class Ensemble:
 
     @property
     def attention(self):
-        """The attention of the first member; all members have the same vocabulary."""
+        """The attention layer of the first member, from which search reads the vocabulary size."""
         return self.members[0].attention
 
     @property
     def backbone(self):
-        """The backbone of the first member, for its output shapes."""
+        """The backbone of the first member, from which the output shapes are read."""
         return self.members[0].backbone
 
     @property
@@ -52,8 +52,8 @@ class Ensemble:
         """Encode images with every member.
 
         Returns:
-            `EncodedImages`; its memory is a tuple of the members' memories, its other fields are
-            concatenated.
+            `EncodedImages`. `memory` is a tuple with the memory of each member. The other fields
+            are the concatenated fields of the members.
         """
         encodings = [member.encode(inputs, training, stride) for member in self.members]
         return EncodedImages(
@@ -65,9 +65,10 @@ class Ensemble:
         )
 
     def decode_step(self, ids, state, attended, memory):
-        """Decode one word as `Captioner.decode_step` does, with the members' states concatenated.
+        """Feed one word of each caption to all members and predict the next word.
 
-        Args and returns as in `Captioner.decode_step`.
+        The arguments and results are as in `Captioner.decode_step`. States, attended features and
+        region probabilities are concatenated over the members.
         """
         states, attended_features, log_probs, region_probs = [], [], [], []
         for member, own_state, own_attended, own_memory in zip(

@@ -1,4 +1,4 @@
-"""A small network for drawn scenes, and layers that backbones need beyond Keras's own."""
+"""A small network for drawn scenes, and two layers for backbones."""
 
 import keras
 from keras import layers, ops
@@ -9,8 +9,8 @@ class ImagePreprocessing(layers.Layer):
     """Converts RGB pixels, 0..255, to the input range that a network was trained with.
 
     Args:
-        mode: `caffe` (BGR minus the ImageNet mean), `tf` (-1..1), `torch` (0..1, then ImageNet
-            mean and deviation), `unit` (0..1) or `raw` (unchanged).
+        mode: `caffe` (BGR minus the ImageNet mean), `tf` (-1..1), `torch` (0..1, normalized
+            by ImageNet's mean and deviation), `unit` (0..1) or `raw` (unchanged).
     """
 
     def __init__(self, mode, **kwargs):
@@ -36,7 +36,7 @@ class ImagePreprocessing(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class Coordinates(layers.Layer):
-    """Appends the coordinates of each cell, x and y in -1..1, to an activation map.
+    """Appends each cell's coordinates x and y, in -1..1, to the features of an activation map.
 
     Source: Liu et al., "An intriguing failing of convolutional neural networks and the CoordConv
     solution", NeurIPS 2018, arXiv:1807.03247.
@@ -56,14 +56,14 @@ class Coordinates(layers.Layer):
 
 
 def scenes_backbone(channels=(32, 64, 128, 192)):
-    """A small network for drawn scenes, trained from scratch.
+    """Build a small network for drawn scenes, to be trained from scratch.
 
-    It maps images of 96x96 pixels to 12x12 regions.
+    The network maps an image of 96x96 pixels to 12x12 regions.
 
-    The last layer receives the coordinates of its cells, since captions say "left" and "right" of
-    objects that are further apart than a region's receptive field of 47 pixels (the size of a big
-    object). The network uses batch normalization: with group normalization it did not learn
-    shapes within four epochs.
+    A region has a receptive field of 47 pixels, the size of a big object. Captions use "left" and
+    "right" for objects that are further apart. The last layer therefore also receives the
+    coordinates of its cells. The network uses batch normalization, because with group
+    normalization it did not learn shapes within four epochs.
     """
     pixels = keras.Input((None, None, 3), name="pixels")
     x = ImagePreprocessing("tf")(pixels)
@@ -71,8 +71,9 @@ def scenes_backbone(channels=(32, 64, 128, 192)):
         strides = 2 if index < 3 else 1
         padding = "same"
         if index == 2:
-            # For maps of even size "same" pads only the bottom and right. Over three layers this
-            # would shift the receptive field by 0.5 + 1 + 2 pixels; here the shift is 0.5 pixels.
+            # On maps of even size, "same" pads only the bottom and the right. Over three layers,
+            # this would shift the receptive field by 0.5 + 1 + 2 pixels. Padding the top and the
+            # left in the third layer reduces the shift to 0.5 pixels.
             x, padding = layers.ZeroPadding2D(((1, 0), (1, 0)))(x), "valid"
         if strides == 1:
             x = Coordinates()(x)

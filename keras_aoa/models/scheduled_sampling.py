@@ -1,7 +1,7 @@
 """Scheduled sampling: replace some input words in training by words that the captioner samples.
 
 Source: Bengio et al., "Scheduled Sampling for Sequence Prediction with Recurrent Neural
-Networks", NIPS 2015, arXiv:1506.03099. Axis letters: n image, c caption, t time step, w word.
+Networks", NIPS 2015, arXiv:1506.03099. Letters in shapes: n image, c caption, t time step.
 """
 
 import keras
@@ -12,10 +12,10 @@ from keras_aoa.models.captioner import repeat_captions
 
 
 def sampled_inputs(captioner, encoded, captions, share):
-    """Replace each input word, with probability `share`, by a sample from the step's p(w).
+    """Replace each input word, with probability `share`, by a word sampled from p(w).
 
-    As in the source, each sample is conditioned on the input words before it, sampled or not.
-    Unlike the source, sampling uses no dropout. START and padding are never replaced.
+    As in the source, p(w) depends on all earlier input words, including sampled words. Unlike in
+    the source, sampling uses no dropout. START and padding are never replaced.
 
     Args:
         captioner: `Captioner`.
@@ -24,7 +24,7 @@ def sampled_inputs(captioner, encoded, captions, share):
         share: Sampling probability, a scalar in 0..1.
 
     Returns:
-        Input ids, `(n, c, t)`.
+        Ids of the new input words, `(n, c, t)`.
     """
     fed = captions[:, :, :-1]
     images, count, time = ops.shape(fed)
@@ -39,7 +39,7 @@ def sampled_inputs(captioner, encoded, captions, share):
             ops.take(chosen, step, axis=2), state, attended, encoded.memory
         )
         below = ops.cumsum(ops.exp(log_probs), axis=2)
-        # The last sum is 1 up to rounding errors.
+        # The last sum may differ from 1 by rounding errors, so the threshold is scaled by it.
         threshold = ops.take(uniform, step + 1, axis=2)[:, :, None] * below[:, :, -1:]
         word = ops.sum(ops.cast(below <= threshold, chosen.dtype), axis=2)
         here = ops.logical_and(replaced, ops.arange(time) == step + 1)

@@ -1,6 +1,6 @@
 """Batched greedy and beam search for captions, in one graph.
 
-Axis letters: n image, k beam, t time step, w vocabulary word, r region.
+Letters in shapes: n image, k beam, t time step, w vocabulary word, r region.
 """
 
 import math
@@ -10,9 +10,9 @@ from keras import ops
 
 from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
 
-# A finite number would let the length penalty rank hypotheses that do not exist before real ones.
+# With a finite number, the length penalty could rank a missing hypothesis above a real one.
 IMPOSSIBLE = -math.inf
-LARGEST_LOG_DIVISOR = 80.0  # e^80 and e^-80 are float32 numbers
+LARGEST_LOG_DIVISOR = 80.0  # float32 can represent e^80 and e^-80
 
 Tensor = Any
 
@@ -20,13 +20,13 @@ Tensor = Any
 class SearchResult(NamedTuple):
     """The best captions of each image, best first.
 
-    `ids (n, k, t)`: words and STOP, then PAD. `log_probs (n, k)`: natural logarithms of the
-    caption probabilities, STOP included. `scores (n, k)`: log-probabilities with the length
-    penalty, used for ranking. `attention (n, k, t, r)`: p(r | h) for each word, from the state
-    that predicts the word.
+    `ids (n, k, t)` contains words and STOP, then PAD. `log_probs (n, k)` are natural logarithms of
+    the caption probabilities, STOP included. `scores (n, k)` are the log-probabilities with the
+    length penalty; search ranks captions by them. `attention (n, k, t, r)` is p(r | h) for each
+    word, where h is the state that predicts the word.
 
-    If an image has fewer than k captions, the last hypotheses do not exist: their ids are PAD,
-    their log-probability and score are -inf, and their attention is 0.
+    If search finds fewer than k captions for an image, the last hypotheses do not exist. Their ids
+    are PAD, their log-probability and score are -inf, and their attention is 0.
     """
 
     ids: Tensor
@@ -38,17 +38,18 @@ class SearchResult(NamedTuple):
 def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
     """Search for the most probable captions; `beam=1` is greedy search.
 
-    At each step all hypotheses of an image compete by log-probability / length^`length_penalty`;
-    the length counts words and STOP. A finished hypothesis stays unchanged and occupies one beam.
-    PAD, START and OOV are never generated.
+    Each step keeps the k hypotheses of an image with the highest score. The score is
+    log-probability / length^`length_penalty`, where the length counts words and STOP. A finished
+    hypothesis stays unchanged and occupies one of the k beams. Search never generates PAD, START
+    and OOV.
 
     Args:
-        captioner: `Captioner`.
+        captioner: `Captioner` or `Ensemble`.
         encoded: `EncodedImages`, as returned by `captioner.encode`.
         beam: Number of hypotheses per image, k.
         max_words: Maximum caption length; a caption of this length may lack STOP.
-        length_penalty: 0 ranks by log-probability, 1 by mean log-probability per word; any finite
-            number.
+        length_penalty: Any finite number. 0 ranks by log-probability, 1 by mean log-probability
+            per word.
 
     Returns:
         `SearchResult`.
@@ -59,7 +60,7 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
     never = [IMPOSSIBLE if word in (PAD, START, OOV) else 0.0 for word in range(words)]
     only_words = ops.convert_to_tensor(never, dtype="float32")
     only_padding = ops.where(ops.arange(words) == PAD, 0.0, IMPOSSIBLE)
-    # All hypotheses of an image start equal, so only the first one may continue.
+    # The k initial hypotheses are equal. If more than one continued, beams would be duplicates.
     only_first = ops.where(ops.arange(beam) == 0, 0.0, IMPOSSIBLE)
 
     rank = ranking(length_penalty, max_words)
@@ -88,7 +89,7 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
             now[:, None], gather_beams(region_probs, parents)[:, :, None], of_parents(attention)
         )
         log_probs = ops.take_along_axis(ops.reshape(totals, (images, beam * words)), best, axis=1)
-        # A hypothesis that does not exist has no continuation either.
+        # A hypothesis that does not exist cannot continue, so it counts as finished.
         ended = ops.logical_or(chosen == STOP, log_probs == IMPOSSIBLE)
         finished = ops.logical_or(of_parents(finished), ended)
         return (
@@ -121,12 +122,12 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
 
 
 def ranking(length_penalty, max_words):
-    """Return a function of log-probabilities and lengths that increases with the score."""
+    """Return a function that orders hypotheses as their scores do, but cannot overflow."""
     if abs(length_penalty) * math.log(max_words) < LARGEST_LOG_DIVISOR:
         return lambda log_probs, lengths: log_probs / lengths**length_penalty
 
     def rank(log_probs, lengths):
-        # The score overflows, so rank by its logarithm. Larger powers rank by length alike.
+        # The score could overflow, so rank by its logarithm. Beyond 1e6, all powers rank alike.
         power = max(-1e6, min(length_penalty, 1e6))
         lengths, wide = ops.cast(lengths, "float64"), ops.cast(log_probs, "float64")
         ranks = power * ops.log(lengths) - ops.log(-wide)
@@ -136,7 +137,7 @@ def ranking(length_penalty, max_words):
 
 
 def gather_beams(values, parents):
-    """Select the beams `parents (n, k)` of `values (n, k, …)`."""
+    """Select from `values (n, k, …)` the beams with the indices `parents (n, k)`."""
     images, beams = ops.shape(values)[:2]
     rows = parents + ops.arange(images, dtype=parents.dtype)[:, None] * beams
     flat = ops.reshape(values, (images * beams, *ops.shape(values)[2:]))

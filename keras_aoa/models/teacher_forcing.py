@@ -1,6 +1,6 @@
 """Teacher forcing: probabilities and attention for each word of given captions.
 
-Axis letters: n image, c caption, t time step, r region.
+Letters in shapes: n image, c caption, t time step, r region.
 """
 
 from typing import Any, NamedTuple
@@ -16,8 +16,8 @@ Tensor = Any
 class ScoredCaptions(NamedTuple):
     """Log-probabilities and attention for each word of given captions.
 
-    `log_probs (n, c, t)`: natural logarithms for each next word; 0 at padding.
-    `attention (n, c, t, r)`: p(r | h) of the state that predicts the word.
+    `log_probs (n, c, t)` are natural logarithms of each next word's probability; 0 at padding.
+    `attention (n, c, t, r)` is p(r | h), where h is the state that predicts the word.
     """
 
     log_probs: Tensor
@@ -25,12 +25,12 @@ class ScoredCaptions(NamedTuple):
 
 
 def teacher_forcing(captioner, encoded, captions):
-    """Score given captions word by word, with the same decoding step as search.
+    """Compute the log-probability and attention of each word, with search's decoding step.
 
     Args:
         captioner: `Captioner`.
         encoded: `EncodedImages`, as returned by `captioner.encode`.
-        captions: Ids from START on, padded with PAD, `(n, c, t + 1)`; any number of steps.
+        captions: Ids, `(n, c, t + 1)`, that begin with START and are padded with PAD.
 
     Returns:
         `ScoredCaptions`.

@@ -18,12 +18,12 @@ def save_arrays(path, arrays, metadata, before_replacing=lambda: None):
         path: File to write, `.npz`.
         arrays: NumPy arrays by name.
         metadata: JSON-serializable dictionary.
-        before_replacing: Called after the temporary file is complete and before it replaces the
-            old file.
+        before_replacing: Function to call when the temporary file is complete, before it
+            replaces the old file.
     """
     with atomic_write(path) as temporary:
         with open(temporary, "wb") as file:
-            # Runs of earlier versions use the key "facts", so it stays.
+            # The key of the metadata is "facts" because files of earlier versions use it.
             np.savez(file, facts=np.array(json.dumps(metadata)), **arrays)
             file.flush()
             os.fsync(file.fileno())
@@ -57,14 +57,14 @@ def load_arrays(path):
 
 
 def named_variables(prefix, variables):
-    """Variables by names that do not depend on how many models the process built before."""
-    # Keras numbers models and layers, and the names of an optimizer's variables contain theirs.
+    """Return variables by names that do not depend on models that were built earlier."""
+    # Keras numbers models and layers. The names of optimizer variables contain these numbers.
     names = [re.sub(r"_\d+(?=_|$)", "", variable.name) for variable in variables]
     return {f"{prefix}/{i:03d}/{names[i]}": variable for i, variable in enumerate(variables)}
 
 
 def captioner_variables(captioner, with_backbone):
-    """The captioner's variables by name; without the backbone's unless `with_backbone`."""
+    """Return a captioner's variables by name; `with_backbone` includes those of its backbones."""
     parts = {
         "cell": captioner.cell,
         "image_projection": captioner.image_projection,
@@ -80,7 +80,7 @@ def captioner_variables(captioner, with_backbone):
 
 
 def values(variables):
-    """The values of named variables as NumPy arrays."""
+    """Return the values of named variables as NumPy arrays."""
     return {name: np.asarray(v.value) for name, v in variables.items()}
 
 
@@ -107,6 +107,6 @@ def assign(variables, arrays, source):
 
 
 def file_digest(path):
-    """Short SHA-256 digest of a file, to detect a replaced backbone."""
+    """Return a short SHA-256 digest of a file, by which a replaced backbone is detected."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -179,7 +179,7 @@ def test_the_scenes_network_has_cells_of_8_pixels_and_encodes_their_positions():
         ),
         (
             {"name": "VGG16", "image_size": 256},
-            r"VGG16's fc2 needs images of 224 pixels, received image_size=256; set it to 224",
+            r"VGG16's fc2 needs images of 224 pixels, received image_size=256; set image_size",
         ),
         (
             {"name": "MobileNetV3Small", "weights": "nowhere.weights.h5"},
