@@ -24,8 +24,8 @@ class Caption:
 
     Attributes:
         text: The caption.
-        words: Its words, without STOP.
-        log_prob: Natural logarithm of its probability, STOP included.
+        words: The words of the caption, without STOP.
+        log_prob: Natural logarithm of the caption's probability, STOP included.
         attention: Region probabilities for each word, `(words, r)`. `attention`, `boxes`, `mask`
             and `window` are None if attention was not requested.
         boxes: Corners of the regions, `(r, 4, 2)`: x and y in 0..1 of the upright original,
@@ -52,7 +52,7 @@ class Caption:
 
 
 class CaptionGenerator:
-    """A captioner's search, compiled as one graph.
+    """Runs search with a captioner, compiled as one graph.
 
     Args:
         captioner: `Captioner` or `Ensemble`.
@@ -167,7 +167,7 @@ class CaptionGenerator:
 
 
 def input_specs(captioner, region_side=None):
-    """Return the `tf.TensorSpec`s of search for batches of `images` and of `features`."""
+    """Return the `tf.TensorSpec`s of a batch of images and of a batch of features."""
     images = {"images": tf.TensorSpec((None, None, None, 3), tf.float32)}
     shapes = {name: (None, *part.shape[1:]) for name, part in captioner.backbone.output.items()}
     shapes["map"] = (None, None, None, shapes["map"][-1])
@@ -204,8 +204,8 @@ def generate(generator, batches, total, progress="", with_attention=False):
             `features`.
         total: Number of images, for the progress bar.
         progress: Label of the progress bar; no bar if empty.
-        with_attention: Whether each `Caption` contains attention and boxes. If this is a number n,
-            the captions of at least the first n images contain them.
+        with_attention: Whether each `Caption` contains attention and boxes. A number n
+            requests them for at least the first n images.
     """
     process, captions = generator.process, {}
     with progress_bar(total=total, desc=progress, unit="image", disable=not progress) as bar:

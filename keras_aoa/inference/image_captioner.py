@@ -56,7 +56,7 @@ class ImageCaptioner:
             image: Path, content of a file as bytes, or RGB pixels `(h, w, 3)`, uint8.
 
         Raises:
-            UserError: the file does not exist, or the image is not a picture.
+            UserError: the file does not exist, or the image cannot be decoded.
         """
         return self.captions(image)[0]
 
@@ -79,7 +79,8 @@ def read_pixels(image):
     """Return upright pixels, `(h, w, 3)` uint8, of an image: a path, a file's bytes or an array.
 
     Raises:
-        UserError: the image is no picture, or the array has the wrong shape or dtype.
+        UserError: the file does not exist, the image cannot be decoded, or the array has the
+            wrong shape or dtype.
     """
     try:
         if isinstance(image, str | os.PathLike):

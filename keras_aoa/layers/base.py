@@ -83,12 +83,12 @@ class AttentionLayer(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         if not all(0 <= word < vocabulary_size for word in never_predicted):
             raise ValueError(
-                f"{type(self).__name__}: `never_predicted` must be ids below {vocabulary_size}; "
-                f"received {tuple(never_predicted)}."
+                f"{type(self).__name__}: `never_predicted` must contain ids from 0 to "
+                f"{vocabulary_size - 1}; received {tuple(never_predicted)}."
             )
         if not feature_length >= 0:
             raise ValueError(
-                f"{type(self).__name__}: `feature_length` must be a length, or 0 to leave "
+                f"{type(self).__name__}: `feature_length` must be positive, or 0 to leave "
                 f"features unscaled; received {feature_length!r}."
             )
         self.vocabulary_size = vocabulary_size

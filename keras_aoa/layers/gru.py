@@ -23,8 +23,8 @@ def gru(state, input_gates, recurrent_kernel, recurrent_bias, compute_dtype=None
 
     Args:
         state: State before the step, `(n, c, u)`.
-        input_gates: Inputs times their kernel, plus bias, `(n, c, 3 u)`. The order is that of
-            Keras: update, reset, candidate.
+        input_gates: Inputs times their kernel, plus bias, `(n, c, 3 u)`. The gates are in
+            Keras's order: update, reset, candidate.
         recurrent_kernel: `(u, 3 u)`.
         recurrent_bias: `(3 u,)`.
         compute_dtype: Dtype of the product of state and `recurrent_kernel`.

@@ -19,8 +19,8 @@ class ProposalRegions(keras.layers.Layer):
     A box covers the rows and columns whose centers lie inside the box. If no row or no column has
     its center inside, the box covers the row or column at the box's own center. A box outside the
     map covers the nearest row or column. The layer first computes maxima over blocks of 1, 2, 4 …
-    cells. A box of any size then needs only four look-ups. A map whose size is unknown when a
-    graph is traced may have at most 256 cells per side.
+    cells. A box of any size then needs only four of these maxima. A map whose size is unknown when
+    a graph is traced may have at most 256 cells per side.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.

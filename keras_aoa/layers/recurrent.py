@@ -50,14 +50,14 @@ class AttentionGRUCell(keras.layers.Layer):
     """GRU cell whose input is the current word and the regions that its state attends to.
 
     A step computes `h' = GRU(h, [x ; v])` (equation 7) with `v = p(r | h)^T R` (equation 6). The
-    cell has two states: the state `h` of the GRU, and the region vector `v`, which is the sum of
-    the region features weighted by attention. Each step receives a word. It returns the state
-    that predicts the next word, and the region vector of that state. The GRU equals
+    states of the cell are the GRU's state `h` and the region vector `v`. A region vector is the
+    sum of the region features, weighted by attention. Each step receives a word. It returns the
+    state that predicts the next word, and the region vector of that state. The GRU equals
     `keras.layers.GRUCell` with `reset_after=True`.
 
     All steps attend to the same regions. The regions are therefore not an input of a step. Set
-    them around a call: `with cell.attending(regions): rnn(words)`. `AttentionRNN` sets them
-    itself. A functional model must use `AttentionRNN`.
+    the regions around a call, as in `with cell.attending(regions): rnn(words)`. `AttentionRNN`
+    sets them itself. A functional model must use `AttentionRNN`.
 
     Args:
         units: Width of the state, d_h.
@@ -73,7 +73,7 @@ class AttentionGRUCell(keras.layers.Layer):
 
     Raises:
         ValueError: no regions are set, their shape is wrong, or the attention was built for
-            another number of features. In a functional model, building the model already raises.
+            another number of features. A functional model raises when it is built.
 
     Example:
 
@@ -144,8 +144,8 @@ class AttentionGRUCell(keras.layers.Layer):
         """Set the regions that calls inside the `with` block attend to.
 
         Args:
-            regions: Region features, `(n, r, f)`, or a `Regions`. Symbolic tensors are not
-                accepted: a functional model must use `AttentionRNN`.
+            regions: Region features, `(n, r, f)`, or a `Regions`. Symbolic tensors raise
+                an error, because a functional model must use `AttentionRNN`.
             region_mask: Booleans, `(n, r)`; false marks padding. The argument overrides the mask
                 of a `Regions`.
         """

@@ -155,9 +155,9 @@ def backward_scores(
     """Backpropagate one step through p(r), v and the log normalizer; return gradients by name.
 
     `words (n, c, w)` and `regions (n, c, r)` are the gradients of the word and region scores.
-    `sums (n, c, r)` is the gradient of `RegionMarginal.sums`. `query (n, c, e)` and
-    `key (n, c, f)` are the gradients of the vectors that the words and the regions are multiplied
-    by to compute the scores.
+    `sums (n, c, r)` is the gradient of `RegionMarginal.sums`. `query (n, c, e)` is the
+    gradient of the vector whose products with the words are the word scores. `key (n, c, f)` is
+    the gradient of the vector whose products with the regions are the region scores.
     """
     probs, sums = marginal.probs, marginal.sums
     d_probs = batched_product(d_attended, ops.swapaxes(regions, 1, 2), compute_dtype)

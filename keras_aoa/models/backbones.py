@@ -82,8 +82,8 @@ def make_backbone(settings):
 def load_backbone(path):
     """Load a backbone saved by `model.save`, without executing code from the file.
 
-    In safe mode, Keras loads only its own layers and layers registered in this process. The file
-    may neither contain Python code nor refer to other files.
+    In safe mode, Keras loads only its own layers and layers registered in this process. It refuses
+    a file that contains Python code or refers to other files.
 
     Raises:
         UserError: the file is not a `.keras` file, is damaged, or is unsafe.
@@ -108,7 +108,7 @@ def check_floatx(backbone, source):
     """Check that Keras's `floatx` is the dtype of a backbone's weights.
 
     Raises:
-        UserError: the two dtypes differ, so that the first step would fail.
+        UserError: the two dtypes differ. The first step would fail.
     """
     floatx = keras.config.floatx()
     dtypes = {weight.dtype for weight in backbone.weights}

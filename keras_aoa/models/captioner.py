@@ -39,7 +39,7 @@ class Captioner(keras.Model):
         backbone: Model that computes an activation map and an image vector from pixels, as a
             dictionary with the keys "map" and "vector" (see `backbones.py`).
         regions: Region layer that computes `Regions` from an activation map and has the call
-            argument `stride`. With a `region_backbone`, the layer receives maps and boxes.
+            argument `stride`. With a `region_backbone`, the layer receives a map and boxes.
         cell: `AttentionGRUCell`.
         dropout: Dropout rate on input words, on states before attention and on the image vector.
         region_dropout: Dropout rate on region features. All regions of an image share one mask.
@@ -56,12 +56,12 @@ class Captioner(keras.Model):
 
     Call arguments:
         inputs: Dictionary. `images (n, rows, columns, 3)` are RGB pixels in 0..255.
-            `captions (n, c, t + 1)` are word ids that begin with START and end with PAD as padding.
+            `captions (n, c, t + 1)` are word ids that begin with START and are padded with PAD.
             With a `region_backbone`, the dictionary also contains
             `region_images (n, side, side, 3)` and `proposals (n, r, 4)`, which are boxes in 0..1
             of the region images. `features`, the output of `extract_features`, can replace the
-            images. The optional `fed (n, c, t)` are input words that replace those of the captions
-            (see `scheduled_sampling.py`).
+            images. The optional `fed (n, c, t)` contains the input words if they differ from the
+            captions (see `scheduled_sampling.py`).
         training: Whether to apply dropout and to update the batch-norm statistics.
 
     Returns:
@@ -124,7 +124,7 @@ class Captioner(keras.Model):
         """Encode images: their regions, and the state before the first word.
 
         Args:
-            inputs: Dictionary as in a call, without captions, or a tensor of images.
+            inputs: Tensor of images, or a dictionary as in a call, without captions.
             training: Whether to apply dropout and to update the batch-norm statistics.
             stride: Step between regions on the map; None selects the region layer's own stride.
 
@@ -149,7 +149,7 @@ class Captioner(keras.Model):
         return {"map": activations, "vector": features["vector"]}
 
     def encode_features(self, features, proposals=None, training=False, stride=None):
-        """Encode the output of `extract_features` as `encode` encodes images."""
+        """Encode images as `encode` does, but from the output of `extract_features`."""
         if self.region_backbone is None:
             regions = self.regions(features["map"], stride=stride)
         else:

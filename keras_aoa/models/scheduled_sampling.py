@@ -14,8 +14,8 @@ from keras_aoa.models.captioner import repeat_captions
 def sampled_inputs(captioner, encoded, captions, share):
     """Replace each input word, with probability `share`, by a word sampled from p(w).
 
-    As in the source, p(w) depends on all earlier input words, including sampled words. Unlike in
-    the source, sampling uses no dropout. START and padding are never replaced.
+    As in the paper, p(w) depends on all earlier input words, including sampled words. Unlike in
+    the paper, sampling uses no dropout. START and padding are never replaced.
 
     Args:
         captioner: `Captioner`.

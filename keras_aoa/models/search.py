@@ -122,7 +122,7 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
 
 
 def ranking(length_penalty, max_words):
-    """Return a function that orders hypotheses as their scores do, but cannot overflow."""
+    """Return a function that ranks hypotheses by score, even if the score itself would overflow."""
     if abs(length_penalty) * math.log(max_words) < LARGEST_LOG_DIVISOR:
         return lambda log_probs, lengths: log_probs / lengths**length_penalty
 

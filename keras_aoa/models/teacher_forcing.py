@@ -25,7 +25,7 @@ class ScoredCaptions(NamedTuple):
 
 
 def teacher_forcing(captioner, encoded, captions):
-    """Compute the log-probability and attention of each word, with search's decoding step.
+    """Compute each word's log-probability and attention, with the decoding step of search.
 
     Args:
         captioner: `Captioner`.

@@ -107,6 +107,6 @@ def assign(variables, arrays, source):
 
 
 def file_digest(path):
-    """Return a short SHA-256 digest of a file, by which a replaced backbone is detected."""
+    """Return a short SHA-256 digest of a file, used to detect a replaced backbone."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

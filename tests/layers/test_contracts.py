@@ -196,11 +196,11 @@ def attend(*shape):
         ),
         (
             lambda: AreaAttention(7, EMBEDDING, never_predicted=(0, 7)),
-            "AreaAttention: `never_predicted` must be ids below 7; received (0, 7).",
+            "AreaAttention: `never_predicted` must contain ids from 0 to 6; received (0, 7).",
         ),
         (
             lambda: AreaAttention(7, EMBEDDING, never_predicted=(-1, 3)),
-            "AreaAttention: `never_predicted` must be ids below 7; received (-1, 3).",
+            "AreaAttention: `never_predicted` must contain ids from 0 to 6; received (-1, 3).",
         ),
         (
             lambda: attention_on((2, 8), (2, 14, 14, 512)),

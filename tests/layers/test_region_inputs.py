@@ -266,7 +266,7 @@ def cell_after_its_attention():
         ),
         (
             lambda: AreaAttention(WORDS, EMBEDDING, feature_length=-1),
-            "AreaAttention: `feature_length` must be a length, or 0 to leave features unscaled; "
+            "AreaAttention: `feature_length` must be positive, or 0 to leave features unscaled; "
             "received -1.",
         ),
     ],
