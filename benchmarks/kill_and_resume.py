@@ -56,7 +56,7 @@ class Settings:
     runs: int = 50
     """Number of runs to kill."""
     seed: int = 0
-    """Random seed of the moments of the kills."""
+    """Random seed of the times at which runs are killed."""
     folder: str = ""
     """Folder of the runs; by default a temporary folder."""
 

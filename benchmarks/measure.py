@@ -52,8 +52,8 @@ def in_new_process(module, function, **arguments):
     """Call `module.function(**arguments)` in a new process and measure its peak memory.
 
     Returns:
-        The dictionary that the function returned, and in it `peak_gigabytes`. If the process
-        failed, a dictionary with only the reason, `failed`.
+        The dictionary that the function returned, with the additional key `peak_gigabytes`. If the
+        process failed, a dictionary with only the key `failed`, the reason.
     """
     code = (
         "import importlib, json, resource, sys\n"

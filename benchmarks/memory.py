@@ -1,8 +1,8 @@
 """Memory during long training: a small model, drawn scenes, both stages and many epochs.
 
-`python -m benchmarks.memory --plot docs/memory.png` also plots it. Each epoch contains everything
-that could leak memory: a new order of images, new crops, a search over the validation scenes, logs
-and checkpoints.
+`python -m benchmarks.memory --plot docs/memory.png` plots the memory. Each epoch repeats
+everything that could leak memory: a new order of images, new crops, a search over the validation
+scenes, logs and checkpoints.
 """
 
 import pathlib

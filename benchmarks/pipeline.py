@@ -21,7 +21,8 @@ class Arguments:
     """Time training epochs with JPEG files, with pixels in memory, and with cached features."""
 
     data: str = "scenes"
-    """'scenes', written as JPEG files of 320 pixels, or a folder of captioned photographs."""
+    """'scenes' (drawn, and saved as JPEG files of 320 x 320 pixels), or a folder of captioned
+    photographs."""
     backbone: str = "VGG16"
     """Network of keras.applications."""
     images: int = 60

@@ -244,7 +244,7 @@ class TrainingSettings(Group):
     decay: Literal["none", "cosine"] = "none"
     """Schedule of both learning rates: constant, or a cosine decay to 0 over all epochs."""
     warmup_steps: int = 0
-    """Number of first steps in which both learning rates rise linearly from 0."""
+    """Number of steps at the start of training in which both learning rates rise from 0."""
     average: float = 0.0
     """Decay of the exponential moving average of the weights, which is evaluated; 0 disables it."""
     dropout: float = 0.5

@@ -1,7 +1,7 @@
 """Pretrains a small network on drawn scenes, as networks for photographs are on ImageNet.
 
-The network learns to predict which words occur in an image's captions. Its scenes differ from those
-of every captioner.
+The network learns to predict which words occur in an image's captions. No captioner trains on the
+same scenes.
 """
 
 import pathlib

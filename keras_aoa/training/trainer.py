@@ -101,7 +101,7 @@ class Trainer:
         return factor
 
     def sampled_share(self):
-        """Return the probability at this step that scheduled sampling replaces an input word."""
+        """Return the probability that scheduled sampling replaces an input word at this step."""
         total = self.configuration.epochs * self.steps_per_epoch
         return self.configuration.scheduled_sampling * min(1.0, self.steps / total)
 

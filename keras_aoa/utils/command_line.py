@@ -14,12 +14,11 @@ from keras_aoa.utils.text import closest, first_line
 
 
 def parse(settings_class, program, arguments, default=None, known=None):
-    """Parse command-line arguments into a dataclass, as `parse_known`; refuse unknown arguments.
+    """Parse command-line arguments into a dataclass; refuse unknown arguments.
 
     Args:
         settings_class, program, arguments, default: Arguments of `parse_known`.
-        known: Names of the settings to suggest for an unknown one; if None, the names of the
-            fields.
+        known: Names of known settings, for the error message; if None, the fields' names.
 
     Raises:
         UserError: A value has the wrong type, or an argument is unknown. For an unknown setting,

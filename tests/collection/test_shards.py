@@ -254,7 +254,10 @@ def test_an_error_names_the_settings_that_differ(changes, line, tmp_path):
         (["--shards", "a.tar", "--output", "o", "--pictures", "p"], "pictures: cannot be combined"),
         (["--shards", "a.tar", "--output", "o", "--batch-size", "0"], "batch_size: expected at"),
         (["--shards", "a.tar", "--output", "o", "--runner-options", "x"], "expected a --runner"),
-        (["--shards", "a", "--output", "o", "--runner", "r", "--worker", "0/2"], "worker: a run"),
+        (
+            ["--shards", "a", "--output", "o", "--runner", "r", "--worker", "0/2"],
+            "worker: cannot be combined",
+        ),
         (["--shards", "a.tar", "--output", "out"], "found nothing for 'a.tar'"),
         ([], "expected image files or folders after the run, received none"),
     ],
