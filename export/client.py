@@ -6,6 +6,7 @@ library, `--grpc` needs tensorflow-serving-api, and `--proposals` needs keras_ao
 
 import argparse
 import base64
+import contextlib
 import html
 import http.client
 import json
@@ -100,6 +101,10 @@ def ask_rest(url, model, signature_name, rows):
 
 def ask_grpc(address, model, signature_name, rows):
     """Send a request over gRPC; arguments, result and errors are those of `ask_rest`."""
+    with contextlib.suppress(ImportError):  # without keras_aoa, TensorFlow prints start-up lines
+        from keras_aoa.utils import quiet_start
+
+        quiet_start.install()
     import grpc
     import numpy as np
     import tensorflow as tf

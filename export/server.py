@@ -8,10 +8,19 @@ import argparse
 import asyncio
 import base64
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
 import re
+import sys
+
+# A copy of this file without the package works too, but TensorFlow then prints start-up lines.
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
+with contextlib.suppress(ImportError):
+    from keras_aoa.utils import quiet_start
+
+    quiet_start.install()
 
 import kserve
 import numpy as np

@@ -160,7 +160,7 @@ class Contents:
         try:
             yield from entries
         except OSError as error:
-            raise ShardError(f"{self._path}: {error.strerror}; free it or leave it out.") from None
+            raise ShardError(f"{self._path}: {error.strerror}; make it readable, or omit it.") from None
 
     def _archive(self):
         try:
