@@ -11,6 +11,7 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.keras_settings import use_keras_defaults
 
 COUNTS = ("stride", "proposals")
+OUTPUTS = ("correctness", "faithfulness", "report")  # instead of scores
 
 
 def numbers(arguments):
@@ -69,6 +70,9 @@ class Arguments(SearchSettings):
     """With --results: ignore human captions of images that have no caption in the results."""
     correctness: bool = False
     """Measure the run's attention correctness instead of scores."""
+    faithfulness: bool = False
+    """Measure how much each word's probability depends on the region with the most attention,
+    instead of scores."""
     output: str = ""
     """With --results: file for the scores. With a run: folder for all results; by default the run's
     folder."""
@@ -82,14 +86,15 @@ def main(arguments):
             "evaluate.py: expected the folder of a run, or --results with --references; "
             f"received {'both' if settings.run else 'neither'}."
         )
-    if settings.correctness and settings.results:
-        raise UserError("evaluate.py: --correctness needs the folder of a run, received --results.")
     if settings.pictures < 0:
         raise UserError(f"pictures: expected at least 0, received {settings.pictures}.")
-    if settings.report and settings.results:
-        raise UserError("evaluate.py: --report needs the folder of a run, received --results.")
-    if settings.correctness and settings.report:
-        raise UserError("evaluate.py: expected --correctness or --report, received both.")
+    outputs = [name for name in OUTPUTS if getattr(settings, name)]
+    if outputs and settings.results:
+        raise UserError(
+            f"evaluate.py: --{outputs[0]} needs the folder of a run, received --results."
+        )
+    if len(outputs) > 1:
+        raise UserError(f"evaluate.py: expected --{outputs[0]} or --{outputs[1]}, received both.")
     if settings.beside and not settings.report:
         raise UserError(f"with: expected --report, received {settings.beside} without it.")
     if settings.results:
@@ -142,6 +147,13 @@ def evaluate_run(settings):
         from keras_aoa.evaluation.correctness import evaluate_correctness
 
         evaluate_correctness(opened, evaluation_settings, several)
+        return
+    if settings.faithfulness:
+        from keras_aoa.evaluation.faithfulness import evaluate_faithfulness
+
+        if several:
+            raise UserError(f"{several[0]}: expected one number, received several.")
+        evaluate_faithfulness(opened, evaluation_settings)
         return
     if settings.report:
         from keras_aoa.evaluation.report import write_report

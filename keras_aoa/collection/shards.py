@@ -160,7 +160,8 @@ class Contents:
         try:
             yield from entries
         except OSError as error:
-            raise ShardError(f"{self._path}: {error.strerror}; make it readable, or omit it.") from None
+            reason = f"{self._path}: {error.strerror}; make it readable, or omit it."
+            raise ShardError(reason) from None
 
     def _archive(self):
         try:

@@ -95,7 +95,7 @@ def evaluate_correctness(run, settings, several=(), data=None):
     return content
 
 
-def check_attends(configuration, folder):
+def check_attends(configuration, folder, who="correctness"):
     """Refuse a run whose attention is always uniform.
 
     Raises:
@@ -106,8 +106,8 @@ def check_attends(configuration, folder):
         setting = "regions 'mean'"
     if setting:
         raise UserError(
-            f"correctness: expected a run that attends to regions, but {folder} has {setting} and "
-            "its attention is uniform; the table of any other run has a column for that."
+            f"{who}: expected a run that attends to regions, but {folder} has {setting} and "
+            "its attention is uniform; measure a run with another variant or kind of regions."
         )
 
 

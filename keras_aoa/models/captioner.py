@@ -150,6 +150,10 @@ class Captioner(keras.Model):
 
     def encode_features(self, features, proposals=None, training=False, stride=None):
         """Encode images as `encode` does, but from the output of `extract_features`."""
+        return self.encode_regions(*self.make_regions(features, proposals, training, stride))
+
+    def make_regions(self, features, proposals=None, training=False, stride=None):
+        """Return the `Regions` and the vectors of images, scaled and with dropout in training."""
         if self.region_backbone is None:
             regions = self.regions(features["map"], stride=stride)
         else:
@@ -167,7 +171,12 @@ class Captioner(keras.Model):
             )
         if training and self.dropout:
             vector = keras.random.dropout(vector, self.dropout, seed=self.seeds)
-        memory = self.attention.precompute(region_features, regions.mask)
+        return regions._replace(features=region_features), vector
+
+    def encode_regions(self, regions, vector):
+        """Encode images as `encode` does, but from the output of `make_regions`."""
+        memory = self.attention.precompute(regions.features, regions.mask)
+        wide = wide_dtype(self.cell.compute_dtype)
         image = ops.cast(self.image_projection(vector), wide)[:, None]
         if self.image_first:
             zeros = ops.zeros((ops.shape(image)[0], 1, self.cell.units))
