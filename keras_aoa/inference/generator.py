@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_aoa.data.build import proposal_image_settings
 from keras_aoa.data.images.preprocessing import to_original
+from keras_aoa.data.text.tokenizer import join_words
 from keras_aoa.data.text.vocabulary import PAD, STOP
 from keras_aoa.distribution.process import Process
 from keras_aoa.models.search import IMPOSSIBLE, search
@@ -163,7 +164,7 @@ class CaptionGenerator:
     def _caption(self, ids, log_prob):
         length = int(np.argmax(np.append(np.isin(ids, (STOP, PAD)), True)))
         words = tuple(self.vocabulary.words[word] for word in ids[:length])
-        return Caption(" ".join(words), words, float(log_prob))
+        return Caption(join_words(words), words, float(log_prob))
 
 
 def input_specs(captioner, region_side=None):

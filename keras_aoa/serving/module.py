@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from keras_aoa.data.images.preprocessing import from_original, to_original
 from keras_aoa.data.images.views import NetworkViews, read_batch
+from keras_aoa.data.text.tokenizer import has_spaceless_script
 from keras_aoa.data.text.vocabulary import PAD, STOP
 from keras_aoa.models.search import search
 from keras_aoa.models.teacher_forcing import teacher_forcing
@@ -113,7 +114,7 @@ class ServedCaptioner:
         is_word = (result.ids != STOP) & (result.ids != PAD) & valid[:, None, None]
         words = self._decode(result.ids, is_word)
         outputs = {
-            "captions": tf.strings.strip(tf.strings.reduce_join(words, axis=-1, separator=" ")),
+            "captions": self._join(words, result.ids),
             "log_probs": tf.where(valid[:, None], result.log_probs, 0.0),
             "words": words,
             "attention": tf.where(is_word[..., None], result.attention, 0.0),
@@ -174,6 +175,13 @@ class ServedCaptioner:
             inputs["proposals"] = from_original(proposals, windows[:, None])
         encoded = self._captioner.encode(inputs, stride=self._stride)
         return encoded, to_original(encoded.boxes, windows[:, None, None]), valid
+
+    def _join(self, words, ids):
+        """Join words `(n, k, t)` to captions, as `join_words` does."""
+        spaceless = tf.gather([has_spaceless_script(word) for word in self._words], ids)
+        joined = tf.pad(spaceless[..., 1:] & spaceless[..., :-1], [[0, 0], [0, 0], [1, 0]])
+        spaced = tf.where(joined, words, tf.strings.join([" ", words]))
+        return tf.strings.strip(tf.strings.reduce_join(spaced, axis=-1))
 
     def _decode(self, ids, is_word):
         """Return the words of ids, and empty strings where `is_word` is false."""

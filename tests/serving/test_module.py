@@ -19,9 +19,9 @@ def captioner():
     return tiny.make_captioner(weights=1)
 
 
-def live(captioner, **settings):
+def live(captioner, vocabulary=VOCABULARY, **settings):
     """Texts and log-probabilities of all hypotheses of the live search."""
-    found = CaptionGenerator(captioner, VOCABULARY, **settings).all_beams(IMAGES.astype("float32"))
+    found = CaptionGenerator(captioner, vocabulary, **settings).all_beams(IMAGES.astype("float32"))
     return [[caption.text for caption in beams] for beams in found], [
         [caption.log_prob for caption in beams] for beams in found
     ]
@@ -38,3 +38,16 @@ def test_the_graph_ranks_with_the_length_penalty_as_the_live_search_does(caption
     texts = [[text.decode() for text in beams] for beams in answer["captions"].numpy()]
     assert texts == expected
     np.testing.assert_allclose(answer["log_probs"], log_probs, atol=1e-4)
+
+
+def test_words_of_scripts_without_spaces_are_joined_as_in_the_live_captions(captioner):
+    vocabulary = Vocabulary(["\u4e00", "\u53ea", "cat", "\u72d7"])
+    expected, _ = live(captioner, vocabulary, **SEARCH, length_penalty=0.0)
+    served = ServedCaptioner(
+        captioner, vocabulary, ImageSettings(tiny.SIDE), None, {**SEARCH, "length_penalty": 0.0}
+    )
+    answer = served.signatures["pixels"](IMAGES)
+    assert [[text.decode() for text in beams] for beams in answer["captions"].numpy()] == expected
+    texts = [text for beams in expected for text in beams]
+    assert any(re.search("[^a-z ]{2}", text) for text in texts)
+    assert any(re.search("[^a-z ] cat|cat [^a-z ]", text) for text in texts)

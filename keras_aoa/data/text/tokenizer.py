@@ -12,6 +12,7 @@ the marks that combine with it.
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 
 # These abbreviations keep their period; others, such as "oz." and "Sat.", do not.
@@ -100,6 +101,16 @@ def tokenize(caption: str) -> list[str]:
 def has_spaceless_script(text: str) -> bool:
     """Return whether a text has words in a script that writes no spaces between them."""
     return not text.isascii() and re.search(rf"(?={_SPACELESS})\w", text) is not None
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Join words with spaces, except between two words of scripts that write no spaces."""
+    text, before = "", False
+    for word in words:
+        spaceless = has_spaceless_script(word)
+        text += word if not text or (spaceless and before) else f" {word}"
+        before = spaceless
+    return text
 
 
 def separate_characters(text: str) -> str:

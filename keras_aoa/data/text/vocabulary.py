@@ -5,7 +5,7 @@ import json
 import pathlib
 from collections import Counter
 
-from keras_aoa.data.text.tokenizer import tokenize
+from keras_aoa.data.text.tokenizer import join_words, tokenize
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import write_text
 
@@ -75,7 +75,7 @@ class Vocabulary:
                 break
             if word_id not in (PAD, START):
                 words.append(self.words[word_id])
-        return " ".join(words)
+        return join_words(words)
 
     def save(self, path):
         """Save the vocabulary as JSON, atomically."""

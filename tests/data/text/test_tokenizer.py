@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_aoa.data.text.tokenizer import tokenize
+from keras_aoa.data.text.tokenizer import join_words, tokenize
 from keras_aoa.evaluation.metrics import _ptb_tokens
 
 # Output of Stanford's PTBTokenizer 3.4.1, as run by pycocoevalcap.
@@ -125,3 +125,17 @@ def test_real_captions_match_stanfords_tokenizer(shared):
     ]
     assert len(captions) > 149_000
     assert len(differ) < len(captions) / 10_000, differ
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["a", "red", "dog"], "a red dog"),
+        (["\u4e00", "\u53ea", "\u72d7"], "\u4e00\u53ea\u72d7"),
+        (["\u4e00", "dog", "\u72d7", "\u72d7"], "\u4e00 dog \u72d7\u72d7"),
+        (["\u0e2b\u0e21\u0e32", "\u0e19\u0e49\u0e33"], "\u0e2b\u0e21\u0e32\u0e19\u0e49\u0e33"),
+        ([], ""),
+    ],
+)
+def test_words_are_joined_with_spaces_except_in_scripts_without_them(words, text):
+    assert join_words(words) == text

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_aoa.data.text.tokenizer import tokenize
+from keras_aoa.data.text.tokenizer import join_words, tokenize
 from keras_aoa.data.text.vocabulary import OOV, PAD, SPECIAL, START, STOP, Vocabulary
 from keras_aoa.utils.errors import UserError
 
@@ -68,7 +68,7 @@ def test_decoding_undoes_encoding(caption, max_words):
     tokens = tokenize(caption)
     ids = known.encode(caption, max_words)
     expected = [word if word not in SPECIAL else "<unk>" for word in tokens[:max_words]]
-    assert known.decode(ids) == " ".join(expected)
+    assert known.decode(ids) == join_words(expected)
     encoded = known.encode_words(expected, max_words)
     assert encoded[: len(expected) + 1] == ids[: len(expected) + 1]
     assert (ids[-1] == STOP) == (len(tokens) <= max_words)
