@@ -1,5 +1,7 @@
 """The exported graph of a tiny captioner searches with the given settings."""
 
+import re
+
 import numpy as np
 import pytest
 import tiny
