@@ -8,9 +8,7 @@ of memory changes only the speed.
 import re
 
 import numpy as np
-import tensorflow as tf
 
-from keras_aoa.data.images.preprocessing import to_original
 from keras_aoa.data.images.split_images import batched, padded
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.data.text.vocabulary import PAD
@@ -20,6 +18,7 @@ from keras_aoa.utils.errors import UserError
 _SIDE = re.compile(
     r"\b(?:left|right)(?:y|ies|most|wards?|side|hand(?:ed|er|ers)?)?\b|clockwise|southpaw"
 )
+_VIEW_SEED = 4001  # a stream of its own
 _STRETCH = 0.15  # maximum of half the logarithm of a crop's aspect ratio
 
 
@@ -79,6 +78,7 @@ class CaptionBatches:
                 f"crop: object proposals need whole images, received {crop}; set it to 1."
             )
         self._images, self._batch_size, self._seed = images, batch_size, seed
+        self._views = None
         self._sampled = proposals
         self._crop = crop
         self._captions_per_image = captions_per_image
@@ -119,17 +119,16 @@ class CaptionBatches:
         Returns:
             A `tf.data.Dataset` of the dictionaries described above.
         """
-        order, captions, flipped, crops = self._choices(number)
+        order, captions, flipped, crops, views = self._choices(number)
         order = order[skip_batches * self._batch_size :].astype(np.int32)
         indices, real, size = replicas.parts(order, self._batch_size)
         captions = np.where(real[:, None, None], captions[indices], PAD)
         images = self._images.dataset(
             {"index": indices, "captions": captions, "flipped": flipped[indices]}
             | ({} if self._crop == 1 else {"crop": crops[indices]})
+            | ({} if self._views is None else {"view": views[indices]})
             | self._proposals(number, indices, flipped)
         )
-        if self._crop < 1:
-            images = images.map(_cut_out)
         return batched(images, size)
 
     @property
@@ -143,7 +142,20 @@ class CaptionBatches:
         Args:
             images: `Images` or `ImageFeatures` of the same examples.
         """
-        self._images = images
+        self._images, self._views = images, getattr(images, "views", None)
+
+    def fixed_views(self, count):
+        """Return parts of the images whose features can be cached, `(count, n, 4)`.
+
+        The first view is the whole image, and the others are random crops. They do not depend on
+        the seed, so all runs share their features.
+        """
+        whole = np.tile(np.float32([0, 0, 1, 1]), (1, len(self._ids), 1))
+        crops = [
+            _random_windows(np.random.default_rng((_VIEW_SEED, view)), len(self._ids), self._crop)
+            for view in range(1, count)
+        ]
+        return np.concatenate([whole, *(each[None] for each in crops)])
 
     def names(self, index):
         """Return the image paths of a batch, given its `index`."""
@@ -165,7 +177,7 @@ class CaptionBatches:
         return {"proposals": padded(boxes, self._max_proposals)}
 
     def _choices(self, number):
-        """Return the order of usable examples, and captions, mirroring and crop of each."""
+        """Return the order of usable examples, and captions, mirroring, crop and view of each."""
         random = np.random.default_rng((self._seed, number))
         order = random.permutation(len(self._ids))
         absent = self._ids[:, :, 0] == PAD
@@ -174,7 +186,11 @@ class CaptionBatches:
         captions = np.take_along_axis(self._ids, chosen[:, :, None], axis=1)
         flipped = self._may_flip & (random.random(len(self._ids)) < 0.5)
         crops = _random_windows(random, len(self._ids), self._crop)
-        return order[np.isin(order, self._usable)], captions, flipped, crops
+        views = np.zeros(len(self._ids), np.int32)
+        if self._views is not None:
+            views = random.integers(len(self._views), size=len(self._ids), dtype=np.int32)
+            crops = self._views[views, np.arange(len(self._ids))]
+        return order[np.isin(order, self._usable)], captions, flipped, crops, views
 
 
 def _random_windows(random, count, least_area):
@@ -184,18 +200,6 @@ def _random_windows(random, count, least_area):
     size = np.minimum(np.stack([side * stretch, side / stretch], axis=1), 1)
     start = random.random((count, 2)) * (1 - size)
     return np.concatenate([start, start + size], axis=1).astype(np.float32)
-
-
-def _cut_out(row):
-    crop, images = row.pop("crop"), row["images"]
-    size = images.shape[:2]
-    box = tf.gather(crop, [1, 0, 3, 2])  # TensorFlow's order is y0, x0, y1, x1
-    cut = tf.image.crop_and_resize(images[None], box[None], [0], size)[0]
-    corners = to_original(tf.reshape(crop, (2, 2)), row["window"])
-    return row | {
-        "images": tf.cast(tf.round(cut), tf.uint8),
-        "window": tf.reshape(corners, (4,)),
-    }
 
 
 def mirrored(boxes):

@@ -4,17 +4,19 @@ import functools
 import hashlib
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.images.split_images import batched
+from keras_aoa.data.images.split_images import batched, cropped_window
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import atomic_write, identity, settings_digest
-from keras_aoa.utils.progress import progress_bar
+from keras_aoa.utils.progress import print_progress, progress_bar
 
 FORMAT_VERSION = 1  # increase it if the same images would yield other features
 SHARD = 256  # images per file
+BATCH = 32  # images that the network receives together
 OPEN_FILES = 128  # each uses a file descriptor, and 1,024 is a common limit
 
 
@@ -36,7 +38,7 @@ class FeatureFiles:
         self.folder = pathlib.Path(folder) / f"features-{settings_digest(settings)}"
         self.dtype = tf.as_dtype(dtype)
 
-    def extract(self, images, indices, mirrored, network):
+    def extract(self, images, indices, mirrored, network, crops=None):
         """Compute the missing files; after an interruption, it resumes.
 
         Args:
@@ -44,6 +46,7 @@ class FeatureFiles:
             indices: Indices of the images in `images.examples`.
             mirrored: Whether to mirror the images first.
             network: Function from a batch of `images` to a dictionary of tensors `(n, …)`.
+            crops: Part of each example's image to use, `(count, 4)`; None uses whole images.
 
         Returns:
             For each feature name, the location of each image's array: `{index: (file, row)}`.
@@ -53,44 +56,59 @@ class FeatureFiles:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         locations = {}
-        description = f"{images.name}: features" + (" of mirrored images" if mirrored else "")
+        kind = ("mirrored " if mirrored else "") + ("images" if crops is None else "crops")
+        description = f"{images.name}: features of {kind}"
         with progress_bar(total=len(indices), desc=description, unit="image", delay=3) as bar:
-            for start in range(0, len(indices), SHARD):
-                shard = indices[start : start + SHARD]
-                paths = self._files(images, shard, mirrored)
+            for shard, columns, stem in self._shards(images, indices, mirrored, crops):
+                paths = self._files(stem, len(shard))
                 if paths is None:
-                    self._write(images, shard, mirrored, network)
-                    paths = self._files(images, shard, mirrored)
+                    self._write(images, columns, stem, network)
+                    paths = self._files(stem, len(shard))
                 for name, path in paths.items():
                     rows = {index: (path, row) for row, index in enumerate(shard)}
                     locations.setdefault(name, {}).update(rows)
                 bar.update(len(shard))
         return locations
 
-    def _files(self, images, indices, mirrored):
+    def missing(self, images, indices, mirrored, crops=None):
+        """Return the number of images whose features `extract` would compute."""
+        return sum(
+            len(shard)
+            for shard, _, stem in self._shards(images, indices, mirrored, crops)
+            if self._files(stem, len(shard)) is None
+        )
+
+    def _shards(self, images, indices, mirrored, crops):
+        """Yield indices of the images of each file, their columns, and the name of the file."""
+        for start in range(0, len(indices), SHARD):
+            shard = indices[start : start + SHARD]
+            columns = {"index": np.asarray(shard, np.int32)}
+            columns["flipped"] = np.full(len(shard), mirrored)
+            if crops is not None:
+                columns["crop"] = crops[shard]
+            yield shard, columns, self._stem(images, columns)
+
+    def _files(self, stem, count):
         """Return a shard's files by feature name, or None if any is missing or incomplete."""
-        stem = self._stem(images, indices, mirrored)
         try:
             names = json.loads((self.folder / f"{stem}.json").read_text(encoding="utf-8"))
             paths = {name: self.folder / f"{stem}-{name}.npy" for name in names}
             arrays = [np.load(path, "r", allow_pickle=False) for path in paths.values()]
         except (OSError, ValueError, EOFError):
             return None
-        complete = all(len(array) == len(indices) and array.dtype == np.uint16 for array in arrays)
+        complete = all(len(array) == count and array.dtype == np.uint16 for array in arrays)
         return paths if complete else None
 
-    def _stem(self, images, indices, mirrored):
-        paths = [images.examples[index].path for index in indices]
-        text = "\n".join([str(mirrored), *map(identity, paths)]).encode("utf-8", "surrogateescape")
-        return hashlib.sha256(text).hexdigest()[:32]
+    def _stem(self, images, columns):
+        paths = [images.examples[index].path for index in columns["index"]]
+        mirrored = str(columns["flipped"][0])
+        text = "\n".join([mirrored, *map(identity, paths)]).encode("utf-8", "surrogateescape")
+        crops = columns["crop"].tobytes() if "crop" in columns else b""
+        return hashlib.sha256(text + crops).hexdigest()[:32]
 
-    def _write(self, images, indices, mirrored, network):
+    def _write(self, images, columns, stem, network):
         features = {}
-        columns = {
-            "index": np.asarray(indices, np.int32),
-            "flipped": np.full(len(indices), mirrored),
-        }
-        for batch in images.batches(columns, 32):
+        for batch in images.batches(columns, BATCH):
             for name, values in network(batch).items():
                 stored = tf.cast(values, self.dtype)
                 if not tf.reduce_all(tf.math.is_finite(tf.cast(stored, tf.float32))):
@@ -100,7 +118,6 @@ class FeatureFiles:
                     )
                 stored = tf.bitcast(stored, tf.uint16).numpy()
                 features.setdefault(name, []).append(stored)
-        stem = self._stem(images, indices, mirrored)
         for name, parts in features.items():
             with atomic_write(self.folder / f"{stem}-{name}.npy") as temporary:
                 np.save(temporary, np.concatenate(parts), allow_pickle=False)
@@ -117,22 +134,35 @@ class ImageFeatures:
         files: `FeatureFiles`.
         network: Function from a batch of images to a dictionary of tensors `(n, …)`.
         mirrored: Indices of the images whose mirror images are also needed.
+        views: Parts of the images, `(views, n, 4)`, as returned by `CaptionBatches.fixed_views`;
+            None for whole images. The column `view` of `dataset` then selects one.
+        image_bytes: Function that returns the size of an image's features in bytes. The size of
+            large missing features is then printed, and must fit on the disk.
+
+    Raises:
+        UserError: The features do not fit on the disk; otherwise as `FeatureFiles.extract`.
     """
 
-    def __init__(self, images, files, network, mirrored=()):
+    def __init__(self, images, files, network, mirrored=(), views=None, image_bytes=None):
         self._images = images
         self._dtype = files.dtype
+        self.views = views
+        crops = [None] if views is None else [None, *views[1:]]  # the first is the whole image
+        parts = (images.readable, False), (np.asarray(mirrored, int), True)
+        if image_bytes:
+            missing = sum(files.missing(images, *part, each) for each in crops for part in parts)
+            if missing > SHARD:
+                _reserve(files.folder, images.name, missing, missing * image_bytes() / 1e9)
         self._features = [
-            files.extract(images, images.readable, False, network),
-            files.extract(images, np.asarray(mirrored, int), True, network),
+            [files.extract(images, *part, network, each) for part in parts] for each in crops
         ]
-        self._names = tuple(self._features[0])
+        self._names = tuple(self._features[0][0])
         self.name, self.examples = images.name, images.examples
         self.readable, self.skipped = images.readable, images.skipped
         self.windows, self.has_proposals = images.windows, images.has_proposals
         self.proposal_count, self.proposals = images.proposal_count, images.proposals
         self._shapes = {
-            name: _open_array(self._features[0][name][int(self.readable[0])][0]).shape[1:]
+            name: _open_array(self._features[0][0][name][int(self.readable[0])][0]).shape[1:]
             for name in self._names
         }
 
@@ -144,26 +174,38 @@ class ImageFeatures:
         """Return a dataset with one element per row of `columns`: the row and its `features`."""
         columns = columns | {"window": self.windows[columns["index"]]}
         rows = tf.data.Dataset.from_tensor_slices(columns)
+        if "crop" in columns:
+            rows = rows.map(cropped_window)
         return rows.map(self._with_features, tf.data.AUTOTUNE, deterministic=True)
 
     def _with_features(self, row):
-        flipped = row.get("flipped", False)
-        values = tf.numpy_function(
-            self._read, (row["index"], flipped), [tf.uint16] * len(self._names), stateful=False
-        )
+        key = row["index"], row.get("flipped", False), row.pop("view", 0)
+        values = tf.numpy_function(self._read, key, [tf.uint16] * len(self._names), stateful=False)
         features = {}
         for name, value in zip(self._names, values, strict=True):
             value = tf.ensure_shape(value, self._shapes[name])
             features[name] = tf.cast(tf.bitcast(value, self._dtype), tf.float32)
         return row | {"features": features}
 
-    def _read(self, index, mirrored):
-        read_feature = functools.partial(self._row, int(index), int(mirrored))
-        return [read_feature(name) for name in self._names]
+    def _read(self, index, mirrored, view):
+        locations = self._features[int(view)][int(mirrored)]
+        return [self._row(*locations[name][int(index)]) for name in self._names]
 
-    def _row(self, index, mirrored, name):
-        path, row = self._features[mirrored][name][index]
+    def _row(self, path, row):
         return np.ascontiguousarray(_open_array(path)[row])
+
+
+def _reserve(folder, name, count, gigabytes):
+    """Print the size of missing features; refuse features that do not fit on the disk."""
+    existing = next(each for each in folder.absolute().parents if each.exists())
+    free = shutil.disk_usage(existing).free / 1e9
+    if free < gigabytes:
+        raise UserError(
+            f"feature_cache: expected {gigabytes:.1f} GB of free space for the features of {name} "
+            f"in {folder.parent}, received {free:.1f} GB; free some, lower cached_views, or set "
+            "feature_cache to none."
+        )
+    print_progress(f"{name}: caching features of {count} images, {gigabytes:.1f} GB, in {folder}.")
 
 
 @functools.lru_cache(OPEN_FILES)

@@ -60,10 +60,15 @@ class Configuration(
                 "feature_cache: needs epochs with a frozen network, but rnn_epochs is 0; set "
                 "feature_cache to 'none'."
             )
-        if self.feature_cache != "none" and self.crop < 1:
+        if self.feature_cache != "none" and (self.crop < 1) != (self.cached_views > 1):
             raise UserError(
-                "crop: a feature cache holds whole images; set crop to 1, or feature_cache to "
-                "'none'."
+                "cached_views, crop: a feature cache holds one view of whole images, or several "
+                f"views with crop below 1; received {self.cached_views} views and crop {self.crop}."
+            )
+        if self.feature_cache == "none" and self.cached_views > 1:
+            raise UserError(
+                f"cached_views: needs a feature cache, received {self.cached_views} views; set "
+                "feature_cache, or cached_views to 1."
             )
         if self.variant == "conditional" and not self.tied:
             raise UserError("tied: variant 'conditional' needs tied embeddings, received False.")

@@ -117,7 +117,11 @@ class ImageInputSettings(Group):
     """Number format of a cache of the frozen network's features in OUTPUT/data, for stage 1. An
     image takes 0.2 MB for VGG16, or 0.8 MB with proposals; with flip up to twice as much."""
 
-    minimum: ClassVar[dict] = {"cache_gigabytes": 0}
+    cached_views: int = 1
+    """Views of each training image in the feature cache: the whole image, and random crops as
+    `crop` allows. Each epoch uses one of them at random."""
+
+    minimum: ClassVar[dict] = {"cache_gigabytes": 0, "cached_views": 1}
 
     @classmethod
     def check(cls, settings):

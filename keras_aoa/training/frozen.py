@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import asdict
 
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.features import FeatureFiles, ImageFeatures
+from keras_aoa.data.features import BATCH, FeatureFiles, ImageFeatures
+from keras_aoa.data.images.split_images import VIEWS
+from keras_aoa.data.images.views import NetworkViews
 from keras_aoa.models.build import uses_backbone_filter
 
 
-def frozen_features(run, captioner, images, mirrored=()):
+def frozen_features(run, captioner, images, mirrored=(), views=None):
     """Return the backbone features of a split's images; compute those that are not cached.
 
     Args:
@@ -20,6 +23,8 @@ def frozen_features(run, captioner, images, mirrored=()):
         captioner: `Captioner`; its backbones must stay frozen while the features are used.
         images: `Images`.
         mirrored: Indices of the images that also need features of their mirror image.
+        views: Parts of the images, as returned by `CaptionBatches.fixed_views`; None for whole
+            images.
 
     Returns:
         `ImageFeatures`.
@@ -46,10 +51,15 @@ def frozen_features(run, captioner, images, mirrored=()):
     extract = tf.function(captioner.extract_features, autograph=False)
 
     def network(batch):
-        names = ("images", "region_images")
-        return extract({name: batch[name] for name in names if name in batch})
+        return extract({name: batch[name] for name in VIEWS if name in batch})
 
-    return ImageFeatures(images, files, network, mirrored)
+    def image_bytes():
+        shapes = NetworkViews(run.image_settings, view.settings if view else None).shapes
+        specs = {name: tf.TensorSpec((BATCH, *shapes[name])) for name in VIEWS if name in shapes}
+        outputs = extract.get_concrete_function(specs).structured_outputs
+        return sum(2 * math.prod(output.shape[1:]) for output in outputs.values())
+
+    return ImageFeatures(images, files, network, mirrored, views, image_bytes)
 
 
 def fingerprint(network):

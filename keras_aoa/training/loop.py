@@ -131,10 +131,11 @@ def train_run(configuration, process, run, images, checkpoints):
         print_progress(f"Resuming after step {checkpoints.step}, in epoch {progress.epochs + 1}.")
     board = TensorBoard(run.folder / "tensorboard", process.chief)
     if configuration.feature_cache != "none" and progress.epochs < configuration.rnn_epochs:
-        mirrored = batches.mirrored_indices
+        mirrored, count = batches.mirrored_indices, configuration.cached_views
+        views = batches.fixed_views(count) if count > 1 else None
         training_features, select_images = process.chief_first(
             lambda: (
-                frozen_features(run, captioner, training_images, mirrored),
+                frozen_features(run, captioner, training_images, mirrored, views),
                 frozen_features(run, captioner, select_images),
             )
         )

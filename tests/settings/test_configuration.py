@@ -76,7 +76,7 @@ def changed_values():
         ({"test_proposals": 2001}, "test_proposals: expected at most 2000, received 2001."),
         ({"anchor_scale": 0.0}, "anchor_scale: expected more than 0, received 0.0."),
         ({"regions": "proposals", "crop": 0.5}, "crop: regions 'proposals' need whole images"),
-        ({"feature_cache": "float16", "crop": 0.5}, "crop: a feature cache holds whole images"),
+        ({"feature_cache": "float16", "crop": 0.5}, "cached_views, crop: a feature cache holds one"),
         ({"variant": "conditional", "tied": False}, "tied: variant 'conditional' needs tied"),
     ],
 )

@@ -14,6 +14,7 @@ from keras_aoa.data.images.preprocessing import (
     decode,
     from_original,
     is_small_file,
+    to_original,
     why_unreadable,
 )
 from keras_aoa.data.images.views import NetworkViews
@@ -171,8 +172,14 @@ class Images:
         """Return a dataset with one element per row of `columns`.
 
         `columns["index"]` holds indices of examples. An element holds its row of every column,
-        `images (side, side, 3)` uint8, with proposals also `region_images`, and `window (4,)`.
+        `images (side, side, 3)` uint8, with proposals also `region_images`, and `window (4,)`. The
+        optional column `crop` holds parts of the input, x0, y0, x1, y1 in 0..1; such a part is
+        scaled to the full size.
         """
+        rows = self._whole(columns)
+        return rows.map(_cut_out, tf.data.AUTOTUNE) if "crop" in columns else rows
+
+    def _whole(self, columns):
         indices = columns["index"]
         columns = columns | {"window": self.windows[indices]}
         if self._pixels is not None:
@@ -236,6 +243,19 @@ def padded(boxes, least=0):
 def batched(rows, batch_size):
     """Batch the rows of `Images.dataset`, mirrored if `flipped`, with float pixels."""
     return rows.map(_mirror).batch(batch_size).map(_as_floats).prefetch(2)
+
+
+def _cut_out(row):
+    images, size = row["images"], row["images"].shape[:2]
+    box = tf.gather(row["crop"], [1, 0, 3, 2])  # TensorFlow's order is y0, x0, y1, x1
+    cut = tf.image.crop_and_resize(images[None], box[None], [0], size)[0]
+    return cropped_window(row) | {"images": tf.cast(tf.round(cut), tf.uint8)}
+
+
+def cropped_window(row):
+    """Replace the `window` of a dataset's row by that of its `crop`."""
+    corners = to_original(tf.reshape(row.pop("crop"), (2, 2)), row["window"])
+    return row | {"window": tf.reshape(corners, (4,))}
 
 
 def _mirror(row):
