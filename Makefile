@@ -1,5 +1,5 @@
-# New users need only `make train` and `make test`.
-.PHONY: install train test test-slow lint docs test-backends oracle serve
+# New users need only `make caption`, `make train` and `make test`.
+.PHONY: install train caption test test-slow lint docs test-backends oracle serve
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
@@ -14,6 +14,12 @@ install: .venv/installed
 
 train: install
 	.venv/bin/python train.py
+
+# Captions photographs with the captioner of the package: make caption IMAGE=photo.jpg
+IMAGE ?=
+caption: install
+	@test -n "$(IMAGE)" || { echo "make caption: name a photograph: make caption IMAGE=photo.jpg"; exit 2; }
+	.venv/bin/python -m keras_aoa.caption flickr8k "$(IMAGE)" --pictures attention
 
 # Commands choose the level themselves.
 test test-slow test-backends: export TF_CPP_MIN_LOG_LEVEL ?= 2

@@ -4,16 +4,18 @@ __version__ = "0.1.0"
 
 
 def load(run):
-    """Load a trained run, ready to caption images.
+    """Load a captioner, ready to caption images.
 
     Args:
-        run: Folder of the run; comma-separated runs form an ensemble.
+        run: Folder of a run, name of a captioner in this package such as `flickr8k`,
+            `hf://owner/name` on the Hugging Face Hub, or URL of an archive with its digest (see
+            `keras_aoa.runs.named.run_folder`). Comma-separated runs form an ensemble.
 
     Returns:
         `keras_aoa.inference.image_captioner.ImageCaptioner`.
 
     Raises:
-        UserError: the folder contains no run, the run has no trained weights, or its files belong
+        UserError: there is no such run or captioner, a download fails, a file is damaged, the run has no trained weights, or its files belong
             to different runs.
     """
     from keras_aoa.inference.image_captioner import ImageCaptioner
