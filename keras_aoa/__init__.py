@@ -15,8 +15,8 @@ def load(run):
         `keras_aoa.inference.image_captioner.ImageCaptioner`.
 
     Raises:
-        UserError: there is no such run or captioner, a download fails, a file is damaged, the run has no trained weights, or its files belong
-            to different runs.
+        UserError: there is no such run or captioner, a download fails, a file is damaged, the run
+            has no trained weights, or its files belong to different runs.
     """
     from keras_aoa.inference.image_captioner import ImageCaptioner
 
