@@ -47,6 +47,8 @@ class Arguments:
     None: only for the paper's presets, coco and flickr30k."""
     jobs: int = 1
     """Number of runs that train at the same time."""
+    finished_only: bool = False
+    """Train nothing. Print the rows whose runs are finished, and mark the others as not run."""
 
 
 def main(arguments):
@@ -91,9 +93,18 @@ def main(arguments):
         settings.tuning_rate,
         settings.jobs,
         settings.warm_start,
+        settings.finished_only,
     )
     for part in PARTS if settings.what == "all" else (settings.what,):
-        print(f"## {part}\n\n{reproduce(part, base, table_settings)}", flush=True)
+        try:
+            text = reproduce(part, base, table_settings)
+        except KeyboardInterrupt:
+            # Trainings take hours, so the finished ones are shown.
+            if part.startswith("table"):
+                finished = reproduce(part, base, replace(table_settings, finished_only=True))
+                print(f"## {part}, finished rows\n\n{finished}", flush=True)
+            raise
+        print(f"## {part}\n\n{text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from keras_aoa.evaluation.correctness import CONVENTIONS, KINDS
 from keras_aoa.evaluation.correctness_measures import MEASURES
 from keras_aoa.reproduction.rows import GRID, SOFT, TRANSFORMER
 from keras_aoa.reproduction.runs import measures_of
-from keras_aoa.reproduction.tables import chains_of, spread, trained
+from keras_aoa.reproduction.tables import NOT_RUN, chains_of, spread, trained
 from keras_aoa.utils.files import write_text
 
 ROWS = {"soft": SOFT, "grid": GRID, "transformer": TRANSFORMER}
@@ -27,10 +27,11 @@ def table3(base, settings):
         The table in Markdown.
     """
     chains = chains_of(base, ROWS, settings)
-    trained(base, chains, settings)
+    scores = trained(base, chains, settings)
     measures = {row: [] for row in ROWS}
     for (row, _), runs in chains.items():
-        measures[row].append(correctness_of(runs[-1]))
+        if runs[-1].name in scores:
+            measures[row].append(correctness_of(runs[-1]))
     text = markdown(measures)
     output = pathlib.Path(base.output)
     write_text(output / "table3.json", json.dumps(measures, indent=2) + "\n")
@@ -70,6 +71,8 @@ def line(kind, title, runs, column, paper):
     phrase = "model_phrase" if column == "model" else column
     keys = [(column, first), (phrase, first), *((column, name) for name in others)]
     cells = [spread([times_100(run[kind][key][name]) for run in runs]) for key, name in keys]
+    if not runs:
+        cells[0] = NOT_RUN
     return f"| {kind.replace('_', ' ')} | {title} | {' | '.join(cells)} | {paper} |"
 
 

@@ -11,6 +11,7 @@ from keras_aoa.reproduction.rows import TABLES
 from keras_aoa.reproduction.runs import call, measures_of, newer_file
 from keras_aoa.reproduction.tables import chains_of, spread, trained
 from keras_aoa.settings.search import MAX_PROPOSALS
+from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import write_text
 
 AREAS = ("grid", "proposals", "transformer")
@@ -33,6 +34,12 @@ def trained_areas(base, settings):
     rows = {area: TABLES["table2"].rows[area] for area in AREAS}
     chains = chains_of(base, rows, settings)
     scores = trained(base, chains, settings)
+    missing = [runs[-1].name for runs in chains.values() if runs[-1].name not in scores]
+    if missing:
+        raise UserError(
+            f"finished_only: expected finished runs for the figure, {', '.join(missing)} are not; "
+            "omit --finished-only to train them."
+        )
     return {key: (runs[-1], scores[runs[-1].name]["split"]) for key, runs in chains.items()}
 
 

@@ -7,13 +7,21 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from keras_aoa.reproduction.rows import ENSEMBLE, GRID, STAGES, TABLES
-from keras_aoa.reproduction.runs import Runs, call, is_trained, measures_of, settings_file
+from keras_aoa.reproduction.runs import (
+    Runs,
+    call,
+    is_trained,
+    measures_of,
+    scores_of,
+    settings_file,
+)
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import write_text
 
 MEASURES = (("Bleu_4",), ("METEOR",), ("CIDEr",), ("grounding", "attention_on_object"))
 MEMBERS = 3
+NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class TableSettings:
     number of fine-tuning epochs; 0 disables fine-tuning. `tuning_rate` is the decoder's learning
     rate during fine-tuning; 0 keeps the base's. `jobs` is the number of parallel trainings. With
     `warm_start`, transformers start from the grid run with their seed, as in the paper (section
-    3.3).
+    3.3). With `finished_only`, nothing is trained, and rows without finished runs are marked.
     """
 
     rows: tuple[str, ...] = ()
@@ -33,6 +41,7 @@ class TableSettings:
     tuning_rate: float = 0.0
     jobs: int = 1
     warm_start: bool = False
+    finished_only: bool = False
 
 
 def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
@@ -72,14 +81,17 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
     for stage in range(stages):
         for row in rows:
             if row == ENSEMBLE:
-                row_scores = [ensemble_scores([runs[-stages:][stage] for runs in members])]
+                own = [runs[-stages:][stage] for runs in members]
+                complete = all(run.name in scores for run in own)
+                row_scores = [ensemble_scores(own)] if complete else []
             else:
                 own = [chains[row, seed][-stages:][stage] for seed in range(settings.seeds)]
-                row_scores = [scores[run.name] for run in own]
+                row_scores = [scores[run.name] for run in own if run.name in scores]
             measures = [
                 {"/".join(path): measured(each, path) for path in MEASURES} for each in row_scores
             ]
-            results.append({"row": row, "stage": stage, "scores": measures})
+            wanted = 1 if row == ENSEMBLE else settings.seeds
+            results.append({"row": row, "stage": stage, "wanted": wanted, "scores": measures})
     text = markdown(table, results)
     output = pathlib.Path(base.output)
     content = {"settings": asdict(settings), "base": asdict(base), "results": results}
@@ -107,7 +119,11 @@ def chains_of(base, rows, settings):
 
 
 def trained(base, chains, settings):
-    """Train the missing runs of chains; returns the scores of all runs by name."""
+    """Train the missing runs of chains; returns the scores of all finished runs by name."""
+    if settings.finished_only:
+        runs = {run.name: run for runs in chains.values() for run in runs if is_trained(run)}
+        scores = {name: scores_of(run) for name, run in runs.items()}
+        return {name: own for name, own in scores.items() if own}
     prepare(base, chains)
     return Runs(list(chains.values()), settings.jobs).scores()
 
@@ -174,16 +190,20 @@ def markdown(table, results):
             cells = [
                 spread([each["/".join(path)] for each in result["scores"]]) for path in MEASURES
             ]
+            if not result["scores"]:
+                cells = [NOT_RUN, *([""] * (len(MEASURES) - 1))]
             if result["row"] == "baseline":
                 cells[-1] = ""
-            paper = row.paper[stage]
-            lines.append(f"| {row.title} | {' | '.join(cells)} | {paper or ''} |")
+            name, count = row.title, len(result["scores"])
+            if 0 < count < result["wanted"]:
+                name += f" ({count} of {result['wanted']} seeds)"
+            lines.append(f"| {name} | {' | '.join(cells)} | {row.paper[stage] or ''} |")
     return "\n".join(lines) + "\n"
 
 
 def spread(values):
-    """Mean and standard deviation as text; empty if a value is missing."""
-    if any(value is None for value in values):
+    """Mean and standard deviation as text; empty if a value is missing or there is none."""
+    if not values or any(value is None for value in values):
         return ""
     mean = f"{np.mean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.1f}"

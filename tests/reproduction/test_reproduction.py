@@ -8,7 +8,7 @@ import time
 import pytest
 
 from keras_aoa import reproduce
-from keras_aoa.reproduction import runs
+from keras_aoa.reproduction import figures, runs
 from keras_aoa.reproduction.rows import ENSEMBLE, TABLES
 from keras_aoa.reproduction.tables import TableSettings, chain, make_table, markdown, spread
 from keras_aoa.settings.configuration import Configuration
@@ -180,6 +180,48 @@ def test_the_table_contains_means_deviations_and_the_papers_scores(tmp_path, tra
     assert [result["scores"][2]["CIDEr"] for result in results] == [70.0] * 4
 
 
+def test_finished_rows_are_printed_and_others_marked_without_training(
+    tmp_path, trained_runs, monkeypatch, capsys
+):
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    make_table("table2", base, TableSettings(rows=("baseline",), seeds=1))
+    make_table("table1", base, TableSettings(rows=("grid",), seeds=2))
+    del trained_runs[:]
+    rows = ("baseline", "grid", "mean")
+    lines = make_table(
+        "table2", base, TableSettings(rows=rows, seeds=2, finished_only=True)
+    ).splitlines()
+    assert lines[3] == "| baseline (1 of 2 seeds) | 10.0 |  | 50.0 |  | 78.9 |"
+    assert lines[4] == "| activation grid | 10.0 ± 0.0 |  | 55.0 ± 7.1 | 25.0 ± 0.0 | 87.4 |"
+    assert lines[5] == "| equal weights | not run |  |  |  |  |"
+    assert lines[8] == "| activation grid | not run |  |  |  | 92.6 |"
+    ensemble = make_table("table4", base, TableSettings(rows=("ensemble",), finished_only=True))
+    assert "| spatial transformers, ensemble of 3 | not run |" in ensemble
+    with pytest.raises(UserError, match="finished_only: expected finished runs for the figure"):
+        figures.figure4(base, TableSettings(finished_only=True))
+    assert trained_runs == []
+
+
+def test_an_interrupted_command_prints_the_finished_rows(
+    tmp_path, trained_runs, monkeypatch, capsys
+):
+    train = runs.train
+
+    def second_is_interrupted(configuration):
+        if trained_runs:
+            raise KeyboardInterrupt
+        train(configuration)
+
+    monkeypatch.setattr(runs, "train", second_is_interrupted)
+    arguments = ["table1", "--seeds", "1", "--rows", "baseline,grid", "--output", str(tmp_path)]
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.main(arguments)
+    out = capsys.readouterr().out
+    assert "## table1, finished rows" in out
+    assert "| baseline | 10.0 |" in out
+    assert "| full model | not run |" in out
+
+
 def test_spread_shows_a_deviation_only_for_several_values():
     assert spread([12.34]) == "12.3"
     assert spread([1.0, 3.0]) == "2.0 ± 1.4"
@@ -188,7 +230,7 @@ def test_spread_shows_a_deviation_only_for_several_values():
 
 def test_a_table_with_one_stage_has_no_second_half():
     scores = [{"Bleu_4": 1.0, "METEOR": 2.0, "CIDEr": 3.0, "grounding/attention_on_object": 4.0}]
-    text = markdown(TABLES["table2"], [{"row": "grid", "stage": 0, "scores": scores}])
+    text = markdown(TABLES["table2"], [{"row": "grid", "stage": 0, "wanted": 1, "scores": scores}])
     assert (
         "Fine-tuned CNN" not in text
         and "| activation grid | 1.0 | 2.0 | 3.0 | 4.0 | 87.4 |" in text
