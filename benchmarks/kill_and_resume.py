@@ -24,7 +24,7 @@ EVERY = 3  # steps between checkpoints
 SETTINGS = {
     "minimum_count": 1,
     "captions_per_image": 2,
-    "max_words": 5,
+    "max_words": 2,
     "image_size": 32,
     "fit": "stretch",
     "backbone": "scenes",

@@ -63,7 +63,7 @@ def squares_settings(squares):
         embedding_dim=8,
         rnn_epochs=1,
         joint_epochs=2,
-        batch_size=4,
+        batch_size=3,  # equal batches: the training step is traced once per batch size
         learning_rate=0.01,
         backbone_learning_rate=0.01,
         dropout=0.2,
@@ -139,6 +139,7 @@ def trained_proposals(squares_settings, odd_squares, tmp_path_factory):
         squares_settings,
         data=str(odd_squares),
         joint_epochs=1,
+        batch_size=7,
         regions="proposals",
         train_proposals=3,
         test_proposals=5,

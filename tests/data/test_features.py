@@ -15,7 +15,6 @@ from keras_aoa.data.features import SHARD, FeatureFiles, ImageFeatures
 from keras_aoa.data.images.preprocessing import ImageSettings
 from keras_aoa.data.images.split_images import Images, image_batches
 from keras_aoa.data.text.vocabulary import Vocabulary
-from keras_aoa.evaluation import evaluate as evaluation
 from keras_aoa.training import loop as training
 from keras_aoa.training import preparation
 from keras_aoa.training.frozen import fingerprint, frozen_features
@@ -207,13 +206,16 @@ def test_fingerprint_depends_on_weights_and_layers_but_not_on_names():
 def test_training_on_features_equals_training_on_images(
     squares_settings, tmp_path, monkeypatch, regions
 ):
-    monkeypatch.setattr(evaluation, "start_meteor", lambda: False)
+    # Tests in tests/training include the evaluation that follows a training.
+    monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
     settings = dataclasses.replace(
         squares_settings,
         output=str(tmp_path),
         regions=regions,
-        proposals_size=48,
-        test_proposals=20,
+        proposals_size=40,
+        train_proposals=3,
+        test_proposals=5,
+        max_words=2,
         rnn_epochs=1,
         joint_epochs=1,
         validate_every=1,

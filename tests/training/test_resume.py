@@ -36,11 +36,14 @@ def without_evaluation(monkeypatch):
 
 @pytest.fixture
 def settings(squares_settings, tmp_path):
-    """Five steps of stage 1 and five of stage 2, with a checkpoint every two steps."""
+    """Three steps of stage 1 and three of stage 2, with a checkpoint every two steps.
+
+    `kill_and_resume` has a last batch of another size.
+    """
     return dataclasses.replace(
         squares_settings,
         output=str(tmp_path),
-        batch_size=2,
+        max_words=2,
         rnn_epochs=1,
         joint_epochs=1,
         checkpoint_steps=2,
@@ -100,27 +103,20 @@ def assert_same_run(run, other):
 # --- exact resume ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("step", "epoch"), [(5, 1), (9, 2)])  # 5 is the last of its epoch
-def test_an_interrupt_saves_a_checkpoint_and_the_same_command_resumes(
-    settings, finished, at_step, capsys, step, epoch
+def test_interrupts_save_a_checkpoint_and_the_same_command_resumes(
+    settings, finished, at_step, monkeypatch, capsys
 ):
-    at_step(step - 1, interrupt, after=True)
+    """A run is interrupted in the last step of an epoch, in its validation, and amid the next."""
+    at_step(2, interrupt, after=True)
     with pytest.raises(KeyboardInterrupt):
         training.train(settings)
     # The step in which the signal arrives completes, and the next one informs all workers.
-    assert f"Saved after step {step}." in capsys.readouterr().out
+    assert "Saved after step 3." in capsys.readouterr().out
     left = settings.folder / "last.123-456.part.npz"
     left.write_bytes(b"half")
     own = settings.folder / "album.part1.txt"
     own.write_text("a user's")
-    resumed = training.train(settings)
-    assert f"Resuming after step {step}, in epoch {epoch}." in capsys.readouterr().out
-    assert_same_run(resumed, finished)
-    assert own.exists()
-    assert not left.exists(), "temporary files of a killed process are removed"
 
-
-def test_an_interrupted_validation_loses_no_steps(settings, finished, monkeypatch, capsys):
     validate = training.captions_for_validation
 
     def interrupted(*_):
@@ -128,12 +124,37 @@ def test_an_interrupted_validation_loses_no_steps(settings, finished, monkeypatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "captions_for_validation", interrupted)
-    own = dataclasses.replace(settings, checkpoint_steps=1000)
     with pytest.raises(KeyboardInterrupt):
-        training.train(own)
-    resumed = training.train(own)
-    assert "Resuming after step 5, in epoch 1." in capsys.readouterr().out
+        training.train(settings)
+    assert "Resuming after step 3, in epoch 1." in capsys.readouterr().out
+    assert own.exists()
+    assert not left.exists(), "temporary files of a killed process are removed"
+
+    at_step(4, interrupt, after=True)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(settings)
+    output = capsys.readouterr().out
+    assert "Resuming after step 3, in epoch 1." in output
+    assert "Saved after step 5." in output
+    resumed = training.train(settings)
+    assert "Resuming after step 5, in epoch 2." in capsys.readouterr().out
     assert_same_run(resumed, finished)
+    assert own.exists()
+
+
+def test_an_interrupted_validation_loses_no_steps(settings, finished, monkeypatch):
+    """Without checkpoints amid an epoch, the one before the validation has all its steps."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "captions_for_validation", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(dataclasses.replace(settings, checkpoint_steps=1000))
+    arrays, metadata = weights.load_arrays(settings.folder / "last.npz")
+    assert metadata["steps"] == metadata["progress"]["steps"] == 3
+    assert metadata["progress"]["epochs"] == 0
+    assert not (settings.folder / "best.npz").exists()
 
 
 @pytest.mark.parametrize("runs", [1, pytest.param(6, marks=pytest.mark.slow)])
@@ -150,11 +171,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_one(settings, finished,
     def lost():
         raise ZeroDivisionError
 
-    at_step(8, lost)
+    at_step(5, lost)
     with pytest.raises(ZeroDivisionError):
         training.train(settings)
     metadata = weights.load_arrays(settings.folder / "last.npz")[1]
-    assert metadata["steps"] == 6
+    assert metadata["steps"] == 4
     assert metadata["progress"]["steps"] == 1
     assert metadata["progress"]["seconds"] > 0
     last, previous = (settings.folder / name for name in ("last.npz", "previous.npz"))
@@ -162,11 +183,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_one(settings, finished,
     best = settings.folder / "best.npz"
     best.write_bytes(best.read_bytes()[:100])
     whole = previous.read_bytes()
-    at_step(7, lost)
+    at_step(5, lost)
     with pytest.raises(ZeroDivisionError):
         training.train(settings)
     assert previous.read_bytes() == whole, "kept until another intact checkpoint exists"
-    assert weights.load_arrays(last)[1]["steps"] == 6
+    assert weights.load_arrays(last)[1]["steps"] == 4
     resumed = training.train(settings)
     assert re.search(
         r"last\.npz: .* damaged .* Resuming from the previous checkpoint, .*previous\.npz",
@@ -280,17 +301,23 @@ def test_training_in_a_thread_sets_no_signal_handlers():
 # --- failures -------------------------------------------------------------------------------------
 
 
-def test_the_error_of_a_nan_loss_names_images_and_the_last_checkpoint(settings, at_step):
+@pytest.fixture
+def longer(settings):
+    """Five steps per epoch, so that the fourth one is not the last and follows a checkpoint."""
+    return dataclasses.replace(settings, batch_size=2)
+
+
+def test_the_error_of_a_nan_loss_names_images_and_the_last_checkpoint(longer, at_step):
     at_step(4, lambda: (float("nan"), False))
     with pytest.raises(
         UserError,
         match=r"loss became nan at step 3, images .*\.png; lower learning_rate or clip_norm in a "
         r"run of another --name\. The last checkpoint is kept: .*last\.npz, after step 2\.",
     ):
-        training.train(settings)
+        training.train(longer)
 
 
-def test_nan_weights_never_replace_a_checkpoint(settings, monkeypatch):
+def test_nan_weights_never_replace_a_checkpoint(longer, monkeypatch):
     step = Trainer.step
 
     def set_nan(trainer, *arguments):
@@ -301,13 +328,13 @@ def test_nan_weights_never_replace_a_checkpoint(settings, monkeypatch):
 
     monkeypatch.setattr(Trainer, "step", set_nan)
     with pytest.raises(UserError, match=r"weights became infinite or NaN before step 5 \(cell/"):
-        training.train(settings)
-    arrays, metadata = weights.load_arrays(settings.folder / "last.npz")
+        training.train(longer)
+    arrays, metadata = weights.load_arrays(longer.folder / "last.npz")
     assert metadata["steps"] == 2
     assert all(np.isfinite(array).all() for array in arrays.values())
 
 
-def test_the_error_of_exhausted_memory_suggests_settings_to_lower(settings, at_step):
+def test_the_error_of_exhausted_memory_suggests_settings_to_lower(longer, at_step):
     at_step(4, lambda: tf.zeros((2**44,)))
     with pytest.raises(
         UserError,
@@ -315,7 +342,7 @@ def test_the_error_of_exhausted_memory_suggests_settings_to_lower(settings, at_s
         r"run of another --name, or use a machine with more memory\. "
         r"The same command resumes after step 2\.",
     ):
-        training.train(settings)
+        training.train(longer)
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_is_reported(settings, finished, at_step):
