@@ -10,11 +10,10 @@ class Archive:
     Attributes:
         host: Address of the server.
         path: Path of the file on the server.
-        size: Bytes of the file.
-        sha256: Checksum of the file.
-        unpacked: Bytes of the unpacked `keeps`, rounded up.
-        keeps: Files and folders of the archive to unpack. If all of them exist, the archive is not
-            downloaded again.
+        size: Size of the file in bytes.
+        sha256: SHA-256 of the file.
+        unpacked: Size of the unpacked `keeps` in bytes, rounded up.
+        keeps: Files and folders to unpack. If all of them exist, the archive is not downloaded.
     """
 
     host: str
@@ -30,7 +29,7 @@ class Archive:
         return self.path.rpartition("/")[2]
 
 
-# The bucket behind images.cocodataset.org. Its TLS certificate does not cover that host name.
+# images.cocodataset.org is this bucket, but its TLS certificate does not cover that host name.
 COCO = "https://s3.amazonaws.com/images.cocodataset.org/"
 STANFORD = "https://cs.stanford.edu/people/karpathy/deepimagesent/"
 
@@ -40,9 +39,9 @@ def _annotations(year: int) -> tuple[str, ...]:
     return tuple(f"annotations/{kind}{year}.json" for kind in kinds)
 
 
-# COCO's sizes and checksums are from TensorFlow Datasets, url_checksums/coco.txt; torchvision's
-# prototype data sets have the same. Neither COCO nor Karpathy publishes checksums; two unrelated
-# projects recorded this SHA-256 for Karpathy's archive of this size.
+# Neither COCO nor Karpathy publishes checksums. COCO's sizes and checksums are from TensorFlow
+# Datasets, url_checksums/coco.txt, and agree with torchvision's prototype data sets. Two unrelated
+# projects recorded the size and checksum of Karpathy's archive.
 ARCHIVES: dict[str, tuple[Archive, ...]] = {
     "coco2014": (
         Archive(

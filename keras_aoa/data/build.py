@@ -1,4 +1,4 @@
-"""From settings to data: the data set, the splits to use, and how images and proposals are made."""
+"""Reads the data set of a configuration, and builds its image and proposal settings."""
 
 import pathlib
 
@@ -8,12 +8,12 @@ from keras_aoa.data import readers, scenes
 def load_data(
     data, images="", *, cache, restval=True, scenes_images=3000, scenes_seed=0, image_size=96
 ):
-    """Read a data set; the drawn scenes are drawn first if they are missing.
+    """Read a data set; the built-in scenes are drawn if they do not exist yet.
 
     Args:
         data: `scenes`, or a folder or file that `readers.read` understands.
-        images: Folder of the images, if it is not beside the captions.
-        cache: Folder that keeps the drawn scenes.
+        images: Folder of the images, if they are not beside the captions.
+        cache: Folder in which the drawn scenes are stored.
         restval: Whether Karpathy's `restval` images join `train`.
         scenes_images: Number of training scenes.
         scenes_seed: Seed of the scenes.
@@ -23,7 +23,7 @@ def load_data(
         `CaptionData`.
 
     Raises:
-        UserError: as `readers.read` and `scenes.ScenesSettings`.
+        UserError: As for `readers.read` and `scenes.ScenesSettings`.
     """
     if data == "scenes":
         settings = scenes.ScenesSettings(seed=scenes_seed, train=scenes_images, size=image_size)
@@ -32,12 +32,16 @@ def load_data(
 
 
 def read_data(configuration, folder, data="", images=""):
-    """Read the data set of a configuration, or another in its place.
+    """Read the data set of a configuration, or the data set `data` instead.
+
+    If the configuration's data set is read and `select_images` is set, that many training images
+    form the split `select`.
 
     Args:
         configuration: `Configuration`.
-        folder: Folder of all runs; its folder `data` keeps the drawn scenes.
-        data, images: A data set in place of the configuration's.
+        folder: Output folder of all runs. Drawn scenes are stored in its subfolder `data`.
+        data: As for `load_data`; if empty, the configuration's data set is read.
+        images: As for `load_data`; if `images` and `data` are empty, the configuration's folder.
 
     Returns:
         `CaptionData`.
@@ -58,14 +62,14 @@ def read_data(configuration, folder, data="", images=""):
 
 
 def scored_split(configuration, data):
-    """Choose the split that is scored at the end: the test split, or another if there is none.
+    """Choose the split to score: the configured test split, or another if it does not exist.
 
     Args:
         configuration: `Configuration`.
         data: `CaptionData`.
 
     Returns:
-        Its name, and a line to print if the choice may surprise, or "".
+        The split's name, and a note for the user if the choice may be unexpected, else "".
     """
     selecting = configuration.selecting_split
     wanted = (configuration.test_split, "test", "val", selecting)
@@ -86,19 +90,19 @@ def image_settings(configuration):
 
 
 def proposal_image_settings(configuration):
-    """Return the `ImageSettings` of the images from which object proposals are pooled."""
+    """Return the `ImageSettings` of the input from which features of proposals are pooled."""
     from keras_aoa.data.images.preprocessing import ImageSettings
 
     return ImageSettings(configuration.proposals_size, configuration.proposals_fit)
 
 
 def proposal_view(configuration, folder, edge_model=None):
-    """Return the `ProposalView` of a configuration; None for other kinds of regions.
+    """Return the `ProposalView` of a configuration; None if its regions are not proposals.
 
     Args:
         configuration: `Configuration`.
-        folder: Folder of all runs; its folder `data` caches proposals.
-        edge_model: Edge model file in place of the configuration's.
+        folder: Output folder of all runs. Proposals are cached in its subfolder `data`.
+        edge_model: Path of an edge model; None uses the configuration's path.
     """
     if configuration.regions != "proposals":
         return None

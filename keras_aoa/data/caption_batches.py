@@ -1,8 +1,8 @@
 """Batches of images, from memory or files, with their captions as word ids.
 
-Every random choice depends only on the seed, the epoch and the example's index, and unreadable
-images are found before the first batch. A resumed run therefore continues exactly, and the amount
-of memory changes only the speed.
+Random choices depend only on the seed, the epoch and the example's index. Unreadable images are
+found before the first batch. A resumed run therefore continues exactly, and the memory that is
+available for images affects only the speed.
 """
 
 import re
@@ -18,8 +18,8 @@ from keras_aoa.utils.errors import UserError
 _SIDE = re.compile(
     r"\b(?:left|right)(?:y|ies|most|wards?|side|hand(?:ed|er|ers)?)?\b|clockwise|southpaw"
 )
-_VIEW_SEED = 4001  # a stream of its own
-_STRETCH = 0.15  # maximum of half the logarithm of a crop's aspect ratio
+_VIEW_SEED = 4001  # separates the random crops of views from all other random choices
+_STRETCH = 0.15  # the logarithm of a crop's aspect ratio is at most twice this number
 
 
 class CaptionBatches:
@@ -29,31 +29,32 @@ class CaptionBatches:
 
     - `images`: `(n, size, size, 3)` float32, RGB in 0..255.
     - `captions`: `(n, captions_per_image, time)` int32, as returned by `Vocabulary.encode`, padded
-      with PAD to the longest caption of the split. An image with fewer captions has rows of PAD. An
-      image with more captions has a random choice, different in each epoch.
+      with PAD to the length of the split's longest caption. If an image has fewer captions, its
+      last rows are PAD. If it has more captions, each epoch uses a random choice of them.
     - `index`: `(n,)` int32, indices into `images.examples`.
     - `window`: `(n, 4)` float32, the part of the image that the input covers, as returned by
       `window` in `preprocessing.py`.
-    - `flipped`: `(n,)` boolean. If true, the image is mirrored, so x in its boxes becomes 1 - x.
+    - `flipped`: `(n,)` boolean. If true, the image is mirrored: a point at x is now at 1 - x.
 
     If the regions are object proposals, the batch also has:
 
-    - `region_images`: `(n, side, side, 3)` float32, the input of the network that pools regions.
-    - `proposals`: `(n, regions, 4)` float32, x0, y0, x1, y1 in 0..1 of `region_images`, a random
-      choice in each epoch. Boxes without area are padding.
+    - `region_images`: `(n, side, side, 3)` float32, the input of the network that computes region
+      features.
+    - `proposals`: `(n, regions, 4)` float32, boxes x0, y0, x1, y1 in 0..1 of `region_images`,
+      chosen at random in each epoch. Boxes with zero area are padding.
 
-    n is `batch_size`, or fewer in the last batch.
+    n is `batch_size`; the last batch may be smaller.
 
     Args:
         images: `Images`. Images whose captions have no words are left out.
         vocabulary: `Vocabulary`.
         batch_size: Images per batch, over all replicas.
         captions_per_image: Captions per image in a batch.
-        max_words: Words after which longer captions are cut.
+        max_words: Maximum number of words per caption; longer captions are cut.
         flip: Whether to mirror half of the images. Images whose captions mention left or right are
             never mirrored.
-        crop: Minimum share of an image's area in a random crop, which is scaled to the full input
-            size; 1 disables cropping.
+        crop: Minimum area of a random crop, as a share of the input's area. The crop is scaled to
+            the full input size. 1 disables cropping.
         seed: Seed of all random choices, 0 or more.
         proposals: Maximum number of object proposals per image; they are chosen at random.
 
@@ -97,7 +98,8 @@ class CaptionBatches:
             for words, row in zip(captions, rows, strict=False):
                 ids = vocabulary.encode_words(words, max_words)
                 row[: len(ids)] = ids
-        # All batches have the same length, so that the unrolled recurrence is compiled once.
+        # The captions of all batches have one length, so that the unrolled recurrence is compiled
+        # once.
         self._ids = self._ids[:, :, (self._ids != PAD).any(axis=(0, 1))]
         self._may_flip = flip & np.array([not any(map(_mentions_sides, words)) for words in tokens])
         self.batches_per_epoch = -(-len(self._usable) // batch_size)
@@ -108,13 +110,14 @@ class CaptionBatches:
     def epoch(self, number, skip_batches=0, replicas=ONE_REPLICA):
         """Return the batches of one epoch.
 
-        For several replicas, each batch is divided into one part per local replica, and the parts
-        follow each other in the dataset. Captions of padding images are PAD.
+        With several replicas, each batch is divided into equal parts, one per replica. The dataset
+        yields the parts of this process's replicas, one after another. Images that only fill up a
+        part have no captions except PAD.
 
         Args:
-            number: The epoch.
+            number: Number of the epoch.
             skip_batches: Number of batches to skip; their images are not decoded.
-            replicas: `Replicas` to divide the batches among.
+            replicas: `Replicas` among which each batch is divided.
 
         Returns:
             A `tf.data.Dataset` of the dictionaries described above.
@@ -133,7 +136,7 @@ class CaptionBatches:
 
     @property
     def mirrored_indices(self):
-        """Indices into `images.examples` of the images that are mirrored in some epochs."""
+        """Indices of the images that some epochs mirror, into `images.examples`."""
         return self._usable[self._may_flip[self._usable]]
 
     def set_source(self, images):
@@ -145,10 +148,10 @@ class CaptionBatches:
         self._images, self._views = images, getattr(images, "views", None)
 
     def fixed_views(self, count):
-        """Return parts of the images whose features can be cached, `(count, n, 4)`.
+        """Return `count` views, parts of each image whose features can be cached, `(count, n, 4)`.
 
-        The first view is the whole image, and the others are random crops. They do not depend on
-        the seed, so all runs share their features.
+        The first view is the whole image; the other views are random crops. The crops do not depend
+        on the seed, so runs with different seeds share the cached features.
         """
         whole = np.tile(np.float32([0, 0, 1, 1]), (1, len(self._ids), 1))
         crops = [
@@ -162,7 +165,7 @@ class CaptionBatches:
         return [self._images.examples[i].path for i in index]
 
     def _proposals(self, number, indices, flipped):
-        """Return the column of the proposals for an epoch, if the images have proposals."""
+        """Return a column with an epoch's proposals, or no column if the images have none."""
         if not self._images.has_proposals:
             return {}
         boxes = []
@@ -173,11 +176,11 @@ class CaptionBatches:
                 index, lambda count, random=random: random.permutation(count)[: self._sampled]
             )
             boxes.append(mirrored(chosen) if flipped[index] else chosen)
-        # All batches have the same width, even if some are skipped.
+        # All batches have the same number of boxes, even if some batches are skipped.
         return {"proposals": padded(boxes, self._max_proposals)}
 
     def _choices(self, number):
-        """Return the order of usable examples, and captions, mirroring, crop and view of each."""
+        """Return the usable examples in random order, and captions, flip, crop, view of each."""
         random = np.random.default_rng((self._seed, number))
         order = random.permutation(len(self._ids))
         absent = self._ids[:, :, 0] == PAD

@@ -1,4 +1,4 @@
-"""Downloads COCO's images and captions, or Karpathy's splits, in the layout of the readers.
+"""Downloads COCO's images and captions, or Karpathy's splits, in the layout for the readers.
 
     python -m keras_aoa.data.download coco2014 FOLDER
     python -m keras_aoa.data.download karpathy FOLDER
@@ -33,13 +33,13 @@ STAGING = ".download"
 
 
 def fetch(dataset: str, folder: str | os.PathLike, base_url: str = "") -> None:
-    """Download, verifies and unpacks the parts of a data set that are missing from `folder`.
+    """Download, verify and unpack the parts of a data set that are missing from `folder`.
 
     Args:
         dataset: A key of `ARCHIVES`.
         folder: Destination folder; created if necessary. Archives are kept in its subfolder
             `.download/` until they are unpacked.
-        base_url: Another server that has the archives under the same paths.
+        base_url: Address of another server that has the archives under the same paths.
 
     Raises:
         UserError: There is too little space, the network fails, a checksum is wrong, or an archive
@@ -67,7 +67,7 @@ def fetch(dataset: str, folder: str | os.PathLike, base_url: str = "") -> None:
 
 @contextlib.contextmanager
 def _one_line_os_errors(who: str) -> Iterator[None]:
-    """Turn operating system errors, such as a full disk, into a `UserError`."""
+    """Convert operating system errors, such as a full disk, to a `UserError`."""
     try:
         yield
     except OSError as error:
@@ -80,7 +80,7 @@ def _one_line_os_errors(who: str) -> Iterator[None]:
 def _check_space(dataset: str, archives: Sequence[Archive], staging: pathlib.Path) -> None:
     present = sum(file.stat().st_size for a in archives for file in _received(staging / a.name))
     total = sum(archive.size for archive in archives)
-    # An archive and its contents exist together during unpacking. Earlier archives are deleted.
+    # During unpacking, an archive and its contents exist together; earlier archives are deleted.
     peak = max(
         archive.size + sum(before.unpacked for before in archives[: index + 1])
         for index, archive in enumerate(archives)
@@ -94,12 +94,12 @@ def _check_space(dataset: str, archives: Sequence[Archive], staging: pathlib.Pat
     if free < needed:
         raise UserError(
             f"{dataset}: expected {needed / 1e9:.2f} GB of free space in {staging.parent}, "
-            f"received {free / 1e9:.2f} GB; free some or choose another folder."
+            f"received {free / 1e9:.2f} GB; free some space or choose another folder."
         )
 
 
 def _received(path: pathlib.Path) -> list[pathlib.Path]:
-    """Return the files of an archive: a partial download, as gdown names it, or all of it."""
+    """Return an archive's files on disk: partial downloads, as gdown names them, or the whole."""
     return [*path.parent.glob(f"{path.name}????????.part"), *path.parent.glob(path.name)]
 
 
@@ -118,7 +118,7 @@ def _download(url: str, archive: Archive, path: pathlib.Path) -> None:
     received = 0
     for part in _received(path):
         received = part.stat().st_size
-        if received >= archive.size:  # interrupted after its last byte, before its renaming
+        if received >= archive.size:  # complete, but not renamed before an interruption
             part.replace(path)
     with tqdm(
         total=archive.size, initial=received, unit="B", unit_scale=True, desc=path.name
@@ -152,7 +152,7 @@ def _verify(archive: Archive, path: pathlib.Path) -> None:
         rejected = path.replace(path.with_name(f"{path.name}.bad"))
         raise UserError(
             f"{archive.name}: expected SHA-256 {archive.sha256}, received {digest}; the file was "
-            f"renamed to {rejected}, run the command again to download it again."
+            f"renamed to {rejected}; run the command again for a new download."
         )
 
 
@@ -175,11 +175,11 @@ def _unpack(archive: Archive, path: pathlib.Path, folder: pathlib.Path) -> None:
             if free < needed:
                 raise UserError(
                     f"{archive.name}: expected {needed / 1e9:.2f} GB of free space to unpack it, "
-                    f"received {free / 1e9:.2f} GB; free some and run the command again."
+                    f"received {free / 1e9:.2f} GB; free some space and run the command again."
                 )
             for member in tqdm(members, unit="file", desc=f"unpacking {archive.name}"):
                 content.extract(member, unpacked)
-    # The last two mean encrypted archives and unknown compression methods.
+    # RuntimeError: an encrypted archive; NotImplementedError: an unknown compression method.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise UserError(
             f"{archive.name}: expected a zip file, received '{error}'; delete {path} and run the "
@@ -200,14 +200,14 @@ def _unpack(archive: Archive, path: pathlib.Path, folder: pathlib.Path) -> None:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Download a captioning data set; resumes, verifies SHA-256 and never overwrites files."""
+    """Download a captioning data set: resume, verify SHA-256, and never overwrite files."""
 
     dataset: Annotated[Literal["coco2014", "coco2017", "karpathy"], tyro.conf.Positional]
     """coco2014 (20.4 GB), coco2017 (20.4 GB) or Karpathy's splits (0.04 GB)."""
     folder: Annotated[pathlib.Path, tyro.conf.Positional]
     """Destination folder; the command first prints the free space it needs, at most 41 GB."""
     base_url: str = ""
-    """Another server with the archives; empty for COCO's or Stanford's own."""
+    """Address of another server with the archives; if empty, COCO's or Stanford's server."""
 
 
 def main(arguments: list[str]) -> None:

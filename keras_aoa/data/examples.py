@@ -24,8 +24,8 @@ class NamedObject:
 class Phrase:
     """A phrase of a caption and the box of the object it names.
 
-    The phrase is words `first` to `last - 1` of the tokenized `captions[caption]`. If it names
-    several boxes, there is one `Phrase` for each of them.
+    The phrase consists of words `first` to `last - 1` of the tokenized `captions[caption]`. If it
+    names several boxes, there is one `Phrase` for each box.
     """
 
     caption: int

@@ -1,4 +1,4 @@
-"""Cached features of a frozen network, which replace the images as its input."""
+"""Caches the features of a frozen network, so that later epochs and runs do not recompute them."""
 
 import functools
 import hashlib
@@ -14,23 +14,24 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import atomic_write, identity, settings_digest
 from keras_aoa.utils.progress import print_progress, progress_bar
 
-FORMAT_VERSION = 1  # increase it if the same images would yield other features
+FORMAT_VERSION = 1  # increase it if a code change alters the features
 SHARD = 256  # images per file
-BATCH = 32  # images that the network receives together
+BATCH = 32  # images per call of the network
 OPEN_FILES = 128  # each uses a file descriptor, and 1,024 is a common limit
 
 
 class FeatureFiles:
     """Feature files of a split, with `SHARD` images each.
 
-    A file's name is a digest of its images' paths, sizes and modification times. The folder's name
-    is a digest of the network and preprocessing. Other images or settings thus use other files.
+    A file's name contains a digest of its images' paths, sizes and modification times. The folder's
+    name contains a digest of the network and preprocessing. If images or settings change, different
+    files are thus used.
 
     Args:
         folder: Parent of the folder `features-<digest>`.
-        settings: Dictionary, with values that JSON can represent, of everything except the image
-            that the features depend on.
-        dtype: Storage type, `float16` or `bfloat16`.
+        settings: Dictionary of all settings that affect the features, with values that JSON can
+            represent.
+        dtype: Storage type of the features, `float16` or `bfloat16`.
     """
 
     def __init__(self, folder, settings, dtype):
@@ -39,20 +40,22 @@ class FeatureFiles:
         self.dtype = tf.as_dtype(dtype)
 
     def extract(self, images, indices, mirrored, network, crops=None):
-        """Compute the missing files; after an interruption, it resumes.
+        """Compute the features whose files are missing, and return where all features are.
+
+        After an interruption, another call computes only the rest.
 
         Args:
             images: `Images`.
             indices: Indices of the images in `images.examples`.
             mirrored: Whether to mirror the images first.
-            network: Function from a batch of `images` to a dictionary of tensors `(n, …)`.
+            network: Function from a batch of `images.batches` to a dictionary of tensors `(n, …)`.
             crops: Part of each example's image to use, `(count, 4)`; None uses whole images.
 
         Returns:
-            For each feature name, the location of each image's array: `{index: (file, row)}`.
+            Dictionary from feature names to the locations of the arrays, `{index: (file, row)}`.
 
         Raises:
-            UserError: A value is too large for float16.
+            UserError: A feature is too large for the storage type.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         locations = {}
@@ -79,7 +82,7 @@ class FeatureFiles:
         )
 
     def _shards(self, images, indices, mirrored, crops):
-        """Yield indices of the images of each file, their columns, and the name of the file."""
+        """Yield for each file its image indices, the dataset columns, and the stem of its name."""
         for start in range(0, len(indices), SHARD):
             shard = indices[start : start + SHARD]
             columns = {"index": np.asarray(shard, np.int32)}
@@ -113,34 +116,35 @@ class FeatureFiles:
                 stored = tf.cast(values, self.dtype)
                 if not tf.reduce_all(tf.math.is_finite(tf.cast(stored, tf.float32))):
                     raise UserError(
-                        f"feature_cache: {name} of {images.name} holds numbers too large for "
-                        f"{self.dtype.name}; set it to bfloat16 or none."
+                        f"feature_cache: {name} of {images.name} has numbers too large for "
+                        f"{self.dtype.name}; set feature_cache to bfloat16 or none."
                     )
                 stored = tf.bitcast(stored, tf.uint16).numpy()
                 features.setdefault(name, []).append(stored)
         for name, parts in features.items():
             with atomic_write(self.folder / f"{stem}-{name}.npy") as temporary:
                 np.save(temporary, np.concatenate(parts), allow_pickle=False)
-        # Written last, because its presence means that the other files are complete.
+        # The JSON file is written last: if it exists, the other files are complete.
         with atomic_write(self.folder / f"{stem}.json") as temporary:
             temporary.write_text(json.dumps(sorted(features)), encoding="utf-8")
 
 
 class ImageFeatures:
-    """Features of a split's images; it has the interface of `Images` and replaces them.
+    """Features of a split's images, with the same interface as `Images`.
 
     Args:
         images: `Images`.
         files: `FeatureFiles`.
-        network: Function from a batch of images to a dictionary of tensors `(n, …)`.
-        mirrored: Indices of the images whose mirror images are also needed.
-        views: Parts of the images, `(views, n, 4)`, as returned by `CaptionBatches.fixed_views`;
-            None for whole images. The column `view` of `dataset` then selects one.
-        image_bytes: Function that returns the size of an image's features in bytes. The size of
-            large missing features is then printed, and must fit on the disk.
+        network: As for `FeatureFiles.extract`.
+        mirrored: Indices of the images whose mirrored features are also needed.
+        views: Parts of the images, `(views, n, 4)`, as returned by `CaptionBatches.fixed_views`.
+            The column `view` of `dataset` selects one of them. None uses only whole images.
+        image_bytes: Function that returns the size of one image's features in bytes. If given and
+            more than `SHARD` images are missing, their total size is printed and must fit on the
+            disk.
 
     Raises:
-        UserError: The features do not fit on the disk; otherwise as `FeatureFiles.extract`.
+        UserError: The features do not fit on the disk; also as for `FeatureFiles.extract`.
     """
 
     def __init__(self, images, files, network, mirrored=(), views=None, image_bytes=None):
@@ -167,7 +171,7 @@ class ImageFeatures:
         }
 
     def batches(self, columns, batch_size):
-        """Return the batches of `Images.batches` with `features` instead of pixels."""
+        """Return batches like those of `Images.batches`, with `features` instead of pixels."""
         return batched(self.dataset(columns), batch_size)
 
     def dataset(self, columns):
@@ -196,14 +200,14 @@ class ImageFeatures:
 
 
 def _reserve(folder, name, count, gigabytes):
-    """Print the size of missing features; refuse features that do not fit on the disk."""
+    """Print the size of the missing features; raise an error if they do not fit on the disk."""
     existing = next(each for each in folder.absolute().parents if each.exists())
     free = shutil.disk_usage(existing).free / 1e9
     if free < gigabytes:
         raise UserError(
             f"feature_cache: expected {gigabytes:.1f} GB of free space for the features of {name} "
-            f"in {folder.parent}, received {free:.1f} GB; free some, lower cached_views, or set "
-            "feature_cache to none."
+            f"in {folder.parent}, received {free:.1f} GB; free some space, lower cached_views, or "
+            "set feature_cache to none."
         )
     print_progress(f"{name}: caching features of {count} images, {gigabytes:.1f} GB, in {folder}.")
 

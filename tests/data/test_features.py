@@ -171,7 +171,7 @@ def test_layers_of_one_network_use_different_files(squares_settings, squares, tm
 
 
 def test_values_too_large_for_float16_are_rejected_by_feature_name(images, tmp_path):
-    with pytest.raises(UserError, match="map of train holds numbers too large for float16; set it"):
+    with pytest.raises(UserError, match="map of train has numbers too large for float16; set "):
         ImageFeatures(images, files(tmp_path / "kept"), Network(1e4))
     ImageFeatures(images, files(tmp_path / "kept", "bfloat16"), Network(1e4))
 
