@@ -1,8 +1,8 @@
-"""Checks of image files before decoding, and their EXIF orientation, in TensorFlow operations.
+"""Checks image files before decoding and reads their EXIF orientation, with TensorFlow only.
 
-`tf.io.decode_image` ignores the EXIF orientation and allocates whatever size a header declares, and
-TensorFlow 2.21 writes past its buffer on animated WebP. These functions prevent that inside the
-graph, so that a SavedModel does not need Python.
+`tf.io.decode_image` ignores the EXIF orientation, and it allocates the memory for any size that a
+header declares. For animated WebP, TensorFlow 2.21 writes past its buffer. The functions here
+prevent these faults inside the graph, so that a SavedModel does not need Python.
 
 Sources: JPEG, ITU-T T.81 annex B; Exif 2.32, CIPA DC-008, 4.5 and 4.6; PNG, third edition, 5 and
 11.3.4.5; GIF 89a, 15 to 24; WebP container, RFC 9649, 2.5 to 2.7 and 3.4; VP8, RFC 6386, 9.1.
@@ -11,27 +11,27 @@ Sources: JPEG, ITU-T T.81 annex B; Exif 2.32, CIPA DC-008, 4.5 and 4.6; PNG, thi
 import numpy as np
 import tensorflow as tf
 
-MAX_PIXELS = 2**27  # 134 megapixels, 400 MB once decoded; phones have up to 108
-LARGE = 2**24  # pixels; larger images may have at most `PIXELS_PER_BYTE`
-PIXELS_PER_BYTE = 1000  # the best that PNG reaches on a blank image; photographs have 2 to 30
-MAX_BLOCKS = 100  # EXIF is among a file's first blocks; a hostile file may have any number
-MAX_SUB_BLOCKS = 2**18  # of a GIF, up to the end of its first image; most have 255 bytes
+MAX_PIXELS = 2**27  # 134 megapixels, 400 MB when decoded; many phones have up to 108
+LARGE = 2**24  # pixels; larger images must not exceed `PIXELS_PER_BYTE`
+PIXELS_PER_BYTE = 1000  # the most for a blank PNG; photographs have 2 to 30
+MAX_BLOCKS = 100  # of a file; EXIF comes early, and a hostile file may have any number of blocks
+MAX_SUB_BLOCKS = 2**18  # up to the end of a GIF's first image; most sub-blocks have 255 bytes
 
 _EXIF = int.from_bytes(b"Exif\0\0")
 _ORIENTATION, _SHORT = 0x0112, 3
 
 
 def check_header(image_bytes, max_pixels=MAX_PIXELS):
-    """Return `image_bytes`, a scalar string, unchanged if it is safe to decode.
+    """Return `image_bytes` unchanged if the file is safe to decode.
 
     Args:
         image_bytes: The file's content, a scalar string.
-        max_pixels: Pixels of the largest accepted image.
+        max_pixels: Maximum number of pixels of the image.
 
     Raises:
         tf.errors.InvalidArgumentError: The format is not JPEG, PNG, GIF, BMP or WebP, the image
-            declares more than `max_pixels` pixels, the file is too short for a large image, it is
-            an animated WebP, or a PNG does not begin with its header.
+            declares more than `max_pixels` pixels, the file is too short for a large image, the
+            file is an animated WebP, or a PNG does not begin with its header.
     """
     data = _bytes(tf.strings.substr(image_bytes, 0, 32))
 
@@ -87,7 +87,7 @@ def _webp_pixels(data):
 
 
 def _gif_pixels(data):
-    # TensorFlow allocates the size of the frame, which may exceed that of the screen.
+    # TensorFlow allocates the size of the frame, which may be larger than the GIF's screen.
     frame = _first_image(data)
     sizes = [_number(data, at + offset, 2, True) for at in (6, frame + 5) for offset in (0, 2)]
     return tf.maximum(sizes[0] * sizes[1], sizes[2] * sizes[3])
@@ -109,9 +109,10 @@ def first_frame(image_bytes):
 
 
 def with_white_colors(image_bytes):
-    """Return a GIF, as returned by `first_frame`, with only white in its color tables.
+    """Replace all colors of a GIF from `first_frame` by white.
 
-    Transparent pixels and those outside the frame stay black, so the decoded image is the opacity.
+    Transparent pixels and pixels outside the frame stay black. The decoded result is therefore the
+    opacity of the original GIF.
     """
     data = _bytes(image_bytes)
     frame = _first_image(data)
@@ -134,10 +135,10 @@ def may_have_color_key(image_bytes):
 
 
 def with_adobe_marker(image_bytes):
-    """Return a JPEG file with Adobe's marker if its colors are CMYK: the inks are inverted.
+    """Add Adobe's marker, which means inverted inks, to a JPEG file with CMYK colors.
 
-    Browsers, Pillow and OpenCV read every CMYK file so. A file's own marker follows this one and
-    takes precedence.
+    Browsers, Pillow and OpenCV assume inverted inks in every CMYK file. If the file already has
+    such a marker, it comes after the added marker and takes precedence.
     """
     marker = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
     size = tf.strings.length(image_bytes)
@@ -151,7 +152,7 @@ def with_adobe_marker(image_bytes):
 def _first_image(data):
     """Return the offset of a GIF's first image, or the file's length if it has no image."""
     size = tf.size(data, tf.int64) - 1
-    # Skip the extensions: each has a label and sub-blocks, of which the last is empty.
+    # Skip the extensions. An extension consists of a label and sub-blocks.
     start = tf.while_loop(
         lambda at: (at < size) & (_number(data, at, 1) == 0x21),
         lambda at: (_behind_sub_blocks(data, at + 2),),
@@ -162,10 +163,10 @@ def _first_image(data):
 
 
 def _first_image_end(data):
-    """Return the offset of the end of a GIF's first image.
+    """Return the offset at which a GIF's first image ends.
 
-    Returns the file's length if the image is cut off. Returns 0 if the file has no image, or so
-    many sub-blocks that the end cannot be found; the caller then does not decode it.
+    The result is the file's length if the image is cut off. The result is 0, which makes decoding
+    fail, if the file has no image or more than `MAX_SUB_BLOCKS` sub-blocks.
     """
     size = tf.size(data, tf.int64) - 1
     start = _first_image(data)
@@ -181,8 +182,9 @@ def _table(flags):
 def _behind_sub_blocks(data, at):
     """Return the offset after a sequence of GIF sub-blocks.
 
-    A sub-block is a length and that many bytes, and an empty one ends the sequence. The result is
-    the file's length if the end is missing, and 1 more if there are too many sub-blocks.
+    A sub-block is a length and that many bytes. A sub-block of length 0 ends the sequence. The
+    result is the file's length if the end is missing, or the file's length plus 1 if there are more
+    than `MAX_SUB_BLOCKS` sub-blocks.
     """
     size = tf.size(data, tf.int64) - 1
     last = tf.while_loop(
@@ -199,7 +201,7 @@ def orientation(image_bytes):
 
     The result is 1, upright, if the file has no orientation or its EXIF data is damaged.
     """
-    # Most files hold no EXIF, and this search takes a tenth of the time of reading all blocks.
+    # Most files have no EXIF, and this search is ten times as fast as reading all blocks.
     has_exif = tf.strings.regex_full_match(image_bytes, r"\C*(?i:exif)\C*")
     return tf.cond(has_exif, lambda: _read_orientation(image_bytes), lambda: 1)
 
@@ -218,7 +220,7 @@ def _read_orientation(image_bytes):
 
 
 def _bytes(text):
-    # The appended zero is what `_number` reads at all offsets past the end.
+    # `_number` reads the appended zero at all offsets past the end.
     return tf.concat([tf.io.decode_raw(text, tf.uint8), [tf.constant(0, tf.uint8)]], 0)
 
 
@@ -250,8 +252,8 @@ def _is_webp(data):
     return _is(data, 0, b"RIFF") & _is(data, 8, b"WEBP")
 
 
-# Each reader of a block returns: whether the block holds EXIF, where its content begins and ends,
-# where the next block begins, and whether EXIF may still follow.
+# Each function below reads the block at an offset and returns: whether the block contains EXIF,
+# where its content begins and ends, where the next block begins, and whether EXIF may still follow.
 
 
 def _jpeg_block(data, at):
@@ -274,7 +276,7 @@ def _webp_block(data, at):
 
 
 def _find_exif(data, first_block, read_block):
-    """Return start and length of the TIFF structure with the EXIF tags, or (0, 0) if none."""
+    """Return start and length of the TIFF structure with EXIF tags; (0, 0) if it is missing."""
     size = tf.size(data, tf.int64) - 1
 
     def step(at, _):

@@ -20,7 +20,7 @@ Fit = Literal["crop", "stretch", "pad"]
 SMALLEST, LARGEST = 16, 4096
 LONG_SIDE = 1.5  # side of a padded input, relative to its `size`; as in the authors' code
 PADDING = (124, 117, 104)  # ImageNet's mean, RGB
-MAX_BYTES = 2**30  # of a file; the largest accepted image has fewer in every format
+MAX_BYTES = 2**30  # maximum file size; no accepted image needs as much in any format
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class ImageSettings:
     """How an image is converted to the network's square input.
 
     Args:
-        size: Height and width of the input in pixels; with `pad`, before padding.
+        size: Height and width of the input in pixels; with `pad`, the short side before padding.
         fit: One of
             - `crop`: the largest central square, as in the paper; keeps the aspect ratio;
             - `stretch`: the whole image, scaled to a square;
             - `pad`: the whole image with its aspect ratio, as in the paper for object proposals.
               The short side becomes `size`, or less if the long side would exceed 1.5 times
-              `size`. The image is padded to a square of 1.5 times `size`.
+              `size`. The image is then padded to a square whose side is 1.5 times `size`.
 
     Raises:
         UserError: A value is out of range.
@@ -69,7 +69,7 @@ def decode(image_bytes, max_pixels=image_headers.MAX_PIXELS):
 
     Args:
         image_bytes: The file's content, a scalar string.
-        max_pixels: Pixels of the largest accepted image.
+        max_pixels: Maximum number of pixels of the image.
 
     Returns:
         RGB, `(height, width, 3)`, uint8.
@@ -92,8 +92,8 @@ def read_image(path):
 
     Raises:
         OSError: The file does not exist.
-        tf.errors.OpError: As for `decode`; also if the path is not a file, is not readable, or has
-            more than `MAX_BYTES`.
+        tf.errors.OpError: As for `decode`; also if the path is not a regular file, or the file is
+            not readable or has more than `MAX_BYTES`.
     """
     if not is_small_file(path):
         message = f"not a file of at most {MAX_BYTES} bytes"
@@ -117,7 +117,7 @@ def why_unreadable(path):
 
 
 def reason(error):
-    """Return the message of an error of `read_image` or `decode` in one line, without location."""
+    """Return one line with the message of an error that `read_image` or `decode` raised."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message, flags=re.DOTALL)
@@ -127,7 +127,7 @@ def reason(error):
 
 def _decode_jpeg(image_bytes):
     image_bytes = image_headers.with_adobe_marker(image_bytes)
-    # INTEGER_ACCURATE gives the same pixels as other libraries; the default is not faster.
+    # INTEGER_ACCURATE yields the same pixels as other libraries; the default is not faster.
     return tf.io.decode_jpeg(image_bytes, channels=3, dct_method="INTEGER_ACCURATE")
 
 
@@ -142,7 +142,7 @@ def _decode_gif(image_bytes):
 
 def _decode_other(image_bytes):
     start = tf.strings.substr(image_bytes, 0, 4)
-    # Four channels make TensorFlow apply a color key.
+    # TensorFlow applies a color key only if it decodes four channels.
     keyed = (start == b"\x89PNG") & image_headers.may_have_color_key(image_bytes)
 
     def decode_with(channels):
@@ -169,7 +169,7 @@ def _on_white(image, has_alpha):
         )
 
     def blended(pixels):
-        # uint16 takes half the memory of float32 and gives the same result.
+        # uint16 needs half the memory of float32 and yields the same result.
         alpha = tf.cast(pixels[..., -1:], tf.uint16)
         colors = tf.cast(opaque(pixels), tf.uint16)
         return tf.cast((alpha * colors + (255 - alpha) * 255 + 127) // 255, tf.uint8)
@@ -201,8 +201,9 @@ def _turn(image, orientation):
 def prepare(image, settings):
     """Convert an image to the network's input, with antialiased bilinear scaling.
 
-    The values are whole numbers, so that images cached as uint8 equal images that are served. The
-    central square is cropped before scaling, which bounds the memory for every aspect ratio.
+    The values are rounded, so that images cached as uint8 for training equal images prepared for
+    serving. `crop` cuts out the central square before scaling, which limits the memory for every
+    aspect ratio.
 
     Args:
         image: RGB, `(height, width, 3)`.
@@ -233,7 +234,7 @@ def window(height, width, settings):
         settings: `ImageSettings`.
 
     Returns:
-        x0, y0, x1, y1 in 0..1 of the original image, `(4,)` float32; beyond 1 for padding.
+        x0, y0, x1, y1 in 0..1 of the original image, `(4,)` float32. Padding is beyond 1.
     """
     if settings.fit == "stretch":
         return tf.constant([0.0, 0.0, 1.0, 1.0])
@@ -246,7 +247,7 @@ def window(height, width, settings):
 
 
 def _scaled(size, settings):
-    """Return the scaled height and width, int32, before padding, of an image of `size`."""
+    """Return height and width, int32, after scaling an image of `size` but before padding."""
     short, long = tf.reduce_min(size), tf.reduce_max(size)
     scale = tf.minimum(settings.size / short, settings.side / long)
     scaled = tf.cast(tf.round(scale * tf.cast(size, scale.dtype)), tf.int32)

@@ -1,4 +1,4 @@
-"""Network inputs of upright pixels, and batches of image files decoded in the graph."""
+"""Converts upright pixels to network inputs, and decodes batches of image files in the graph."""
 
 import os
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from keras_aoa.data.proposals.cache import ProposalSettings
 class ProposalView:
     """Settings of object proposals.
 
-    `settings` prepare the images from which proposals are pooled, `search` finds the proposals,
-    and `folder` caches them.
+    `settings` describes the input from which features of proposals are pooled, and `search` how
+    proposals are found. `folder` caches the proposals.
     """
 
     settings: ImageSettings
@@ -28,8 +28,8 @@ class NetworkViews:
 
     Args:
         image_settings: `ImageSettings` of the network's input.
-        proposal_settings: `ImageSettings` of the images from which proposals are pooled; None for
-            other kinds of regions.
+        proposal_settings: `ImageSettings` of the input from which features of proposals are
+            pooled; None if the regions are not proposals.
     """
 
     image_settings: ImageSettings
@@ -37,7 +37,7 @@ class NetworkViews:
 
     @property
     def pixel_settings(self):
-        """`ImageSettings` by the names of the pixels: `images`, with proposals `region_images`."""
+        """`ImageSettings` by output name: `images` and, with proposals, `region_images`."""
         settings = {"images": self.image_settings}
         if self.proposal_settings is not None:
             settings["region_images"] = self.proposal_settings
@@ -52,8 +52,8 @@ class NetworkViews:
     def __call__(self, pixels):
         """Return float32 tensors by name, from upright pixels `(height, width, 3)`, uint8.
 
-        Beside the pixels there is `window`, the part of the image that the network which makes
-        the regions covers.
+        The tensors are the pixels named in `pixel_settings`, and `window`, the part of the image
+        from which the regions are computed.
         """
         views = {name: prepare(pixels, each) for name, each in self.pixel_settings.items()}
         height, width = tf.unstack(tf.shape(pixels)[:2])
@@ -61,18 +61,18 @@ class NetworkViews:
 
 
 def read_batch(image_bytes, view, shapes, max_pixels):
-    """Decode image files and apply `view` to each; an unreadable file affects no other.
+    """Decode image files and apply `view` to each; unreadable files do not affect others.
 
     Args:
         image_bytes: Contents of the files, `(n,)`, strings.
         view: Function from upright pixels `(height, width, 3)`, uint8, to a dictionary of float32
             tensors, such as `NetworkViews`.
-        shapes: Shapes of these tensors by name, all sizes known.
-        max_pixels: Size of the largest image that is decoded.
+        shapes: Fully known shapes of these tensors, by name.
+        max_pixels: Maximum number of pixels; larger images count as unreadable.
 
     Returns:
-        Dictionary of `(n, …)`, zeros for unreadable files, and booleans `(n,)`, true for readable
-        ones.
+        Dictionary of tensors `(n, …)`, which are 0 for unreadable files, and booleans `(n,)`, which
+        are true for readable files.
     """
     count = tf.size(image_bytes, tf.int64)
     files = tf.data.Dataset.from_tensor_slices(image_bytes).enumerate()
@@ -80,7 +80,7 @@ def read_batch(image_bytes, view, shapes, max_pixels):
         lambda index, file: (index, view(decode(file, max_pixels))),
         num_parallel_calls=tf.data.AUTOTUNE,
     ).ignore_errors()
-    # One extra row, because an empty dataset has no single element.
+    # One extra row, because `get_single_element` fails on an empty dataset.
     blank = (count, {name: tf.zeros(shape) for name, shape in shapes.items()})
     together = read.concatenate(tf.data.Dataset.from_tensors(blank)).batch(count + 1)
     indices, views = together.get_single_element()

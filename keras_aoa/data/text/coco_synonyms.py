@@ -6,8 +6,8 @@ The lists omit words that often mean something else ("a couple of zebras", "a ba
 
 import functools
 
-# Further names of each category, in the singular. The last word of a category is also one of its
-# names, except for `hot dog`.
+# Further names of each category, in the singular. `nouns_of` adds the category itself and, except
+# for `hot dog`, its last word.
 SYNONYMS: dict[str, str] = {
     "person": "man, woman, boy, girl, child, kid, toddler, infant, guy, lady, gentleman, "
     "player, batter, pitcher, catcher, umpire, skier, snowboarder, skateboarder, surfer, rider, "
@@ -97,7 +97,7 @@ SYNONYMS: dict[str, str] = {
     "toothbrush": "tooth brush",
 }
 IRREGULAR = {
-    "person": "persons",  # "people" is among the names of the category
+    "person": "persons",  # "people" is also a synonym
     "man": "men",
     "woman": "women",
     "child": "children",
@@ -117,17 +117,17 @@ ALREADY_PLURAL = {"people", "cattle", "sheep", "skis", "scissors", "luggage", "b
 def nouns_of(category: str) -> frozenset[str]:
     """Return all names of a category, in singular and plural.
 
-    An unknown category has only its own name and its last word.
+    The names of an unknown category are the category itself and its last word.
     """
     listed = filter(None, SYNONYMS.get(category, "").split(", "))
-    # The last word names each of COCO's 80 categories, except for this one.
+    # The last word of a category also names it, but a hot dog is not a dog.
     own = {category} if category == "hot dog" else {category, category.split()[-1]}
     names = own.union(listed)
     return frozenset(names | {plural(name) for name in names})
 
 
 def plural(noun: str) -> str:
-    """Return the plural of a noun; of several words, the last is changed."""
+    """Return the plural of a noun; if it has several words, only the last word changes."""
     *before, word = noun.split(" ")
     if word in ALREADY_PLURAL:
         ending = word

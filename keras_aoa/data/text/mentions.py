@@ -12,7 +12,7 @@ class NounPhrase:
 
     Attributes:
         index: Index of the noun's last word in the caption.
-        noun: The noun, of one or several words.
+        noun: The noun; it may have several words.
         adjectives: The known adjectives directly before the noun, in caption order.
     """
 
@@ -57,7 +57,7 @@ def find_noun_phrases(
 
 
 def matching_objects(phrase: NounPhrase, objects: Iterable[NamedObject]) -> list[NamedObject]:
-    """Return the objects that have the phrase's noun and all of its adjectives."""
+    """Return the objects whose words include the phrase's noun and all of its adjectives."""
     return [
         thing
         for thing in objects
@@ -71,8 +71,8 @@ class Mention:
 
     Attributes:
         index: Index of the word in the caption.
-        boxes: Boxes of the objects; empty if the image does not show them.
-        length: Number of words of the phrase, which ends with this word.
+        boxes: Boxes of the named objects; empty if the image shows none.
+        length: Number of words in the phrase that ends with this word.
     """
 
     index: int
@@ -83,8 +83,8 @@ class Mention:
 def annotated_mentions(example: Example, number: int) -> list[Mention]:
     """Return the mentions in `captions[number]`, from the example's annotated phrases.
 
-    The word of a mention is the last word of its phrase, the head. Several entries of a phrase are
-    combined into one mention with several boxes.
+    A mention's word is the head of its phrase, which is the last word. If `example.phrases` lists
+    a phrase several times, with different boxes, its mention has all of these boxes.
     """
     boxes: dict[tuple[int, int], list[Box]] = {}
     for phrase in example.phrases:
@@ -102,7 +102,7 @@ def named_mentions(
     nouns: Collection[str],
     adjectives: Collection[str],
 ) -> list[Mention]:
-    """Return the mentions in any caption, from the nouns and adjectives of the image's objects."""
+    """Find the mentions in a caption without annotated phrases, by the words of the objects."""
     return [
         Mention(
             phrase.index,

@@ -1,13 +1,14 @@
 """Splits captions into words, like the tokenizer of the COCO metrics, but without Java.
 
-The rules reproduce the observed output of Stanford's PTBTokenizer as pycocoevalcap runs it on
-captions: tokens in lower case, without punctuation. They cover contractions, common abbreviations,
-initials, numbers, hyphens, slashes, quotes and brackets (which become `-lrb-` and `-rrb-`). Tokens
-may differ from Stanford's for text that is rare in captions: web and mail addresses, #tags,
-@names, emoticons, foreign currencies, fraction signs, "no. 5", rare contractions and abbreviations.
+The rules reproduce the observed output of Stanford's PTBTokenizer, with the options that
+pycocoevalcap passes: tokens are in lower case, and punctuation is dropped. The rules cover
+contractions, common abbreviations, initials, numbers, hyphens, slashes, quotes and brackets (which
+become `-lrb-` and `-rrb-`). Tokens may differ from Stanford's for text that is rare in captions:
+web and mail addresses, #tags, @names, emoticons, foreign currencies, fraction signs, "no. 5", rare
+contractions and abbreviations.
 
-In scripts without spaces between words, such as Chinese and Thai, each character is a token, with
-the marks that combine with it.
+In scripts without spaces between words, such as Chinese and Thai, each character is a token. The
+token includes the character's combining marks.
 """
 
 import re
@@ -29,8 +30,8 @@ _STATES = (
 )
 _ANY_CASE = " ".join([_TITLES, _COMPANIES, _PLACES, _MONTHS, _WEEKDAYS, _OTHERS]).replace(" ", "|")
 
-# Thai, Lao and Tibetan; Myanmar; Tagalog to Tagbanwa and Khmer; Tai scripts; Tai Tham; Balinese and
-# Batak; Myanmar and Javanese extensions.
+# In order: Thai, Lao and Tibetan; Myanmar; Tagalog to Tagbanwa and Khmer; Tai scripts; Tai Tham;
+# Balinese and Batak; Myanmar and Javanese extensions.
 _SYLLABLES = (
     "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f"
     "\u1bc0-\u1bff\ua980-\ua9ff\uaa60-\uaadf"
@@ -53,11 +54,11 @@ _MARKS = "".join(
     )
     if unicodedata.category(chr(code))[0] == "M"
 )
-# A Khmer sign (U+17D2) or Myanmar virama (U+1039) stacks the following consonant.
+# The Khmer sign U+17D2 and the Myanmar virama U+1039 join the next consonant to the character.
 _CHARACTER = rf"(?={_SPACELESS})\w(?:[{_MARKS}]|(?<=[\u17d2\u1039])\w)*"
 
 _LETTER = rf"(?!{_SPACELESS})[^\W\d_]"
-# \w lacks the combining marks of Indian scripts.
+# \w does not match the combining marks of Indian scripts.
 _WORD = rf"(?:(?!{_SPACELESS})[\w\u0300-\u036f\u0900-\u0dff])+"
 
 _CONTRACTION = re.compile(r"(?<=\w)(n't|'(?:s|m|d|re|ve|ll))(?!\w)", re.IGNORECASE)
@@ -76,9 +77,9 @@ _TOKEN = re.compile(
             rf"{_WORD}(?:[-/]{_WORD}|\.(?!\d){_WORD})*",  # t-shirt, and/or, foo.com, end.The
             _CHARACTER,
             r"[!?]{2,}|</?\w+>",  # what?!, <b>
-            # &, $ and brackets, but no control characters, which terminals obey, and no lone UTF-16
-            # surrogates, which files cannot hold.
-            # Punctuation of scripts without spaces is dropped too.
+            # Signs such as &, $ and brackets. Control characters are dropped because they affect
+            # terminals, and lone UTF-16 surrogates because files cannot contain them. Punctuation
+            # of scripts without spaces is dropped like other punctuation.
             rf"(?!{_SPACELESS}|[\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65])"
             r"[^\w\s.,:;!?'\"`\u2013\u2014\u2018\u2019\u201c\u201d\u2026\0-\x1f\x7f-\x9f\ud800-\udfff-]",
         ]
@@ -91,20 +92,20 @@ _NAMES = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", 
 def tokenize(caption: str) -> list[str]:
     """Return the words of a caption; any text is accepted."""
     tokens = [token for chunk in caption.split() for token in _tokens(chunk)]
-    # A letter with a period is an initial, except at the end of a caption: PTBTokenizer reads on
-    # into the next caption, which usually begins with "A", and detects the end of a sentence.
+    # A letter with a period is an initial, but not at the end of a caption: PTBTokenizer also reads
+    # the next caption, which usually begins with "A", and concludes that the sentence ends.
     if tokens and len(tokens[-1]) == 2 and tokens[-1].endswith("."):
         tokens[-1] = tokens[-1][0]
     return tokens
 
 
 def has_spaceless_script(text: str) -> bool:
-    """Return whether a text has words in a script that writes no spaces between them."""
+    """Return whether a text has words in a script without spaces between words."""
     return not text.isascii() and re.search(rf"(?={_SPACELESS})\w", text) is not None
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Join words with spaces, except between two words of scripts that write no spaces."""
+    """Join words with spaces, but without a space between two words of scripts that use none."""
     text, before = "", False
     for word in words:
         spaceless = has_spaceless_script(word)
@@ -118,7 +119,7 @@ def separate_characters(text: str) -> str:
     return text if text.isascii() else re.sub(f"({_CHARACTER})", r" \1 ", text)
 
 
-@lru_cache(maxsize=2**16)  # Most chunks are frequent.
+@lru_cache(maxsize=2**16)  # Most chunks occur often.
 def _tokens(chunk):
     for written, sign in _SIGNS.items():
         chunk = chunk.replace(written, sign)

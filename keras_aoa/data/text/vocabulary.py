@@ -1,4 +1,4 @@
-"""The vocabulary: converts words to ids and back, and saves them to a file."""
+"""The vocabulary, which converts words to ids and back and is stored in a file."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ class Vocabulary:
     """The words of a captioner; a word's id is its index in `words`.
 
     Args:
-        words: The known words without the special ones, each once.
+        words: The known words, each once, without the special words.
 
     Attributes:
         words: All words by id, beginning with the four special words.
@@ -36,7 +36,7 @@ class Vocabulary:
         if len(set(self.words)) < len(self.words):
             repeated, _ = Counter(self.words).most_common(1)[0]
             raise UserError(f"vocabulary: expected each word once, received {repeated!r} twice.")
-        # Special words have no entry: a caption with the text "<stop>" must not end there.
+        # Special words have no entry, so that the text "<stop>" in a caption does not end it.
         self._ids = {word: word_id for word_id, word in enumerate(self.words) if word_id > OOV}
         self.digest = hashlib.sha256("\n".join(self.words).encode()).hexdigest()[:12]
 
@@ -57,18 +57,18 @@ class Vocabulary:
     def encode(self, caption, max_words):
         """Convert a caption to ids: START, its words, STOP.
 
-        A caption of more than `max_words` is cut and has no STOP.
+        A caption with more than `max_words` words is cut and has no STOP.
         """
         return self.encode_words(tokenize(caption), max_words)
 
     def encode_words(self, words, max_words):
-        """Convert the tokens of a caption to ids, like `encode`."""
+        """Convert the words of a caption, as returned by `tokenize`, to ids like `encode`."""
         ids = [self._ids.get(word, OOV) for word in words[:max_words]]
         # No STOP after a cut caption, so that the model does not learn to end there.
         return [START, *ids] if len(words) > max_words else [START, *ids, STOP]
 
     def decode(self, ids):
-        """Convert ids to a caption, up to STOP."""
+        """Convert the ids before the first STOP to a caption."""
         words = []
         for word_id in map(int, ids):
             if word_id == STOP:
@@ -118,5 +118,5 @@ class Vocabulary:
 
 
 def _is_unicode(word):
-    """Return whether a word can be written to a file; JSON may hold lone UTF-16 surrogates."""
+    """Return whether a word has no lone UTF-16 surrogates, which JSON allows but files do not."""
     return not any("\ud800" <= letter <= "\udfff" for letter in word)
