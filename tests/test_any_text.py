@@ -103,7 +103,7 @@ def test_a_gzip_file_that_unpacks_to_too_many_bytes_is_refused(tmp_path, monkeyp
     (tmp_path / "my.token.gz").write_bytes(gzip.compress(lines.encode()))
     assert len(read(tmp_path).splits) == 3
     (tmp_path / "my.token.gz").write_bytes(gzip.compress(lines.encode() + bytes(100_000)))
-    with pytest.raises(UserError, match=r"my.token.gz: .* .more than 100000 bytes once unpacked"):
+    with pytest.raises(UserError, match=r"my.token.gz: .* .more than 100000 bytes when unpacked"):
         read(tmp_path)
 
 

@@ -69,7 +69,7 @@ def test_boxes_of_another_picture_are_left_out_with_its_name(tmp_path, caplog):
     write(tmp_path / "val2017/1.jpg", UPRIGHT, 1)
     with caplog.at_level(logging.WARNING):
         assert read_coco(tmp_path, (100, 100), [0, 0, 20, 30]) == []
-    assert "val2017/1.jpg has 40 x 100, stated are 100 x 100" in caplog.text
+    assert "val2017/1.jpg is 40 x 100, not 100 x 100" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def test_flickr30k_entities_are_turned_or_left_out(tmp_path, caplog, size, expec
     assert len(example.objects) == len(example.phrases) == expected
     for entry in (*example.objects, *example.phrases):
         np.testing.assert_allclose(entry.box, (0, 0, 0.5, 0.3), atol=1e-6)
-    assert ("images/1.jpg has 100 x 40, stated are 70 x 70" in caplog.text) == (not expected)
+    assert ("images/1.jpg is 100 x 40, not 70 x 70" in caplog.text) == (not expected)

@@ -28,8 +28,8 @@ class ProposalSettings:
     """Settings of the object proposals.
 
     Args:
-        count: Maximum number of boxes per image, best first. A smaller count yields the first
-            boxes of a larger one.
+        count: Maximum number of boxes per image. The boxes are sorted, best first, so a smaller
+            count omits the last boxes.
         edge_model: A structured-forest model file (.yml or .yml.gz) for
             `cv2.ximgproc.createStructuredEdgeDetection`. If empty, edges are computed from the
             image's gradients, which needs no download.
@@ -52,7 +52,7 @@ class ProposalSettings:
 
 
 def propose(image, settings):
-    """Find boxes that may hold objects.
+    """Find boxes that may contain objects.
 
     Args:
         image: Upright RGB, `(height, width, 3)` uint8.
@@ -76,7 +76,7 @@ def boxes_as_floats(boxes):
 def _propose(image, settings):
     """Return the boxes of `propose` in fixed point, uint16."""
     boxes = edges.edge_boxes(image, settings.edge_model)
-    # Round outward, so that every box keeps an area.
+    # Round outward, so that no box loses its whole area.
     boxes = np.concatenate([np.floor(boxes[:, :2] * ONE), np.ceil(boxes[:, 2:] * ONE)], axis=1)
     _, first = np.unique(boxes, axis=0, return_index=True)
     return boxes[np.sort(first)][: settings.count].astype(np.uint16)
@@ -89,11 +89,11 @@ class ProposalCache:
     a replaced image are recomputed. Several processes may share the folder.
 
     Args:
-        folder: Parent of the folder `proposals-<digest of the settings>`, which holds the files.
+        folder: Parent of the folder `proposals-<digest of the settings>`, which contains the files.
         settings: `ProposalSettings`. Edge models are compared by content, not by path.
 
     Attributes:
-        folder: The folder that holds the files.
+        folder: The folder that contains the files.
 
     Raises:
         UserError: The edge model's file is missing, or OpenCV lacks the modules for proposals.
@@ -108,7 +108,7 @@ class ProposalCache:
         self._settings = settings
 
     def extract(self, paths, purpose="proposals", workers=None):
-        """Compute the missing proposals; after an interruption, it resumes.
+        """Compute the missing proposals; a call after an interruption computes only the rest.
 
         Args:
             paths: Paths of image files.
@@ -142,7 +142,7 @@ class ProposalCache:
     def read(self, paths):
         """Return the boxes of each image, `(k, 4)` uint16 in fixed point.
 
-        `boxes_as_floats` converts them. Missing or damaged files are recomputed.
+        `boxes_as_floats` converts them to floats. Missing or damaged files are recomputed.
 
         Raises:
             UserError: An image cannot be read; also as for `extract`.

@@ -1,7 +1,7 @@
-"""EdgeBoxes of an image, from edges of its gradients or of a structured forest.
+"""Computes EdgeBoxes in an image, with edges from its gradients or from a structured forest.
 
-Source: Zitnick & Dollar, "Edge Boxes: Locating Object Proposals from Edges", ECCV 2014; in
-OpenCV's implementation.
+Source: Zitnick & Dollar, "Edge Boxes: Locating Object Proposals from Edges", ECCV 2014; OpenCV's
+implementation.
 
 An edge map is `(height, width)` float32 in 0..1, with contours that are one pixel wide. A second
 map of the same shape holds the direction across the contour, float32, in radians from 0 to pi, with
@@ -21,24 +21,26 @@ MAX_BOXES = 10000
 
 # Chosen for recall on drawn scenes and on photographs, both scaled to 256 * 256 pixels. A blur of 1
 # finds no more objects and takes 50 % more time; a blur of 2.5 misses objects in photographs.
-# Canny's edges reach more objects with 1000 boxes than thinned gradients, and as many with fewer.
+# With 1000 boxes, Canny's edges find more objects than thinned gradients, and with fewer boxes as
+# many.
 _BLUR = 2.0
 # Canny's upper threshold is this percentile of the slopes, within bounds, and its lower threshold
 # is a third of it. A fixed threshold of 150 misses objects of low contrast.
 _STEEP_PERCENTILE, _LEAST_STEEP, _MOST_STEEP = 95, 40, 150
 
-# Every image is scaled to this many pixels: 96 * 96 give too few window positions, and more take
-# longer without finding more. For strips, the long side determines the scale.
+# Every image is scaled to `_PIXELS` pixels: 96 * 96 pixels yield too few window positions, and more
+# pixels take longer without finding more objects. If the long side would exceed `_LONGEST`, that
+# limit determines the scale.
 _PIXELS, _LONGEST, _SHORTEST = 256 * 256, 1024, 32
-_SMALLEST_BOX = 0.005  # of the image's area; half of it takes 20 % more time and finds no more
-# Compared with the defaults, alpha 0.65 and beta 0.75, recall at IoU 0.5 is up to 0.13 higher with
-# 10 to 1000 boxes, in little more than half the time. At IoU 0.7 and up to 50 boxes, it is equal on
-# photographs and higher on scenes; with 1000 boxes it is 0.03 to 0.09 lower, which is acceptable
-# because the regions of a caption need not fit tightly.
+_SMALLEST_BOX = 0.005  # of the image's area; half of it takes 20 % more time for no more objects
+# OpenCV's defaults are alpha 0.65 and beta 0.75. Compared with them, recall at IoU 0.5 is up to
+# 0.13 higher with 10 to 1000 boxes, in little more than half the time. Recall at IoU 0.7 with up to
+# 50 boxes is equal on photographs and higher on scenes. With 1000 boxes, it is 0.03 to 0.09 lower,
+# which is acceptable because the regions for captions need not fit objects tightly.
 _SEARCH = {"alpha": 0.6, "beta": 0.65}
-# Canny's edges are 0 or 1. Edge groups of fewer pixels than this are merged or removed, because
-# fewer groups are faster and rank closed contours higher. A forest's soft edges use OpenCV's
-# defaults.
+# Canny's edges are 0 or 1, so these thresholds count pixels. Smaller edge groups are merged or
+# removed, because fewer groups are faster and rank closed contours higher. A forest's edges have
+# values between 0 and 1, for which OpenCV's defaults are used.
 _CANNY_GROUPS = {"clusterMinMag": 8.0, "edgeMergeThr": 1.0}
 
 _FOREST_OPTIONS = (
@@ -62,12 +64,12 @@ def edge_boxes(image, model=""):
         model: A structured-forest model file; if empty, edges come from the image's gradients.
 
     Returns:
-        Boxes x0, y0, x1, y1 in 0..1, best first, `(k, 4)` float64, with k <= `MAX_BOXES`. The only
-        box is the whole image if nothing is found, or if the long side exceeds 32 times the short
-        side.
+        Boxes x0, y0, x1, y1 in 0..1, best first, `(k, 4)` float64, with k <= `MAX_BOXES`. If no
+        object is found, or the long side exceeds 32 times the short side, the only box is the whole
+        image.
 
     Raises:
-        UserError: as raised by `check_opencv` and `load_forest`.
+        UserError: As for `check_opencv` and `load_forest`.
     """
     check_opencv()
     import cv2
@@ -83,7 +85,7 @@ def edge_boxes(image, model=""):
         maps, groups = forest_edges(image, load_forest(model)), {}
     else:
         maps, groups = gradient_edges(image), _CANNY_GROUPS
-    # Create a new object for each image, because its state changes the boxes of the next image.
+    # Create a new finder for each image, because its state would affect the next image's boxes.
     finder = cv2.ximgproc.createEdgeBoxes(
         maxBoxes=MAX_BOXES, minBoxArea=_SMALLEST_BOX * size[0] * size[1], **_SEARCH, **groups
     )
@@ -111,7 +113,7 @@ def check_opencv():
         ) from None
     if not hasattr(cv2, "ximgproc"):
         raise UserError(
-            "proposals: expected OpenCV with its contrib modules, received one without "
+            "proposals: expected OpenCV with its contrib modules, received OpenCV without "
             "cv2.ximgproc; pip uninstall -y opencv-python opencv-python-headless, then pip install "
             "--force-reinstall opencv-contrib-python."
         )
@@ -126,7 +128,7 @@ def gradient_edges(image):
         cv2.Sobel(smooth, cv2.CV_16S, *order, borderType=cv2.BORDER_REPLICATE)
         for order in ((1, 0), (0, 1))
     )
-    # Use the channel of the steepest slope: many neighbors differ in color, not in brightness.
+    # Use the channel with the steepest slope, because many neighbors differ only in color.
     steepest = (np.abs(dx) + np.abs(dy)).argmax(axis=2)[:, :, None]
     dx, dy = (np.take_along_axis(d, steepest, axis=2)[:, :, 0] for d in (dx, dy))
     slope, across = cv2.cartToPolar(dx.astype(np.float32), dy.astype(np.float32))
@@ -136,7 +138,7 @@ def gradient_edges(image):
 
 
 def forest_edges(image, forest):
-    """Return the maps of `gradient_edges`, computed by a structured forest.
+    """Return the same two maps as `gradient_edges`, computed by a structured forest.
 
     Args:
         image: RGB, `(height, width, 3)` uint8.
@@ -153,7 +155,7 @@ def load_forest(path):
     """Load a structured forest from a file; threads may share it.
 
     Raises:
-        UserError: The file does not exist or is not such a model.
+        UserError: The file does not exist or is not a structured-forest model.
     """
     return _load(os.path.abspath(path), *check_forest(path))
 
@@ -199,8 +201,8 @@ def _load(path, size, changed):
         pass
     raise UserError(
         f"proposals: expected a structured-forest model for OpenCV (.yml or .yml.gz), received "
-        f"{path!r}, which is another file or damaged; download it again, or use '' for edges "
-        "without a model."
+        f"{path!r}, which is damaged or another kind of file; download it again, or use '' for "
+        "edges without a model."
     )
 
 

@@ -35,7 +35,7 @@ SUPPORTED = (
     "captions.csv (image,caption) · Flickr8k.token.txt · results_20130124.token · *.token · "
     "dataset_*.json (Karpathy) · annotations/captions_train2017.json or 2014 (COCO)"
 )
-# Karpathy's archive holds all three files. The reader uses the one whose images are beside it.
+# Karpathy's archive has all three files. The reader uses the file whose images are beside it.
 BESIDE_KARPATHY = {
     "dataset_coco.json": {"train2014", "val2014"},
     "dataset_flickr8k.json": {"Flickr8k.token.txt", "Flicker8k_Dataset", "Flickr8k_Dataset"},
@@ -56,12 +56,13 @@ def read(
 ) -> CaptionData:
     """Read the data set at `path`, recognizing its format by file names.
 
-    In a folder, `read` takes the first of these: `captions.csv`, a token file with Flickr8k's
-    split lists, Karpathy's JSON with its images, another token file, COCO's annotations. The path
-    of a single file selects that file. The path of COCO's `annotations` selects COCO's own splits.
+    In a folder, `read` uses the first of these that it finds: `captions.csv`, a token file with
+    Flickr8k's split lists, Karpathy's JSON with its images, another token file, COCO's annotations.
+    The path of a single file selects that file. The path of COCO's folder `annotations` selects
+    COCO's own splits.
 
-    Every image of your own data must exist. Public data sets are often kept in part, so their
-    missing images are left out with a warning; it is an error only if all are missing.
+    Every image of your own data must exist. Public data sets are often stored only partly, so
+    their missing images are left out with a warning. If all images are missing, it is an error.
 
     Args:
         path: A folder, or a caption file.
@@ -72,7 +73,7 @@ def read(
             minute and up to 4 GB of memory.
 
     Raises:
-        UserError: The path holds no supported format, or a file has a mistake.
+        UserError: The path contains no supported data set, or a file is invalid.
     """
     require_local(path)
     require_local(images or "")

@@ -34,10 +34,10 @@ def read_coco(
     As in the paper, val2014 is divided into 5,000 val and 5,000 test images (`paper_splits`).
 
     Args:
-        annotations: Folder of `captions_train2017.json` and the like. The images are in
-            `train2017/` and `val2017/` beside it, or in those folders below `images/`.
+        annotations: Folder with files such as `captions_train2017.json`. The image folders
+            `train2017/` and `val2017/` are beside it, or in a folder `images/` beside it.
         year: 2014 or 2017.
-        images: Folder of `train2017/` and `val2017/`, if it is elsewhere.
+        images: Folder with `train2017/` and `val2017/`, if they are elsewhere.
         objects: Whether to also read `instances_*.json`, if present. For all of COCO this takes
             about a minute and up to 4 GB of memory.
 
@@ -107,9 +107,9 @@ def _read_split(
 def read_objects(path: str | pathlib.Path) -> dict[int | str, tuple[NamedObject, ...]]:
     """Read the objects of each image from an `instances_*.json`.
 
-    The nouns of an object are its category's name, the last word of that name ("dining table",
-    "table"), their synonyms, and all plurals. Boxes around a crowd, without area or outside the
-    image are left out; the others are clipped to the image.
+    The nouns of an object are its category ("dining table"), the category's last word ("table"),
+    synonyms, and the plurals of all these. Boxes around a crowd, with zero area, or outside the
+    image are left out; other boxes are clipped to the image.
 
     Returns:
         The objects by image id; images without objects are left out.
@@ -160,7 +160,7 @@ def _objects(index: Any, path: pathlib.Path) -> dict[int | str, tuple[NamedObjec
 def _index(**dataset: list[dict]) -> Any:
     from pycocotools.coco import COCO
 
-    # Only pycocotools needs ids of captions and objects; files write them in many types.
+    # pycocotools needs an id for every annotation. Ids in files have many types and no other use.
     for number, entry in enumerate(dataset["annotations"]):
         entry["id"] = number
     index = COCO()

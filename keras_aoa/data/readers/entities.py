@@ -1,4 +1,4 @@
-"""Reads Flickr30k Entities: boxes of the objects that phrases of Flickr30k's captions name.
+"""Reads Flickr30k Entities: boxes of the objects that Flickr30k's captions mention.
 
 Source: Plummer et al., "Flickr30k Entities: Collecting Region-to-Phrase Correspondences for
 Richer Image-to-Sentence Models", ICCV 2015, arXiv:1505.04870. For `36979.jpg` there are
@@ -7,8 +7,8 @@ Richer Image-to-Sentence Models", ICCV 2015, arXiv:1505.04870. For `36979.jpg` t
     [/EN#1/people A man] throws [/EN#2/other a ball] .
     <object><name>1</name><bndbox><xmin>5</xmin>…</bndbox></object>
 
-A box may have several names, and a name several boxes. The flags `scene` and `nobndbox` mark names
-that have no box.
+A `name` is an entity's number, here 1. A box may have several names, and a name several boxes. The
+flags `scene` and `nobndbox` mark names that have no box.
 """
 
 import logging
@@ -30,7 +30,7 @@ from keras_aoa.utils.text import clip, first_three
 logger = logging.getLogger(__name__)
 
 SENTENCES, ANNOTATIONS = "Sentences", "Annotations"
-NOT_VISUAL = "0"  # entity number of phrases such as "who" and "each other"
+NOT_VISUAL = "0"  # entity number in phrases such as "who" and "each other"
 FLICKR8K_NAME = re.compile(r"^(\d+)_[0-9a-f]{10}$")
 MARKED = re.compile(r"\[/EN#(\w+)/\S+\s+([^\[\]]*)\]")
 
@@ -65,10 +65,10 @@ def has_entities(folder: pathlib.Path) -> bool:
 def with_entities(data: CaptionData, folder: pathlib.Path) -> CaptionData:
     """Add the phrases and objects of Flickr30k Entities to a data set.
 
-    A phrase has one entry for each box of its entity. An object's nouns are the heads (last words)
-    of all phrases that name it. Unusable parts are left out and counted in a warning: images
-    without files, damaged files, captions whose words differ from all sentences of the image, and
-    phrases whose entity has neither a box nor a flag.
+    A phrase has one `Phrase` for each box of its entity. An object's nouns are the heads (last
+    words) of all phrases that name it. Unusable data is left out, and a warning counts it: images
+    without entity files, damaged files, captions that match no sentence of the image, and phrases
+    whose entity has neither a box nor a flag.
     """
     problems = Problems()
     sizes: dict[int | str, Size] = {}
@@ -120,9 +120,9 @@ def _with_entities(
 
 
 def entity_stem(path: str | pathlib.Path) -> str:
-    """Return the name, without suffix, that an image's entity files have.
+    """Return the name of an image's entity files, without suffix.
 
-    Flickr8k's images are photographs of Flickr30k, named by the same number and a second one.
+    Flickr8k's images are also in Flickr30k. Flickr8k appends a second number to their names.
 
     >>> entity_stem("images/1000268201_693b08cb0e.jpg"), entity_stem("36979.jpg")
     ('1000268201', '36979')
@@ -153,10 +153,11 @@ def read_sentence(line: str) -> tuple[tuple[str, ...], tuple[Mark, ...]]:
 def read_boxes(path: pathlib.Path) -> dict[str, tuple[Box, ...]]:
     """Read the boxes of each entity of an image, in 0..1.
 
-    An entity that is flagged as having no box has an empty tuple. Boxes without area are left out.
+    An entity with the flag `scene` or `nobndbox` has an empty tuple. Boxes with zero area are left
+    out.
 
     Raises:
-        UserError: The file is not XML, or it lacks the image's size or a number of a box.
+        UserError: The file is not XML, or it lacks the image's size or a coordinate of a box.
     """
     return _read_annotations(path)[0]
 

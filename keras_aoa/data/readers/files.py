@@ -1,4 +1,4 @@
-"""Shared by the readers: text and JSON files, image paths, and one-line error messages."""
+"""Functions that the readers share: text and JSON files, image paths, and examples."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import on_disk
 from keras_aoa.utils.text import clip, first_three, one_line, printable
 
-MAX_UNPACKED_BYTES = 2**30  # the captions of Flickr30k take 17 million
+MAX_UNPACKED_BYTES = 2**30  # the captions of Flickr30k have 17 million bytes
 
 _TYPE_NAMES = {int: "a whole number", str: "a text", list: "a list"}
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_text(path: pathlib.Path) -> str:
-    """Read a UTF-8 file, with or without a byte order mark; a name in `.gz` means gzip.
+    """Read a UTF-8 file, with or without a byte order mark; a file named `.gz` is unpacked.
 
     Raises:
         UserError: The file is missing, unreadable, not UTF-8 or a damaged gzip.
@@ -35,7 +35,7 @@ def read_text(path: pathlib.Path) -> str:
             with gzip.open(path) as file:
                 data = file.read(MAX_UNPACKED_BYTES + 1)
             if len(data) > MAX_UNPACKED_BYTES:
-                raise OSError(f"more than {MAX_UNPACKED_BYTES} bytes once unpacked")
+                raise OSError(f"more than {MAX_UNPACKED_BYTES} bytes when unpacked")
     except (OSError, EOFError, zlib.error, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: expected a file to read, received '{reason}'.") from None
@@ -95,7 +95,7 @@ def entries(document: Any, key: str, fields: dict[str, Any], path: pathlib.Path)
             types = types if isinstance(types, tuple) else (types,)
             value = entry.get(name)
             if int in types and isinstance(value, float) and value.is_integer():
-                value = entry[name] = int(value)  # pandas writes whole numbers so
+                value = entry[name] = int(value)  # pandas may write 1 as 1.0
             if not isinstance(value, types) or isinstance(value, bool):
                 expected = " or ".join(_TYPE_NAMES[each] for each in types)
                 reason = (
@@ -126,10 +126,10 @@ def inside(name: str, where: str) -> str:
 
 
 def present(folder: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
-    """Return the names of existing files below `folder`, each with its form on disk.
+    """Return the names of existing files below `folder`, each with its spelling on disk.
 
-    A letter such as `é` has two forms in Unicode, and file systems and editors differ in theirs.
-    It lists each folder once, which is faster than checking each file.
+    Unicode has two forms of a letter such as `é`, and the data may use another form than the file
+    system. Each folder is listed once, which is faster than checking every file.
     """
     by_folder: dict[str, list[str]] = {}
     for name in names:
@@ -140,7 +140,7 @@ def present(folder: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
             listed = on_disk(folder / subfolder)
             with os.scandir(listed) as listing:
                 files = {entry.name for entry in listing if entry.is_file()}
-        except (OSError, ValueError):  # ValueError: the name holds a null byte
+        except (OSError, ValueError):  # ValueError: the name contains a null byte
             continue
         composed = {unicodedata.normalize("NFC", file): file for file in files}
         stored = os.path.relpath(listed, folder) if listed != folder / subfolder else subfolder
@@ -156,14 +156,14 @@ def present(folder: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
 def locate(
     data: CaptionData, folders: Sequence[pathlib.Path], source: pathlib.Path, complete: bool
 ) -> CaptionData:
-    """Resolve relative image paths against the folder that holds the most images.
+    """Resolve relative image paths against the folder that contains the most images.
 
     Args:
         data: Data set whose paths are relative to a folder of images.
         folders: Candidate folders; on a tie, the first one is used.
         source: The file that lists the images, for messages.
         complete: Whether every image must exist. If false, missing images are left out with a
-            warning, and so are splits that become empty.
+            warning, and splits that become empty are left out too.
 
     Returns:
         The data set with the resolved paths.

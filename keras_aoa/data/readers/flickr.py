@@ -32,7 +32,7 @@ IMAGE_FOLDERS = {
 
 
 def is_token_file(name: str) -> bool:
-    """Return whether a file of this name holds captions in their original words."""
+    """Return whether a file with this name contains captions in their original words."""
     # Flickr8k includes a second file in which each word is replaced by its lemma.
     return name.endswith((".token", ".token.txt", ".token.gz")) and ".lemma." not in name
 
@@ -43,8 +43,8 @@ def read_captions(path: str | pathlib.Path) -> dict[str, list[str]]:
     The images need not exist.
 
     Raises:
-        UserError: A line has another form, a caption is empty, or an image has the same caption
-            number twice.
+        UserError: A line is not of the form `image.jpg#0<TAB>caption`, a caption is empty, or two
+            captions of an image have the same number.
     """
     path = pathlib.Path(path)
     captions: dict[str, list[str]] = {}
@@ -74,8 +74,8 @@ def read_captions(path: str | pathlib.Path) -> dict[str, list[str]]:
 def read_flickr(path: pathlib.Path, images: str | None = None) -> CaptionData:
     """Read a token file, using Flickr8k's split lists if they are beside it.
 
-    Without such lists, as for Flickr30k, `split_by_name` decides the splits. Images in no list
-    are left out. An image's id is its file name.
+    Images in no list are left out. Without lists, as for Flickr30k, `split_by_name` decides the
+    splits. An image's id is its file name.
 
     Raises:
         UserError: As for `read_captions` and `locate`; also if a listed image has no captions or

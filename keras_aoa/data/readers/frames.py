@@ -1,7 +1,7 @@
 """Compares the size that an annotation file states with the picture, and turns boxes upright.
 
-Boxes count pixels in one of two frames: the stored pixels, as in COCO, or the upright picture that
-the EXIF orientation asks for. The stated size shows which one.
+Boxes refer either to the stored pixels, as in COCO, or to the upright picture, after the EXIF
+orientation is applied. The stated size shows to which of these two frames they refer.
 """
 
 import functools
@@ -16,7 +16,7 @@ from keras_aoa.utils.text import first_three
 logger = logging.getLogger(__name__)
 
 Size = tuple[float, float]  # width and height
-_HEADER = 2**16  # bytes; the size and EXIF data of most files are among them
+_HEADER = 2**16  # bytes; in most files, they include the size and EXIF data
 
 
 def with_upright_boxes(
@@ -24,14 +24,15 @@ def with_upright_boxes(
 ) -> CaptionData:
     """Turn the boxes of rotated pictures upright, and leave out boxes of other pictures.
 
-    A box is turned if the stated size is that of the stored pixels. A resized picture keeps its
-    boxes. If the aspect ratio differs, the boxes belong to another picture, so they are left out
-    with a warning. Unreadable pictures are unchanged.
+    Boxes are turned if the stated size has the aspect ratio of the stored pixels. Sizes may differ,
+    because a picture may have been resized. If the stated aspect ratio fits neither frame, the
+    boxes belong to another picture and are left out with a warning. Boxes of unreadable pictures
+    are unchanged.
 
     Args:
         data: Data set whose image paths are resolved.
         sizes: Stated width and height by image id.
-        source: The file or folder that states them, for messages.
+        source: The file or folder that states the sizes, for messages.
     """
     others: list[str] = []
 
@@ -46,9 +47,7 @@ def with_upright_boxes(
             return example if orientation == 1 else _with_boxes(example, turn)
         if orientation >= 5 and _same_shape(stated, (height, width)):
             return example
-        others.append(
-            f"{example.path} has {width} x {height}, stated are {stated[0]:g} x {stated[1]:g}"
-        )
+        others.append(f"{example.path} is {width} x {height}, not {stated[0]:g} x {stated[1]:g}")
         return replace(example, objects=(), phrases=())
 
     with ThreadPoolExecutor(8) as pool:
@@ -67,7 +66,7 @@ def _boxed(example: Example) -> bool:
 
 
 def _same_shape(stated: Size, pixels: Size) -> bool:
-    """Return whether two sizes have the same aspect ratio, if whole pixels are considered."""
+    """Return whether two sizes have the same aspect ratio, up to rounding to whole pixels."""
     return abs(stated[0] * pixels[1] - stated[1] * pixels[0]) <= sum(stated)
 
 
@@ -92,7 +91,7 @@ def _turned(box: Box, orientation: int) -> Box:
 
 
 def _layout(path: str) -> tuple[int, int, int] | None:
-    """Return width and height of the stored pixels and the EXIF orientation, or None."""
+    """Return stored width and height, and EXIF orientation; None for unreadable files."""
     import tensorflow as tf
 
     from keras_aoa.data.images.preprocessing import is_small_file
@@ -103,7 +102,7 @@ def _layout(path: str) -> tuple[int, int, int] | None:
             return None
         with open(path, "rb") as file:
             data = file.read(_HEADER)
-            # Other formats than JPEG are decoded, which needs the whole file.
+            # Formats other than JPEG are decoded, which needs the whole file.
             if data[:3] != b"\xff\xd8\xff":
                 data += file.read()
             try:

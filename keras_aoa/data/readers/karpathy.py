@@ -25,7 +25,7 @@ def read_karpathy(
 
     Args:
         path: The file.
-        images: Folder of images, if it is not beside the file.
+        images: Folder of images, if they are not beside the file.
         restval: Whether the 30,504 COCO images of the split `restval` join the train split.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Splits that depend only on image ids: the same on every machine and for any file order."""
+"""Splits that depend only on image ids, so they are the same everywhere and in any file order."""
 
 import hashlib
 import logging
@@ -23,9 +23,9 @@ def split_by_name(
 ) -> dict[str, tuple[Example, ...]]:
     """Split examples into about 80 % train, 10 % val and 10 % test, each with at least one image.
 
-    An image's split depends only on its id, so adding images does not move the others. The
-    exception is a split that would be empty: it receives the image whose number is nearest to its
-    range.
+    An image's split depends only on its id and the seed, so added images do not change the splits
+    of other images. As an exception, a split that would be empty receives the image whose `draw` is
+    nearest to the split's range.
 
     Raises:
         UserError: There are fewer than three images.
@@ -34,7 +34,7 @@ def split_by_name(
     if len(examples) < 3:
         raise UserError(
             f"{source}: expected at least 3 images for train, val and test, "
-            f"received {len(examples)}; add images or give the split of each."
+            f"received {len(examples)}; add images or assign each image to a split."
         )
     draws = {example.image_id: draw(example.image_id, seed) for example in examples}
     val_from, test_from = SHARES["train"], SHARES["train"] + SHARES["val"]
@@ -62,8 +62,8 @@ def paper_splits(
 ) -> dict[str, tuple[Example, ...]]:
     """Divide COCO's val2014 into `count` val and `count` test images; train is unchanged.
 
-    The paper (section 4.1) uses 5,000 images each but does not publish which ones. They are drawn
-    here by id and seed. If val has fewer than `2 * count` images, the splits stay unchanged.
+    The paper (section 4.1) uses 5,000 images in each but does not list them. Here, the ids and the
+    seed determine the choice. If val has fewer than `2 * count` images, the splits are unchanged.
     """
     images = splits.get("val", ())
     if len(images) < 2 * count:

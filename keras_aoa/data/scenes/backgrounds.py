@@ -32,7 +32,7 @@ def _flat(size: int, color: tuple[int, int, int]) -> np.ndarray:
 
 
 def _clouds(size: int, cell: float, rng: Generator) -> np.ndarray:
-    """Return smooth noise, about -1..1, with blobs of width `cell`, relative to the side."""
+    """Return smooth noise, about -1..1; `cell` is the width of a blob relative to the side."""
     coarse = rng.uniform(-1, 1, size=(int(1 / cell) + 2,) * 2)
     return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
 
@@ -92,7 +92,7 @@ def _snow(size: int, rng: Generator) -> np.ndarray:
 def _grid(
     size: int, rows: int, columns: int, shifted: bool, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the index of each pixel's brick, and the share (0..1) of the pixel in a joint."""
+    """Return each pixel's brick index, and the share (0..1) of the pixel that joints cover."""
     position = ((np.arange(2 * size) + 0.5) / (2 * size)).astype(np.float32)
     v = position[:, None] * rows + rng.uniform()
     u = position[None, :] * columns + rng.uniform() + (0.5 * (np.floor(v) % 2) if shifted else 0)
@@ -139,7 +139,7 @@ _PAINTERS = {
 
 
 def choose_background(rng: Generator) -> str:
-    """Return the name of a texture with probability 2/3, otherwise of a tint."""
+    """Return a random background: a texture with probability 2/3, otherwise a tint."""
     names = TEXTURED if rng.random() < 2 / 3 else tuple(TINTS)
     return str(rng.choice(names))
 

@@ -21,8 +21,8 @@ FILE = "scenes.json"
 class ScenesSettings:
     """Settings of the drawn data set.
 
-    Example i of a split depends only on `seed`, `size`, the split and i, so that a larger data set
-    begins with the examples of a smaller one.
+    Example i of a split depends only on `seed`, `size`, the split and i. A larger data set thus
+    begins with the examples of a smaller data set.
 
     Args:
         seed: Seed of the scenes, 0 or more.
@@ -58,7 +58,7 @@ def prepare(cache_folder: str | pathlib.Path, settings: ScenesSettings) -> Capti
         try:
             write(folder, settings)
         except UserError:
-            # Another process may have written the same folder in the meantime; then read that.
+            # Another process may have written the folder in the meantime, which is then read.
             if not (folder / FILE).exists():
                 raise
     return read(folder)
@@ -106,7 +106,7 @@ def write(folder: str | pathlib.Path, settings: ScenesSettings, progress: bool =
 
 
 def _draw_and_describe(settings: ScenesSettings, stream: int, index: int) -> tuple[bytes, dict]:
-    """Return the PNG file of an example, and its JSON entry of objects and captions."""
+    """Return the PNG file of an example, and its JSON entry with objects and captions."""
     import cv2
     import numpy as np
 
@@ -135,7 +135,7 @@ def read(folder: str | pathlib.Path) -> CaptionData:
     """Read a data set that `write` has written.
 
     Raises:
-        UserError: The folder has no such data set, or its format version differs.
+        UserError: The folder has no drawn data set, or its format version differs.
     """
     folder = pathlib.Path(folder)
     try:

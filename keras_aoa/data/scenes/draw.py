@@ -42,7 +42,7 @@ class Sprite:
 def _pattern(
     texture: str, x: np.ndarray, y: np.ndarray, pitch: float, rng: Generator
 ) -> np.ndarray:
-    """Return where a texture has its second color; `pitch` is its period, in units of x and y."""
+    """Return a mask of a texture's second color; `pitch` is its period in units of x and y."""
     # Stripes are never horizontal, because a single stripe could cover the whole top of a table.
     angle = rng.choice([0.0, 0.25, 0.75]) * np.pi if texture == "striped" else 0.0
     u = (x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))) / pitch + rng.uniform()

@@ -43,7 +43,7 @@ def _noun_phrase(thing: Thing, scene: Scene, rng: random.Random, short: bool = F
 
 
 def _position(thing: Thing, rng: random.Random) -> str:
-    """Describe an object's position in the picture; empty if no words fit well."""
+    """Describe an object's position in the picture; return "" if no words fit well."""
     x, y = (thing.box[0] + thing.box[2]) / 2, (thing.box[1] + thing.box[3]) / 2
     across = "left" if x < 0.34 else "right" if x > 0.66 else "middle"
     down = "top" if y < 0.34 else "bottom" if y > 0.66 else "middle"
@@ -76,8 +76,8 @@ def _sentence(scene: Scene, rng: random.Random) -> list[Piece]:
 
     one, relation = scene.first, scene.relation
     with_form = form < 0.3  # "a ring with a star inside it"
-    # For objects side by side, the larger comes first. Otherwise the usual order is like that of
-    # "a ball inside a ring".
+    # For the relations "left" and "above", captions usually mention the larger object first. For
+    # other relations, the usual order is as in "a ball inside a ring".
     larger_is_second = (one == 0) == with_form
     swapped = relation in ("left", "above") and larger_is_second
     if swapped != (rng.random() < 0.2):
@@ -101,7 +101,7 @@ def _sentence(scene: Scene, rng: random.Random) -> list[Piece]:
 
 
 def _spelled(sentence: list[Piece]) -> tuple[str, list[tuple[int, int, int]]]:
-    """Return the caption and its phrases: object index, first word, word after the last."""
+    """Return the caption and its phrases: `(object index, first word, last word + 1)`."""
     texts, phrases, count = [], [], 0
     for piece in sentence:
         index, text = piece if isinstance(piece, tuple) else (None, piece)
@@ -125,7 +125,7 @@ def describe(
         rng: Source of all random choices.
 
     Returns:
-        For each caption its text and its phrases: object index, first word, word after the last.
+        For each caption, its text and its phrases `(object index, first word, last word + 1)`.
     """
     captions: dict[str, list[tuple[int, int, int]]] = {}
     while len(captions) < count:

@@ -1,7 +1,8 @@
 """Chooses the objects of a scene and their positions.
 
-The first two objects, the pair, are near the center and have one clear spatial relation. The others
-are placed around the pair. They are not larger and touch no other object.
+The first two objects, the pair, are near the center and have one clear spatial relation. Further
+objects are placed around the pair. They touch no other object, and none is larger than both objects
+of the pair.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from keras_aoa.data.scenes.backgrounds import HIDDEN_COLORS, choose_background, 
 from keras_aoa.data.scenes.draw import COLORS, TEXTURES, Sprite, light, make_sprite, paste
 from keras_aoa.data.scenes.shapes import SHAPES
 
-RADIUS = {"big": 0.188, "medium": 0.13, "small": 0.086}  # parts of the picture's side
+RADIUS = {"big": 0.188, "medium": 0.13, "small": 0.086}  # relative to the picture's side
 RELATIONS = {"left": 0.36, "above": 0.26, "inside": 0.11, "on": 0.12, "under": 0.04, "behind": 0.11}
 SIZES_OF_PAIR = (("big", "big"), ("big", "medium"), ("medium", "medium"), ("medium", "small"))
 
@@ -106,7 +107,7 @@ def _plans(background: str, relation: str, first: int, rng: Generator) -> list[_
 
 
 def _place_pair(one: _Plan, two: _Plan, relation: str, size: int, rng: Generator) -> bool:
-    """Place `one` in its relation to `two`, at the origin; return whether it fits."""
+    """Place `one` in its relation to `two`, which is at the origin; return whether it fits."""
     jitter = rng.integers(-round(0.03 * size), round(0.03 * size) + 1, size=2)
     gap = rng.integers(round(0.03 * size), round(0.08 * size) + 1)
     middle_x, middle_y = (two.width - one.width) // 2, (two.height - one.height) // 2
@@ -160,7 +161,7 @@ def _place_other(plan: _Plan, placed: list[_Plan], size: int, rng: Generator) ->
 
 
 def _visible(plans: list[_Plan], size: int) -> list[np.ndarray]:
-    """Return the visible part of each object, `(size, size)` 0..1; later objects cover earlier."""
+    """Return a mask of each object, `(size, size)` 0..1; later objects cover earlier objects."""
     masks: list[np.ndarray] = []
     for plan in plans:
         window = np.s_[plan.y : plan.y + plan.height, plan.x : plan.x + plan.width]
@@ -192,7 +193,7 @@ def _attempt(background: str, size: int, rng: Generator) -> tuple[Scene, list[_P
     for index in range(2, len(plans)):
         if not _place_other(plans[index], plans[:index], size, rng):
             return None
-    # The object `first` is drawn in front, unless it is behind the other.
+    # The object `first` is drawn in front of the other object, unless its relation is "behind".
     order = [first, 1 - first] if relation == "behind" else [1 - first, first]
     order += range(2, len(plans))
     painted = [plans[index] for index in order]

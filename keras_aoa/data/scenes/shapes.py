@@ -1,7 +1,7 @@
 """Outlines of the objects: each shape is a list of parts, and later parts cover earlier ones.
 
 A part is (role, polygon). A polygon is a `(points, 2)` array of (x, y) around the origin. y points
-down, and all points lie within a distance of about 1.
+down, and the distance of a point from the origin is at most about 1.
 """
 
 import numpy as np

@@ -94,7 +94,7 @@ BESIDE_IT: dict[str, Choice] = {
     "behind": {"behind it": 1},
     "front": {"in front of it": 1},
 }
-# Relation of the second object to the first, given that of the first to the second.
+# The converse of each relation: if A is "left" of B, then B is "right" of A.
 CONVERSE = {
     "left": "right",
     "above": "below",
@@ -119,7 +119,7 @@ VERBS: dict[str, Choice] = {
     "behind": {"is": 0.6, "stands": 0.4},
     "front": {"is": 0.6, "stands": 0.4},
 }
-# Keys: the third of the picture, across and down, that holds the center of the object.
+# Keys: the thirds of the picture, across and down, that contain the object's center.
 POSITIONS: dict[tuple[str, str], Choice] = {
     ("left", "top"): {"in the top left corner": 0.6, "at the top left": 0.4},
     ("right", "top"): {"in the top right corner": 0.6, "at the top right": 0.4},
