@@ -1,6 +1,7 @@
 """The readable images of a split as network inputs, with their object proposals.
 
-Every file is decoded once before the first batch, so the memory limit affects only the speed.
+Every file is decoded once before the first batch, to find unreadable files. The memory limit
+therefore affects only the speed.
 """
 
 import functools
@@ -24,7 +25,7 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.progress import progress_bar
 from keras_aoa.utils.text import printable
 
-VIEWS = ("images", "region_images")  # names of the pixels in a batch
+VIEWS = ("images", "region_images")  # keys of a batch that contain pixels
 
 _READ_TOGETHER = 32  # images
 _NAMED = 5  # files named in a message
@@ -35,27 +36,28 @@ log = logging.getLogger(__name__)
 class Images:
     """The readable images of a split as network inputs.
 
-    Each file is decoded once here. Its pixels are kept if all images fit into `cache_gb`; else the
-    decoding only checks that the file is readable. Create it outside a `tf.distribute` scope,
-    which would copy the pixels to every device.
+    The constructor decodes each file once. The pixels are kept if all images fit into `cache_gb`;
+    otherwise, decoding only checks that the files are readable. Create `Images` outside of a
+    `tf.distribute` scope, which would copy the pixels to every device.
 
     Args:
         name: Name of the split, for messages.
         examples: Sequence of `Example`.
         settings: `ImageSettings`.
-        cache_gb: Memory limit for pixels in GB, side * side * 3 bytes per image; 0 keeps none.
-        proposal_view: `ProposalView`, if object proposals are the regions. Proposals that the
-            cache does not hold are found here.
+        cache_gb: Memory limit for pixels in GB; an image needs side * side * 3 bytes. 0 keeps no
+            pixels.
+        proposal_view: `ProposalView` if the regions are object proposals, otherwise None.
+            Proposals that are not in the cache are computed.
 
     Attributes:
         examples: The given examples.
         readable: Indices of the examples whose images are readable, `(count,)`.
         skipped: Paths of the unreadable images.
-        windows: Part of each image covered by the network that makes the regions, `(n, 4)`
-            float32, as returned by `preprocessing.window`.
+        windows: Part of each image from which the regions are computed, `(n, 4)` float32, as
+            returned by `preprocessing.window`.
 
     Raises:
-        UserError: there are no examples, files are missing, or no image is readable.
+        UserError: There are no examples, files are missing, or no image is readable.
     """
 
     def __init__(self, name, examples, settings, cache_gb=4.0, proposal_view=None):
@@ -91,11 +93,11 @@ class Images:
 
         Args:
             index: Index of the example.
-            choose: Function from the number of proposals to indices or a slice, where 0 is the
-                best proposal.
+            choose: Function that receives the number of proposals and returns indices or a slice.
+                The best proposal has index 0.
 
         Returns:
-            `(k, 4)` float32, x0, y0, x1, y1 in 0..1 of the regions' network input.
+            Boxes x0, y0, x1, y1 in 0..1 of `region_images`, `(k, 4)` float32.
         """
         boxes = self._boxes[index]
         return from_original(boxes_as_floats(boxes[choose(len(boxes))]), self.windows[index])
@@ -171,10 +173,10 @@ class Images:
     def dataset(self, columns):
         """Return a dataset with one element per row of `columns`.
 
-        `columns["index"]` holds indices of examples. An element holds its row of every column,
-        `images (side, side, 3)` uint8, with proposals also `region_images`, and `window (4,)`. The
-        optional column `crop` holds parts of the input, x0, y0, x1, y1 in 0..1; such a part is
-        scaled to the full size.
+        `columns["index"]` contains indices of examples. An element contains its row of every
+        column, `images (side, side, 3)` uint8 and `window (4,)`; with proposals, it also contains
+        `region_images`. The optional column `crop` contains parts of the input, x0, y0, x1, y1 in
+        0..1, which are scaled to the full size.
         """
         rows = self._whole(columns)
         return rows.map(_cut_out, tf.data.AUTOTUNE) if "crop" in columns else rows
@@ -194,13 +196,13 @@ class Images:
         )
 
     def batches(self, columns, batch_size):
-        """Return batches of `dataset`, with float pixels; rows that are `flipped` are mirrored."""
+        """Return batches of `dataset`, with float pixels; images with `flipped` are mirrored."""
         return batched(self.dataset(columns), batch_size)
 
 
 @functools.cache
 def _reader(views):
-    # Traced once for all splits and epochs, because tracing takes as long as hundreds of images.
+    # Trace once for all splits and epochs: tracing takes as long as reading hundreds of images.
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def read(path):
         pixels = views(decode(tf.io.read_file(path)))
@@ -211,13 +213,13 @@ def _reader(views):
 
 
 def image_batches(images, batch_size, proposals=None, replicas=ONE_REPLICA):
-    """Return batches of the readable images in their order, without captions.
+    """Return batches of the readable images, in order and without captions.
 
     Args:
         images: `Images`.
         batch_size: Images per batch and replica.
         proposals: Maximum number of object proposals per image; required if there are proposals.
-        replicas: `Replicas` of this process. An image that fills up a batch occurs twice.
+        replicas: `Replicas` of this process. Batches are filled up with repeated images.
     """
     readable = images.readable.astype(np.int32)
     indices, _, size = replicas.parts(readable, batch_size * replicas.total)
@@ -241,7 +243,7 @@ def padded(boxes, least=0):
 
 
 def batched(rows, batch_size):
-    """Batch the rows of `Images.dataset`, mirrored if `flipped`, with float pixels."""
+    """Batch the rows of `Images.dataset`; mirror `flipped` images, convert pixels to floats."""
     return rows.map(_mirror).batch(batch_size).map(_as_floats).prefetch(2)
 
 
@@ -253,7 +255,7 @@ def _cut_out(row):
 
 
 def cropped_window(row):
-    """Replace the `window` of a dataset's row by that of its `crop`."""
+    """Replace a row's `window`, the part of the image, by the part that its `crop` covers."""
     corners = to_original(tf.reshape(row.pop("crop"), (2, 2)), row["window"])
     return row | {"window": tf.reshape(corners, (4,))}
 
@@ -262,7 +264,7 @@ def _mirror(row):
     if "flipped" not in row:
         return row
 
-    # One image at a time, because `tf.reverse` of a batch takes ten times as long.
+    # Mirror one image at a time, because `tf.reverse` of a batch takes ten times as long.
     def mirror(pixels):
         return tf.cond(row["flipped"], lambda: tf.reverse(pixels, [1]), lambda: pixels)
 
