@@ -122,7 +122,7 @@ class Images:
         elif cache_gb:
             log.warning(
                 "%s: %d images take %.2f GB, more than the %.2f GB of cache_gb; they are decoded "
-                "again every epoch.",
+                "again in every epoch.",
                 *(self.name, count, gigabytes, cache_gb),
             )
         self._pixels = None
@@ -255,7 +255,7 @@ def _cut_out(row):
 
 
 def cropped_window(row):
-    """Replace a row's `window`, the part of the image, by the part that its `crop` covers."""
+    """Replace a row's `window` by the part of the image that its `crop` covers."""
     corners = to_original(tf.reshape(row.pop("crop"), (2, 2)), row["window"])
     return row | {"window": tf.reshape(corners, (4,))}
 
