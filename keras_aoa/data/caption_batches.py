@@ -34,7 +34,7 @@ class CaptionBatches:
     - `index`: `(n,)` int32, indices into `images.examples`.
     - `window`: `(n, 4)` float32, the part of the image that the input covers, as returned by
       `window` in `preprocessing.py`.
-    - `flipped`: `(n,)` boolean. If true, the image is mirrored: a point at x is now at 1 - x.
+    - `flipped`: `(n,)` boolean. If true, the image is mirrored left to right: x becomes 1 - x.
 
     If the regions are object proposals, the batch also has:
 
@@ -115,7 +115,7 @@ class CaptionBatches:
         part have no captions except PAD.
 
         Args:
-            number: Number of the epoch.
+            number: Number of the epoch, which determines the random choices.
             skip_batches: Number of batches to skip; their images are not decoded.
             replicas: `Replicas` among which each batch is divided.
 
@@ -136,7 +136,7 @@ class CaptionBatches:
 
     @property
     def mirrored_indices(self):
-        """Indices of the images that some epochs mirror, into `images.examples`."""
+        """Indices, into `images.examples`, of the images that are mirrored in some epochs."""
         return self._usable[self._may_flip[self._usable]]
 
     def set_source(self, images):
@@ -180,7 +180,7 @@ class CaptionBatches:
         return {"proposals": padded(boxes, self._max_proposals)}
 
     def _choices(self, number):
-        """Return the usable examples in random order, and captions, flip, crop, view of each."""
+        """Return a random order of usable examples, then captions, flips, crops, views of all."""
         random = np.random.default_rng((self._seed, number))
         order = random.permutation(len(self._ids))
         absent = self._ids[:, :, 0] == PAD

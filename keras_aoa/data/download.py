@@ -1,4 +1,4 @@
-"""Downloads COCO's images and captions, or Karpathy's splits, in the layout for the readers.
+"""Downloads COCO's images and captions, or Karpathy's splits, as `readers.read` expects them.
 
     python -m keras_aoa.data.download coco2014 FOLDER
     python -m keras_aoa.data.download karpathy FOLDER

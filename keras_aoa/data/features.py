@@ -24,8 +24,8 @@ class FeatureFiles:
     """Feature files of a split, with `SHARD` images each.
 
     A file's name contains a digest of its images' paths, sizes and modification times. The folder's
-    name contains a digest of the network and preprocessing. If images or settings change, different
-    files are thus used.
+    name contains a digest of the network and preprocessing. After a change of images or
+    settings, other files are used.
 
     Args:
         folder: Parent of the folder `features-<digest>`.
@@ -40,7 +40,7 @@ class FeatureFiles:
         self.dtype = tf.as_dtype(dtype)
 
     def extract(self, images, indices, mirrored, network, crops=None):
-        """Compute the features whose files are missing, and return where all features are.
+        """Compute the features whose files are missing, and return the locations of all features.
 
         After an interruption, another call computes only the rest.
 

@@ -278,7 +278,7 @@ def test_images_beyond_the_memory_limit_are_not_cached(examples, caplog, tmp_pat
     kept = Images("train", examples, SETTINGS, needed * 1.01)
     assert not caplog.records
     not_kept = Images("train", write_examples(tmp_path), SETTINGS, needed * 0.99)
-    assert "decoded again every epoch" in caplog.text
+    assert "decoded again in every epoch" in caplog.text
     assert_same(numpy(image_batches(kept, 5)), numpy(image_batches(not_kept, 5)))
     (tmp_path / "10.png").unlink()
     with pytest.raises(tf.errors.NotFoundError):

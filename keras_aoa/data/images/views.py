@@ -13,8 +13,8 @@ from keras_aoa.data.proposals.cache import ProposalSettings
 class ProposalView:
     """Settings of object proposals.
 
-    `settings` describes the input from which features of proposals are pooled, and `search` how
-    proposals are found. `folder` caches the proposals.
+    `settings` describes the input from which features of proposals are pooled. `search` describes
+    how proposals are found, and `folder` contains their cache.
     """
 
     settings: ImageSettings

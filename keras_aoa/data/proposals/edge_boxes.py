@@ -4,8 +4,8 @@ Source: Zitnick & Dollar, "Edge Boxes: Locating Object Proposals from Edges", EC
 implementation.
 
 An edge map is `(height, width)` float32 in 0..1, with contours that are one pixel wide. A second
-map of the same shape holds the direction across the contour, float32, in radians from 0 to pi, with
-y pointing down.
+map of the same shape contains the direction across the contour, float32, in radians from 0 to pi; y
+points down.
 """
 
 import functools
@@ -109,7 +109,7 @@ def check_opencv():
     except ImportError as error:
         raise UserError(
             f"proposals: OpenCV cannot be imported ({first_line(str(error), 'no reason')}); pip "
-            "install opencv-contrib-python, or opencv-contrib-python-headless without a display."
+            "install opencv-contrib-python or, without a display, opencv-contrib-python-headless."
         ) from None
     if not hasattr(cv2, "ximgproc"):
         raise UserError(

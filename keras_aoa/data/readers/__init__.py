@@ -62,14 +62,14 @@ def read(
     COCO's own splits.
 
     Every image of your own data must exist. Public data sets are often stored only partly, so
-    their missing images are left out with a warning. If all images are missing, it is an error.
+    their missing images are left out with a warning. If all images are missing, an error is raised.
 
     Args:
         path: A folder, or a caption file.
         images: Folder of images, if they are not beside the captions.
         restval: Whether Karpathy's `restval` images join the train split.
         objects: Whether to also read COCO's objects, or Flickr30k Entities (`Sentences/`,
-            `Annotations/`), if they are beside the captions. For all of COCO this takes about a
+            `Annotations/`), if they are beside the captions. For all of COCO, this takes about a
             minute and up to 4 GB of memory.
 
     Raises:

@@ -29,7 +29,7 @@ CATEGORY_FIELDS: dict[str, Any] = {"id": int, "name": str}
 def read_coco(
     annotations: pathlib.Path, year: str, images: str | None = None, objects: bool = True
 ) -> CaptionData:
-    """Read COCO's own train and val splits; missing files and images are left out.
+    """Read COCO's own train and val splits, without missing files and images.
 
     As in the paper, val2014 is divided into 5,000 val and 5,000 test images (`paper_splits`).
 
@@ -38,12 +38,12 @@ def read_coco(
             `train2017/` and `val2017/` are beside it, or in a folder `images/` beside it.
         year: 2014 or 2017.
         images: Folder with `train2017/` and `val2017/`, if they are elsewhere.
-        objects: Whether to also read `instances_*.json`, if present. For all of COCO this takes
+        objects: Whether to also read `instances_*.json`, if present. For all of COCO, this takes
             about a minute and up to 4 GB of memory.
 
     Raises:
-        UserError: The JSON has another structure, an image id occurs twice, a caption belongs to
-            no listed image, or an image has no captions; also as for `locate`.
+        UserError: The JSON does not have COCO's structure, an image id occurs twice, a caption
+            belongs to no listed image, or an image has no captions; also as for `locate`.
     """
     splits: dict[str, tuple[Example, ...]] = {}
     sizes: dict[int | str, Size] = {}
@@ -115,7 +115,7 @@ def read_objects(path: str | pathlib.Path) -> dict[int | str, tuple[NamedObject,
         The objects by image id; images without objects are left out.
 
     Raises:
-        UserError: The JSON has another structure, or an image or category is unknown.
+        UserError: The JSON does not have COCO's structure, or an image or category is unknown.
     """
     path = pathlib.Path(path)
     return _objects(_read_instances(path), path)

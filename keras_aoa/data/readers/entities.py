@@ -122,7 +122,7 @@ def _with_entities(
 def entity_stem(path: str | pathlib.Path) -> str:
     """Return the name of an image's entity files, without suffix.
 
-    Flickr8k's images are also in Flickr30k. Flickr8k appends a second number to their names.
+    Flickr8k's images are also in Flickr30k. Flickr8k's names contain an additional second number.
 
     >>> entity_stem("images/1000268201_693b08cb0e.jpg"), entity_stem("36979.jpg")
     ('1000268201', '36979')

@@ -27,7 +27,7 @@ def read_text(path: pathlib.Path) -> str:
     """Read a UTF-8 file, with or without a byte order mark; a file named `.gz` is unpacked.
 
     Raises:
-        UserError: The file is missing, unreadable, not UTF-8 or a damaged gzip.
+        UserError: The file is missing, unreadable, not UTF-8, or a damaged gzip file.
     """
     try:
         data = b"" if path.suffix == ".gz" else path.read_bytes()
@@ -66,7 +66,7 @@ def read_json(path: pathlib.Path) -> Any:
         raise UserError(f"{path}: expected JSON, received thousands of nested brackets.") from None
     except ValueError:
         raise UserError(
-            f"{path}: expected JSON, received a number of thousands of digits."
+            f"{path}: expected JSON, received a number with thousands of digits."
         ) from None
 
 
@@ -76,11 +76,11 @@ def entries(document: Any, key: str, fields: dict[str, Any], path: pathlib.Path)
     Args:
         document: A parsed JSON document.
         key: The name of the list.
-        fields: The type, or tuple of types, of each required field.
+        fields: Names of the required fields, and the type or types of each.
         path: The file, for messages.
 
     Raises:
-        UserError: The document has another structure.
+        UserError: The document does not have this structure.
     """
     listed = document.get(key) if isinstance(document, dict) else document
     if not isinstance(document, dict) or not isinstance(listed, list):

@@ -1,7 +1,7 @@
 """Compares the size that an annotation file states with the picture, and turns boxes upright.
 
 Boxes refer either to the stored pixels, as in COCO, or to the upright picture, after the EXIF
-orientation is applied. The stated size shows to which of these two frames they refer.
+orientation is applied. The stated size shows which of these two frames applies.
 """
 
 import functools
@@ -54,8 +54,7 @@ def with_upright_boxes(
         splits = {split: tuple(pool.map(upright, part)) for split, part in data.splits.items()}
     if others:
         logger.warning(
-            "%s: %d pictures have another aspect ratio than stated, so their boxes are left out: "
-            "%s.",
+            "%s: %d pictures do not have the stated aspect ratio, so their boxes are left out: %s.",
             *(source, len(others), first_three(sorted(others))),
         )
     return CaptionData(data.name, splits)
@@ -79,7 +78,7 @@ def _with_boxes(example: Example, change: Callable[[Box], Box]) -> Example:
 
 
 def _turned(box: Box, orientation: int) -> Box:
-    """Turn a box like `preprocessing` turns an image with this EXIF orientation."""
+    """Turn a box in the way `preprocessing` turns an image with this EXIF orientation."""
     x0, y0, x1, y1 = box
     if orientation >= 5:
         x0, y0, x1, y1 = y0, x0, y1, x1

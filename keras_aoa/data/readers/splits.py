@@ -96,7 +96,7 @@ def hold_out(data: CaptionData, count: int, seed: int = 0) -> CaptionData:
     if "select" in data.splits or not 0 < count < len(train):
         raise UserError(
             f"hold_out: expected a count between 1 and {len(train) - 1} and no split 'select', "
-            f"received {count} of {data.name} with splits {', '.join(data.splits) or 'none'}."
+            f"received {count} for {data.name} with the splits {', '.join(data.splits)}."
         )
     ranked = sorted(train, key=lambda example: draw(example.image_id, seed))
     chosen = {example.image_id for example in ranked[:count]}
