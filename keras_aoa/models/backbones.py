@@ -15,6 +15,7 @@ import keras
 from keras import layers
 
 from keras_aoa.models.backbone_parts import is_block_filter
+from keras_aoa.models.efficientnet_lite import LITE_NETWORKS, efficientnet_lite
 from keras_aoa.models.scenes_network import ImagePreprocessing, scenes_backbone
 from keras_aoa.utils.errors import UserError, is_lost_worker
 from keras_aoa.utils.keras_settings import channels_last
@@ -42,10 +43,11 @@ class BackboneSettings:
     """Selects a backbone network and its output layers.
 
     `name` is `scenes` (a small network, trained from scratch), a network of keras.applications
-    such as `VGG16`, or the path of a `.keras` file. `preprocessing` applies only to files. An
-    empty `map_layer` selects the last layer with an activation map (VGG16: conv5_3). An empty
-    `vector_layer` selects the mean of the map, or for VGG networks the layer fc7. If `before_map`
-    is true, the map is the input of the map layer (VGG16: conv5_2) instead of the layer's output.
+    such as `VGG16`, `EfficientNetLite0` (or 1, 2), or the path of a `.keras` file. `preprocessing`
+    applies only to files. An empty `map_layer` selects the last layer with an activation map
+    (VGG16: conv5_3). An empty `vector_layer` selects the mean of the map, or for VGG networks the
+    layer fc7. If `before_map` is true, the map is the input of the map layer (VGG16: conv5_2)
+    instead of the layer's output.
     """
 
     name: str
@@ -61,8 +63,8 @@ def make_backbone(settings):
     """Build or load the backbone that `BackboneSettings` describe.
 
     Raises:
-        UserError: the name is unknown, the file is missing or unsuitable, or the weights cannot
-            be downloaded.
+        UserError: the name is unknown, the file is missing or unsuitable, or the weights are not
+            installed or cannot be downloaded.
     """
     if settings.name == "scenes":
         if settings.before_map:
@@ -74,7 +76,7 @@ def make_backbone(settings):
     elif settings.name.endswith(".keras") or os.sep in settings.name:
         build = functools.partial(_from_file, settings)
     else:
-        build = functools.partial(_from_applications, settings)
+        build = functools.partial(_from_name, settings)
     with channels_last():
         return build()
 
@@ -136,13 +138,13 @@ def application_names():
     return sorted(name for name in dir(keras.applications) if name[0].isupper())
 
 
-def _from_applications(settings):
-    names = application_names()
+def _from_name(settings):
+    names = [*application_names(), *LITE_NETWORKS]
     by_lower_name = {name.lower(): name for name in names}
     if settings.name.lower() not in by_lower_name:
         raise UserError(
-            f"backbone: expected 'scenes', a network of keras.applications or a .keras file, "
-            f"received {settings.name!r}. {closest(settings.name, names)}"
+            f"backbone: expected 'scenes', a network of keras.applications, EfficientNetLite0 to 2 "
+            f"or a .keras file, received {settings.name!r}. {closest(settings.name, names)}"
         )
     if settings.preprocessing:
         raise UserError(
@@ -155,7 +157,8 @@ def _from_applications(settings):
     map_layer = settings.map_layer or ("block" + last if is_vgg else "")
     # The layer fc2, which the paper calls fc7, exists only at the network's original input size.
     vector_layer = settings.vector_layer or ("fc2" if is_vgg else "mean")
-    with_top = vector_layer.startswith("fc")
+    is_lite = name in LITE_NETWORKS
+    with_top = vector_layer.startswith("fc") and not is_lite
     if with_top and settings.image_size != 224:
         raise UserError(
             f"backbone: {name}'s {vector_layer} needs images of 224 pixels, received "
@@ -167,9 +170,15 @@ def _from_applications(settings):
             f"backbone_weights: expected 'imagenet', 'none' or a file, received {weights!r}, "
             "which does not exist."
         )
+    network = efficientnet_lite(name, weights) if is_lite else _application(name, with_top, weights)
+    mode = _application_mode(name)
+    return _with_outputs(network, mode, map_layer, vector_layer, settings.before_map)
+
+
+def _application(name, with_top, weights):
     shape = (224, 224, 3) if with_top else (None, None, 3)
     try:
-        network = getattr(keras.applications, name)(
+        return getattr(keras.applications, name)(
             include_top=with_top, weights=weights, input_shape=shape
         )
     except Exception as error:  # a failed download can raise many types of errors
@@ -177,8 +186,6 @@ def _from_applications(settings):
             f"backbone: expected to build {name} with weights {weights!r}, received an error "
             f"({_first_line(error)}); without a network connection, set backbone_weights to a file."
         ) from error
-    mode = _application_mode(name)
-    return _with_outputs(network, mode, map_layer, vector_layer, settings.before_map)
 
 
 def _application_mode(name):

@@ -138,7 +138,8 @@ class NetworkSettings(Group):
 
     backbone: str = "VGG16"
     """'scenes' (small, trained from scratch), 'scenes-pretrained' (the same network, pretrained
-    on other scenes), a network of keras.applications, or a .keras file."""
+    on other scenes), a network of keras.applications, EfficientNetLite0, 1 or 2 (weights from pip),
+    or a .keras file."""
     preprocessing: str = ""
     """Pixel format of a .keras network: caffe, tf, torch, unit (0..1) or raw (0..255)."""
     map_layer: str = ""
@@ -148,7 +149,7 @@ class NetworkSettings(Group):
     """Layer that outputs the image vector; 'mean' averages the map. Default: fc7 for VGG16, else
     'mean'."""
     backbone_weights: str = "imagenet"
-    """Weights of a network of keras.applications: 'imagenet', 'none' (random), or a file."""
+    """Weights of a network selected by name: 'imagenet', 'none' (random), or a file."""
 
 
 @dataclass(frozen=True)

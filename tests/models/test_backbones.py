@@ -169,8 +169,8 @@ def test_the_scenes_network_has_cells_of_8_pixels_and_encodes_their_positions():
     [
         (
             {"name": "VGG-16"},
-            r"backbone: expected 'scenes', a network of keras.applications or a .keras file, "
-            r"received 'VGG-16'. Did you mean .*VGG16",
+            r"backbone: expected 'scenes', a network of keras.applications, EfficientNetLite0 to 2 "
+            r"or a .keras file, received 'VGG-16'. Did you mean .*VGG16",
         ),
         (
             {"name": "VGG16", "preprocessing": "tf"},
@@ -273,7 +273,7 @@ def test_the_error_of_a_failed_download_suggests_a_weights_file(monkeypatch):
         raise OSError("URL fetch failure\nand a stack of details")
 
     monkeypatch.setattr(keras.applications, "VGG16", broken)
-    message = r"received an error .URL fetch failure.; .* weights file"
+    message = r"received an error .URL fetch failure.; .* set backbone_weights to a file"
     with pytest.raises(UserError, match=message):
         make_backbone(BackboneSettings("VGG16", 224))
 
