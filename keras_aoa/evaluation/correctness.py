@@ -1,4 +1,4 @@
-"""Attention correctness of a run on a split, for its own captions and for the given ones."""
+"""Measures attention correctness on a split, for generated and for ground-truth captions."""
 
 import numpy as np
 import tensorflow as tf
@@ -41,22 +41,22 @@ CONVENTIONS = {
 
 
 def evaluate_correctness(run, settings, several=(), data=None):
-    """Measure a run's attention on a split with boxes; prints a table.
+    """Measure the attention correctness of a run on a split that has boxes.
 
-    Writes `correctness.json`.
+    Prints a table and writes `correctness.json`.
 
     Args:
         run: `Run`.
         settings: `EvaluationSettings`.
-        several: Names of settings that have several values, which is refused.
-        data: `CaptionData`, if it is read already.
+        several: Names of the settings that received several values; must be empty.
+        data: `CaptionData`; loaded if None.
 
     Returns:
         The content of `correctness.json`.
 
     Raises:
-        UserError: the run does not choose among regions, or the data have no boxes; otherwise as
-            `evaluate`.
+        UserError: `several` is not empty, the run's attention is always uniform, the data have no
+            boxes, or `evaluate` would raise this error.
     """
     if several:
         raise UserError(f"correctness: expected one value of {several[0]}, received several.")
@@ -126,22 +126,22 @@ def check_boxes(split, examples):
 
 
 def has_boxes(example):
-    """Whether an example has boxes."""
+    """Return whether an example has boxes."""
     return bool(example.phrases or example.objects)
 
 
 def mentions_of(examples, captions):
-    """Find what each caption's words name.
+    """Find the objects that the words of each caption name.
 
-    Given captions use their annotated phrases if the data set has any. All other captions use the
-    names of the objects.
+    The mentions in ground-truth captions are read from annotated phrases if the example has any.
+    The words of all other captions are compared with the names of the example's objects.
 
     Args:
         examples: Examples by index.
-        captions: Words of captions by index: the generated one, then the example's own.
+        captions: Word lists by index: the generated caption, then the example's own captions.
 
     Returns:
-        `{index: [mentions of a caption, ...]}` of the images that have boxes.
+        `{index: [mentions of the first caption, ...]}` for the images that have boxes.
     """
     nouns, adjectives = naming_words(examples)
     return {
@@ -157,7 +157,7 @@ def mentions_of(examples, captions):
 
 
 def tally(attended, mentions):
-    """Measure the given and the generated captions: `{kind: Tally}`.
+    """Measure the ground-truth and the generated captions; return `{kind: Tally}`.
 
     Args:
         attended: Index, attention and `ImageRegions` of each image, from `attend_captions`.
@@ -173,18 +173,19 @@ def tally(attended, mentions):
 
 
 def attend_captions(captioner, stride, batches, ids, windows):
-    """Feed captions word by word; yields index, attention and `ImageRegions` of each image.
+    """Compute the attention at each word of given captions, image by image.
 
     Args:
         captioner: `Captioner`.
-        stride: Steps between regions on the activation map; None for object proposals.
+        stride: Step between regions on the activation map; None for object proposals.
         batches: Batches from `image_batches`.
-        ids: Ids of captions by index, from `encode`.
-        windows: Part of each image covered by the network input, by index.
+        ids: Word ids of the captions by image index, from `encode`.
+        windows: For each image index, the part of the image that the network input covers.
 
     Yields:
-        The attention is `(captions, t + 1, r)`. Row i belongs to the state that predicts word i,
-        so the row after a caption's last word belongs to STOP.
+        Index, attention `(captions, t + 1, r)` and `ImageRegions` of an image. Row i of a caption's
+        attention comes from the state that predicts word i. The row after the last word comes from
+        the state that predicts STOP.
     """
 
     @tf.function(autograph=False)
@@ -204,7 +205,7 @@ def attend_captions(captioner, stride, batches, ids, windows):
 
 
 def encode(vocabulary, captions):
-    """Return ids of captions, START to STOP, padded to one length: `{index: (count, t + 1)}`."""
+    """Convert captions to padded word ids, START and STOP included: `{index: (count, t + 1)}`."""
     longest = max(len(words) for texts in captions.values() for words in texts)
     count = max(map(len, captions.values()))
     ids = {}
@@ -216,7 +217,7 @@ def encode(vocabulary, captions):
 
 
 def format_table(content):
-    """Format the measures x 100 as a table, with the counts behind them."""
+    """Format the measures, times 100, as a table, followed by the numbers of words and captions."""
     rows = [("captions", "measure", *HEADINGS)]
     lines = []
     for kind in KINDS:
@@ -228,8 +229,8 @@ def format_table(content):
         lines.append(
             f"{name}: {columns['words']} words of {columns['captions']} captions; "
             f"{columns['captions_without_match']} captions name nothing that has a box, "
-            f"{columns['nouns_not_in_image']} nouns are not in their image, "
-            f"{columns['words_out_of_view']} words lie outside the network input."
+            f"{columns['nouns_not_in_image']} nouns name nothing in the image, "
+            f"{columns['words_out_of_view']} words name objects outside the network input."
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [

@@ -1,9 +1,9 @@
 """Attention correctness: share of a word's attention on the object that the word names.
 
 Sources: Liu et al., "Attention Correctness in Neural Image Captioning", AAAI 2017,
-arXiv:1605.09553; Pedersoli et al., arXiv:1612.01033, table 3. Pointing: Zhang et al., "Top-down
-Neural Attention by Excitation Backprop", ECCV 2016, arXiv:1608.00507. All corners and boxes are
-in 0..1 of the network input.
+arXiv:1605.09553; Pedersoli et al., arXiv:1612.01033, table 3. Source of `pointing`: Zhang et al.,
+"Top-down Neural Attention by Excitation Backprop", ECCV 2016, arXiv:1608.00507. The coordinates of
+all corners and boxes are in 0..1 of the network input.
 """
 
 import numpy as np
@@ -13,8 +13,8 @@ from keras_aoa.evaluation.grounding import mean, share_inside
 from keras_aoa.visualization.heat_map import heat_map, signed_areas
 
 MEASURES = ("region", "pixel", "pointing", "localization")
-# "model" is the state that predicts the word, "model_after_word" the state after the word was fed.
-# "model_phrase" takes the best word of the phrase, each with the state that predicts it.
+# "model" measures the state that predicts the word; "model_after_word" measures the next state.
+# "model_phrase" is the best of the phrase's words, each measured at the state that predicts it.
 COLUMNS = ("model", "model_phrase", "model_after_word", "uniform", "center_prior")
 COUNTS = (
     "words",
@@ -24,10 +24,10 @@ COUNTS = (
     "words_out_of_view",
 )
 MAP_SIDE = 64  # side of an attention map in pixels
-THRESHOLD = 0.2  # relative to the map's maximum; the word's box surrounds the pixels above it
+THRESHOLD = 0.2  # relative to the map's maximum; weaker pixels do not count for the word's box
 OVERLAP = 0.5  # smallest intersection over union at which two boxes match
-CENTER_DEVIATION = 0.25  # of the center prior, relative to the sides of the original image
-TIED = 1 - 1e-6  # relative to the maximum; pixels of one region differ by rounding
+CENTER_DEVIATION = 0.25  # standard deviation of the center prior, relative to the image's sides
+TIED = 1 - 1e-6  # relative to the maximum; rounding makes pixels of one region differ
 
 WHOLE = ((0.0, 0.0, 1.0, 1.0),)
 
@@ -37,17 +37,19 @@ def measure(attention, maps, corners, boxes):
 
     Args:
         attention: Attention p(r) of k states or priors, `(k, r)`.
-        maps: Their `attention_maps`, `(k, side, side)`.
+        maps: The `attention_maps` of `attention`, `(k, side, side)`.
         corners: Corners of the regions, `(r, 4, 2)`.
-        boxes: x0, y0, x1, y1 of the named object, or of several objects, whose union counts.
+        boxes: x0, y0, x1, y1 of each object that the word names.
 
     Returns:
-        `{measure: (k,)}`, each in 0..1. `region` is the attention inside the boxes, each weight
-        spread evenly over its region. `pixel` gives every pixel of a region the region's whole
-        weight and normalizes over all pixels, as in the authors' code, so that large regions count
-        more. `pointing` is 1 if the map's maximum lies in a box; if several pixels share the
-        maximum, it is the share inside. `localization` is 1 if the box around the largest connected
-        part of the map above `THRESHOLD` of its maximum matches one of the boxes by `OVERLAP`.
+        `{measure: (k,)}`, with values in 0..1. `region` is the attention inside the union of the
+        boxes; each weight is spread evenly over its region. `pixel` gives every pixel of a region
+        the region's whole weight and normalizes over all pixels, as in the authors' code. Large
+        regions therefore count more. `pointing` is 1 if the map's maximum lies in a box, else 0. If
+        several pixels share the maximum, `pointing` is the share of these pixels that lie in a box.
+        `localization` keeps the pixels above `THRESHOLD` times the map's maximum and draws a box
+        around their largest connected part. It is 1 if this box matches one of the boxes, else 0.
+        Two boxes match if their intersection over union is at least `OVERLAP`.
     """
     return {
         "region": attention @ share_inside(corners, boxes),
@@ -58,7 +60,10 @@ def measure(attention, maps, corners, boxes):
 
 
 def pixel_correctness(attention, corners, boxes):
-    """Attention inside boxes, weighted by the regions' areas, `(k,)`; 0 outside the input."""
+    """Return the share of area-weighted attention inside boxes, `(k,)`.
+
+    The share is 0 if all attended regions lie outside the network input.
+    """
     areas = np.abs(signed_areas(np.asarray(corners, np.float64)))
     inside = attention @ (areas * share_inside(corners, np.clip(boxes, 0, 1)))
     everywhere = attention @ (areas * share_inside(corners, WHOLE))
@@ -71,7 +76,7 @@ def attention_maps(attention, corners):
 
 
 def pointing(heat, boxes):
-    """Share of a map's maximal pixels whose centers lie in a box; 0 for an empty map."""
+    """Return the share of a map's maximum pixels that lie in a box; 0 for an empty map."""
     if not heat.any():
         return 0.0
     rows, columns = np.nonzero(heat >= TIED * heat.max())
@@ -81,7 +86,7 @@ def pointing(heat, boxes):
 
 
 def localization(heat, boxes):
-    """Return 1 if the box of the map matches one of the boxes, else 0; 0 for an empty map."""
+    """Return 1 if the map's own box matches one of the boxes, else 0; 0 for an empty map."""
     if not heat.any():
         return 0.0
     box = box_of_map(heat)
@@ -101,7 +106,7 @@ def box_of_map(heat):
 
 
 def overlap(box, other):
-    """Intersection over union of two boxes."""
+    """Return the intersection over union of two boxes."""
     width = max(0.0, min(box[2], other[2]) - max(box[0], other[0]))
     height = max(0.0, min(box[3], other[3]) - max(box[1], other[1]))
     areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (box, other)]
@@ -114,11 +119,13 @@ def uniform_attention(mask):
 
 
 def center_attention(original, mask):
-    """Return Gaussian weights of the regions' centers around the image's center, `(r,)`; sums to 1.
+    """Weight regions by a Gaussian around the image's center; return the weights, `(r,)`.
+
+    The weights sum to 1.
 
     Args:
         original: Corners of the regions in 0..1 of the original image, `(r, 4, 2)`.
-        mask: False for padding, `(r,)`.
+        mask: False for regions that are padding, `(r,)`.
     """
     distances = np.sum((np.mean(original, axis=1) - 0.5) ** 2, axis=-1)
     weights = np.where(mask, np.exp(-distances / (2 * CENTER_DEVIATION**2)), 0.0)
@@ -126,12 +133,12 @@ def center_attention(original, mask):
 
 
 class ImageRegions:
-    """The regions of an image, and the priors that all its captions are compared with.
+    """The regions of an image, with two attention priors to compare the model with.
 
     Args:
         corners: Corners of the regions in 0..1 of the network input, `(r, 4, 2)`.
-        mask: False for padding, `(r,)`.
-        window: Part of the original covered by the network input, `(4,)`, as returned by
+        mask: False for regions that are padding, `(r,)`.
+        window: Part of the original image that the network input covers, `(4,)`, from
             `data.images.preprocessing.window`.
 
     Attributes:
@@ -146,26 +153,26 @@ class ImageRegions:
         self.prior_maps = attention_maps(self.priors, self.corners)
 
     def to_input(self, boxes):
-        """Convert boxes from the original to the network input; None if all lie outside."""
+        """Convert boxes from the original to the network input; None if all lie outside it."""
         boxes = from_original(np.asarray(boxes, np.float64), self.window)
         shown = np.clip(boxes, 0, 1)
         return boxes if np.any(np.all(shown[:, :2] < shown[:, 2:], axis=1)) else None
 
 
 class Tally:
-    """Collects the measures of the words of many captions, and counts the omitted words."""
+    """Collects measures for the words of many captions, and counts words without a measure."""
 
     def __init__(self):
         self.counts = dict.fromkeys(COUNTS, 0)
         self._values = {column: {name: [] for name in MEASURES} for column in COLUMNS}
 
     def add_captions(self, regions, attention, mentions):
-        """Measure the words of captions of one image.
+        """Measure the words of one image's captions.
 
         Args:
             regions: `ImageRegions`.
-            attention: p(r | h) of the states that predict each word and STOP, `(c, t + 1, r)`.
-                The state after a word predicts the next word.
+            attention: p(r | h) at each state, `(c, t + 1, r)`. State i predicts word i; the state
+                after the last word predicts STOP.
             mentions: The `Mention`s of each caption.
         """
         measured = []
@@ -196,7 +203,7 @@ class Tally:
                     self._values[column][name].append(float(value))
 
     def _measurable(self, regions, caption, mentions):
-        """Yield caption, word index, phrase length and boxes of each word that can be measured."""
+        """Yield caption, index, phrase length and boxes of measurable words; count the others."""
         for mention in mentions:
             boxes = regions.to_input(mention.boxes) if mention.boxes else None
             if boxes is not None:
@@ -207,7 +214,7 @@ class Tally:
                 self.counts["nouns_not_in_image"] += 1
 
     def content(self):
-        """Return the counts and each column's means over words; None if there are no words."""
+        """Return the counts, and for each column the means over words (None without words)."""
         return self.counts | {
             column: {name: mean(values) for name, values in measures.items()}
             for column, measures in self._values.items()
@@ -215,5 +222,5 @@ class Tally:
 
 
 def _states(caption, index, length):
-    """Return caption and step of the states that predict the phrase's words and the next word."""
+    """Return `(caption, step)` of each state that predicts a phrase's word or the next word."""
     return [(caption, step) for step in range(index - length + 1, index + 2)]

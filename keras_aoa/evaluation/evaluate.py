@@ -1,4 +1,4 @@
-"""Scores a run on a split: captions, metrics, grounding and pictures."""
+"""Scores a run on a split: writes captions, metrics, grounding and pictures."""
 
 from keras_aoa.data.images.preprocessing import read_image
 from keras_aoa.evaluation.metrics import score, start_meteor
@@ -12,21 +12,22 @@ PICTURES = "pictures"
 def evaluate(run, settings, data=None, history=(), process=None):
     """Caption a split with a run's best weights and score the captions.
 
-    Writes `scores.json` (the last evaluation), `scores_SPLIT.json`, `captions_SPLIT.json` and
-    pictures. Prints one metric per line.
+    Writes `captions_SPLIT.json`, `scores_SPLIT.json` and pictures. A copy of the last evaluation's
+    scores is `scores.json`. Prints one metric per line.
 
     Args:
         run: `Run`.
         settings: `EvaluationSettings`.
-        data: `CaptionData`, if it is read already.
-        history: Metrics of each training epoch, for the curves.
-        process: `Process`, if several share the work.
+        data: `CaptionData`; loaded if None.
+        history: Metrics of each training epoch, to draw as curves.
+        process: `Process`, if several processes share the work.
 
     Returns:
-        The content of `scores.json`; None in processes that are not the chief.
+        The content of `scores.json`; None in all processes but the chief.
 
     Raises:
-        UserError: there is no such split, nothing is trained, or the data cannot be read.
+        UserError: the split does not exist, the run has no trained weights, or the data cannot be
+            read.
     """
     task = SplitCaptioner(run, settings, data, process)
     generator, images = task.generator(), task.images
@@ -51,7 +52,7 @@ def evaluate(run, settings, data=None, history=(), process=None):
 
 
 def draw(folder, captions, images, count, history):
-    """Draw the attended regions of `count` captions, a contact sheet, and training curves."""
+    """Draw the attention of the first `count` captions, a contact sheet, and training curves."""
     (folder / images.name).mkdir(parents=True, exist_ok=True)
     shown = list(captions)[:count]
     pixels = {index: read_image(images.examples[index].path) for index in shown}
@@ -70,7 +71,7 @@ def draw(folder, captions, images, count, history):
 
 
 def print_scores(task, scores, content):
-    """Print the metrics x 100, and where the results are."""
+    """Print the metrics, times 100, and the folder of the results."""
     print(format_scores(scores))
     for name in ("CIDEr_leave_one_out", "human_CIDEr_leave_one_out", "share_of_human_CIDEr"):
         if content.get(name) is not None:

@@ -1,9 +1,9 @@
 """Faithfulness: how much a word's probability depends on the region with the most attention.
 
 For each generated word, the features of one region are replaced by the mean features of the
-image's regions. If attention is faithful, log p(word) falls more when this is the region with the
-most attention than when it is another one. Source of the idea: DeYoung et al., "ERASER", ACL 2020,
-arXiv:1911.03429 (comprehensiveness).
+image's regions, and the fall of log p(word) is measured. If attention is faithful, log p(word)
+falls more without the region with the most attention than without another region. The idea comes
+from the measure "comprehensiveness". Source: DeYoung et al., "ERASER", ACL 2020, arXiv:1911.03429.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.progress import progress_bar
 
 RESAMPLES = 2000
-SEED = 0  # of the other regions and of the resamples
+SEED = 0  # for choosing the other regions and for resampling
 CONVENTION = (
     "fall of log p(word), in nats, when the features of one region are replaced by the mean "
     "features of the image's regions; means over words, 95 % intervals by resampling images"
@@ -27,9 +27,9 @@ CONVENTION = (
 
 
 def evaluate_faithfulness(run, settings):
-    """Measure the faithfulness of a run's attention on a split; prints it.
+    """Measure how faithful the attention of a run is on a split.
 
-    Writes `faithfulness.json`.
+    Prints the result and writes `faithfulness.json`.
 
     Args:
         run: `Run`.
@@ -39,8 +39,8 @@ def evaluate_faithfulness(run, settings):
         The content of `faithfulness.json`.
 
     Raises:
-        UserError: the run does not choose among regions, it is an ensemble, or no image has two
-            regions; otherwise as `evaluate`.
+        UserError: the run is an ensemble, its attention is always uniform, no image has several
+            regions, or `evaluate` would raise this error.
     """
     if len(run.members) > 1:
         raise UserError(
@@ -66,16 +66,18 @@ def evaluate_faithfulness(run, settings):
 
 
 def measure_falls(captioner, stride, batches, ids):
-    """Return how much log p of each word falls without a region: a list of `(words, 2)`.
-
-    An array belongs to one image. Its columns are the falls without the region with the most
-    attention and without another region, chosen at random. Images with one region are left out.
+    """Measure how much log p of each word falls when one region is replaced.
 
     Args:
         captioner: `Captioner`.
         stride: Step between regions on the activation map; None for object proposals.
         batches: Batches from `image_batches`.
-        ids: Ids of one caption per image by index, `(1, t + 1)`, from `encode`.
+        ids: Word ids of one caption per image, `{index: (1, t + 1)}`, from `encode`.
+
+    Returns:
+        A list with an array `(words, 2)` for each image that has several regions. The first column
+        is the fall without the region with the most attention. The second column is the fall
+        without another region, which is chosen at random.
     """
 
     @tf.function(autograph=False)
@@ -112,13 +114,14 @@ def measure_falls(captioner, stride, batches, ids):
 def log_probs_without(captioner, regions, vector, ids, replaced):
     """Return log p of each word, `(n, t)`, after the features of one region are replaced.
 
-    Each word has its own copy of the image, in which the region is replaced from the first word on.
+    Each word is scored with its own copy of the image. All words of the caption are fed to the
+    copy, so that the replaced region also affects the states before the scored word.
 
     Args:
         captioner: `Captioner`.
         regions: `Regions` of n images.
         vector: Image vectors, `(n, v)`.
-        ids: Ids of one caption per image, `(n, 1, t + 1)`.
+        ids: Word ids of one caption per image, `(n, 1, t + 1)`.
         replaced: Index of the region to replace for each word, `(n, t)`.
     """
     count, words = tf.unstack(tf.shape(replaced))
@@ -142,7 +145,7 @@ def log_probs_without(captioner, regions, vector, ids, replaced):
 
 
 def other_regions(random, mask, strongest):
-    """Choose a region other than the strongest for each word, at random, `(n, t)`."""
+    """Choose for each word a random region other than the strongest, `(n, t)`."""
     noise = random.random((*strongest.shape, mask.shape[1]))
     allowed = np.broadcast_to(mask[:, None], noise.shape).copy()
     np.put_along_axis(allowed, strongest[..., None], False, axis=-1)
@@ -150,16 +153,16 @@ def other_regions(random, mask, strongest):
 
 
 def summarize(falls):
-    """Return means over words with 95 % intervals: `strongest`, `other` and their `difference`.
+    """Average the falls over words, with 95 % intervals: `strongest`, `other`, `difference`.
 
     Raises:
-        UserError: there are no words.
+        UserError: no image with several regions has a word.
     """
     falls = [each for each in falls if len(each)]
     if not falls:
         raise UserError(
             "faithfulness: expected words of images with several regions, received none; measure "
-            "another split or kind of regions."
+            "another split, or a run with another kind of regions."
         )
     sums = np.array([[*each.sum(axis=0), len(each)] for each in falls])
     sums = np.insert(sums, 2, sums[:, 0] - sums[:, 1], axis=1)

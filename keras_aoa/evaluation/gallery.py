@@ -1,4 +1,4 @@
-"""`python -m keras_aoa.evaluation.gallery RUN PICTURE`: draws the picture of the README."""
+"""`python -m keras_aoa.evaluation.gallery RUN PICTURE`: draws the picture that README.md shows."""
 
 import pathlib
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ WORDS = 4
 
 @dataclass(frozen=True)
 class Arguments:
-    """Draw captions of a split's images, with the words whose attention is most concentrated."""
+    """Draw images with captions, and the attention at the words where it is most concentrated."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run."""
@@ -28,7 +28,7 @@ class Arguments:
     images: tuple[int, ...] = (0, 1, 2)
     """Indices of the images in the split."""
     split: str = ""
-    """Split of the run's data. Default: its test split."""
+    """Split of the run's data. Default: the test split."""
 
 
 def main(arguments):
@@ -45,7 +45,7 @@ def main(arguments):
     examples = data.splits.get(split, ())
     if not settings.images or not 0 <= min(settings.images) <= max(settings.images) < len(examples):
         raise UserError(
-            f"gallery: expected indices of images below {len(examples)}, the size of {split!r}; "
+            f"gallery: expected image indices below {len(examples)}, the size of split {split!r}; "
             f"received {settings.images}."
         )
     check_output(settings.picture)
@@ -60,7 +60,7 @@ def main(arguments):
 
 
 def sharpest(caption):
-    """Return the indices of the content words with the largest weights, in caption order."""
+    """Return the indices of the content words with the most concentrated attention, in order."""
     content = [index for index, word in enumerate(caption.words) if word not in FUNCTION_WORDS]
     ranked = sorted(content, key=lambda index: -caption.attention[index].max())
     return sorted(ranked[:WORDS])

@@ -1,6 +1,6 @@
-"""Grounding: whether captions name objects in the image, and attend to them.
+"""Grounding: whether captions name objects in the image, and attend to the named objects.
 
-Only data whose objects are known, such as the drawn scenes, can be measured.
+Grounding can be measured only on data with annotated objects, such as the drawn scenes.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from keras_aoa.visualization.heat_map import SMALLEST, signed_areas, signed_cove
 
 @dataclass(frozen=True)
 class Grounding:
-    """Means over all noun phrases of all captions, in 0..1.
+    """Means over the noun phrases of all captions, in 0..1; None if there is nothing to average.
 
     Attributes:
         phrases_correct: Share of phrases whose noun and adjectives fit an object of the image.
         nouns_correct: Share of phrases whose noun fits an object of the image.
-        attention_on_object: Attention inside the box of the named object, when its noun is
-            predicted.
-        uniform_attention_on_object: The same for equal weights.
+        attention_on_object: Attention inside the box of the named object, at the state that
+            predicts the noun.
+        uniform_attention_on_object: Attention inside the box if all regions had equal weights.
         phrases: Number of phrases.
     """
 
@@ -36,7 +36,7 @@ def ground(captions, examples):
 
     Args:
         captions: `{index: Caption}` with attention.
-        examples: Examples by the same indices.
+        examples: Examples by index.
 
     Returns:
         `Grounding`, or None if no example has objects.
@@ -66,10 +66,10 @@ def ground(captions, examples):
 
 
 def share_inside(regions, boxes):
-    """Share of each region `(r, 4, 2)` covered by boxes `(x0, y0, x1, y1)`: `(r,)`.
+    """Return the share of each region `(r, 4, 2)` inside boxes `(x0, y0, x1, y1)`, `(r,)`.
 
-    A region's mass is spread evenly over its area; a region without area has no share. Several
-    boxes (objects that fit the same words) count as their union.
+    Several boxes, of objects that fit the same words, count as their union. The share of a region
+    without area is 0.
     """
     xs = np.unique([edge for box in boxes for edge in (box[0], box[2])])
     ys = np.unique([edge for box in boxes for edge in (box[1], box[3])])
@@ -85,5 +85,5 @@ def share_inside(regions, boxes):
 
 
 def mean(numbers):
-    """Return the arithmetic mean, or None of an empty list."""
+    """Return the arithmetic mean, or None for an empty list."""
     return float(np.mean(numbers)) if numbers else None

@@ -1,4 +1,4 @@
-"""BLEU, METEOR, ROUGE-L and CIDEr of captions, by the scorers of coco-caption.
+"""Computes BLEU, METEOR, ROUGE-L and CIDEr of captions with coco-caption's scorers.
 
 Source: Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015,
 arXiv:1504.00325; the package pycocoevalcap. Its CIDEr is the variant CIDEr-D.
@@ -27,7 +27,7 @@ from keras_aoa.utils.text import first_three
 
 METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr")
 TOKENIZERS = ("auto", "ptb", "python")
-# METEOR cannot read its own numbers in a locale with decimal commas, or other digits.
+# In a locale with decimal commas or other digits, METEOR cannot read the numbers that it writes.
 JAVA_OPTIONS = (
     "-Duser.language=en",
     "-Duser.country=US",
@@ -35,13 +35,17 @@ JAVA_OPTIONS = (
     "-Duser.country.format=US",
     "-Dfile.encoding=UTF-8",
 )
-OTHER_JAVA = ("UnsupportedClassVersionError", "Unable to locate a Java Runtime")  # needs Java 8
+# Error messages of a Java that is older than version 8, or not installed.
+OTHER_JAVA = ("UnsupportedClassVersionError", "Unable to locate a Java Runtime")
 GET_JAVA = "install one (Debian: apt-get install default-jre-headless)."
 NO_SPACES = (
-    "METEOR is left out: its English words and stems do not apply to a script without spaces "
-    "between words."
+    "METEOR is left out: it compares English words and stems, but the captions are in a script "
+    "without spaces between words."
 )
-ONE_IMAGE = "CIDEr of a single image is 0 by definition: it weighs words by rarity among images."
+ONE_IMAGE = (
+    "CIDEr of a single image is 0 by definition, because it gives words that are in all images "
+    "no weight."
+)
 
 Id = int | str
 
@@ -52,12 +56,12 @@ class Scores:
 
     Attributes:
         metrics: Values by the names in `METRICS`, on coco-caption's scale (0.38, not 38).
-        tokenizer: 'PTB' (through Java) or 'python'.
+        tokenizer: 'PTB' (a Java program) or 'python'.
         images: Number of images.
         missing: Metrics that could not be computed, each with the reason.
-        notes: Lines to print beside the numbers.
-        per_image: The metrics of each image.
-        agreement: Result of `agreement`.
+        notes: Remarks to print below the metrics.
+        per_image: Metrics of each image, by image id.
+        agreement: Result of the function `agreement`.
     """
 
     metrics: dict[str, float]
@@ -75,15 +79,15 @@ def score(
     tokenizer: str = "auto",
     meteor: "bool | MeteorProcess" = True,
 ) -> Scores:
-    """Compute all metrics of one caption per image.
+    """Compute all metrics for one caption per image.
 
     Args:
         references: Human captions by image id.
         captions: One caption for each of those images.
-        tokenizer: 'ptb' (needs Java), 'python', or 'auto', the first of the two that works.
-        meteor: Whether to compute METEOR, which needs Java and 7 s to start, or a
-            `MeteorProcess` that was started before. Without Java, or in scripts without spaces
-            between words, it is listed in `missing`.
+        tokenizer: 'ptb' (needs Java), 'python', or 'auto', which is 'ptb' if Java works.
+        meteor: Whether to compute METEOR, which needs Java and takes 7 s to start. A
+            `MeteorProcess` that was started earlier saves this time. METEOR is listed in `missing`
+            if Java does not work, or if most captions have no spaces between words.
 
     Raises:
         UserError: ids do not match (see `check_ids`), an image's references contain no word, the
@@ -135,18 +139,18 @@ def score(
 
 
 def agreement(references, captions):
-    """Compare the captions with a human: both are scored against the other references.
+    """Compare the CIDEr of the captions with the CIDEr of human captions.
 
-    Each reference in turn is held out. The captions and the held-out reference are scored against
-    the remaining references, and CIDEr is averaged over the choices.
+    Each reference of an image is held out in turn. The generated caption and the held-out reference
+    are both scored against the remaining references. The scores are averaged over the turns.
 
     Args:
-        references, captions: Tokens by image, in the scorers' format.
+        references, captions: Tokenized texts by image id, in the scorers' format.
 
     Returns:
-        `CIDEr_leave_one_out` of the captions, `human_CIDEr_leave_one_out` of the references, and
-        their ratio `share_of_human_CIDEr`. Empty if images have fewer than three references, or
-        different numbers of them.
+        A dictionary: `CIDEr_leave_one_out` of the captions, `human_CIDEr_leave_one_out` of the
+        references, and their ratio `share_of_human_CIDEr`. It is empty if there are fewer than two
+        images, or if the images do not all have the same number of references, at least three.
     """
     counts = {len(texts) for texts in references.values()}
     if len(counts) != 1 or min(counts) < 3 or len(references) < 2:
@@ -165,7 +169,7 @@ def agreement(references, captions):
 
 
 def cider(references: Mapping[Id, Sequence[str]], captions: Mapping[Id, str]) -> float:
-    """Compute only CIDEr, without Java, for validation; 1,000 images take about a second."""
+    """Compute CIDEr without Java, for validation; 1,000 images take about a second."""
     check_ids(references, captions)
     return float(Cider().compute_score(*_words(references, captions, with_java=False))[0])
 
@@ -202,7 +206,7 @@ def check_ids(
 
 
 class _JavaError(Exception):
-    """Reason why Java does not work, and the remedy; continues "METEOR" or "The PTB tokenizer"."""
+    """Java does not work. The message is the end of a sentence that begins with a tool's name."""
 
 
 def _words(references, captions, with_java):
@@ -232,7 +236,7 @@ def _mostly_spaceless(references):
 
 
 def _ptb_tokens(texts):
-    """Tokenize as pycocoevalcap's `PTBTokenizer`, without its temporary file in the package."""
+    """Tokenize like pycocoevalcap's `PTBTokenizer`, which would write a file to its package."""
     jar = pathlib.Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
     command = ["java", *JAVA_OPTIONS, "-cp", str(jar)]
     command += ["edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
@@ -258,7 +262,7 @@ def _ptb_tokens(texts):
 
 
 class MeteorProcess(Meteor):
-    """METEOR's Java process, which loads its tables for several seconds after the start.
+    """METEOR's Java process; after its start, it loads tables for several seconds.
 
     The process ends when this object is deleted. pycocoevalcap's own `__del__` would wait forever
     after an error.
@@ -286,7 +290,7 @@ class MeteorProcess(Meteor):
 
 
 def start_meteor() -> MeteorProcess | bool:
-    """Start METEOR before `score` needs it; returns True without Java, which `score` reports."""
+    """Start METEOR in advance; return True without Java, so that `score` reports the reason."""
     try:
         return MeteorProcess()
     except OSError:
@@ -306,8 +310,8 @@ def _meteor(truths, answers, started):
 
 
 def _java_environment():
-    """Return environment variables that do not override `JAVA_OPTIONS`."""
-    name = "_JAVA_OPTIONS"  # Java reads it after its command line
+    """Return an environment that does not override `JAVA_OPTIONS`; None is the current one."""
+    name = "_JAVA_OPTIONS"  # it overrides the options of the command line
     if name not in os.environ:
         return None
     return {**os.environ, name: " ".join((os.environ[name], *JAVA_OPTIONS))}
@@ -324,7 +328,7 @@ def _no_java(error):
 
 def _broken_java(output):
     lines = map(str.strip, output.decode(errors="replace").splitlines())
-    # Java names its options and the positions in its code, which are not the reason.
+    # Lists of options and lines of a stack trace do not contain the reason.
     lines = [line for line in lines if not line.startswith(("Picked up ", "at "))]
     reason = " ".join(" ".join(lines).split())[:200] or "no error message"
     if any(text in reason for text in OTHER_JAVA):

@@ -1,4 +1,4 @@
-"""Scores of one run at different numbers of regions: the paper's figure 4."""
+"""Scores a run with different numbers of regions, as in the paper's figure 4."""
 
 import time
 
@@ -12,23 +12,23 @@ COLUMNS = ("Bleu_4", "METEOR", "CIDEr")
 
 
 def compare_region_counts(run, settings, name, values, data=None):
-    """Caption and score a split with several numbers of regions; prints and draws the scores.
+    """Caption and score a split with several numbers of regions.
 
-    Writes `regions_SPLIT.json` and `regions_SPLIT.png`.
+    Prints the scores and writes `regions_SPLIT.json` and `regions_SPLIT.png`.
 
     Args:
         run: `Run`.
         settings: `EvaluationSettings`.
-        name: The setting that changes, `stride` or `proposals`.
-        values: Its values.
-        data: `CaptionData`, if it is read already.
+        name: Setting to vary: `stride` or `proposals`.
+        values: Values of the setting.
+        data: `CaptionData`; loaded if None.
 
     Returns:
-        A list of rows, each a dictionary: the value, `count` (mean number of regions per image),
-        scores and seconds per image.
+        A list with a dictionary for each value: the value, `count` (mean number of regions per
+        image), the scores, and `seconds` per image.
 
     Raises:
-        UserError: as `evaluate`.
+        UserError: as in `evaluate`.
     """
     task = SplitCaptioner(run, settings, data)
     generators = [task.generator(**{name: value}) for value in values]
@@ -62,7 +62,7 @@ def draw(path, curves, title=""):
 
     Args:
         path: PNG file to write.
-        curves: Rows of `compare_region_counts` by the curve's label.
+        curves: Dictionary from a curve's label to its rows, as `compare_region_counts` returns.
         title: Title of the picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -89,7 +89,7 @@ def draw(path, curves, title=""):
 
 
 def _line(row, name, first):
-    """Format a row, below its headings if it is the first."""
+    """Format a row of the table; the first row is preceded by the headings."""
     attention = row.get("grounding", {}).get("attention_on_object")
     cells = {
         name: f"{row[name]}",

@@ -1,4 +1,4 @@
-"""Report: a page with images, their captions by one or more runs, and the attended regions.
+"""Writes a report: images with the captions and attended regions of one or more runs.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
 arXiv:1612.01033, figure 5.
@@ -21,17 +21,22 @@ from keras_aoa.visualization.report_page import render
 
 FILE = "report.html"
 RANKED_BY = "CIDEr"
-NOTICEABLE = 0.05  # smallest weight shown, relative to the word's largest
+NOTICEABLE = 0.05  # smallest weight shown, relative to the word's largest weight
 MAX_AREAS = 200  # per word; limits the size of the page
-EVEN = 1.2  # largest weight, relative to uniform, below which no area stands out
+EVEN = 1.2  # relative to uniform; if the largest weight is smaller, no area stands out
 
 
 @dataclass(frozen=True)
 class Word:
     """A word of a caption and its noticeable areas, strongest first.
 
-    `weights (k,)`; `corners (k, 4, 2)` in 0..1 of the upright original, may lie outside;
-    `regions`, the number of regions to choose from; `is_even`, whether no area stands out.
+    Attributes:
+        text: The word.
+        weights: Weights of the areas, `(k,)`.
+        corners: Corners of the areas, `(k, 4, 2)`, in 0..1 of the upright original. Corners may lie
+            outside the original.
+        regions: Number of all regions, noticeable or not.
+        is_even: Whether the attention is so even that no area stands out.
     """
 
     text: str
@@ -43,7 +48,14 @@ class Word:
 
 @dataclass(frozen=True)
 class ReportCaption:
-    """An image's caption by a run: its words, its own score, and the network's window, `(4,)`."""
+    """A run's caption of an image.
+
+    Attributes:
+        words: Words of the caption.
+        log_prob: Natural logarithm of the caption's probability.
+        window: Part of the image that the network input covers, `(4,)`.
+        score: The caption's CIDEr.
+    """
 
     words: tuple[Word, ...]
     log_prob: float
@@ -53,7 +65,15 @@ class ReportCaption:
 
 @dataclass(frozen=True)
 class ReportImage:
-    """An image: id, file, upright pixels `(h, w, 3)` uint8, references, one caption per run."""
+    """An image of the report.
+
+    Attributes:
+        image_id: Id of the image.
+        file: Name of the image file.
+        pixels: The upright image, `(h, w, 3)`, uint8.
+        references: Human captions.
+        captions: One caption per run.
+    """
 
     image_id: int | str
     file: str
@@ -64,7 +84,7 @@ class ReportImage:
 
 @dataclass(frozen=True)
 class Summary:
-    """A run: label, kind of regions, training data, search settings, scores by name, notes."""
+    """Summary of a run: label, kind of regions, training data, search settings, scores, notes."""
 
     label: str
     regions: str
@@ -76,7 +96,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Report:
-    """Content of a page; `sections` are the best, middle and worst images by the first run."""
+    """Content of a report; `sections` are the images that the first run captions best to worst."""
 
     data: str
     split: str
@@ -87,21 +107,22 @@ class Report:
 
 
 def write_report(run, settings, others="", count=24, data=None):
-    """Caption a split with a run, and with others beside it, and write `report.html`.
+    """Caption a split with one or more runs, and write `report.html`.
 
     Args:
-        run: `Run` whose data and scores choose the images.
-        settings: `EvaluationSettings`; `stride` and `proposals` apply to the runs that have them.
+        run: `Run` whose data and scores determine the images.
+        settings: `EvaluationSettings`. If the runs have different kinds of regions, `stride` and
+            `proposals` apply only to the runs that use them.
         others: Comma-separated folders of other runs.
-        count: Maximum number of images: a third each of the best, middle and worst.
-        data: `CaptionData`, if it is read already.
+        count: Maximum number of images. One third each are the best, middle and worst images.
+        data: `CaptionData`; loaded if None.
 
     Returns:
         Path of the page.
 
     Raises:
-        UserError: a folder holds no run, a run occurs twice, or `count` is below 1; otherwise as
-            `evaluate`.
+        UserError: a folder contains no run, a run occurs twice, `count` is below 1, or `evaluate`
+            would raise this error.
     """
     if count < 1:
         raise UserError(f"report-images: expected at least 1, received {count}.")
@@ -117,7 +138,7 @@ def write_report(run, settings, others="", count=24, data=None):
 
 
 def open_others(run, others):
-    """Open the runs to show beside `run`, from comma-separated folders."""
+    """Open the runs to compare with `run`, from comma-separated folders."""
     runs = [open_run(name.strip()) for name in others.split(",") if name.strip()]
     folders = [each.results_folder.resolve() for each in (run, *runs)]
     twice = [str(folder) for folder in folders if folders.count(folder) > 1]
@@ -127,7 +148,7 @@ def open_others(run, others):
 
 
 def split_captioners(runs, settings, data=None):
-    """Return a `SplitCaptioner` of each run, all on the split and data of the first run."""
+    """Return a `SplitCaptioner` for each run; all use the split and data of the first run."""
     own, *others = settings_of(runs, settings)
     tasks = [SplitCaptioner(runs[0], own, data)]
     for run, own in zip(runs[1:], others, strict=True):
@@ -137,10 +158,10 @@ def split_captioners(runs, settings, data=None):
 
 
 def collect(tasks, count):
-    """Caption and score a split with all runs: a `Report`.
+    """Caption a split with all runs, score the captions, and return a `Report`.
 
     Args:
-        tasks: `SplitCaptioner` of each run; the first chooses the images.
+        tasks: `SplitCaptioner` of each run; the scores of the first run determine the images.
         count: Maximum number of images.
     """
     first = tasks[0]
@@ -187,7 +208,10 @@ def summarize(task, generator, label, scores, grounding):
 
 
 def settings_of(runs, settings):
-    """Return the settings of each run; each keeps only the number that its regions have."""
+    """Return each run's settings.
+
+    If the runs have different kinds of regions, each run keeps only `stride` or only `proposals`.
+    """
     kinds = [run.configuration.regions == "proposals" for run in runs]
     if len(set(kinds)) == 1:
         return [settings] * len(runs)
@@ -195,12 +219,12 @@ def settings_of(runs, settings):
 
 
 def name_of(data):
-    """Return a data set's name without its folders, which should not appear on a shared page."""
+    """Return a data set's name without its folders, which a shared page should not show."""
     return pathlib.Path(data).name or data
 
 
 def labels(runs):
-    """Label each run by its folder's name, with as much of the path as makes it unique."""
+    """Label each run by the shortest ending of its folder's path that makes labels unique."""
     paths = [run.results_folder.resolve() for run in runs]
     for depth in range(1, max(len(path.parts) for path in paths)):
         names = ["/".join(path.parts[-depth:]) for path in paths]
@@ -210,10 +234,16 @@ def labels(runs):
 
 
 def choose(ranked, count):
-    """Choose the indices of the images to show: `{"best", "middle", "worst"}`.
+    """Choose the images to show.
 
-    `ranked` is sorted from best to worst. The worst come worst first. If `count` is not a multiple
-    of 3, the best and then the worst get one more.
+    Args:
+        ranked: Indices of all images, from best to worst.
+        count: Maximum number of images to choose.
+
+    Returns:
+        Lists of indices, `{"best": ..., "middle": ..., "worst": ...}`. The last list begins with
+        the worst image. If `count` is not a multiple of 3, "best" gets the first extra image and
+        "worst" gets the second.
     """
     count = min(count, len(ranked))
     best, middle, worst = (count + 2) // 3, count // 3, (count + 1) // 3
@@ -236,7 +266,7 @@ def report_caption(caption, own_score):
 
 
 def noticeable(text, weights, corners):
-    """Return a `Word` from its weights over all regions, `(r,)`, and their corners, `(r, 4, 2)`."""
+    """Return a `Word` from the weights, `(r,)`, and corners, `(r, 4, 2)`, of all regions."""
     order = np.argsort(-weights, kind="stable")[:MAX_AREAS]
     order = order[weights[order] >= NOTICEABLE * weights.max()]
     is_even = len(weights) > 1 and weights.max() * len(weights) < EVEN

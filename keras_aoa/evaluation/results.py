@@ -1,4 +1,4 @@
-"""Files of captions, references and scores, in COCO's formats."""
+"""Reads and writes captions, references and scores in COCO's file formats."""
 
 import json
 import pathlib
@@ -12,7 +12,7 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_output, write_text
 from keras_aoa.utils.text import clip, first_three
 
-# Keys that files of version 0.1 have, and their names today; {} marks keys inside of another.
+# Keys in files of version 0.1, and their current names. {} contains the keys inside another key.
 OLD_KEYS = {
     "CIDEr_one_reference_fewer": "CIDEr_leave_one_out",
     "CIDEr_of_a_reference": "human_CIDEr_leave_one_out",
@@ -49,13 +49,13 @@ def read_results(path: str | pathlib.Path) -> dict[Id, str]:
     if twice:
         raise UserError(
             f"{path}: expected one caption per image, received {len(twice)} image ids more than "
-            f"once: {first_three(twice)}; keep one of each."
+            f"once: {first_three(twice)}; keep one caption of each image."
         )
     return {entry["image_id"]: entry["caption"] for entry in results}
 
 
 def read_references(path: str | pathlib.Path) -> dict[Id, list[str]]:
-    """Read the captions of each image: `{"annotations": [{"image_id", "caption"}, ...]}`.
+    """Read all captions of each image from `{"annotations": [{"image_id", "caption"}, ...]}`.
 
     Raises:
         UserError: the file does not exist, has another format, or contains no caption.
@@ -70,7 +70,7 @@ def read_references(path: str | pathlib.Path) -> dict[Id, list[str]]:
 
 
 def with_current_keys(content: Any, keys: Mapping[str, Any] = OLD_KEYS) -> Any:
-    """Return the content of a file of scores with today's keys in place of older ones."""
+    """Return the content of a scores file after replacing old keys by the current keys."""
     if isinstance(content, list):
         return [with_current_keys(part, keys) for part in content]
     if not isinstance(content, dict):
@@ -90,7 +90,7 @@ def write_results(path: str | pathlib.Path, captions: Mapping[Id, str]) -> None:
 
 
 def score_content(scores: Scores) -> dict[str, Any]:
-    """Return the content of a file of scores: metrics on coco-caption's scale, and their origin."""
+    """Return the content of a scores file; the metrics are on coco-caption's scale."""
     content = {**scores.metrics, "tokenizer": scores.tokenizer, "images": scores.images}
     if scores.missing:
         content["missing"] = scores.missing
@@ -105,7 +105,7 @@ def write_scores(path: str | pathlib.Path, scores: Scores) -> None:
 
 
 def format_scores(scores: Scores) -> str:
-    """Format the metrics for people: one per line, x 100."""
+    """Format the metrics for printing: one per line, times 100."""
     return "\n".join(f"{name} {100 * value:.1f}" for name, value in scores.metrics.items())
 
 
@@ -118,11 +118,11 @@ def score_files(
 ) -> Scores:
     """Score a file of captions against a file of references; write the scores to `output`.
 
-    With `captioned_only`, references of images without a caption are ignored, as in COCO's own
-    code.
+    With `captioned_only`, references of images without a caption are ignored, as in COCO's
+    evaluation code.
 
     Raises:
-        UserError: as `read_results`, `read_references`, `check_output` and `score`.
+        UserError: as in `read_results`, `read_references`, `check_output` and `score`.
     """
     if output is not None:
         check_output(output)

@@ -1,4 +1,4 @@
-"""Captions a split with a run: the common part of all evaluations."""
+"""Captions a split with a run, the first step of all evaluations."""
 
 import functools
 import json
@@ -14,16 +14,16 @@ from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_writable, write_text
 
-BATCH = 32  # images; affects only memory
-REGIONS = 6400  # per batch, if there are many proposals
+BATCH = 32  # images per batch; affects only memory
+REGIONS = 6400  # maximum per batch; batches have fewer images if there are many proposals
 
 
 @dataclass(frozen=True)
 class EvaluationSettings(SearchSettings):
     """What to evaluate, and how to search.
 
-    `split` is the run's test split if empty. `data` and `images` name another data set in place of
-    the run's. `output` names a folder in place of the run's own, or of its folder
+    An empty `split` selects the run's test split. `data` and `images` replace the run's data set.
+    `output` is the folder of the results. By default, this is the run's folder, or its subfolder
     `evaluations/DATA` for another data set.
     """
 
@@ -36,21 +36,21 @@ class EvaluationSettings(SearchSettings):
 
 
 class SplitCaptioner:
-    """A run and a split of its data; generates the captions that an evaluation measures.
+    """Captions a split of the data with a run, for an evaluation.
 
     Args:
         run: `Run`.
         settings: `EvaluationSettings`.
-        data: `CaptionData`, if it is read already.
-        process: `Process`, if several share the work.
+        data: `CaptionData`; loaded if None.
+        process: `Process`, if several processes share the work.
 
     Attributes:
-        folder: Folder of the results; made by `write`.
+        folder: Folder of the results; `write` creates it.
         split: Name of the split.
-        examples: Its examples; each has captions.
+        examples: Examples of the split; each has at least one caption.
 
     Raises:
-        UserError: the folder is not writable, there is no such split, images have no captions,
+        UserError: the folder is not writable, the split does not exist, images have no captions,
             or the data cannot be read.
     """
 
@@ -75,7 +75,7 @@ class SplitCaptioner:
         return self.process.chief_first(lambda: self.run.load_images(self.split, self.examples))
 
     def generator(self, **changes):
-        """Return the `CaptionGenerator` of the settings, with changes by name."""
+        """Return a `CaptionGenerator` with the search settings; `changes` replace some of them."""
         with self.process.strategy.scope():
             return CaptionGenerator.from_configuration(
                 self.captioner,
@@ -89,24 +89,24 @@ class SplitCaptioner:
         return caption_split(generator, self.images, progress, with_attention)
 
     def references(self, captions):
-        """Return the references and the texts of captions, both by image id."""
+        """Return the reference captions and the generated texts, both by image id."""
         ids = {index: self.examples[index].image_id for index in captions}
         references = {ids[index]: self.examples[index].captions for index in captions}
         return references, {ids[index]: caption.text for index, caption in captions.items()}
 
     def grounding(self, captions):
-        """Return the `grounding` of captions for `scores.json`; empty if data have no objects."""
+        """Return `{"grounding": ...}` for `scores.json`, or `{}` if the data have no objects."""
         grounding = ground(captions, self.examples)
         return {"grounding": asdict(grounding)} if grounding else {}
 
     def metadata(self, search):
-        """Return what every file of results says about its origin.
+        """Return the entries of a results file that describe how the results were computed.
 
         Args:
             search: Search settings by name.
 
         Returns:
-            A dictionary. `default_split` says that the run chose the split, not the user.
+            A dictionary. `default_split` is true if the settings name no split.
         """
         return {
             "run": str(self.run.results_folder),
@@ -117,14 +117,14 @@ class SplitCaptioner:
         }
 
     def write(self, content, *names):
-        """Write results as json to files of these names in the folder."""
+        """Write `content` as json to each of the named files in the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             write_text(self.folder / name, json.dumps(content, indent=2) + "\n")
 
 
 def output_folder(run, settings):
-    """Return the folder of results; another data set never replaces the run's own scores."""
+    """Return the folder of the results; other data never overwrite the run's own scores."""
     if settings.output:
         return pathlib.Path(settings.output)
     if settings.data:
@@ -137,11 +137,11 @@ def open_split(data, configuration, name=""):
 
     Args:
         data: `CaptionData`.
-        configuration: The run's `Configuration`, whose test split is used if `name` is empty.
-        name: Name of the split.
+        configuration: `Configuration` of the run.
+        name: Name of the split; if empty, the run's test split is used.
 
     Raises:
-        UserError: there is no such split, or images have no captions.
+        UserError: the split does not exist, or images have no captions.
     """
     scored, note = scored_split(configuration, data)
     split = name or scored
@@ -157,8 +157,8 @@ def open_split(data, configuration, name=""):
     if uncaptioned:
         raise UserError(
             f"evaluate: {len(uncaptioned)} of {len(examples)} images of {split} have no "
-            f"caption to score against: {', '.join(uncaptioned[:3])}; add some, or caption "
-            "them with python -m keras_aoa.caption."
+            f"caption to score against: {', '.join(uncaptioned[:3])}; add captions; to "
+            "generate captions without scores, use python -m keras_aoa.caption."
         )
     return split, examples
 
@@ -171,7 +171,7 @@ def caption_split(generator, images, progress, with_attention=True):
 
 
 def batches_for(generator, images):
-    """Return this process's batches of all readable images, as large as the search allows."""
+    """Return this process's batches of readable images, smaller if there are many proposals."""
     proposals = generator.settings.get("proposals")
     batch_size = min(BATCH, max(1, REGIONS // proposals)) if proposals else BATCH
     return image_batches(images, batch_size, proposals, generator.process.replicas)

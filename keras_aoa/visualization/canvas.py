@@ -1,4 +1,4 @@
-"""Pages of photographs, outlines and text, laid out in pixels; works without a display."""
+"""Draws pages of photographs, outlines and text, measured in pixels; needs no display."""
 
 import bisect
 import contextlib
@@ -13,7 +13,7 @@ from keras_aoa.utils.files import atomic_write
 
 DOTS_PER_INCH = 64  # a power of two, so that sizes in inches are exact and no pixel is lost
 FONTS = (
-    "DejaVu Sans",  # comes with matplotlib; the others cover more scripts
+    "DejaVu Sans",  # comes with matplotlib; the other fonts cover more scripts
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
     "Noto Sans Devanagari",
@@ -24,10 +24,10 @@ FONTS = (
     "Hiragino Sans",
 )
 SMALLEST_TEXT = 10
-LINE_HEIGHT = 1.35  # relative to the size of the letters
+LINE_HEIGHT = 1.35  # relative to the font size
 BLOCK_GAP = 5
 
-# Safe for color blindness: Okabe and Ito's blue and vermilion, IBM's amber.
+# Color-blind readers can distinguish these: Okabe and Ito's blue and vermilion, IBM's amber.
 INK, GRAY = "#1a1a1a", "#6e6e6e"
 BLUE, VERMILION, AMBER = "#0072b2", "#d55e00", "#ffb000"
 
@@ -41,7 +41,7 @@ class Style(NamedTuple):
 
 
 class Page:
-    """A white page. All lengths are pixels, measured from the top left corner.
+    """A white page. Lengths are in pixels; positions are measured from the top left corner.
 
     Args:
         width, height: Size of the page.
@@ -76,7 +76,7 @@ class Page:
         )
 
     def write_blocks(self, blocks, left, top):
-        """Write blocks of text, `(lines, style)`, from top to bottom."""
+        """Write blocks of text, each `(lines, style)`, from top to bottom."""
         for texts, style in blocks:
             for number, text in enumerate(texts):
                 baseline = top + number * style.size * LINE_HEIGHT + style.size
@@ -84,7 +84,7 @@ class Page:
             top += blocks_height([(texts, style)])
 
     def outline(self, corners, line_width, frame):
-        """Outline the polygon `corners (n, 2)`, clipped to `frame`: left, top, right, bottom."""
+        """Outline the polygon `corners (n, 2)` inside `frame`: left, top, right, bottom."""
         from matplotlib.patches import Polygon
         from matplotlib.transforms import Bbox
 
@@ -108,8 +108,8 @@ class Page:
             points: List of `(x, y)`. If it is empty, "not measured yet" replaces the curve.
             frame: Left, top, width and height of the axes.
             label, color: Label and color of the curve.
-            span: First and last x of the axis, integers.
-            best: Point to label with its value, if any.
+            span: Smallest and largest x of the axis, integers.
+            best: `(x, y)` of the point to label with its y, if any.
         """
         from matplotlib.ticker import MaxNLocator
 
@@ -151,7 +151,7 @@ class Page:
             tick.set_fontproperties(small)
 
     def finish(self, path=None):
-        """Render the page; also writes a PNG file if `path` is given.
+        """Render the page; also write a PNG file if `path` is given.
 
         Returns:
             `(height, width, 3)`, uint8.
@@ -185,14 +185,14 @@ def text_width(text, style):
 
 
 def blocks_height(blocks):
-    """Return the height of blocks of text, `(lines, style)`, including the gap below each."""
+    """Return the height of blocks of text, `(lines, style)`, including the gap below each block."""
     return sum(
         round(len(texts) * style.size * LINE_HEIGHT) + BLOCK_GAP for texts, style in blocks if texts
     )
 
 
 def wrap(text, style, width, max_lines):
-    """Break `text` at spaces into at most `max_lines` lines of `width`; the last may end with …."""
+    """Break `text` at spaces into at most `max_lines` lines of `width`; … replaces excess text."""
     words, lines = text.split(), []
     while words:
         if len(lines) == max_lines - 1:
@@ -220,7 +220,7 @@ def shorten(text, style, width):
 
 
 def shrink(text, style, width):
-    """Return `text` and `style` that fit one line of `width`: first smaller letters, then …."""
+    """Fit `text` into one line: shrink its letters, then truncate it; return text and style."""
     fitting = int(style.size * width / max(text_width(text, style), 1))
     style = style._replace(size=max(min(style.size, fitting), SMALLEST_TEXT))
     return shorten(text, style, width), style
@@ -228,7 +228,7 @@ def shrink(text, style, width):
 
 @contextlib.contextmanager
 def _quiet_about_glyphs():
-    """Suppress the warnings about characters missing from all fonts; they are drawn as boxes."""
+    """Suppress warnings about characters that no font contains, which are drawn as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

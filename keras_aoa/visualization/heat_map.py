@@ -1,4 +1,4 @@
-"""Heat maps of region weights, computed from exact areas."""
+"""Computes heat maps of region weights from the exact area of each region in each pixel."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ SMALLEST = 1e-9
 
 
 def heat_map(weights, corners, height, width):
-    """Spread each region's weight evenly over its area; returns the weight of each pixel.
+    """Spread each region's weight evenly over its area, and return the weight of each pixel.
 
     Args:
         weights: Weights of the regions, `(..., r)`.
@@ -15,8 +15,8 @@ def heat_map(weights, corners, height, width):
         height, width: Size of the map in pixels.
 
     Returns:
-        `(..., height, width)`, float64. Its sum is the weight inside the map. Regions without
-        area are ignored.
+        `(..., height, width)`, float64. The sum over the pixels is the weight that lies inside the
+        map. Regions without area are ignored.
     """
     weights = np.asarray(weights, np.float64)
     corners = np.asarray(corners, np.float64) * (width, height)
@@ -34,14 +34,14 @@ def heat_map(weights, corners, height, width):
 
 
 def signed_areas(corners):
-    """Shoelace formula for polygons `(…, 4, 2)`: `(…,)`, positive if clockwise (y points down)."""
+    """Return areas `(…,)` of polygons `(…, 4, 2)`, positive if clockwise (y points down)."""
     x, y = corners[..., 0], corners[..., 1]
     next_x, next_y = np.roll(x, -1, axis=-1), np.roll(y, -1, axis=-1)
     return (x * next_y - next_x * y).sum(axis=-1) / 2
 
 
 def signed_coverage(points, ys, xs):
-    """Area of polygons inside each cell of a grid, with the sign of the polygon's area.
+    """Return the area of polygons inside each cell of a grid, with the sign of `signed_areas`.
 
     Within a row of cells, an edge runs from x = `near` to x = `far` and changes y by
     `first - last`. The area right of the edge and left of X is this change times the mean of

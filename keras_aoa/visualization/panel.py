@@ -1,26 +1,26 @@
-"""Panels: a photograph with the part outside the network input pale and attention highlighted."""
+"""Draws panels: a photograph, pale outside the network input, with attention highlighted."""
 
 import numpy as np
 
 from keras_aoa.visualization.heat_map import heat_map
 
-# Shaded parts turn blue and highlighted parts slightly warm, so that both are visible in dark
-# and in pale photographs.
+# Shaded parts become bluish and highlighted parts slightly yellow. Brightness alone would be hard to
+# see in dark and in pale photographs.
 SHADE, HIGHLIGHT, TINT = (8.0, 14.0, 34.0), (255.0, 236.0, 190.0), 0.15
-SHADED, PALE = 0.28, 0.13  # share of the photograph's gray that remains where shaded, where pale
-BLUR = 0.04  # relative to the window's longer side; bridges the gaps of a strided grid
+SHADED, PALE = 0.28, 0.13  # shares of the brightness that remain in shaded and in pale parts
+BLUR = 0.04  # relative to the window's longer side; fills the gaps between cells at strides above 1
 OUTLINES, LINE_WIDTH = 3, 3.2
 EVIDENT = 5  # relative to uniform attention; if no weight reaches it, all lines are thinner
 FAINTEST = 0.25  # relative to the widest line; thinner lines are omitted
-SMALL = 120  # side of a window in pixels below which lines get thinner
+SMALL = 120  # side of a window in pixels; smaller windows have thinner lines
 
 
 class View:
-    """A photograph scaled to a panel, and the part covered by the network input.
+    """A photograph at the size of a panel, and the part that the network input covers.
 
     Args:
         image: The upright original, `(h, w, 3)`, uint8.
-        window: Part of the image covered by the network input, `(4,)`: x0, y0, x1, y1 in 0..1 of
+        window: Part of the image that the network input covers, `(4,)`: x0, y0, x1, y1 in 0..1 of
             the original.
         scale: Panel pixels per image pixel.
 
@@ -42,7 +42,7 @@ class View:
         self.is_whole = small[self._inside].shape == small.shape
 
     def highlight(self, attention, boxes):
-        """Create one panel per word: shaded, with the attention at the word highlighted.
+        """Draw a panel for each word: the shaded photograph, highlighted where the word attends.
 
         Args:
             attention: Attention at each word, `(words, r)`.
@@ -73,8 +73,8 @@ class View:
             attention, boxes: As in `highlight`.
 
         Returns:
-            For each word a list of corners `(4, 2)` and line width, both in pixels of the panel.
-            The line width is proportional to the weight.
+            For each word, a list of `(corners, line width)` in pixels of the panel. The corners are
+            `(4, 2)`. The line width is proportional to the region's weight.
         """
         corners = np.asarray(boxes) * self.photograph.shape[1::-1]
         evident = min(1, EVIDENT / max(len(boxes), 1))
@@ -106,7 +106,7 @@ def window_pixels(window, image):
 
 
 def window_slices(window, image):
-    """Return the slices of `image (h, w, 3)` that a window covers, at least one pixel each."""
+    """Return the slices of rows and columns of `image (h, w, 3)` in a window, never empty."""
     left, top, right, bottom = np.round(window_pixels(window, image)).astype(int)
     left, top = min(left, image.shape[1] - 1), min(top, image.shape[0] - 1)
     return slice(top, max(bottom, top + 1)), slice(left, max(right, left + 1))
@@ -116,7 +116,7 @@ def check_image(image, who):
     """Check that `image` is an RGB image of uint8.
 
     Raises:
-        ValueError: it is not; the message names the caller, `who`.
+        ValueError: `image` is something else; the message names the caller, `who`.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
@@ -130,8 +130,8 @@ def regions_of(caption, who):
     """Return attention `(words, r)` and boxes `(r, 4, 2)` of the regions that are not padding.
 
     Raises:
-        ValueError: the caption has no attention, or its shapes or values are invalid; the message
-            names the caller, `who`.
+        ValueError: the caption has no attention, or its arrays have invalid shapes or values. The
+            message names the caller, `who`.
     """
     if caption.attention is None:
         raise ValueError(
@@ -150,5 +150,5 @@ def regions_of(caption, who):
 
 
 def window_of(caption):
-    """Return the part of the image that the network input covers; all of it if unknown."""
+    """Return the part of the image that the network input covers; the whole image if unknown."""
     return (0.0, 0.0, 1.0, 1.0) if caption.window is None else caption.window

@@ -1,4 +1,4 @@
-"""Pictures of captions and of the attention at each word.
+"""Draws captions and the attention at each word.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
 arXiv:1612.01033, figure 5.
@@ -44,7 +44,7 @@ README_WIDTH, README_HEIGHT, README_CAPTION = 1200, 280, 34
 
 
 def attention_picture(image, caption, path=None, title=None):
-    """Draw a photograph, its caption, and one panel per word that shows the attention.
+    """Draw a photograph, its caption, and a panel for each word that shows the word's attention.
 
     Args:
         image: The upright original, `(h, w, 3)`, uint8.
@@ -53,9 +53,9 @@ def attention_picture(image, caption, path=None, title=None):
         title: A line above the caption, such as the file's name.
 
     Returns:
-        `(height, width, 3)`, uint8. Each panel highlights the attention at its word, where each
-        region's weight is spread evenly over its area. Outlines mark the strongest regions; the
-        line width is proportional to the weight.
+        `(height, width, 3)`, uint8. In a word's panel, each region is highlighted by its weight,
+        which is spread evenly over the region's area. Outlines mark the strongest regions; the line
+        width is proportional to the weight.
 
     Raises:
         ValueError: the image or the attention is not valid.
@@ -99,7 +99,7 @@ def attention_picture(image, caption, path=None, title=None):
 
 
 def column_count(panels, cell_width, cell_height):
-    """Choose the number of columns for an aspect ratio near `ASPECT` and few empty cells."""
+    """Choose the number of columns that leaves few empty cells and an aspect near `ASPECT`."""
 
     def cost(columns):
         rows = math.ceil(panels / columns)
@@ -117,7 +117,7 @@ def word_panels(view, words, attention, boxes):
 
 
 def draw_panel(page, left, top, word, panel, outlines):
-    """Draw a word, its panel below it, and the outlines on the panel."""
+    """Draw a word, its panel below, and the outlines on the panel."""
     height, width = panel.shape[:2]
     text, style = shrink(word, WORD, max(width, NARROWEST_CELL))
     page.write(text, left, top + WORD.size, style)
@@ -131,8 +131,9 @@ def contact_sheet(items, path=None, columns=4):
     """Draw several photographs in rows, each with its caption.
 
     Args:
-        items: `(image, caption, references)` of each photograph: `(h, w, 3)` uint8, the caption as
-            text, and human captions to write in gray below it, possibly none.
+        items: `(image, caption, references)` of each photograph. `image` is `(h, w, 3)`, uint8.
+            `caption` is text. `references` are human captions, which are written in gray below the
+            caption; the list may be empty.
         path: PNG file to write, if any.
         columns: Number of photographs per row.
 
@@ -174,12 +175,12 @@ def contact_sheet(items, path=None, columns=4):
 
 
 def readme_picture(items, path=None):
-    """Draw two or three photographs, each with the attended regions of some of its words.
+    """Draw two or three captioned photographs, each with the attention at some of its words.
 
     Args:
         items: `(image, caption, words)` of each photograph: the upright original, its `Caption`
             with attention, and the indices of three to five words. Photographs are cropped to the
-            part covered by the network input.
+            part that the network input covers.
         path: PNG file to write, if any.
 
     Returns:
@@ -223,7 +224,7 @@ def readme_picture(items, path=None):
 
 
 def write_emphasized(page, words, shown, top):
-    """Write a caption across the page, with the words whose index is in `shown` in bold."""
+    """Write a caption across the page; the words with an index in `shown` are bold."""
     for size in range(CAPTION.size, SMALLEST_TEXT - 1, -1):
         plain, bold = Style(size, color=GRAY), Style(size, "bold")
         styles = [bold if number in shown else plain for number in range(len(words))]
@@ -239,11 +240,11 @@ def write_emphasized(page, words, shown, top):
 
 
 def curves_picture(history, path=None):
-    """Draw training curves: the loss, and CIDEr on the validation split with its best epoch.
+    """Draw training curves: the loss, and CIDEr on the validation split, with the best epoch.
 
     Args:
-        history: `{"epoch", "loss", "CIDEr", …}` of each epoch. "CIDEr" is on coco-caption's scale,
-            drawn x 100, and missing for epochs without validation.
+        history: Dictionary of each epoch, `{"epoch", "loss", "CIDEr", …}`. "CIDEr" is on
+            coco-caption's scale and is drawn times 100. Epochs without validation have no "CIDEr".
         path: PNG file to write, if any.
 
     Returns:

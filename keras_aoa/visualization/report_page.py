@@ -1,4 +1,4 @@
-"""Render a report as one HTML file with CSS, without scripts or external resources."""
+"""Renders a report as one HTML file with CSS, without scripts or external resources."""
 
 import base64
 import functools
@@ -9,12 +9,12 @@ import numpy as np
 from keras_aoa.visualization.panel import resize
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
-SIDE = 480  # longer side of a picture in SVG units; also its maximum in pixels
+SIDE = 480  # longer side of a picture in SVG units; also the maximum in pixels
 QUALITY = 82  # JPEG quality
 OUTLINES = 3  # maximum number of areas per word with an outline and a label
-FAINTEST = 0.25  # relative to the largest weight; weaker areas have no outline
+FAINTEST = 0.25  # relative to the word's largest weight; weaker areas have no outline
 LABEL_WIDTH, LABEL_HEIGHT = 60, 26  # for the larger font on phones
-SMALL = 60  # height below which a label would hide the area
+SMALL = 60  # height of an area; a label inside a smaller area would hide the area
 KINDS = {
     "grid": "grid cells",
     "transformer": "transformed boxes",
@@ -50,7 +50,7 @@ def render(report):
         has_outside=any(each["outside"] for each in panels),
         kinds=KINDS,
     )
-    # Lone surrogates, from file names or json, cannot be encoded.
+    # Lone surrogates in file names or json cannot be encoded.
     return page.encode(errors="replace").decode()
 
 
@@ -73,7 +73,7 @@ def _template():
 
 
 def score_rows(runs):
-    """Return rows of the score table: a title, then each run's value and whether it is best."""
+    """Return rows of the score table: a title, and `(value, is_best)` of each run."""
     rows = []
     for name, title in METRICS.items():
         values = [run.scores.get(name) for run in runs]
@@ -85,7 +85,7 @@ def score_rows(runs):
 
 
 def card(shown):
-    """Return the template's values for an image, with one panel per run."""
+    """Return the template's variables for an image, with one panel per run."""
     height, width = shown.pixels.shape[:2]
     scale = SIDE / max(height, width)
     size = (round(width * scale, 1), round(height * scale, 1))
@@ -101,7 +101,7 @@ def card(shown):
 
 
 def panel(captioned, size, difference):
-    """Return the template's values for a caption; `size` is the picture's width and height."""
+    """Return the template's variables for a caption; `size` is the picture's width and height."""
     return {
         "caption": " ".join(word.text for word in captioned.words),
         "log_prob": captioned.log_prob,
@@ -113,11 +113,12 @@ def panel(captioned, size, difference):
 
 
 def highlight(word, size):
-    """Return the template's values for a word and its areas.
+    """Return the template's variables for a word and its areas.
 
     Returns:
         A dictionary with the values of the note below the picture, and three lists. `holes` and
-        `outlines` hold `(path, weight relative to the largest)`; `labels` hold `(x, y, weight)`.
+        `outlines` contain `(path, weight relative to the largest weight)`. `labels` contains
+        `(x, y, weight)`.
     """
     values = {
         "text": word.text,
@@ -136,7 +137,7 @@ def highlight(word, size):
     shares = word.weights / word.weights[0]
     values["holes"] = [(path(points), share) for points, share in zip(corners, shares, strict=True)]
     strongest = [index for index in range(len(shares[:OUTLINES])) if shares[index] >= FAINTEST]
-    # The strongest is drawn last, on top.
+    # Later outlines cover earlier outlines; the strongest area must stay visible.
     values["outlines"] = [values["holes"][index] for index in strongest[::-1]]
     for index in strongest:
         x, y = label_position(corners[index], size)
@@ -149,7 +150,7 @@ def highlight(word, size):
 
 
 def label_position(corners, size):
-    """Position of an area's label: in its top left corner, or outside if it would hide the area."""
+    """Return the position of an area's label: in its top left corner, or outside a small area."""
     left, top = corners.min(axis=0)
     bottom = corners[:, 1].max()
     baseline = top + LABEL_HEIGHT - 4
@@ -188,12 +189,12 @@ def data_uri(pixels):
 
 
 def number(value, digits=1):
-    """Format a number with a typographic minus sign, which zero never has."""
+    """Format a number with a typographic minus sign; zero has no sign."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def short(share):
-    """Format a share for CSS: .37, 1."""
+    """Format a share for CSS, such as `.37` or `1`."""
     return f"{share:.2f}".rstrip("0").rstrip(".").lstrip("0") or "0"
 
 
