@@ -92,6 +92,13 @@ def test_a_run_and_results_cannot_be_combined():
         evaluate.main(["--results", "captions.json"])
 
 
+@pytest.fixture
+def no_java(monkeypatch, tmp_path_factory):
+    """Hide Java, whose start takes seconds; `test_metrics.py` tests the scores that need it."""
+    monkeypatch.setenv("PATH", str(tmp_path_factory.mktemp("empty")))
+
+
+@pytest.mark.usefixtures("no_java")
 def test_a_file_of_captions_is_scored(tmp_path, capsys):
     results = [{"image_id": n, "caption": f"a {w} dog"} for n, w in enumerate(["red", "big"])]
     annotations = [{**entry, "caption": entry["caption"] + " runs"} for entry in results]
@@ -104,9 +111,11 @@ def test_a_file_of_captions_is_scored(tmp_path, capsys):
     ])  # fmt: skip
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["images"] == 2
+    assert list(scores["missing"]) == ["METEOR"], "the command asks for METEOR"
     assert f"Bleu_1 {100 * scores['Bleu_1']:.1f}\n" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_java")
 def test_captions_of_some_images_are_scored_only_with_captioned_only(tmp_path, capsys):
     results = [{"image_id": n, "caption": "a red dog"} for n in range(2)]
     annotations = [{"image_id": n, "caption": "one red dog"} for n in range(3)]
