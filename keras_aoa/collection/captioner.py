@@ -1,4 +1,4 @@
-"""Caption one shard; a background thread reads and decodes the next batches meanwhile."""
+"""Captions a shard, while a background thread reads and decodes the next batches."""
 
 import collections
 import contextlib
@@ -23,8 +23,8 @@ _PREFETCH = 2  # batches that are read and decoded in advance
 class ShardCaptioner:
     """Captions the images of a shard in batches.
 
-    The captions do not depend on the batch size: they equal those of `captioner`, which takes one
-    image at a time.
+    The captions do not depend on the batch size. They equal the captions that `captioner` generates
+    for single images.
 
     Args:
         captioner: `ImageCaptioner`.
@@ -43,7 +43,7 @@ class ShardCaptioner:
         if self._search:
             shapes["proposals"] = (self._generator.settings["proposals"], 4)
             if self._search.edge_model:
-                # Once, before several threads need it.
+                # Several threads need the model; load it only once, before they start.
                 edge_boxes.load_forest(self._search.edge_model)
 
         def read(image_bytes):
@@ -63,7 +63,7 @@ class ShardCaptioner:
 
         Returns:
             Dictionary of counts: `images`, `unreadable` images, and `left_out` files, whose names
-            are not those of images.
+            show that they are not images.
 
         Raises:
             ShardError: the shard cannot be read; nothing is written.
@@ -87,7 +87,7 @@ class ShardCaptioner:
     def _batches(self, contents):
         """Yield batches: `(name, error)` of each entry, and the network inputs.
 
-        The inputs hold only the readable images, whose positions in the batch are `indices`.
+        The inputs contain only the readable images. `indices` are their positions in the batch.
         """
         entries = iter(contents)
         with one_core_per_thread() if self._search else contextlib.nullcontext():
@@ -96,7 +96,7 @@ class ShardCaptioner:
                 indices = np.flatnonzero(valid)
                 if len(indices) < len(batch):
                     inputs = {name: tf.gather(part, indices) for name, part in inputs.items()}
-                # Drop the file contents, so that a waiting batch holds only its pixels.
+                # Drop the file contents, so that a waiting batch contains only pixels.
                 batch = [(entry.name, entry.error or NO_PICTURE.format("")) for entry in batch]
                 yield batch, {**inputs, "indices": indices}
 
@@ -131,7 +131,7 @@ class ShardCaptioner:
 
 
 def _prefetch(items):
-    """Yield the items of a generator, which runs ahead in a background thread."""
+    """Yield the items of a generator that runs ahead in a background thread."""
     end = object()
     with ThreadPoolExecutor(1) as pool:
         try:

@@ -1,7 +1,7 @@
 """The output folder of a captioned collection.
 
 captions/part-0000.jsonl          captions of a finished shard
-captions/settings.json            digests of the run and settings of the search, for all captions
+captions/settings.json            digests of the run's files, and search settings
 captions/progress/part-0000.json  identity and counts of a finished shard
 captions/progress/*.part.jsonl    temporary files of shards in progress
 """
@@ -15,7 +15,7 @@ import re
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import atomic_write, write_text
 
-FORMAT_VERSION = 1  # raise it whenever a code change alters the captions of the same settings
+FORMAT_VERSION = 1  # increase it if a code change alters captions at equal settings
 
 
 def describe(run, search_settings):
@@ -51,15 +51,15 @@ def describe(run, search_settings):
 
 
 class OutputFolder:
-    """Folder of the captions of all shards; one run with one search made all of them.
+    """Folder with the captions of all shards; all captions have the same run and search settings.
 
     Args:
         folder: Path of the folder; it is created if missing.
         settings: Dictionary as returned by `describe`.
 
     Raises:
-        UserError: the folder's captions were made with other settings, or it holds `.jsonl` files
-            that this command did not write.
+        UserError: the folder's captions were generated with other settings, or the folder contains
+            `.jsonl` files that this command did not write.
     """
 
     def __init__(self, folder, settings):
@@ -83,10 +83,10 @@ class OutputFolder:
         self.check()
 
     def check(self):
-        """Check that the folder's captions were made with the same settings.
+        """Check that the folder's captions were generated with the same settings.
 
         Raises:
-            UserError: they were not; the message names the settings that differ.
+            UserError: settings differ; the message names them.
         """
         try:
             recorded = json.loads(self._settings_file.read_text(encoding="utf-8"))
@@ -122,7 +122,7 @@ class OutputFolder:
             Dictionary with `images`, `unreadable` and `left_out`, or None.
 
         Raises:
-            UserError: the captions were made from a different shard of the same name.
+            UserError: the captions belong to a different shard with the same name.
         """
         file = self._progress / f"{shard.name}.json"
         try:
@@ -132,7 +132,7 @@ class OutputFolder:
             return None
         if identity != shard.identity:
             raise UserError(
-                f"{self.file(shard)}: holds the captions of {record.get('shard')}, whose content "
+                f"{self.file(shard)}: contains captions of {record.get('shard')}, whose content "
                 f"differs from {shard.path}; remove the captions and {file}, or name another "
                 "--output."
             )
@@ -144,8 +144,8 @@ class OutputFolder:
 
         Args:
             shard: `Shard`.
-            counts: Dictionary of counts. The caller fills it inside the block; it is then stored
-                in the shard's record.
+            counts: Dictionary of counts that the caller fills inside the `with` block. It is
+                stored in the shard's record at the end of the block.
 
         Raises:
             UserError: the folder's settings changed meanwhile.
@@ -169,7 +169,7 @@ class OutputFolder:
         self._remove_leftovers(shard)
 
     def _remove_leftovers(self, shard):
-        """Remove temporary files that killed processes left of a finished shard."""
+        """Remove a finished shard's temporary files, which killed processes leave behind."""
         leftover = re.compile(re.escape(shard.name) + r"\.[^.]*\.part\.jsonl")
         for path in self._progress.iterdir():
             if leftover.fullmatch(path.name):

@@ -1,4 +1,4 @@
-"""Captions as lines of json."""
+"""Formats captions as lines of json."""
 
 import json
 
@@ -21,5 +21,5 @@ def caption_line(image, caption):
 
 
 def error_line(image, error):
-    """Return the error of an image that has no caption, as a line of json."""
+    """Return a line of json with the error of an image that could not be captioned."""
     return json.dumps({"image": image, "error": error})

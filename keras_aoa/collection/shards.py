@@ -1,7 +1,7 @@
 """Shards of an image collection: tar archives, or text files with one image path per line.
 
-Nothing is unpacked: images are read directly from the archive. The name of a file in an archive is
-only a label and never used as a path.
+Images are read directly from an archive; nothing is unpacked. The name of a file in an archive is
+only a label and is never used as a path.
 """
 
 import collections
@@ -19,25 +19,25 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import is_desktop_file, on_disk
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-MAX_BYTES = 2**28  # per image file; an uncompressed image of 134 megapixels is larger
+MAX_BYTES = 2**28  # per image file; only uncompressed images of 90 or more megapixels are larger
 
 _READERS = 8  # threads that read the files of a list; a network disk has high latency
 _BLOCK = 512  # bytes of a tar header
-_SAMPLES, _SAMPLE_BYTES = 64, 4096  # of an archive, for its digest
+_SAMPLES, _SAMPLE_BYTES = 64, 4096  # number and size of the samples in an archive's digest
 
 
 def is_image_name(path):
-    """Return whether a name is that of an image and not of a file that a desktop added."""
+    """Return whether a name has an image's suffix and is not a file that a desktop added."""
     return str(path).lower().endswith(SUFFIXES) and not is_desktop_file(path)
 
 
 class ShardError(UserError):
-    """The shard cannot be read; other shards are not affected."""
+    """A shard cannot be read; other shards are not affected."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An image of a shard: its name, and either its file's content or an error."""
+    """An image of a shard: its name, and either the content of the file or an error."""
 
     name: str
     content: bytes | None = None
@@ -52,12 +52,12 @@ class Shard:
 
     @property
     def name(self):
-        """The file name without its suffix; the captions file has the same name."""
+        """The file name without its suffix, which is also the name of the captions file."""
         return pathlib.Path(self.path).stem
 
     @functools.cached_property
     def identity(self):
-        """Size and digest, which distinguish the shard from another of the same name.
+        """Size and digest, which distinguish shards with the same name.
 
         The digest of a list covers the whole file. The digest of a large archive covers 64 samples
         from its start to its end.
@@ -119,7 +119,7 @@ def worker_shards(shards, worker):
 
     Args:
         shards: All shards, in the same order for every worker.
-        worker: `"I/N"`: worker I, counted from 0, of N workers. "" selects all shards.
+        worker: `"I/N"` for worker I of N workers, counted from 0; "" selects all shards.
 
     Raises:
         UserError: `worker` does not have this form, or I is not less than N.
@@ -132,7 +132,7 @@ def worker_shards(shards, worker):
         if number < count:
             return shards[number::count]
     raise UserError(
-        f"worker: expected I/N, worker I of N counted from 0, such as 0/4 to 3/4; received "
+        f"worker: expected I/N, worker I of N counted from 0, such as 0/2 and 1/2; received "
         f"{worker!r}."
     )
 
@@ -144,7 +144,7 @@ class Contents:
         shard: `Shard`.
 
     Attributes:
-        left_out: Number of files read so far whose names are not those of images.
+        left_out: Number of files so far whose names show that they are not images.
 
     Raises:
         ShardError: during iteration, if the archive is damaged or truncated, or if the shard has
@@ -173,14 +173,14 @@ class Contents:
                     raise tarfile.ReadError(f"no end mark at byte {archive.offset}")
         except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
             raise ShardError(
-                f"{self._path}: expected a complete, uncompressed tar archive, received one "
-                f"that is damaged or truncated ({error}); copy or create it again."
+                f"{self._path}: expected a complete, uncompressed tar archive, received a "
+                f"damaged or truncated file ({error}); copy or create the archive again."
             ) from None
 
     def _members(self, archive):
         images = 0
         while (member := archive.next()) is not None:
-            archive.members.clear()  # the list would grow with the archive
+            archive.members.clear()  # otherwise the list grows with the archive
             if member.isdir():
                 continue
             if not is_image_name(member.name):
@@ -239,4 +239,6 @@ def _read(path):
 
 
 def _too_large(size):
-    return f"expected at most {MAX_BYTES / 1e6:.0f} MB, received {size / 1e6:.0f}; scale it down."
+    return (
+        f"expected at most {MAX_BYTES / 1e6:.0f} MB, received {size / 1e6:.0f}; shrink the image."
+    )

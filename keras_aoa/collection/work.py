@@ -1,4 +1,4 @@
-"""Caption the unfinished shards of a collection in one process."""
+"""Captions the unfinished shards of a collection in one process."""
 
 import contextlib
 import sys
@@ -15,7 +15,7 @@ def open_folder(run, output, search_settings):
     """Open or create the `OutputFolder` for the captions of a run.
 
     Raises:
-        UserError: there is no such run, or the folder's captions were made with other settings.
+        UserError: the run does not exist, or the folder's captions have other settings.
     """
     return OutputFolder(output, describe(open_run(run), search_settings))
 
@@ -44,8 +44,8 @@ def caption_shards(run, shards, output, search_settings, batch_size):
         batch_size: Images per batch.
 
     Raises:
-        UserError: the run is incomplete, the folder's captions were made with other settings, or
-            some shards could not be read; the last is raised after all others are finished.
+        UserError: the run is incomplete, the folder's captions have other settings, or some shards
+            cannot be read. Unreadable shards raise it after all other shards are finished.
     """
     folder = open_folder(run, output, search_settings)
     unfinished = [shard for shard in shards if folder.record(shard) is None]
@@ -97,6 +97,6 @@ def report(folder, shards, finished_before):
     print(f"{line}.")
     if missing:
         raise UserError(
-            f"caption: {missing} of {len(shards)} shards could not be read; fix them and run the "
-            "same command again, which captions only those."
+            f"caption: {missing} of {len(shards)} shards could not be read; fix these shards and "
+            "run the same command again, which captions only the missing shards."
         )

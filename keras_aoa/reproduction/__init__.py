@@ -1,1 +1,1 @@
-"""Reproduction of the paper's tables and figures from runs that are trained if missing."""
+"""Reproduces the paper's tables and figures; trains the runs that are missing."""

@@ -1,4 +1,4 @@
-"""The paper's table 3: attention correctness, the attention inside the box of the named object."""
+"""Reproduces the paper's table 3: attention inside the box of the object that a word names."""
 
 import json
 import pathlib
@@ -11,17 +11,17 @@ from keras_aoa.reproduction.tables import NOT_RUN, chains_of, spread, trained
 from keras_aoa.utils.files import write_text
 
 ROWS = {"soft": SOFT, "grid": GRID, "transformer": TRANSFORMER}
-# Results on Flickr30k in the paper's table, for ground-truth and generated captions. The "soft" row
-# is Liu et al.'s measurement of Xu et al.'s attention.
+# The paper's results on Flickr30k, for ground-truth captions and for generated captions. The values
+# of "soft" were measured by Liu et al. with the model of Xu et al.
 PAPER = {"soft": (38.4, 52.0), "transformer": (40.2, 61.1)}
 
 
 def table3(base, settings):
-    """Measure the attention correctness of runs; writes `table3.md` and `table3.json`.
+    """Measure the attention correctness of runs, and write `table3.md` and `table3.json`.
 
     Args:
         base: Base `Configuration` of all runs.
-        settings: `TableSettings`; its rows are ignored.
+        settings: `TableSettings`; `rows` is ignored.
 
     Returns:
         The table in Markdown.
@@ -40,7 +40,7 @@ def table3(base, settings):
 
 
 def correctness_of(run):
-    """Content of a run's `correctness.json`, measured if it is missing or out of date."""
+    """Return the content of a run's `correctness.json`; measure it if missing or outdated."""
     return measures_of(
         run.folder / "correctness.json",
         [run],
@@ -50,7 +50,7 @@ def correctness_of(run):
 
 
 def markdown(measures):
-    """The table: the attention of each row, then uniform attention and a center prior."""
+    """Return the table: the attention of each row, then equal weights and a center prior."""
     lines = [
         "| captions | attention | `region` | best of phrase | `pixel` | `pointing` | "
         "`localization` | the paper's, Flickr30k |",
@@ -66,7 +66,7 @@ def markdown(measures):
 
 
 def line(kind, title, runs, column, paper):
-    """A row with means over seeds; priors are the same for all words of a phrase."""
+    """Return a row with means over seeds; priors are the same for all words of a phrase."""
     first, *others = MEASURES
     phrase = "model_phrase" if column == "model" else column
     keys = [(column, first), (phrase, first), *((column, name) for name in others)]
@@ -77,5 +77,5 @@ def line(kind, title, runs, column, paper):
 
 
 def times_100(value):
-    """A fraction in percent; None stays None."""
+    """Convert a fraction to percent; None stays None."""
     return None if value is None else 100 * value

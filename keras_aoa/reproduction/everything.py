@@ -9,7 +9,7 @@ PARTS = ("table1", "table2", "table3", "table4", "figure4", "figure5")
 
 
 def reproduce(part, base, settings):
-    """Write a table or figure of the paper, after training the missing runs.
+    """Train the missing runs, then write a table or figure of the paper.
 
     Args:
         part: One of `PARTS`.

@@ -1,4 +1,4 @@
-"""The paper's figures 4 (scores over the number of regions) and 5 (attention at each word)."""
+"""Reproduces figures 4 (scores over the number of regions) and 5 (attention at each word)."""
 
 import json
 import pathlib
@@ -16,20 +16,20 @@ from keras_aoa.utils.files import write_text
 
 AREAS = ("grid", "proposals", "transformer")
 STRIDES, PROPOSALS = (1, 2, 3, 4, 6, 12), (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-# Photographs have more cells and boxes than scenes, so their curves have one more point.
+# Photographs have more grid cells and boxes than scenes. Their curves therefore have another point.
 LAST_STRIDE = 16
 
 
 def trained_areas(base, settings):
-    """The runs of the three kinds of areas, trained if missing.
+    """Return the runs of the three kinds of areas, after training the missing runs.
 
     Args:
         base: Base `Configuration` of all runs.
         settings: `TableSettings`.
 
     Returns:
-        `{(area, seed): (run, split)}`: the `Configuration`, with a fine-tuned CNN unless
-        `tuning_epochs` is 0, and the split that it was scored on.
+        `{(area, seed): (run, split)}`. `run` is a `Configuration`, with a fine-tuned CNN unless
+        `tuning_epochs` is 0. `split` is the split on which the run was scored.
     """
     rows = {area: TABLES["table2"].rows[area] for area in AREAS}
     chains = chains_of(base, rows, settings)
@@ -37,8 +37,8 @@ def trained_areas(base, settings):
     missing = [runs[-1].name for runs in chains.values() if runs[-1].name not in scores]
     if missing:
         raise UserError(
-            f"finished_only: expected finished runs for the figure, {', '.join(missing)} are not; "
-            "omit --finished-only to train them."
+            f"finished_only: expected finished runs for the figure, but {', '.join(missing)} are "
+            "not finished; omit --finished-only to train them."
         )
     return {key: (runs[-1], scores[runs[-1].name]["split"]) for key, runs in chains.items()}
 
@@ -73,7 +73,7 @@ def figure4(base, settings):
 
 
 def rows_of(run, split):
-    """Scores of a run on its test split for each number of regions, measured if missing."""
+    """Return a run's test scores for each number of regions, measured if they are missing."""
     name, values, last = ("stride", STRIDES, LAST_STRIDE)
     if run.regions == "proposals":
         name, values, last = ("proposals", PROPOSALS, MAX_PROPOSALS)
@@ -89,14 +89,16 @@ def rows_of(run, split):
 
 
 def figure5(base, settings):
-    """Write a report that compares the three kinds of areas, seed 0, unless it is up to date.
+    """Write a report that compares the three kinds of areas, unless it is up to date.
+
+    The report shows the runs with seed 0.
 
     Args:
         base: Base `Configuration` of all runs.
         settings: `TableSettings`.
 
     Returns:
-        The path of the report and a newline.
+        The path of the report, followed by a newline.
     """
     runs = trained_areas(base, replace(settings, seeds=1))
     runs = [runs[area, 0][0] for area in AREAS]

@@ -1,14 +1,14 @@
-"""The rows of the paper's tables: titles, settings of the runs, and the paper's CIDEr."""
+"""Rows of the paper's tables: titles, settings of the runs, and the paper's CIDEr."""
 
 from dataclasses import dataclass
 
 STAGES = ("Frozen CNN", "Fine-tuned CNN")
-ENSEMBLE = "ensemble"  # a row that has no runs of its own
+ENSEMBLE = "ensemble"  # a row that combines the runs of another row
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its title, its settings, and the paper's CIDEr on COCO, frozen and fine-tuned."""
+    """A row: title, settings, and the paper's CIDEr on COCO with a frozen and a fine-tuned CNN."""
 
     title: str
     settings: dict
@@ -17,9 +17,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its rows by name, its number of stages, and the row of the ensemble's members.
+    """A table: rows by name, number of training stages, and the row that the ensemble combines.
 
-    Names of runs contain the row's name. Rows of the same name in several tables share their runs.
+    Rows with the same name in several tables share their runs, because the row's name is a part of
+    the run's name.
     """
 
     rows: dict
@@ -28,7 +29,7 @@ class Table:
 
 
 def variant(name):
-    """Settings of a row of table 1, a variant of the model."""
+    """Return the settings of a row of table 1, which is a variant of the model."""
     return {"variant": name, "regions": "grid"}
 
 

@@ -1,4 +1,4 @@
-"""Trains and evaluates the runs of a table, each once and in a separate process."""
+"""Trains and evaluates the runs of a table, each run once and in a separate process."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ class Runs:
     """Trains missing runs and shows the progress.
 
     Args:
-        chains: Lists of `Configuration`; each run starts from the previous one in its list. A run
+        chains: Lists of `Configuration`. Each run starts from the previous run in its list. A run
             may be in several lists.
         jobs: Number of parallel trainings.
     """
@@ -38,7 +38,7 @@ class Runs:
         self._bar = progress_bar(total=len(names), unit="run")
 
     def scores(self):
-        """Scores of all runs, by the run's name.
+        """Train and evaluate the missing runs; return the scores of all runs by name.
 
         Raises:
             UserError: a training failed; no further training starts.
@@ -95,14 +95,14 @@ class Runs:
 
 
 def is_trained(configuration):
-    """Whether the folder holds a finished run with these settings."""
+    """Return whether the configuration's folder contains a finished run with its settings."""
     file = configuration.folder / "config.json"
     trained = file.exists() and (configuration.folder / "scores.json").exists()
     return trained and not Configuration.read(file).differences(configuration)
 
 
 def newer(first, second):
-    """Whether the weights of the first run are newer than those of the second."""
+    """Return whether the first run's weights are newer than the second run's weights."""
     files = [configuration.folder / "best.npz" for configuration in (first, second)]
     if not all(file.exists() for file in files):
         return False
@@ -110,13 +110,13 @@ def newer(first, second):
 
 
 def newer_file(file, configuration):
-    """Whether a file exists and is not older than a run's weights."""
+    """Return whether a file exists and is not older than a run's weights."""
     weights = configuration.folder / "best.npz"
     return file.exists() and file.stat().st_mtime >= weights.stat().st_mtime
 
 
 def scores_of(configuration):
-    """Scores for a run's configured split and search; None if there are only others."""
+    """Return the scores for a run's configured split and search; None if there are none."""
     for file in sorted(configuration.folder.glob("scores*.json")):
         scores = read_measures(file)
         if scores and is_own(scores, configuration):
@@ -125,7 +125,7 @@ def scores_of(configuration):
 
 
 def read_measures(file):
-    """Read the measures in an evaluation's file; warns and returns None if it is incomplete."""
+    """Read measures from an evaluation's file; warn and return None if it is incomplete."""
     try:
         measures = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
@@ -137,7 +137,7 @@ def read_measures(file):
 
 
 def is_own(measures, configuration):
-    """Whether measures are for a run's configured data, test split and search."""
+    """Return whether measures are for a run's configured data, test split and search."""
     search = measures.get("search")
     own = {
         **vars(configuration),
@@ -154,7 +154,7 @@ def is_own(measures, configuration):
 
 
 def measures_of(file, configurations, evaluation, is_wanted=None):
-    """Measures in an evaluation's file; repeats the evaluation if they are missing or outdated.
+    """Return the measures in a file; repeat the evaluation if they are missing or outdated.
 
     Args:
         file: File that the evaluation writes.
@@ -194,7 +194,7 @@ def train(configuration):
 
 
 def settings_file(configuration):
-    """Write the configuration to a file for commands; returns its path."""
+    """Write the configuration to a file that commands can read; return the path."""
     output = pathlib.Path(configuration.output)
     output.mkdir(parents=True, exist_ok=True)
     file = output / f"{configuration.name}.json"

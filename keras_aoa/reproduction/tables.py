@@ -1,4 +1,4 @@
-"""The paper's tables of scores: 1 (model variants), 2 (areas) and 4 (ensembles and others)."""
+"""Reproduces tables 1 (model variants), 2 (areas) and 4 (ensembles and others) of the paper."""
 
 import json
 import pathlib
@@ -28,11 +28,12 @@ NOT_RUN = "not run"
 class TableSettings:
     """Selects the runs of a table.
 
-    `rows` are all rows if empty. `seeds` is the number of seeds, 0, 1 …. `tuning_epochs` is the
-    number of fine-tuning epochs; 0 disables fine-tuning. `tuning_rate` is the decoder's learning
-    rate during fine-tuning; 0 keeps the base's. `jobs` is the number of parallel trainings. With
-    `warm_start`, transformers start from the grid run with their seed, as in the paper (section
-    3.3). With `finished_only`, nothing is trained, and rows without finished runs are marked.
+    Empty `rows` selects all rows. `seeds` is the number of runs per row; the seeds are 0, 1 ….
+    `tuning_epochs` is the number of fine-tuning epochs; 0 disables fine-tuning. `tuning_rate` is
+    the decoder's learning rate during fine-tuning; 0 keeps the learning rate of the base
+    configuration. `jobs` is the number of parallel trainings. With `warm_start`, transformers start
+    from the grid run with the same seed, as in the paper (section 3.3). With `finished_only`,
+    nothing is trained, and rows without finished runs are marked.
     """
 
     rows: tuple[str, ...] = ()
@@ -49,19 +50,19 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
 
     Args:
         name: A key of `TABLES`.
-        base: Base `Configuration` of all runs; its name is the prefix of their names.
+        base: Base `Configuration` of all runs; the runs' names begin with its name.
         settings: `TableSettings`.
 
     Returns:
         The table in Markdown.
 
     Raises:
-        UserError: the base has no epochs with a frozen CNN, or a training failed.
+        UserError: the base sets no epochs with a frozen CNN, or a training failed.
     """
     if not base.rnn_epochs:
         raise UserError(
             f"rnn_epochs: expected at least 1 for the table's first half, which trains with a "
-            f"frozen CNN; {base.name} has 0, set it to 1 or more."
+            f"frozen CNN; {base.name} has 0. Set it to 1 or more."
         )
     table = TABLES[name]
     rows = settings.rows or tuple(table.rows)
@@ -101,7 +102,7 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
 
 
 def ensemble_scores(configurations):
-    """Scores of an ensemble of runs, evaluated if they are missing or out of date."""
+    """Return the scores of an ensemble; evaluate it if they are missing or outdated."""
     from keras_aoa.runs.ensemble import open_run
 
     folders = ",".join(str(configuration.folder) for configuration in configurations)
@@ -110,7 +111,7 @@ def ensemble_scores(configurations):
 
 
 def chains_of(base, rows, settings):
-    """The chains of runs of all rows and seeds, `{(row, seed): chain}`."""
+    """Return the chain of runs for each row and seed, `{(row, seed): chain}`."""
     return {
         (name, seed): chain(base, row, name, seed, settings)
         for name, row in rows.items()
@@ -119,7 +120,7 @@ def chains_of(base, rows, settings):
 
 
 def trained(base, chains, settings):
-    """Train the missing runs of chains; returns the scores of all finished runs by name."""
+    """Train missing runs unless `finished_only`; return the scores of finished runs by name."""
     if settings.finished_only:
         runs = {run.name: run for runs in chains.values() for run in runs if is_trained(run)}
         scores = {name: scores_of(run) for name, run in runs.items()}
@@ -144,7 +145,7 @@ def prepare(base, chains):
 
 
 def chain(base, row, name, seed, settings):
-    """The configurations of a `Row` and seed: first with a frozen CNN, then fine-tuned.
+    """Return a row's configurations for a seed: first with a frozen CNN, then fine-tuned.
 
     If the first run starts from another run, that run precedes it.
     """
@@ -169,14 +170,14 @@ def chain(base, row, name, seed, settings):
 
 
 def measured(scores, path):
-    """A measure of `scores.json` times 100; None if it was not measured."""
+    """Return the measure at `path` in `scores`, times 100; None if it was not measured."""
     for name in path:
         scores = (scores or {}).get(name)
     return None if scores is None else 100 * scores
 
 
 def markdown(table, results):
-    """The table: means over seeds, with standard deviations if there are several seeds."""
+    """Return the table: means over seeds, with standard deviations if there are several seeds."""
     lines = [
         "| | BLEU-4 | METEOR | CIDEr | attention on the object | the paper's CIDEr, COCO |",
         "|---|---|---|---|---|---|",
@@ -202,7 +203,7 @@ def markdown(table, results):
 
 
 def spread(values):
-    """Mean and standard deviation as text; empty if a value is missing or there is none."""
+    """Format mean and standard deviation; empty if a value is missing or there are no values."""
     if not values or any(value is None for value in values):
         return ""
     mean = f"{np.mean(values):.1f}"

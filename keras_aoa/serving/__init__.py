@@ -1,1 +1,1 @@
-"""Export trained captioners as TensorFlow SavedModels."""
+"""Exports trained captioners as TensorFlow SavedModels."""

@@ -1,4 +1,4 @@
-"""The captioner as one graph, from image files to captions and attended regions."""
+"""Builds one graph that converts image files to captions and attended regions."""
 
 import tensorflow as tf
 
@@ -24,9 +24,10 @@ INPUTS = {
     "rows of zeros are padding",
 }
 OUTPUTS = {
-    "captions": "(n, k) string: best first; empty for invalid images and missing captions",
-    "log_probs": "(n, k) float32: natural logarithms, including the end of the caption; -inf for "
-    "the last hypotheses if fewer than k captions exist",
+    "captions": "(n, k) string: best caption first; empty for an invalid image, or if fewer than k "
+    "captions exist",
+    "log_probs": "(n, k) float32: natural log-probabilities of the captions, including their ends; "
+    "-inf if fewer than k captions exist",
     "words": "(n, k, t) string: words of the captions, padded with empty strings",
     "attention": "(n, k, t, r) float32: weights over the regions for each word",
     "boxes": "(n, r, 4, 2) float32: corners (x, y) of the regions, clockwise from the top left, in "
@@ -34,9 +35,9 @@ OUTPUTS = {
     "valid": "(n,) bool: whether the image could be read",
 }
 SCORE_OUTPUTS = {
-    "log_probs": "(n, c) float32: natural logarithms, including the end of the caption",
-    "words": "(n, c, t) string: words of the vocabulary, padded with empty strings",
-    "word_log_probs": "(n, c, t) float32: natural logarithms",
+    "log_probs": "(n, c) float32: natural log-probabilities of the captions, including their ends",
+    "words": "(n, c, t) string: words as in the vocabulary, padded with empty strings",
+    "word_log_probs": "(n, c, t) float32: natural log-probabilities of the words",
     "attention": "(n, c, t, r) float32: weights over the regions for each word",
     **{name: OUTPUTS[name] for name in ("boxes", "valid")},
 }
@@ -51,15 +52,16 @@ class ServedCaptioner:
         captioner: Built `Captioner`.
         vocabulary: `Vocabulary`.
         image_settings: `ImageSettings` of the network's input.
-        proposal_settings: `ImageSettings` of the images from which proposals are pooled; None for
-            other kinds of regions.
-        search_settings: `beam`, `max_words`, `length_penalty`, and `stride` or `proposals`.
+        proposal_settings: `ImageSettings` of the images from which object proposals are pooled;
+            None for other kinds of regions.
+        search_settings: Dictionary of `beam`, `max_words`, `length_penalty`, and `stride` or
+            `proposals`.
         max_pixels: Maximum number of pixels of an image; larger images are invalid.
 
     Attributes:
-        signatures: Functions by name, each from tensors to a dictionary of tensors.
-        module: `tf.Module` with the weights and tables that the functions read; it holds no Keras
-            objects.
+        signatures: Functions by name. Each function converts tensors to a dictionary of tensors.
+        module: `tf.Module` with the weights and tables that the functions read; it contains no
+            Keras objects.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class ServedCaptioner:
         return self._caption(views, tf.fill([tf.shape(pixels)[0]], True), proposals)
 
     def _caption(self, views, valid, proposals):
-        """Return the captions of a batch of prepared images: `OUTPUTS`."""
+        """Caption a batch of prepared images; return the tensors that `OUTPUTS` describes."""
         count = tf.size(valid)
         encoded, boxes, valid = self._encode(views, valid, proposals)
         result = search(self._captioner, encoded, **self._search)
@@ -124,10 +126,10 @@ class ServedCaptioner:
         return {name: output[:count] for name, output in outputs.items()}
 
     def _score(self, image_bytes, captions, proposals=None):
-        """Return the log-probabilities of given captions: `SCORE_OUTPUTS`."""
+        """Score given captions; return the tensors that `SCORE_OUTPUTS` describes."""
         count = tf.size(image_bytes)
         ids = self._reader(one_row_per_image(captions, count, "captions"))
-        # Without images, add one row, because `_encode` adds one image.
+        # `_encode` adds an image to an empty batch, which needs a row of captions, too.
         ids = tf.pad(ids, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0]])
         encoded, boxes, valid = self._encode(*self._read(image_bytes), proposals)
         result = teacher_forcing(self._captioner, encoded, ids)
@@ -141,7 +143,7 @@ class ServedCaptioner:
             "boxes": boxes,
             "valid": valid,
         }
-        # The last step holds no word: it is the end of the longest caption.
+        # The last step is not a word but the end of the longest caption.
         for name in ("words", "word_log_probs", "attention"):
             outputs[name] = outputs[name][:, :, :-1]
         return {name: output[:count] for name, output in outputs.items()}
@@ -177,7 +179,7 @@ class ServedCaptioner:
         return encoded, to_original(encoded.boxes, windows[:, None, None]), valid
 
     def _join(self, words, ids):
-        """Join words `(n, k, t)` to captions, as `join_words` does."""
+        """Join words `(n, k, t)` into captions like `join_words`."""
         spaceless = tf.gather([has_spaceless_script(word) for word in self._words], ids)
         joined = tf.pad(spaceless[..., 1:] & spaceless[..., :-1], [[0, 0], [0, 0], [1, 0]])
         spaced = tf.where(joined, words, tf.strings.join([" ", words]))
@@ -185,12 +187,12 @@ class ServedCaptioner:
 
     def _decode(self, ids, is_word):
         """Return the words of ids, and empty strings where `is_word` is false."""
-        # Unlike a lookup table, a constant need not be tracked by the module.
+        # The module would have to track a lookup table, but not a constant.
         return tf.where(is_word, tf.gather(tf.constant(self._words), ids), "")
 
 
 def one_row_per_image(values, count, name):
-    """Return `values`, `(n, …)`, after asserting that n is `count`, the number of images."""
+    """Check that `values` has a row for each of `count` images; return `values`."""
     assertion = tf.debugging.assert_equal(
         tf.shape(values)[0], count, f"{name}: expected a row for each image."
     )

@@ -1,4 +1,4 @@
-"""Save runs as numbered versions of a SavedModel, the layout that TensorFlow Serving expects."""
+"""Saves runs as numbered versions of a SavedModel, in the folder layout of TensorFlow Serving."""
 
 import contextlib
 import json
@@ -67,7 +67,7 @@ def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS
         run: `Run`.
         output: Folder of all versions; it is created if missing.
         search_settings: `SearchSettings`.
-        version: Number of the version; if None, one more than the largest existing version.
+        version: Number of the version; None selects the largest existing version plus 1.
         max_pixels: Maximum number of pixels of an image; larger images are invalid.
 
     Returns:
@@ -115,10 +115,10 @@ def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS
 
 @contextlib.contextmanager
 def _temporary_folder(output):
-    """Create a folder in `output` and remove it afterwards; errors name `output`.
+    """Create a folder in `output` and remove it afterwards; error messages name `output`.
 
     Raises:
-        UserError: the disk is full, or another error of the file system.
+        UserError: the disk is full, or another file system error occurs.
     """
     temporary = None
     try:
@@ -134,7 +134,7 @@ def _temporary_folder(output):
             raise
         raise UserError(
             f"{output}: expected a folder that can be written, received {reason.lower()}; free "
-            "some space, or choose another."
+            "some space, or choose another folder."
         ) from None
     finally:
         if temporary:
@@ -143,8 +143,8 @@ def _temporary_folder(output):
 
 def _version_exists(folder):
     return UserError(
-        f"{folder}: this version exists, and versions are never overwritten; choose another, or "
-        "omit --version."
+        f"{folder}: this version exists, and versions are never overwritten; choose another "
+        "version, or omit --version."
     )
 
 
@@ -169,13 +169,13 @@ def newest_version(output):
 
 
 def write_warm_up(path, with_proposals):
-    """Write warm-up requests, so that the first request of a user is not slow.
+    """Write warm-up requests, so that a user's first request is not slow.
 
-    A server answers them before it reports that it is ready.
+    The server answers the warm-up requests before it reports that it is ready.
 
     Args:
         path: File of TensorFlow Serving's `PredictionLog` records.
-        with_proposals: Whether the signatures take proposals.
+        with_proposals: Whether the signatures have an input `proposals`.
     """
     from tensorflow_serving.apis import prediction_log_pb2
 

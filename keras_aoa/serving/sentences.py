@@ -1,8 +1,8 @@
-"""Tokenize sentences inside the graph, for exported models.
+"""Tokenizes sentences inside the graph, for exported models.
 
-`keras_aoa.data.text.tokenizer` defines a word. TensorFlow's regular expressions (RE2) have no
-look-around, so a few rare texts are split differently here: web addresses, times, dates, and
-abbreviations within a sentence.
+The words equal the words of `keras_aoa.data.text.tokenizer`, except in a few rare texts: web
+addresses, times, dates, and abbreviations within a sentence. TensorFlow's regular expressions (RE2)
+have no look-around and split these texts differently.
 """
 
 import tensorflow as tf
@@ -12,7 +12,7 @@ from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
 MAX_WORDS = 100  # per sentence
 
 # Patterns and replacements, applied in order to lower-case text. "\x01" marks a full stop that
-# belongs to a word, "\x02" an apostrophe that begins a word.
+# belongs to a word; "\x02" marks an apostrophe that begins a word.
 _RULES = (
     (r"&amp;", "&"),
     (r"&quot;", '"'),
@@ -53,7 +53,7 @@ class SentenceReader(tf.Module):
         initial = tf.lookup.KeyValueTensorInitializer(
             tf.constant(words[OOV + 1 :]), tf.range(OOV + 1, len(words), dtype=tf.int64)
         )
-        # An attribute, so that the table is saved and loaded with the module.
+        # Only attributes of the module are saved and loaded with it.
         self.ids = tf.lookup.StaticHashTable(initial, OOV)
 
     def __call__(self, sentences):

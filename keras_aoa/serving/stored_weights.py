@@ -1,18 +1,18 @@
-"""Variables of a SavedModel, stored in 16 bits if that loses nothing."""
+"""Stores the variables of a SavedModel in 16 bits if this changes no number."""
 
 import uuid
 
 import numpy as np
 import tensorflow as tf
 
-SMALLEST = 4096  # numbers of a weight that is worth the work
+SMALLEST = 4096  # elements; storing a smaller weight in 16 bits saves too little
 
 
 def stored(weights):
-    """Return the objects to track for the variables that exported functions capture.
+    """Return the objects that a module must track, so that a SavedModel contains the weights.
 
-    A weight whose every number float16 holds exactly, such as one of a captioner that comes with
-    this package, is stored in float16. It is converted back once, when the SavedModel is loaded.
+    A weight is stored in float16 if that changes none of its numbers, as for the captioners that
+    come with this package. It is converted back once, when the SavedModel is loaded.
 
     Args:
         weights: Variables of a model that is exported and not trained afterwards.
@@ -30,7 +30,7 @@ def stored(weights):
 
 
 def fits_in_half(values):
-    """Return whether an array is a large float32 one that float16 holds without rounding."""
+    """Return whether a float32 array is large and can be stored in float16 without rounding."""
     if values.dtype != np.float32 or values.size < SMALLEST:
         return False
     with np.errstate(over="ignore"):
@@ -38,7 +38,7 @@ def fits_in_half(values):
 
 
 class HalfWeight(tf.saved_model.experimental.TrackableResource):
-    """A float32 variable whose SavedModel stores float16 numbers.
+    """A float32 variable that a SavedModel stores in float16.
 
     Args:
         variable: The variable that the exported functions capture.

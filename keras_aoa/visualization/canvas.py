@@ -84,7 +84,7 @@ class Page:
             top += blocks_height([(texts, style)])
 
     def outline(self, corners, line_width, frame):
-        """Outline the polygon `corners (n, 2)` inside `frame`: left, top, right, bottom."""
+        """Outline a polygon, `corners (n, 2)`, clipped to `frame`: left, top, right, bottom."""
         from matplotlib.patches import Polygon
         from matplotlib.transforms import Bbox
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from keras_aoa.visualization.heat_map import heat_map
 
-# Shaded parts become bluish and highlighted parts slightly yellow. Brightness alone would be hard to
-# see in dark and in pale photographs.
+# Shaded parts become bluish and highlighted parts slightly yellow. Brightness alone would be hard
+# to see in dark and in pale photographs.
 SHADE, HIGHLIGHT, TINT = (8.0, 14.0, 34.0), (255.0, 236.0, 190.0), 0.15
 SHADED, PALE = 0.28, 0.13  # shares of the brightness that remain in shaded and in pale parts
 BLUR = 0.04  # relative to the window's longer side; fills the gaps between cells at strides above 1
