@@ -19,7 +19,7 @@ CLASSES, GRID, FEATURES = 10, 7, 64
 
 
 def make_examples(rng):
-    """Maps like a CNN's `(n, 7, 7, 64)`, with features of length 200; classes and their cells."""
+    """Return maps `(n, 7, 7, 64)` with features of length 200, classes, and their cells."""
     labels = rng.integers(CLASSES, size=IMAGES)
     cells = rng.integers(GRID * GRID, size=IMAGES)
     maps = rng.normal(size=(IMAGES, GRID * GRID, FEATURES))
@@ -39,9 +39,9 @@ def average_pooling():
 
 
 def attention_pooling():
-    """Log-probabilities of the classes and probabilities of the regions.
+    """Return log-probabilities of the classes and probabilities of the regions.
 
-    The mean of the map takes the place of a recurrent network's state.
+    The mean of the map replaces the state of a recurrent network.
     """
     maps = keras.Input((GRID, GRID, FEATURES))
     state = keras.layers.GlobalAveragePooling2D()(maps)

@@ -34,7 +34,7 @@ keras.utils.set_random_seed(0)
 
 # %%
 def stencil(shape):
-    """Pixels of a shape in its cell, shifted by up to two pixels."""
+    """Return the pixels of a shape in its cell, shifted by up to two pixels."""
     y, x = np.mgrid[:CELL, :CELL] - (CELL - 1) / 2 - rng.integers(-2, 3, (2, 1, 1))
     radius = np.hypot(x, y)
     return {
@@ -46,7 +46,7 @@ def stencil(shape):
 
 
 def draw_scene():
-    """An image, `(80, 80, 3)` in 0..1, and its caption as ids."""
+    """Return an image, `(80, 80, 3)` in 0..1, and its caption as ids."""
     image = rng.uniform(0, 0.1, (GRID * CELL, GRID * CELL, 3))
     phrases = []
     for column in rng.choice(GRID, rng.integers(1, 3), replace=False):
@@ -74,7 +74,7 @@ projection = rng.normal(size=(CELL * CELL * 3, FEATURES))
 
 
 def activation_maps(images):
-    """Features like a CNN's, `(n, 5, 5, 128)`."""
+    """Return features like those of a CNN, `(n, 5, 5, 128)`."""
     cells = images.reshape(-1, GRID, CELL, GRID, CELL, 3).swapaxes(2, 3)
     features = np.maximum(cells.reshape(-1, GRID, GRID, CELL * CELL * 3) @ projection, 0)
     lengths = np.linalg.norm(features, axis=-1)
@@ -138,7 +138,7 @@ captioner = keras.saving.load_model("caption_toy.keras")
 
 # %%
 def caption(activation_map):
-    """Words of a caption, and the attention of each word on the grid, `(words, 5, 5)`."""
+    """Return the words of a caption and the attention of each word on the grid, `(words, 5, 5)`."""
     ids, attended = [IDS["<start>"]], []
     while ids[-1] != IDS["<stop>"] and len(ids) < 9:
         padded = np.array([ids + [0] * (9 - len(ids))])  # one shape, traced once
