@@ -1,7 +1,7 @@
 """Attention pooling for image classification with `AreaAttention`, beside average pooling.
 
 The class of an image is visible in one cell of a 7x7 map; the other cells are clutter. The
-average over the map drowns it. `AreaAttention` scores classes and regions together: p(class) is a
+average over the map hides it. `AreaAttention` scores classes and regions together: p(class) is a
 sum over regions, and p(region) shows where the class is visible.
 
 Run: `python examples/attention_pooling.py`. It needs keras, a backend and NumPy, and takes less
