@@ -31,7 +31,7 @@ def examples(scenes):
 
 def regions_in_training(run, examples, epoch=0, flip=False):
     """Features and boxes in the original image, by image name, from training batches."""
-    images = run.load_images("train", examples)
+    images = run.load_images("train", examples, cache_gb=1.0)  # in memory, as in a training
     batches = CaptionBatches(
         images, run.vocabulary, 3, captions_per_image=1, flip=flip, proposals=50
     )
