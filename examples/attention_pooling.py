@@ -8,6 +8,10 @@ Run: `python examples/attention_pooling.py`. It needs keras, a backend and NumPy
 than a minute on one core.
 """
 
+from keras_aoa.utils import quiet_start
+
+quiet_start.install()  # hides the start-up lines of TensorFlow that report no problem
+
 import keras
 import numpy as np
 

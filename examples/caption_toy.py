@@ -9,6 +9,10 @@
 # `caption_toy.png`.
 
 # %%
+from keras_aoa.utils import quiet_start
+
+quiet_start.install()  # hides the start-up lines of TensorFlow that report no problem
+
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
