@@ -208,7 +208,7 @@ def test_a_damaged_shard_does_not_stop_the_others(trained, shards, loaded, capsy
 
 
 def test_a_killed_command_resumes_with_the_interrupted_shard(trained, many, shards, squares, capfd):
-    images = [squares / f"{number % 15:02d}.png" for number in range(600)]
+    images = [squares / f"{number % 15:02d}.png" for number in range(300)]
     write_list(shards / "part-1.txt", images)
     out = shards / "captions"
     lists = [str(shards / f"part-{number}.txt") for number in (0, 1, 2)]
