@@ -1,39 +1,29 @@
 """An exported SavedModel gives the same answers as the live model, for any input."""
 
-import dataclasses
 import json
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_answers import ask, assert_row_equals
+from export_answers import LIMIT, SEARCH, ask, assert_row_equals
 from pictures_of_all_kinds import bad_files, file_of, good_files, photograph
 
 from keras_aoa.inference.image_captioner import ImageCaptioner
-from keras_aoa.runs.run import Run
-from keras_aoa.serving.save import WARM_UP, export_run
-from keras_aoa.settings.search import SearchSettings
+from keras_aoa.serving.save import WARM_UP
 
-BEAM, MAX_WORDS = 3, 9  # enough for captions that end
+BEAM, MAX_WORDS = SEARCH["beam"], SEARCH["max_words"]
 
 
 @pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory):
-    search = SearchSettings(beam=BEAM, max_words=MAX_WORDS)
-    return export_run(trained, tmp_path_factory.mktemp("out"), search)
-
-
-@pytest.fixture(scope="module")
-def model(exported):
-    return tf.saved_model.load(str(exported.folder))
+def model(out):
+    return tf.saved_model.load(str(out / "8"))
 
 
 @pytest.fixture(scope="module")
 def live(trained):
-    return ImageCaptioner(trained.folder, beam=BEAM, max_words=MAX_WORDS)
+    return ImageCaptioner(trained.folder, **SEARCH)
 
 
 def test_every_kind_of_file_is_captioned_as_live(model, live):
@@ -82,22 +72,16 @@ def test_pixels_are_captioned_as_live(model, live):
         assert_row_equals(answers, row, live.captions(image))
 
 
-def test_images_above_the_size_limit_are_invalid(trained, tmp_path):
-    small = export_run(trained, tmp_path, SearchSettings(), max_pixels=60 * 90)
-    model = tf.saved_model.load(str(small.folder))
-    files = [file_of(photograph(60, 90)), file_of(photograph(60, 91), "PNG")]
+def test_images_above_the_size_limit_are_invalid(model):
+    files = [file_of(photograph(200, 400)), file_of(photograph(200, 401), "PNG")]
+    assert LIMIT == 200 * 400
     assert ask(model, files)["valid"].tolist() == [True, False]
 
 
-def test_boxes_of_a_center_crop_are_relative_to_the_original(trained, tmp_path):
+def test_boxes_of_a_center_crop_are_relative_to_the_original(cropped):
     """As in the paper, the network receives only the center of the image."""
-    folder = tmp_path / "cropped"
-    shutil.copytree(trained.folder, folder)
-    cropped = dataclasses.replace(trained.configuration, fit="crop")
-    (folder / "config.json").write_text(cropped.to_json())
-    exported = export_run(Run(folder), tmp_path / "out", SearchSettings())
-    model = tf.saved_model.load(str(exported.folder))
-    live = ImageCaptioner(folder)
+    model = tf.saved_model.load(str(cropped / "out/1"))
+    live = ImageCaptioner(cropped / "run")
     files = [good_files()[name] for name in ("jpeg", "turned", "narrow", "png")]
     answers = ask(model, files)
     for row, file in enumerate(files):
@@ -160,6 +144,7 @@ WITHOUT_KERAS = """
 import json, pathlib, sys
 sys.modules["keras"] = None
 import tensorflow as tf
+from tensorflow.python.tools import saved_model_cli
 folder, files, *batches = sys.argv[1:]
 model = tf.saved_model.load(folder).signatures["serving_default"]
 files = [path.read_bytes() for path in sorted(pathlib.Path(files).iterdir())]
@@ -168,39 +153,46 @@ for size in map(int, batches):
     outputs = model(image_bytes=tf.constant(batch))
     texts = [[text.decode() for text in row] for row in outputs["captions"].numpy()]
     print(json.dumps([texts, outputs["log_probs"].numpy().tolist()]))
+sys.argv = ["saved_model_cli", "show", "--dir", folder, "--all"]
+saved_model_cli.main()
 """
+SIZES = (1, 3, 32)
 
 
-def test_tensorflow_without_keras_captions_batches_of_any_size(exported, live, tmp_path):
-    files = good_files()
-    for name, file in files.items():
-        (tmp_path / name).write_bytes(file)
-    expected = {name: live.captions(file) for name, file in sorted(files.items())}
-    command = [sys.executable, "-c", WITHOUT_KERAS, exported.folder, tmp_path, "1", "3", "32"]
+@pytest.fixture(scope="module")
+def printed_without_keras(out, tmp_path_factory):
+    """What a process without Keras prints: answers to batches, then a view of the signatures."""
+    folder = tmp_path_factory.mktemp("files")
+    for name, file in good_files().items():
+        (folder / name).write_bytes(file)
+    command = [sys.executable, "-c", WITHOUT_KERAS, out / "8", folder, *map(str, SIZES)]
     process = subprocess.run(command, capture_output=True, text=True, check=True)
-    for size, line in zip((1, 3, 32), process.stdout.splitlines(), strict=True):
+    return process.stdout.splitlines()
+
+
+def test_tensorflow_without_keras_captions_batches_of_any_size(printed_without_keras, live):
+    expected = [live.captions(file) for _, file in sorted(good_files().items())]
+    answers = printed_without_keras[: len(SIZES)]
+    for size, line in zip(SIZES, answers, strict=True):
         texts, log_probs = json.loads(line)
-        captions = (list(expected.values()) * size)[:size]
+        captions = (expected * size)[:size]
         assert texts == [[caption.text for caption in each] for each in captions]
         expected_log_probs = [[caption.log_prob for caption in each] for each in captions]
         np.testing.assert_allclose(log_probs, expected_log_probs, atol=1e-4)
 
 
-def test_signatures_are_described_and_shown_by_saved_model_cli(exported):
-    lines = "\n".join(exported.description)
-    command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "show"]
-    command += ["--dir", str(exported.folder), "--all"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_signatures_are_described_and_shown_by_saved_model_cli(out, printed_without_keras):
+    lines = (out.parent / "description.txt").read_text()
+    shown = "\n".join(printed_without_keras[len(SIZES) :])
     for name in ("serving_default", "pixels", "score", "image_bytes", "boxes", "word_log_probs"):
         assert name in lines
         assert f"['{name}']" in shown
     assert "proposals" not in lines
 
 
-def test_the_graph_has_no_python_functions_or_custom_operations(exported):
-    loaded = tf.saved_model.load(str(exported.folder))
+def test_the_graph_has_no_python_functions_or_custom_operations(model):
     operations = set()
-    for function in loaded.signatures.values():
+    for function in model.signatures.values():
         graph = function.graph.as_graph_def()
         nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
         operations |= {node.op for node in nodes}
@@ -208,11 +200,11 @@ def test_the_graph_has_no_python_functions_or_custom_operations(exported):
     assert not {name for name in operations if "PyFunc" in name or "Addons" in name}
 
 
-def test_the_model_answers_its_warm_up_requests(exported, model):
+def test_the_model_answers_its_warm_up_requests(out, model):
     from tensorflow_serving.apis import prediction_log_pb2
 
     signatures = set()
-    path = str(exported.folder / "assets.extra" / WARM_UP)
+    path = str(out / "8/assets.extra" / WARM_UP)
     for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
         request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
         name = request.model_spec.signature_name

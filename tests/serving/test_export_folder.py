@@ -7,31 +7,53 @@ import re
 
 import pytest
 import tensorflow as tf
+from export_answers import LIMIT
 
 from keras_aoa.export import Arguments
+from keras_aoa.serving.module import MAX_PIXELS
 from keras_aoa.serving.save import DESCRIPTION, export_run
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError
 
 
-def test_versions_are_numbered_and_never_overwritten(trained, tmp_path):
-    out, run = tmp_path / "out", trained
-    (out / "7").mkdir(parents=True)
-    (out / "notes").mkdir()
-    exported = export_run(run, out, SearchSettings())
-    assert exported.folder == out / "8"
-    description = json.loads((exported.folder / "assets.extra" / DESCRIPTION).read_text())
-    assert description["run"] == "squares"
-    assert description["search"]["beam"] == 2
-    assert description["regions"] == "grid"
-    with pytest.raises(UserError, match="never overwritten"):
-        export_run(run, out, SearchSettings(), version=8)
+@pytest.fixture
+def small_export(monkeypatch):
+    """Replace the graph's part of an export, which takes seconds to trace, by one small file."""
+
+    def save(module, folder, signatures):
+        (folder / "saved_model.pb").write_text("a graph")
+
+    monkeypatch.setattr(tf.saved_model, "save", save)
+
+
+def test_versions_are_numbered_and_never_overwritten(out, cropped, trained):
     assert sorted(path.name for path in out.iterdir()) == ["7", "8", "notes"]
-    assert exported.megabytes > 0.01
+    assert not list((out / "7").iterdir())
+    for folder, beam, pixels in ((out / "8", 3, LIMIT), (cropped / "out/1", 2, MAX_PIXELS)):
+        description = json.loads((folder / "assets.extra" / DESCRIPTION).read_text())
+        assert description["run"] == ("squares" if folder.parent == out else "run")
+        assert description["search"]["beam"] == beam
+        assert description["max_pixels"] == pixels == (80_000 if beam == 3 else 50_000_000)
+        assert description["regions"] == "grid"
+    with pytest.raises(UserError, match="never overwritten"):
+        export_run(trained, out, SearchSettings(), version=8)
+    assert sorted(path.name for path in out.iterdir()) == ["7", "8", "notes"]
+
+
+@pytest.mark.usefixtures("small_export")
+def test_the_next_version_is_one_more_than_the_largest(trained, tmp_path):
+    (tmp_path / "10").mkdir()
+    (tmp_path / "9").mkdir()
+    exported = export_run(trained, tmp_path, SearchSettings())
+    assert exported.folder == tmp_path / "11"
+    files = {path.name: path.stat().st_size for path in exported.folder.rglob("*.*")}
+    assert set(files) == {"saved_model.pb", "assets.extra", DESCRIPTION}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "11", "9"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 @pytest.mark.parametrize("by", ["Python", "TensorFlow"])
+@pytest.mark.usefixtures("small_export")
 def test_a_failed_write_leaves_nothing_and_names_the_folder_and_the_reason(
     by, number, trained, tmp_path, monkeypatch
 ):
@@ -51,6 +73,7 @@ def test_a_failed_write_leaves_nothing_and_names_the_folder_and_the_reason(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("small_export")
 def test_lack_of_memory_during_an_export_is_not_called_a_full_disk(trained, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
@@ -61,6 +84,7 @@ def test_lack_of_memory_during_an_export_is_not_called_a_full_disk(trained, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("small_export")
 def test_a_version_that_another_export_takes_meanwhile_is_kept(trained, tmp_path, monkeypatch):
     def take(*_, **__):
         (tmp_path / "3").mkdir()

@@ -16,8 +16,6 @@ import pytest
 from pictures_of_all_kinds import bad_files, file_of, good_files, photograph
 
 from keras_aoa.inference.image_captioner import ImageCaptioner
-from keras_aoa.serving.save import export_run
-from keras_aoa.settings.search import SearchSettings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-serve/bin/python"
@@ -29,20 +27,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def out(trained, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("out")
-    export_run(trained, folder, SearchSettings())
-    return folder
-
-
 @contextlib.contextmanager
-def serving(out, *arguments):
+def serving(out, log, *arguments):
     """Serve an export while the block runs; yields the port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = out.parent / f"server-{port}.log"
     command = [PYTHON, ROOT / "export/server.py", out, "--port", str(port), *arguments]
     with open(log, "w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -61,14 +51,15 @@ def serving(out, *arguments):
 
 
 @pytest.fixture(scope="module")
-def port(out):
-    with serving(out, "--batch", "8") as number:
+def port(cropped, tmp_path_factory):
+    log = tmp_path_factory.mktemp("server") / "log"
+    with serving(cropped / "out", log, "--batch", "8") as number:
         yield number
 
 
 @pytest.fixture(scope="module")
-def live(trained):
-    return ImageCaptioner(trained.folder)
+def live(cropped):
+    return ImageCaptioner(cropped / "run")
 
 
 def call(port, method, path, body=None):
@@ -247,12 +238,12 @@ def test_the_client_reports_errors_in_one_line(client, port, files, capsys):
     assert "/nowhere.jpg" in capsys.readouterr().err
 
 
-def test_the_client_captions_over_grpc(client, out, live, files, capsys):
+def test_the_client_captions_over_grpc(client, cropped, live, files, capsys):
     import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-    model = tf.saved_model.load(str(out / "1"))
+    model = tf.saved_model.load(str(cropped / "out/1"))
 
     class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
         def Predict(self, request, context):

@@ -3,6 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
+# Of the export `out` in tests/serving/conftest.py.
+LIMIT = 80_000  # pixels; above the images of `good_files` and of the warm-up request
+SEARCH = {"beam": 3, "max_words": 9}  # enough for captions that end
+
 
 def ask(model, files, signature="serving_default", **more):
     """Run a signature and return its outputs as arrays, with strings decoded."""
