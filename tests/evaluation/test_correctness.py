@@ -175,7 +175,7 @@ def squares_with_entities(squares, tmp_path_factory):
 def shares_at_squares(run, examples):
     """Mean attention inside the box at "square" of "a COLOR square …" and after it, by steps."""
     captioner, shares = run.load_captioner(), []
-    for batch in image_batches(run.load_images("test", examples), 1):
+    for batch in image_batches(run.load_images("test", examples, cache_gb=1.0), 1):
         for phrase in examples[int(batch["index"][0])].phrases:
             encoded = captioner.encode(batch)
             inside = share_inside(np.asarray(encoded.boxes[0], float), [phrase.box])
@@ -227,7 +227,7 @@ def test_object_proposals_are_measured_without_their_padding(
     content = json.loads((tmp_path / "correctness.json").read_text())
     assert "proposals" in content["search"] and content["ground_truth"]["words"] == 5
     run, examples = trained_proposals, read(squares_with_entities).splits["test"]
-    images = run.load_images("test", examples)
+    images = run.load_images("test", examples, cache_gb=1.0)
     shares = []
     for index, example in enumerate(examples):
         if example.phrases:

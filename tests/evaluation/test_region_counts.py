@@ -101,7 +101,7 @@ def test_proposals_are_limited_by_the_number_in_each_image(
     counts = [row["count"] for row in content["rows"]]
     assert [row["proposals"] for row in content["rows"]] == [1, 2, 2000]
     assert counts[0] == 1.0
-    images = run.load_images("test", run.load_data().splits["test"])
+    images = run.load_images("test", run.load_data().splits["test"], cache_gb=1.0)
     available = [images.proposal_count(index) for index in images.readable]
     # A line and an image of one color have only the whole image.
     assert available.count(1) == 2 and len(available) == 8 and max(available) > 3

@@ -227,23 +227,37 @@ def test_best_middle_and_worst_each_have_a_third_of_the_images(images, count, be
             assert set(indices) <= set(range(images))
 
 
-def test_a_report_shows_runs_with_different_regions_side_by_side(
+def test_a_report_shows_runs_side_by_side_and_escapes_names(
     trained, trained_proposals, squares, tmp_path, capsys
 ):
-    arguments = [str(trained.folder), "--report", "--with", str(trained_proposals.folder)]
-    before = sorted(trained.folder.rglob("*"))
-    command.main([*arguments, "--output", str(tmp_path), "--split", "train", "--regions", "2"])
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    data = tmp_path / "data"
+    shutil.copytree(squares, data)
+    name = "<b>&amp;'.png"
+    (data / "02.png").rename(data / name)
+    text = (data / "captions.csv").read_text().replace("02.png", name)
+    (data / "captions.csv").write_text(text.replace("square on the", "<i>square</i> on the"))
+    folders = [tmp_path / "one" / "run", tmp_path / "two" / "run"]
+    for folder, run in zip(folders, (trained, trained_proposals), strict=True):
+        shutil.copytree(run.folder, folder)
+    before = sorted(folders[0].rglob("*"))
+    arguments = [str(folders[0]), "--report", "--with", str(folders[1]), "--data", str(data)]
+    arguments += ["--output", str(tmp_path / "out"), "--split", "train", "--regions", "2"]
+    command.main(arguments)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     reader = check_self_contained(page)
-    assert sorted(trained.folder.rglob("*")) == before and len(list(tmp_path.iterdir())) == 1
+    assert sorted(folders[0].rglob("*")) == before and len(list((tmp_path / "out").iterdir())) == 1
     printed = capsys.readouterr().out
-    assert f"9 of 9 images of train; report: {tmp_path}/report.html" in printed
-    for line in (squares / "captions.csv").read_text().splitlines()[1:19]:
+    assert f"9 of 9 images of train; report: {tmp_path}/out/report.html" in printed
+    for line in (data / "captions.csv").read_text().splitlines()[1:19]:
         assert line.split(",", 1)[1].removesuffix(",train").strip('"') in reader.texts
     assert reader.texts.count("grid cells") == reader.texts.count("object proposals") == 1
     assert page.count('<div class="panel">') == 18
     assert "of 16 regions" in page or "on all 16 regions" in page
     assert "stride&nbsp;1" in page and "proposals&nbsp;2" in page
+    assert {"one/run", "two/run", name} <= set(reader.texts)
+    assert str(tmp_path) not in page, "a shared page must not reveal folders of the machine"
+    assert "<b>&amp" not in page and "<i>" not in page
+    assert "one/run: CIDEr" in printed and "two/run: CIDEr" in printed
 
 
 def test_a_report_has_the_scores_of_an_evaluation(trained, tmp_path):
@@ -256,26 +270,6 @@ def test_a_report_has_the_scores_of_an_evaluation(trained, tmp_path):
     captions = json.loads((trained.folder / "captions_test.json").read_text())
     legends = sorted(text for text in reader.texts if text.startswith("Words of the caption"))
     assert legends == sorted(f"Words of the caption “{each['caption']}”" for each in captions)
-
-
-def test_names_of_files_and_runs_are_unique_and_escaped(trained, squares, tmp_path, capsys):
-    data = tmp_path / "data"
-    shutil.copytree(squares, data)
-    name = "<b>&amp;'.png"
-    (data / "12.png").rename(data / name)
-    text = (data / "captions.csv").read_text().replace("12.png", name)
-    (data / "captions.csv").write_text(text.replace("square on the", "<i>square</i> on the"))
-    for folder in ("one", "two"):
-        shutil.copytree(trained.folder, tmp_path / folder / "run")
-    runs = [str(tmp_path / folder / "run") for folder in ("one", "two")]
-    output = ["--output", str(tmp_path / "out")]
-    command.main([runs[0], "--report", "--with", runs[1], "--data", str(data), *output])
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    reader = check_self_contained(page)
-    assert {"one/run", "two/run", name} <= set(reader.texts)
-    assert str(tmp_path) not in page, "a shared page must not reveal folders of the machine"
-    assert "<b>&amp" not in page and "<i>" not in page
-    assert "one/run: CIDEr" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
