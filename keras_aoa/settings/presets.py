@@ -35,18 +35,22 @@ STUDY = {
 }
 
 FLICKR8K = {
+    "backbone": "EfficientNetLite2",
+    "image_size": 260,
+    "stride": 1,
+    "feature_cache": "float16",
     "minimum_count": 4,
     "fit": "stretch",
     "flip": True,
     "region_dropout": 0.3,
-    "rnn_epochs": 12,
+    "rnn_epochs": 8,
     "learning_rate": 1e-3,
     "decay": "cosine",
     "warmup_steps": 100,
     "average": 0.998,
     "beam": 5,
     "length_penalty": 0.7,
-    "validate_every": 3,
+    "validate_every": 4,
 }
 
 # Section 4.1 of the paper: words that occur at least 10 times, 512 units, 7x7 regions in training
