@@ -12,6 +12,7 @@ from keras import ops
 from keras_aoa.layers.joint import MASKED_SCORE, PairFactors
 from keras_aoa.layers.products import dense, scale_to_length, wide_dtype
 from keras_aoa.layers.regions import require_regions, split_region_arguments
+from keras_aoa.layers.sharing import copy_once, identity
 
 Tensor = Any
 
@@ -50,7 +51,8 @@ class AttentionLayer(keras.layers.Layer):
     weighted by attention. A subclass implements `build`, `precompute`, `word_query`, `log_probs`,
     `target_log_probs` and `call`. It overrides `attend_before`, `attend_after` and `run` if it
     needs them. Its `precompute` must call `scale_regions` first: the scores and the region vector
-    need the same features.
+    need the same features. A subclass that overrides `from_config` must call the method of this
+    class, which keeps an attention shared.
 
     Args:
         vocabulary_size: Number of words, n_w.
@@ -70,6 +72,8 @@ class AttentionLayer(keras.layers.Layer):
     has_feedback = True
     # Features per region. `build` sets this number if the shape of a weight depends on it.
     region_dim = None
+    # Whether a cell contains the layer. A model can then contain it twice.
+    in_cell = False
 
     def __init__(
         self,
@@ -216,6 +220,7 @@ class AttentionLayer(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
+            **({"shared_object_id": identity(self)} if self.in_cell else {}),
             "vocabulary_size": self.vocabulary_size,
             "embedding_dim": self.embedding_dim,
             "never_predicted": self.never_predicted,
@@ -226,7 +231,7 @@ class AttentionLayer(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         # Older files lack this argument; their weights were trained on unscaled features.
-        return cls(**{"feature_length": 0.0, **config})
+        return copy_once(cls, {"feature_length": 0.0, **config})
 
     @property
     def _wide(self):

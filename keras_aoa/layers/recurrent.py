@@ -14,6 +14,8 @@ from keras import ops
 from keras_aoa.layers.gru import Gates, gru
 from keras_aoa.layers.products import dense, wide_dtype
 from keras_aoa.layers.regions import split_regions
+from keras_aoa.layers.sharing import copy_once, identity, running_frames
+from keras_aoa.layers.wrappers import refuse_bidirectional, refuse_stateful
 
 Tensor = Any
 
@@ -73,7 +75,8 @@ class AttentionGRUCell(keras.layers.Layer):
 
     Raises:
         ValueError: no regions are set, their shape is wrong, or the attention was built for
-            another number of features. A functional model raises when it is built.
+            another number of features; a functional model raises when it is built. Or the layer
+            that runs the cell is stateful or in `keras.layers.Bidirectional`.
 
     Example:
 
@@ -100,6 +103,7 @@ class AttentionGRUCell(keras.layers.Layer):
         self.units = units
         self.region_dim = region_dim
         self.attention = attention
+        attention.in_cell = True
         self.state_size = (units, region_dim)
 
     def build(self, inputs_shape, states_shape=None):
@@ -172,6 +176,9 @@ class AttentionGRUCell(keras.layers.Layer):
 
     def get_initial_state(self, batch_size=None):
         """Return a zero state and its region vector; regions must be set."""
+        callers = (frame.f_locals.get("self") for frame in running_frames())
+        rnn = next((caller for caller in callers if isinstance(caller, keras.layers.RNN)), None)
+        refuse_stateful("AttentionGRUCell", rnn is not None and rnn.stateful)
         state = ops.zeros((batch_size, 1, self.units), dtype=self._wide)
         return [part[:, 0] for part in self.start(state, self._current_memory())]
 
@@ -261,11 +268,11 @@ class AttentionGRUCell(keras.layers.Layer):
 
     def get_config(self):
         attention = keras.saving.serialize_keras_object(self.attention)
-        # A model may also call the attention directly, to score words. Without this id, Keras would
-        # load two copies of the attention if it loads the cell first.
+        # `load_model` recognizes the attention by this id if a model loads the cell first.
         attention["shared_object_id"] = id(self.attention)
         return {
             **super().get_config(),
+            "shared_object_id": identity(self),
             "units": self.units,
             "region_dim": self.region_dim,
             "attention": attention,
@@ -273,8 +280,9 @@ class AttentionGRUCell(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
+        refuse_bidirectional(cls)
         attention = keras.saving.deserialize_keras_object(config["attention"])
-        return cls(**{**config, "attention": attention})
+        return copy_once(cls, {**config, "attention": attention})
 
     @property
     def _wide(self):

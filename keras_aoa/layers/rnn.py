@@ -2,12 +2,23 @@
 
 import keras
 
+from keras_aoa.layers.recurrent import AttentionGRUCell
 from keras_aoa.layers.regions import split_region_arguments
+from keras_aoa.layers.wrappers import refuse_stateful, refuse_time_distributed
 
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class AttentionRNN(keras.layers.RNN):
     """A `keras.layers.RNN` that runs an `AttentionGRUCell`; the regions are a call argument.
+
+    Several layers may share one cell, and their copies share it, too. Wrappers that pass only
+    the sequences, such as `keras.layers.Bidirectional`, are refused.
+
+    Args:
+        cell: An `AttentionGRUCell`.
+        stateful: Must be False, because a state belongs to the regions of one call.
+        return_sequences, return_state, go_backwards, unroll, zero_output_for_mask: As in
+            `keras.layers.RNN`.
 
     Call arguments:
         sequences: Embedded words, `(n, t, e)`.
@@ -21,7 +32,9 @@ class AttentionRNN(keras.layers.RNN):
         The last state, `(n, u)`, or all states, `(n, t, u)`, with `return_sequences=True`.
 
     Raises:
-        ValueError: `regions` does not have the number of features that the cell was built for.
+        ValueError: `cell` is not an `AttentionGRUCell`, `stateful` is True, a call has no regions
+            or not the number of features that the cell was built for, or the layer is in
+            `keras.layers.Bidirectional` or `keras.layers.TimeDistributed`.
 
     Example:
 
@@ -42,13 +55,30 @@ class AttentionRNN(keras.layers.RNN):
     ```
     """
 
+    def __init__(self, cell, return_sequences=False, return_state=False, **kwargs):
+        if not isinstance(cell, AttentionGRUCell):
+            raise ValueError(
+                "AttentionRNN: `cell` must be one AttentionGRUCell; received "
+                f"{type(cell).__name__}. Instead of a list of cells or StackedRNNCells, pass the "
+                "output of one layer with return_sequences=True to the next layer."
+            )
+        super().__init__(cell, return_sequences, return_state, **kwargs)
+        refuse_stateful("AttentionRNN", self.stateful)
+
     def __call__(self, *args, **kwargs):
         args, kwargs, regions = split_region_arguments(self, args, kwargs)
+        if regions is None:
+            raise ValueError(
+                "AttentionRNN: `regions` must be an argument of the call; received none. Call "
+                "`rnn(words, regions)`; keras.Sequential cannot pass regions, a functional model "
+                "can."
+            )
         if hasattr(regions, "shape"):
             self.cell.require_regions(regions.shape)
         return super().__call__(*args, **kwargs)
 
     def build(self, sequences_shape, regions_shape=None, **_):
+        refuse_time_distributed(self)
         super().build(sequences_shape)
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
