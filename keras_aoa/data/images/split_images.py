@@ -4,6 +4,7 @@ Every file is decoded once before the first batch, to find unreadable files. The
 therefore affects only the speed.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -220,6 +221,9 @@ def _reader(views):
         window = pixels.pop("window")
         return {name: tf.cast(part, tf.uint8) for name, part in pixels.items()}, window
 
+    # The first call optimizes the graph for a second; threads that start together would all do it.
+    with contextlib.suppress(tf.errors.OpError):
+        read(b"")
     return read
 
 

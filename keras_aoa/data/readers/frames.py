@@ -4,6 +4,7 @@ Boxes refer either to the stored pixels, as in COCO, or to the upright picture, 
 orientation is applied. The stated size shows which of these two frames applies.
 """
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Mapping
@@ -50,6 +51,9 @@ def with_upright_boxes(
         others.append(f"{example.path} is {width} x {height}, not {stated[0]:g} x {stated[1]:g}")
         return replace(example, objects=(), phrases=())
 
+    parts = data.splits.values()
+    if any(example.image_id in sizes and _boxed(example) for part in parts for example in part):
+        _reader()  # before the threads, each of which would make its own
     with ThreadPoolExecutor(8) as pool:
         splits = {split: tuple(pool.map(upright, part)) for split, part in data.splits.items()}
     if others:
@@ -135,4 +139,7 @@ def _reader():
         )
         return tf.concat([height_and_width[::-1], [orientation]], 0)
 
+    # The first call optimizes the graph for a second; threads that start together would all do it.
+    with contextlib.suppress(tf.errors.OpError):
+        read(b"")
     return read
