@@ -133,7 +133,7 @@ def test_runs_that_cannot_form_an_ensemble_are_refused(runs):
 
     with pytest.raises(UserError, match="each run once"):
         open_run(f"{runs[0]},{runs[0]}")
-    with pytest.raises(UserError, match="found no config"):
+    with pytest.raises(UserError, match="expected the folder of a run or the name of a captioner"):
         open_run(f"{runs[0]},/nowhere")
     configuration = Configuration.read(runs[1] / "config.json")
     other = dataclasses.replace(configuration, test_stride=2)

@@ -168,7 +168,10 @@ def other_network(folder):
         (other_network, r"has another backbone \(4 arrays, here 2\); choose"),
         ({"feature_length": 2.5}, r"has feature_length .*, here 2\.5; set feature_length to"),
         ({"image_first": True}, "has image_first False, here True; set image_first to False"),
-        ({"start_from": "nowhere"}, "nowhere: expected the folder of a run, found no config.json"),
+        (
+            {"start_from": "nowhere"},
+            "nowhere: expected the folder of a run or the name of a captioner",
+        ),
     ],
     ids=["vocabulary", "units", "embedding", "backbone", "length", "first", "missing"],
 )
