@@ -70,6 +70,7 @@ PAGES = {
     "CHANGELOG.md": "site/changelog",
     "SECURITY.md": "site/security",
     "export/README.md": "site/export",
+    "keras_aoa/captioners/flickr8k/README.md": "site/card",
 }
 
 

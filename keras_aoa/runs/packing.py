@@ -1,5 +1,6 @@
 """Packs a trained run into a small folder for captioning, export and evaluation."""
 
+import json
 import pathlib
 import shutil
 import tempfile
@@ -13,8 +14,6 @@ from keras_aoa.runs.named import write_checksums
 from keras_aoa.runs.run import Run
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_writable
-
-COPIED = ("vocabulary.json", "scores.json")
 
 
 def pack(run, output, name="", card=""):
@@ -43,15 +42,17 @@ def pack(run, output, name="", card=""):
     with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=output.parent) as temporary:
         folder = pathlib.Path(temporary) / "packed"
         folder.mkdir()
-        for file in COPIED:
-            if (run.folder / file).is_file():
-                shutil.copyfile(run.folder / file, folder / file)
+        shutil.copyfile(run.vocabulary_file, folder / "vocabulary.json")
         for file in run.folder.glob("edge_model*"):
             shutil.copyfile(file, folder / file.name)
         if card:
             shutil.copyfile(card, folder / "README.md")
         configuration = _without_paths(run.configuration, name or output.name)
         (folder / "config.json").write_text(configuration.to_json(), encoding="utf-8")
+        if (run.folder / "scores.json").is_file():
+            scores = json.loads((run.folder / "scores.json").read_text(encoding="utf-8"))
+            scores |= {"run": configuration.name, "data": configuration.data}
+            (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
         save_half_network(captioner.backbone, folder / "backbone.keras")
         # The region backbone is a second copy of the network, with its own weights.
         named = weights.captioner_variables(captioner, captioner.region_backbone is not None)
@@ -114,13 +115,13 @@ def _half(name, array):
 
 def _without_paths(configuration, name):
     """Return the configuration without the paths of the machine that trained the run."""
-    backbone = configuration.backbone
+    data, backbone = configuration.data, configuration.backbone
     own = {
         "name": name,
         "output": "runs",
         "images": "",
         "start_from": "",
-        "data": configuration.data and pathlib.Path(configuration.data).name,
-        "backbone": pathlib.Path(backbone).name if "/" in backbone else backbone,
+        "data": pathlib.Path(data).name if pathlib.Path(data).is_absolute() else data,
+        "backbone": pathlib.Path(backbone).name,
     }
     return replace(configuration, **own)

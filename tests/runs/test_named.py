@@ -52,6 +52,9 @@ def run(tmp_path_factory):
 def packed(run, tmp_path_factory):
     card = tmp_path_factory.mktemp("card") / "card.md"
     card.write_text("# Squares\n")
+    (run.folder / "scores.json").write_text(
+        '{"CIDEr": 0.5, "run": "/home/x/run", "data": "/home/x"}'
+    )
     return pack(run, tmp_path_factory.mktemp("packed") / NAME, card=str(card))[0]
 
 
@@ -78,6 +81,8 @@ def test_a_packed_run_has_the_weights_of_the_run_in_16_bits(run, packed):
     arrays, _ = weights.load_arrays(packed / "best.npz")
     assert {array.dtype for array in arrays.values()} == {np.dtype("float16")}
     assert "/home" not in (packed / "config.json").read_text()
+    scores = json.loads((packed / "scores.json").read_text())
+    assert scores == {"CIDEr": 0.5, "run": NAME, "data": "photos"}
     assert Run(packed).configuration.name == NAME
     assert (packed / "README.md").read_text() == "# Squares\n"
 
@@ -234,3 +239,11 @@ def test_an_archive_at_a_url_is_downloaded_and_verified(packed, tmp_path, monkey
 def test_other_forms_of_names_are_refused(name, message):
     with pytest.raises(UserError, match=message):
         run_folder(name)
+
+
+def test_the_captioner_of_this_package_is_small_and_has_a_card(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = run_folder("flickr8k")
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 25e6
+    assert "## Biases to expect" in (folder / "README.md").read_text()
+    assert Run(folder).vocabulary.words
