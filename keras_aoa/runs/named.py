@@ -66,7 +66,7 @@ def is_packed(folder):
 
 def write_checksums(folder):
     """Write the SHA-256 of each file of a packed captioner."""
-    files = sorted(file for file in folder.iterdir() if file.name != CHECKSUMS)
+    files = sorted(file for file in folder.iterdir() if file.name not in (CHECKSUMS, "README.md"))
     content = {"format": FORMAT, "sha256": {file.name: _digest(file) for file in files}}
     (folder / CHECKSUMS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
