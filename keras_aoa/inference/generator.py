@@ -1,4 +1,4 @@
-"""Generates captions for batches of images: runs search and converts ids to words."""
+"""Generates captions for batches of images: runs search, then converts ids to words."""
 
 import io
 import json
@@ -27,13 +27,13 @@ class Caption:
         text: The caption.
         words: The words of the caption, without STOP.
         log_prob: Natural logarithm of the caption's probability, STOP included.
-        attention: Region probabilities for each word, `(words, r)`. `attention`, `boxes`, `mask`
+        attention: Region probabilities `(words, r)` for each word. `attention`, `boxes`, `mask`
             and `window` are None if attention was not requested.
-        boxes: Corners of the regions, `(r, 4, 2)`: x and y in 0..1 of the upright original,
-            clockwise from the top left. Corners may lie outside the original.
-        mask: False for regions that are padding, `(r,)`.
-        window: Part of the original that the network received, as x0, y0, x1, y1, `(4,)`.
-        image: The upright original, `(h, w, 3)` uint8; only `ImageCaptioner` sets it.
+        boxes: Corners (x, y) `(r, 4, 2)` of the regions, clockwise from the top left, in 0..1 of
+            the upright original. Corners may lie outside the original.
+        mask: Booleans `(r,)`, false for regions that are padding.
+        window: The part of the original that the network received: x0, y0, x1, y1.
+        image: The upright original, `(h, w, 3)` in uint8. Only `ImageCaptioner` sets this field.
     """
 
     text: str
@@ -46,7 +46,10 @@ class Caption:
     image: np.ndarray | None = None
 
     def picture(self, path=None, title=None):
-        """Draw each word's attended regions; return `(h, w, 3)` uint8 and write a PNG to `path`."""
+        """Draw the attended regions of each word. Return the picture, and write a PNG to `path`.
+
+        The picture is an array `(h, w, 3)` in uint8.
+        """
         from keras_aoa.visualization.pictures import attention_picture
 
         return attention_picture(self.image, self, path, title)
@@ -61,7 +64,8 @@ class CaptionGenerator:
         beam, max_words, length_penalty: As in `models.search.search`.
         stride: Step between regions on the activation map.
         proposals: Maximum number of object proposals per image. The caller computes the proposals.
-        region_side: Side in pixels of the images that proposals are pooled from, or None.
+        region_side: Side, in pixels, of the images from which proposals are pooled. None if the
+            side is unknown or regions are not proposals.
 
     Attributes:
         settings: The search settings by name, with either `stride` or `proposals`.
@@ -104,7 +108,7 @@ class CaptionGenerator:
 
     @classmethod
     def from_configuration(cls, captioner, vocabulary, configuration, search_settings=None):
-        """Build the generator of a `Configuration`; `search_settings` override its settings.
+        """Build the generator of a `Configuration`. `search_settings` replace its settings.
 
         Raises:
             UserError: a search setting does not apply to the configuration's kind of regions.
@@ -118,22 +122,23 @@ class CaptionGenerator:
         """Return a list with the best `Caption` of each image.
 
         Args:
-            inputs: A batch as returned by `image_batches`, with images or features, or a tensor of
-                images, `(n, rows, columns, 3)`. If the batch contains `window (n, 4)`, the boxes
-                of a `Caption` are relative to the original image, otherwise to the network's input.
+            inputs: A batch of images or features from `image_batches`, or a tensor
+                `(n, rows, columns, 3)` of images. If the batch contains `window (n, 4)`, the boxes
+                of a `Caption` are relative to the original image. Otherwise they are relative to
+                the network's input.
             with_attention: Whether each `Caption` contains attention and boxes.
         """
         return [beams[0] for beams in self._search(inputs, 1, with_attention)]
 
     def all_beams(self, inputs):
-        """Return all hypotheses of each image, best first: a list of lists of `Caption`.
+        """Return a list of the hypotheses for each image, best first. A hypothesis is a `Caption`.
 
-        An image has fewer than `beam` hypotheses if search found no more.
+        An image has fewer than `beam` hypotheses if search found fewer.
         """
         return self._search(inputs, None, with_attention=True)
 
     def _search(self, inputs, count, with_attention):
-        """Return the best `count` hypotheses of each image, or all if `count` is None."""
+        """Return the best `count` hypotheses of each image. If `count` is None, return all."""
         if not isinstance(inputs, dict):
             inputs = {"images": inputs}
         kind = "features" if "features" in inputs else "images"
@@ -168,7 +173,7 @@ class CaptionGenerator:
 
 
 def input_specs(captioner, region_side=None):
-    """Return the `tf.TensorSpec`s of a batch of images and of a batch of features."""
+    """Return the `tf.TensorSpec`s for two kinds of batches: of images, and of features."""
     images = {"images": tf.TensorSpec((None, None, None, 3), tf.float32)}
     shapes = {name: (None, *part.shape[1:]) for name, part in captioner.backbone.output.items()}
     shapes["map"] = (None, None, None, shapes["map"][-1])
@@ -185,7 +190,10 @@ def input_specs(captioner, region_side=None):
 
 
 def with_regions(caption, attention, boxes, mask, window):
-    """Return a copy of a `Caption` with attention, and with boxes relative to the original."""
+    """Return a copy of a `Caption` with attention and boxes.
+
+    A `window` maps the boxes to the original.
+    """
     return replace(
         caption,
         # A copy, because a view would keep the whole batch in memory.
@@ -197,16 +205,16 @@ def with_regions(caption, attention, boxes, mask, window):
 
 
 def generate(generator, batches, total, progress="", with_attention=False):
-    """Caption all images of a dataset; return `{index: Caption}` of all processes.
+    """Generate captions for all images of a dataset. Return `{index: Caption}` of all processes.
 
     Args:
         generator: `CaptionGenerator`.
         batches: Batches for the replicas of this process, with `index` and either `images` or
             `features`.
-        total: Number of images, for the progress bar.
-        progress: Label of the progress bar; no bar if empty.
-        with_attention: Whether each `Caption` contains attention and boxes. A number n
-            requests them for at least the first n images.
+        total: Number of images, which the progress bar shows.
+        progress: Label of the progress bar. If it is empty, no bar appears.
+        with_attention: Whether each `Caption` contains attention and boxes. If it is a number n,
+            at least the captions of the first n images contain them.
     """
     process, captions = generator.process, {}
     with progress_bar(total=total, desc=progress, unit="image", disable=not progress) as bar:

@@ -1,4 +1,4 @@
-"""Captions your own images from Python."""
+"""Generates captions for your own images, from Python."""
 
 import os
 import pathlib
@@ -24,16 +24,17 @@ NO_PICTURE = (
 
 
 class ImageCaptioner:
-    """Captions images with a trained run.
+    """Generates captions with a trained run, for one image at a time.
 
     Args:
         run: Folder of the run. Several folders, separated by commas, form an ensemble.
-        search_settings: `beam`, `max_words`, `length_penalty`, `stride` and `proposals`, as in
-            `SearchSettings`.
+        search_settings: The fields of `SearchSettings`: `beam`, `max_words`, `length_penalty`,
+            `stride` and `proposals`.
 
     Raises:
-        UserError: the folder contains no run, the run has no trained weights, its files do not
-            belong together, a setting is out of range, or OpenCV lacks the modules for proposals.
+        UserError: the folder contains no run, or the run has no trained weights. The files of the
+            run do not belong together. A setting is out of range. OpenCV lacks the modules for
+            proposals.
     """
 
     def __init__(self, run, **search_settings):
@@ -53,7 +54,7 @@ class ImageCaptioner:
         """Return the best `Caption` of an image.
 
         Args:
-            image: Path, content of a file as bytes, or RGB pixels `(h, w, 3)`, uint8.
+            image: Path of a file, content of a file as bytes, or RGB pixels `(h, w, 3)` in uint8.
 
         Raises:
             UserError: the file does not exist, or the image cannot be decoded.
@@ -67,7 +68,7 @@ class ImageCaptioner:
         return [replace(caption, image=pixels) for caption in captions]
 
     def _inputs(self, pixels):
-        """Return a batch of one image."""
+        """Return a batch that contains one image."""
         inputs = {name: np.asarray(view)[None] for name, view in self.views(pixels).items()}
         if self.proposal_settings:
             boxes = propose(pixels, self.proposal_settings)[: self.generator.settings["proposals"]]
@@ -76,7 +77,9 @@ class ImageCaptioner:
 
 
 def read_pixels(image):
-    """Return upright pixels, `(h, w, 3)` uint8, of an image: a path, a file's bytes or an array.
+    """Return the upright pixels `(h, w, 3)` of an image, in uint8.
+
+    `image` is the path of a file, the content of a file as bytes, or an array of pixels.
 
     Raises:
         UserError: the file does not exist, the image cannot be decoded, or the array has the

@@ -37,7 +37,7 @@ Tensor = Any
 
 
 class JointScores(NamedTuple):
-    """Scores of words `(n, c, w)`, scores of regions `(n, c, r)`, and the region marginal.
+    """Word scores `(n, c, w)`, region scores `(n, c, r)`, and the region marginal.
 
     In the variant `baseline`, `regions` and `marginal` are None.
     """
@@ -52,40 +52,40 @@ class AreaAttention(AttentionLayer):
     """Joint distribution of the next word and the region that it describes, given the state.
 
     `s(w, r, h) = W_w theta_wh h + W_w theta_wr R_r + R_r theta_rh h + W_w theta_w + R_r theta_r`
-    (equation 5). A softmax of `s` over all pairs of a word and a region is the joint distribution.
-    The layer returns its marginals p(w) and p(r). It computes them without the tensor of all pairs
-    (see `joint.py`).
+    (equation 5). The joint distribution is the softmax of `s` over all pairs of a word and a
+    region. The layer returns the marginals p(w) and p(r) of the joint distribution. It computes
+    both without a tensor of all pairs (see `joint.py`).
 
     First, the layer scales each region's features to the L2 norm `feature_length`. Features of a
-    CNN often have norm 200, and scores grow with that norm. Without scaling, the softmax saturates
+    CNN often have norm 200, and scores grow with the norm. Without scaling, the softmax saturates
     at one region and one word, and its gradient vanishes. The training loss then stays at 30 or
     more instead of falling below 2. The recurrent cell also receives the scaled regions.
 
     Args:
-        vocabulary_size: Number of words, n_w.
+        vocabulary_size: Number of words in the vocabulary, n_w.
         embedding_dim: Width of word embeddings, d_w.
         variant: Row of the paper's Table 1: `baseline` (no regions), `word_region`,
             `word_region_state`, `conditional` or `full`. `conditional` and `full` compute the same
             scores but pass different region vectors to the recurrent cell.
-        never_predicted: Ids that get probability 0, such as padding and START.
+        never_predicted: Ids of words whose probability is always 0, such as padding and START.
         tied: If True, the matrix `W`, which scores words, also embeds the input word, as in the
             paper. If False, a second matrix embeds the input word.
-        feature_length: L2 norm to which region features are scaled; 0 leaves them unscaled, as in
-            the paper's equations.
+        feature_length: L2 norm to which region features are scaled. With 0, they stay unscaled, as
+            in the paper's equations.
 
     Call arguments:
         states: `(n, u)`, or `(n, …, u)` with axes for captions and time.
-        regions: Region features, `(n, r, f)`, or the `Regions` that a region layer returns.
-        region_mask: Booleans, `(n, r)`; false marks padding. The argument overrides the mask of a
+        regions: Region features `(n, r, f)`, or the `Regions` that a region layer returns.
+        region_mask: Booleans `(n, r)`, false for padding. This argument replaces the mask of a
             `Regions`. Each image needs at least one unmasked region.
 
     Returns:
-        `word_log_probs (n, …, w)`, natural logarithms, and `region_probs (n, …, r)`; float32
-        even in mixed precision.
+        `word_log_probs (n, …, w)`, which are natural logarithms, and `region_probs (n, …, r)`.
+        Both are float32, even in mixed precision.
 
     Raises:
-        ValueError: an argument of the layer is invalid, an input has the wrong rank, or the
-            regions do not have the number of features that the layer was built for.
+        ValueError: an argument of the layer is invalid, an input has the wrong number of axes, or
+            the layer was built for another number of features per region.
 
     Example:
 
@@ -192,12 +192,12 @@ class AreaAttention(AttentionLayer):
         return run_full(cell, cell.project(words), states, memory, state_dropout)
 
     def word_query(self, states):
-        """Compute theta_wh h + theta_w, `(n, c, e)`; its product with W is the word score `a`."""
+        """Compute theta_wh h + theta_w `(n, c, e)`. Products with W give the word scores `a`."""
         query = dense(states, ops.transpose(self.word_state), self.compute_dtype)
         return query + ops.cast(self.word_bias, self._wide)
 
     def region_scores(self, states, memory):
-        """Return the region scores `c`, `(n, c, r)`: the terms of equation 5 without words."""
+        """Return the region scores `c (n, c, r)`: the terms of equation 5 that contain no word."""
         query = ops.broadcast_to(
             ops.cast(self.region_bias, self._wide),
             (*ops.shape(states)[:-1], self.region_bias.shape[0]),
@@ -242,11 +242,13 @@ class AreaAttention(AttentionLayer):
         return target_log_prob(scores, pair_scores, region_scores, log_normalizer)
 
     def attended(self, scores, memory):
-        """Compute v = p(r | h)^T R, `(n, c, f)`, from `JointScores` (equation 6)."""
+        """Compute v = p(r | h)^T R `(n, c, f)` from `JointScores` (equation 6)."""
         return batched_product(scores.marginal.probs, memory.regions, self.compute_dtype)
 
     def attended_given_word(self, states, words, memory):
-        """Compute v = p(r | w, h)^T R, `(n, c, f)`, for embedded input `words (n, c, e)`.
+        """Compute the region vectors v = p(r | w, h)^T R for the input words w.
+
+        The embedded input words are `words (n, c, e)`. The result has shape `(n, c, f)`.
 
         Source: section 3.2, "conditional feedback".
         """
@@ -274,7 +276,7 @@ class AreaAttention(AttentionLayer):
 
 
 def uniform_regions(states, memory):
-    """Return p(r) of the variant `baseline`, `(n, c, r)`: equal for all regions except padding."""
+    """Return p(r) `(n, c, r)` of the variant `baseline`, equal for all regions except padding."""
     regions = ops.shape(memory.regions)[1]
     scores = ops.zeros((*ops.shape(states)[:-1], regions), dtype=states.dtype)
     return normalize(mask_regions(scores, memory))[0]

@@ -20,9 +20,10 @@ Tensor = Any
 class ImageMemory(NamedTuple):
     """Tensors that depend only on the images, computed once for all captions and steps.
 
-    `regions (n, r, f)` are the scaled region features. `region_mask (n, r)` is false for padding,
-    or None if no region is padding. `keys (n, r, e)` are projected regions. Only `AreaAttention`
-    uses `factors`. An attention sets `keys` and `factors` to None if it does not need them.
+    `regions (n, r, f)` are the scaled region features. `region_mask (n, r)` is false for padding.
+    A `region_mask` of None means that no region is padding. `keys (n, r, e)` are projected
+    regions. Only `AreaAttention` uses `factors`. An attention that does not need `keys` or
+    `factors` sets them to None.
     """
 
     regions: Tensor
@@ -35,7 +36,8 @@ class Attended(NamedTuple):
     """Output of `AttentionLayer.attend_after`.
 
     `output (n, c, o)` predicts the next word. `attended (n, c, f)` is the region vector for the
-    next step. `scores` are values that `log_probs` can reuse, or None.
+    next step. `scores` are values that `log_probs` can reuse. They are None if the attention keeps
+    no such values.
     """
 
     output: Tensor
@@ -47,32 +49,34 @@ class AttentionLayer(keras.layers.Layer):
     """Base class of attention layers, which predict the next word and weight the regions.
 
     At each step, `AttentionGRUCell` calls `attend_before`, then the GRU, then `attend_after`.
-    These two methods return region vectors. A region vector is the sum of the region features,
-    weighted by attention. A subclass implements `build`, `precompute`, `word_query`, `log_probs`,
-    `target_log_probs` and `call`. It overrides `attend_before`, `attend_after` and `run` if it
-    needs them. Its `precompute` must call `scale_regions` first: the scores and the region vector
-    need the same features. A subclass that overrides `from_config` must call the method of this
-    class, which keeps an attention shared.
+    Both `attend_before` and `attend_after` return a region vector. A region vector is the sum of
+    the region features, weighted by attention.
+
+    A subclass implements `build`, `precompute`, `word_query`, `log_probs`, `target_log_probs` and
+    `call`. It may also override `attend_before`, `attend_after` and `run`. Its `precompute` must
+    call `scale_regions` first, so that the scores and the region vector use the same features. If
+    a subclass overrides `from_config`, it must call `super().from_config`. Otherwise a copied model
+    would contain two copies of a shared attention.
 
     Args:
-        vocabulary_size: Number of words, n_w.
+        vocabulary_size: Number of words in the vocabulary, n_w.
         embedding_dim: Width of word embeddings, d_w.
-        never_predicted: Ids that get probability 0, such as padding and START.
+        never_predicted: Ids of words whose probability is always 0, such as padding and START.
         tied: If True, one matrix embeds input words and scores output words. If False, a second
             matrix embeds the input words.
-        feature_length: L2 norm to which region features are scaled; 0 leaves them unscaled.
-            `AreaAttention` explains why.
+        feature_length: L2 norm to which region features are scaled. With 0, they stay unscaled.
+            `AreaAttention` explains why scaling helps.
 
     Raises:
-        ValueError: an id in `never_predicted` is outside the vocabulary, or `feature_length` is
-            negative.
+        ValueError: `never_predicted` contains an id outside the vocabulary, or `feature_length`
+            is negative.
     """
 
     # Whether the GRU receives the region vector.
     has_feedback = True
-    # Features per region. `build` sets this number if the shape of a weight depends on it.
+    # Number of features per region. `build` sets it if the shape of a weight depends on it.
     region_dim = None
-    # Whether a cell contains the layer. A model can then contain it twice.
+    # Whether a cell contains the layer. A model can then contain it twice: in the cell and alone.
     in_cell = False
 
     def __init__(
@@ -127,8 +131,8 @@ class AttentionLayer(keras.layers.Layer):
             memory: The images' `ImageMemory`.
 
         Returns:
-            The region vector, `(n, c, f)`, and a context that `attend_after` receives. The default
-            implementation returns `attended` and None.
+            The region vector `(n, c, f)`, and a context, which is passed to `attend_after`. The
+            default implementation returns `attended` as the region vector, and None as the context.
         """
         return attended, None
 
@@ -138,22 +142,23 @@ class AttentionLayer(keras.layers.Layer):
         Args:
             state: State after the word, `(n, c, u)`.
             attended: Region vector that the GRU received, `(n, c, f)`.
-            context: Second output of `attend_before`; None before the first word.
+            context: The context that `attend_before` returned. None before the first word.
             memory: The images' `ImageMemory`.
 
         Returns:
-            `Attended`. The default implementation returns the state and `attended` unchanged.
+            `Attended`. The default implementation returns `state` as the output, and `attended`
+            unchanged.
         """
         return Attended(state, attended, None)
 
     def run(self, cell, words, states, memory, state_dropout=None):
-        """Run a cell over known captions; see `AttentionGRUCell.run`.
+        """Run a cell over known captions, as `AttentionGRUCell.run` describes.
 
         A subclass may override this method to define the gradient of the recurrence.
 
         Returns:
-            The outputs of all steps, `(n, c, t, o)`, and the log normalizers of all steps,
-            `(n, c, t)`. A method that does not compute log normalizers returns None instead.
+            The outputs `(n, c, t, o)` and the log normalizers `(n, c, t)` of all steps. A method
+            that does not compute log normalizers returns None in their place.
         """
         steps = cell.unrolled(words, cell.project(words), states, memory, state_dropout)
         return ops.stack([step.output for step in steps], axis=2), None
@@ -162,23 +167,23 @@ class AttentionLayer(keras.layers.Layer):
         """Return log p(w) `(n, c, w)` and p(r) `(n, c, r)` for outputs `(n, c, o)`.
 
         Args:
-            output: `output` of `Attended`, `(n, c, o)`.
+            output: The `output (n, c, o)` of `Attended`.
             memory: The images' `ImageMemory`.
-            scores: `scores` of `Attended`. If None, `AreaAttention` computes them again.
+            scores: `scores` of `Attended`. If they are None, `AreaAttention` computes them again.
         """
         raise NotImplementedError
 
     def target_log_probs(self, output, targets, memory, log_normalizer=None):
-        """Return only log p(w*) of known next words w*, not the distribution over all words.
+        """Return log p(w*) of known next words w*, without the probabilities of other words.
 
         Args:
-            output: `output` of `Attended`, `(n, c, o)`.
+            output: The `output (n, c, o)` of `Attended`.
             targets: Ids of the next words, `(n, c)`.
             memory: The images' `ImageMemory`.
-            log_normalizer: Log normalizer that `run` returned, `(n, c)`, or None.
+            log_normalizer: Log normalizer `(n, c)` that `run` returned. It may be None.
 
         Returns:
-            Natural logarithms, `(n, c)`.
+            The natural logarithms log p(w*), `(n, c)`.
         """
         raise NotImplementedError
 
@@ -187,7 +192,7 @@ class AttentionLayer(keras.layers.Layer):
         raise NotImplementedError
 
     def build_words(self):
-        """Create the weights `words (w, e)` and `input_words`; if `tied`, they are one matrix."""
+        """Create the weights `words (w, e)` and `input_words`, which are one matrix if `tied`."""
         embedding = {
             "shape": (self.vocabulary_size, self.embedding_dim),
             "initializer": keras.initializers.RandomNormal(stddev=self.embedding_dim**-0.5),
@@ -202,18 +207,18 @@ class AttentionLayer(keras.layers.Layer):
         return ops.cast(ops.take(ops.convert_to_tensor(self.input_words), ids, axis=0), self._wide)
 
     def word_scores(self, output):
-        """Return the scores of all words, `(n, c, w)`, for outputs `(n, c, o)`."""
+        """Return the scores `(n, c, w)` of all words for outputs `(n, c, o)`."""
         scores = dense(self.word_query(output), ops.transpose(self.words), self.compute_dtype)
         return scores + self._word_penalty(ops.arange(self.vocabulary_size))
 
     def target_scores(self, output, targets):
-        """Return the scores of known words `(n, c)`, and their embeddings `(n, c, e)`."""
+        """Return the scores `(n, c)` and the embeddings `(n, c, e)` of known next words."""
         words = ops.take(ops.cast(self.words, self._wide), targets, axis=0)
         scores = ops.sum(self.word_query(output) * words, axis=-1)
         return scores + self._word_penalty(targets), words
 
     def target_softmax(self, output, targets):
-        """Return log p(w*), `(n, c)`, for a p(w) that is the softmax of `word_scores`."""
+        """Return log p(w*) `(n, c)`, where p(w) is the softmax of `word_scores`."""
         scores, _ = self.target_scores(output, targets)
         return scores - ops.maximum(ops.logsumexp(self.word_scores(output), axis=-1), scores)
 
@@ -230,7 +235,7 @@ class AttentionLayer(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        # Older files lack this argument; their weights were trained on unscaled features.
+        # Older files lack `feature_length`. Their weights were trained on unscaled features.
         return copy_once(cls, {"feature_length": 0.0, **config})
 
     @property
@@ -250,7 +255,7 @@ class AttentionLayer(keras.layers.Layer):
 
 
 def mask_regions(scores, memory):
-    """Set the scores of padding regions in `(n, c, r)` so low that their probability is 0."""
+    """Lower the scores `(n, c, r)` of padding regions so far that their probability is 0."""
     if memory.region_mask is None:
         return scores
     return ops.where(memory.region_mask[:, None, :], scores, MASKED_SCORE)

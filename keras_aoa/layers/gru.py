@@ -23,14 +23,14 @@ def gru(state, input_gates, recurrent_kernel, recurrent_bias, compute_dtype=None
 
     Args:
         state: State before the step, `(n, c, u)`.
-        input_gates: Inputs times their kernel, plus bias, `(n, c, 3 u)`. The gates are in
-            Keras's order: update, reset, candidate.
+        input_gates: The inputs multiplied by their kernel, plus the bias, `(n, c, 3 u)`. The
+            gates are in Keras's order: update, reset, candidate.
         recurrent_kernel: `(u, 3 u)`.
         recurrent_bias: `(3 u,)`.
-        compute_dtype: Dtype of the product of state and `recurrent_kernel`.
+        compute_dtype: Dtype in which `state` is multiplied by `recurrent_kernel`.
 
     Returns:
-        The new state, `(n, c, u)`, and the `Gates` of this step.
+        The new state `(n, c, u)` and the `Gates` of this step.
     """
     state_gates = dense(state, recurrent_kernel, compute_dtype) + ops.cast(
         recurrent_bias, state.dtype

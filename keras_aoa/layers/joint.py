@@ -1,12 +1,12 @@
-"""Marginals of the joint distribution of words and regions, computed without the joint tensor.
+"""Marginals of the joint distribution of words and regions, without a tensor of all pairs.
 
 Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
 arXiv:1612.01033, equation 4. With word scores `a`, region scores `c` and word-region
 scores `B`, p(w, r) is proportional to exp(a_w + B_wr + c_r). `B` depends only on the
-image. Its exponentials are therefore computed once per image, after subtracting the
-maximum of each word and of each region. Each marginal then needs one matrix product
-with the exponentials. The region axis precedes the word axis in memory. In this order,
-no step has to copy the scores or their gradients to transpose them.
+image. The exponentials of `B` are therefore computed once per image, after the maximum
+of each word and of each region is subtracted. Each marginal then needs one matrix
+product with the exponentials. The region axis precedes the word axis in memory.
+Otherwise each step would copy the scores and their gradients to transpose them.
 
 Letters in the shapes of `keras_aoa.layers`:
     n image   c caption   t time step   w vocabulary word   r region
@@ -31,8 +31,8 @@ class PairFactors(NamedTuple):
 
     `exponentials` has shape `(n, r, w)`, and `by_word (n, w, r)` is its transpose. `word_max` has
     shape `(n, w)`. `region_max` has shape `(n, r)`. The scores equal
-    `word_max + region_max + log(exponentials)`. The exponentials have the dtype of the matrix
-    products that read them.
+    `word_max + region_max + log(exponentials)`. The dtype of the exponentials is the dtype of the
+    matrix products that read them.
     """
 
     exponentials: Tensor
@@ -46,9 +46,9 @@ class RegionMarginal(NamedTuple):
 
     `probs (n, c, r)` is p(r). `log_normalizer (n, c)` is the logarithm of the sum of
     exp(a_w + B_wr + c_r) over all words and regions. `word_weights (n, c, w)` are
-    exp(a + word_max) divided by their maximum, in the dtype of the matrix products.
-    `sums (n, c, r)` are the products of `word_weights` and the exponentials, without the lower
-    bound `SMALLEST_SUM`.
+    exp(a + word_max), divided by the largest over all words. Their dtype is the dtype of the matrix
+    products. `sums (n, c, r)` are the products of `word_weights` and the exponentials, before the
+    lower bound `SMALLEST_SUM` is applied.
     """
 
     log_normalizer: Tensor
@@ -66,9 +66,9 @@ def factorize(scores, word_mask=None, region_mask=None, compute_dtype=None):
 
     Args:
         scores: `(n, r, w)`.
-        word_mask: Booleans, `(w,)`; false for a word that is never predicted.
-        region_mask: Booleans, `(n, r)`; false marks padding.
-        compute_dtype: Dtype of the exponentials; the dtype of `scores` by default.
+        word_mask: Booleans `(w,)`, false for a word that is never predicted.
+        region_mask: Booleans `(n, r)`, false for padding.
+        compute_dtype: Dtype of the exponentials. The default is the dtype of `scores`.
 
     Returns:
         `PairFactors`.
@@ -86,13 +86,15 @@ def factorize(scores, word_mask=None, region_mask=None, compute_dtype=None):
 
 
 def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
-    """Compute p(r) and the log normalizer of equation 4, with one product by the exponentials.
+    """Compute p(r) and the log normalizer of equation 4.
+
+    The function multiplies one matrix by the exponentials.
 
     Args:
-        word_scores: `a`, `(n, c, w)`.
-        region_scores: `c`, `(n, c, r)`.
+        word_scores: `a (n, c, w)`.
+        region_scores: `c (n, c, r)`.
         factors: The image's `PairFactors`.
-        compute_dtype: Dtype of the product; the dtype of the scores by default.
+        compute_dtype: Dtype of the matrix product. The default is the dtype of the scores.
 
     Returns:
         `RegionMarginal`.
@@ -114,16 +116,16 @@ def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
 
 
 def largest_of(values, axis, keepdims=False):
-    """Return the maximum over an axis; unlike `ops.max`, accept a batch without images."""
+    """Return the maximum over an axis. Unlike `ops.max`, accept a batch without images."""
     initial = -math.inf if 0 in values.shape else None
     return ops.max(values, axis=axis, keepdims=keepdims, initial=initial)
 
 
 def normalize(log_terms):
-    """Return the softmax over the last axis, and the logarithm of the softmax's denominator.
+    """Return the softmax over the last axis, and the logarithm of its denominator.
 
-    The logarithm keeps the last axis, with size 1. Unlike `keras.ops.softmax`, this function does
-    not warn if the axis has size 1.
+    In the logarithm, the last axis has size 1. Unlike `keras.ops.softmax`, this function does not
+    warn if the last axis of `log_terms` has size 1.
     """
     largest = ops.stop_gradient(largest_of(log_terms, axis=-1, keepdims=True))
     terms = ops.exp(log_terms - largest)
@@ -132,17 +134,19 @@ def normalize(log_terms):
 
 
 def word_log_marginal(word_scores, region_scores, factors, log_normalizer, compute_dtype=None):
-    """Compute log p(w) for search, with a second product by the exponentials.
+    """Compute log p(w) for search.
+
+    The function multiplies a second matrix by the exponentials.
 
     Args:
-        word_scores: `a`, `(n, c, w)`.
-        region_scores: `c`, `(n, c, r)`.
+        word_scores: `a (n, c, w)`.
+        region_scores: `c (n, c, r)`.
         factors: The image's `PairFactors`.
-        log_normalizer: As returned by `region_marginal`, `(n, c)`.
-        compute_dtype: Dtype of the product; the dtype of the scores by default.
+        log_normalizer: Log normalizer `(n, c)` that `region_marginal` returned.
+        compute_dtype: Dtype of the matrix product. The default is the dtype of the scores.
 
     Returns:
-        Natural logarithms, `(n, c, w)`, never above 0.
+        The natural logarithms log p(w), `(n, c, w)`. None is above 0.
     """
     region_scores = region_scores + factors.region_max[:, None, :]
     largest = largest_of(region_scores, axis=2, keepdims=True)
@@ -154,17 +158,18 @@ def word_log_marginal(word_scores, region_scores, factors, log_normalizer, compu
 
 
 def target_log_prob(target_score, target_region_scores, region_scores, log_normalizer):
-    """Compute log p(w*) of a target word for training, without the word distribution.
+    """Compute log p(w*) of a target word w* for training, without the word distribution.
 
     Args:
-        target_score: `a` of the target word, `(n, c)`.
-        target_region_scores: `B` of the target word, `(n, c, r)`; finite even for masked regions.
-        region_scores: `c`, `(n, c, r)`, with very low scores for masked regions.
-        log_normalizer: As returned by `region_marginal`, `(n, c)`.
+        target_score: `a (n, c)` of the target word.
+        target_region_scores: `B (n, c, r)` of the target word, finite even for masked regions.
+        region_scores: `c (n, c, r)`, very low for masked regions.
+        log_normalizer: Log normalizer `(n, c)` that `region_marginal` returned.
 
     Returns:
-        Natural logarithms, `(n, c)`, never above 0. If the matrix product underflowed, the target
-        word's own term replaces the log normalizer, which would be too small.
+        The natural logarithms log p(w*), `(n, c)`. None is above 0. If the matrix product
+        underflowed, the log normalizer is too small. The target word's own term then replaces the
+        log normalizer.
     """
     own_term = target_score + ops.logsumexp(target_region_scores + region_scores, axis=2)
     return own_term - ops.maximum(log_normalizer, own_term)

@@ -5,10 +5,10 @@ from keras import ops
 
 
 def dense(inputs, kernel, compute_dtype=None):
-    """Multiply `inputs (…, i)` by `kernel (i, o)` in one matrix product, `(…, o)`.
+    """Multiply `inputs (…, i)` by `kernel (i, o)` in one matrix product; return `(…, o)`.
 
-    The function flattens the inputs to rank 2 first. TensorFlow would split a product of higher
-    rank into many small products.
+    The function flattens the inputs to a matrix first. Otherwise TensorFlow would compute many
+    small products.
     """
     leading = ops.shape(inputs)[:-1]
     flat = ops.reshape(inputs, (-1, ops.shape(inputs)[-1]))
@@ -30,7 +30,7 @@ def wide_dtype(compute_dtype):
 
 
 def scale_to_length(features, length):
-    """Scale feature vectors `(…, f)` to the L2 norm `length`; a zero vector stays zero."""
+    """Scale feature vectors `(…, f)` to the L2 norm `length`. A zero vector stays zero."""
     wide = ops.cast(features, wide_dtype(keras.backend.standardize_dtype(features.dtype)))
     squares = ops.sum(ops.square(wide), axis=-1, keepdims=True)
     # The lower bound keeps the gradient of a zero vector finite, even in float16.

@@ -16,20 +16,21 @@ UNKNOWN_LEVELS = 8  # for maps whose size is unknown when tracing; enough for 25
 class ProposalRegions(keras.layers.Layer):
     """Max-pools an activation map over given boxes, such as object proposals.
 
-    A box covers the rows and columns whose centers lie inside the box. If no row or no column has
-    its center inside, the box covers the row or column at the box's own center. A box outside the
-    map covers the nearest row or column. The layer first computes maxima over blocks of 1, 2, 4 …
-    cells. A box of any size then needs only four of these maxima. A map whose size is unknown when
-    a graph is traced may have at most 256 cells per side.
+    A box covers the rows and the columns whose centers it contains. A box that contains the center
+    of no row covers the row at the box's own center. A box above or below the map covers the
+    nearest row. The same rules hold for columns. The layer first computes maxima over blocks with
+    sides of 1, 2, 4 … cells. The maximum over a box of any size is then the maximum of only four
+    blocks. If the size of a map is unknown when a graph is traced, the map may have at most 256
+    cells per side.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
-        proposals: Boxes, `(n, r, 4)`: x0, y0, x1, y1 in 0..1 of the map. A box without area, or
-            with an infinite or NaN number, is padding. If all boxes of an image are padding, the
-            first region becomes the whole map.
+        proposals: Boxes `(n, r, 4)`: x0, y0, x1, y1 in 0..1 of the map. A box is padding if it has
+            no area or contains an infinite or NaN number. If all boxes of an image are padding,
+            the first box becomes the whole map.
 
     Returns:
-        `Regions`; the features of padding regions are 0.
+        `Regions`. The features of padding regions are 0.
 
     Raises:
         ValueError: a shape is wrong.
@@ -82,7 +83,7 @@ class ProposalRegions(keras.layers.Layer):
 
 
 def _with_whole_image(proposals):
-    """Return boxes and mask; if all boxes of an image are padding, the first covers the image."""
+    """Return boxes and their mask. If an image has only padding, the first box becomes the map."""
     finite = ops.all(ops.isfinite(proposals), axis=-1, keepdims=True)
     proposals = ops.where(finite, proposals, 0.0)
     mask = ops.logical_and(
@@ -95,11 +96,11 @@ def _with_whole_image(proposals):
 
 
 def maximum_over_boxes(activations, boxes):
-    """Max-pool each feature over the cells that a box covers, as `ProposalRegions` defines them.
+    """Max-pool each feature over the cells of each box. `ProposalRegions` defines these cells.
 
     Args:
         activations: `(n, rows, columns, f)`.
-        boxes: `(n, r, 4)`, x0, y0, x1, y1 in 0..1 of the map; this function clips them.
+        boxes: `(n, r, 4)`: x0, y0, x1, y1 in 0..1 of the map. This function clips the numbers.
 
     Returns:
         Maxima, `(n, r, f)`.
@@ -123,9 +124,10 @@ def maximum_over_boxes(activations, boxes):
 
 
 def _block_maxima(values, axis):
-    """Return one table per block size 1, 2, 4 …: the maximum of the block at each cell.
+    """Return a list with one table of maxima for each block size 1, 2, 4 … cells.
 
-    A block starts at its cell. Its maximum is undefined if the block extends past the map.
+    A table contains, for each cell, the maximum of the block that starts at this cell. The maximum
+    is undefined if the block extends past the map.
     """
     size = values.shape[axis]
     levels = UNKNOWN_LEVELS if size is None else size.bit_length()
@@ -142,16 +144,17 @@ def _block_maxima(values, axis):
 
 
 def _covered(start, end, count, levels):
-    """Find two blocks of 2 ** level cells whose union is the cells from `start` to `end`.
+    """Find two blocks of 2 ** level cells that together cover the cells from `start` to `end`.
 
     Args:
-        start: `(n, r)`, in 0..1.
-        end: `(n, r)`, in 0..1.
+        start: Start of each box along the axis, `(n, r)`, in 0..1.
+        end: End of each box along the axis, `(n, r)`, in 0..1.
         count: Number of cells along the axis.
         levels: Number of block sizes.
 
     Returns:
-        The first cell of each block, and the level, each `(n, r)`. The blocks may overlap.
+        The first cell of the first block, the first cell of the second block, and the level. Each
+        has shape `(n, r)`. The blocks may overlap.
     """
     size = ops.cast(count, start.dtype)
     first = ops.cast(ops.ceil(ops.clip(start, 0.0, 1.0) * size - 0.5), "int32")

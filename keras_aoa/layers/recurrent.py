@@ -19,16 +19,16 @@ from keras_aoa.layers.wrappers import refuse_bidirectional, refuse_stateful
 
 Tensor = Any
 
-# The `ImageMemory` of each running call, by the id of the cell. It is a context variable because
-# several threads may call one cell, and because calls may be nested.
+# The `ImageMemory` of each running call, by the id of the cell. The variable is a context variable
+# because several threads may call one cell, and because calls may be nested.
 _MEMORIES = contextvars.ContextVar("memories", default=None)
 
 
 class RegionsNotSet(ValueError, NotImplementedError):
     """Error: a cell is used without regions.
 
-    The class derives from NotImplementedError because Keras catches that error when it prints a
-    model's summary, and then omits the output shape.
+    The class derives from NotImplementedError, which Keras catches when it prints a model's
+    summary. The summary then omits the output shape.
     """
 
 
@@ -36,8 +36,8 @@ class Step(NamedTuple):
     """Result of one step of `AttentionGRUCell`.
 
     `state (n, c, u)` and `attended (n, c, f)` are the new states. `output (n, c, o)` predicts the
-    next word. It is the state after dropout; `SoftAttention` appends the region vector.
-    `scores` are the scores that the attention computed, or None if it computed none.
+    next word. It is the state after dropout, to which `SoftAttention` appends the region vector.
+    `scores` are the `scores` of `Attended`. `gates` are the `Gates` of the GRU.
     """
 
     state: Tensor
@@ -49,17 +49,17 @@ class Step(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class AttentionGRUCell(keras.layers.Layer):
-    """GRU cell whose input is the current word and the regions that its state attends to.
+    """GRU cell that receives the current word and the regions to which its state attends.
 
     A step computes `h' = GRU(h, [x ; v])` (equation 7) with `v = p(r | h)^T R` (equation 6). The
     states of the cell are the GRU's state `h` and the region vector `v`. A region vector is the
     sum of the region features, weighted by attention. Each step receives a word. It returns the
-    state that predicts the next word, and the region vector of that state. The GRU equals
+    state that predicts the next word, and the region vector of this state. The GRU equals
     `keras.layers.GRUCell` with `reset_after=True`.
 
     All steps attend to the same regions. The regions are therefore not an input of a step. Set
     the regions around a call, as in `with cell.attending(regions): rnn(words)`. `AttentionRNN`
-    sets them itself. A functional model must use `AttentionRNN`.
+    sets the regions itself. A functional model must use `AttentionRNN`.
 
     Args:
         units: Width of the state, d_h.
@@ -67,16 +67,17 @@ class AttentionGRUCell(keras.layers.Layer):
         attention: An `AttentionLayer`, such as `AreaAttention` or `SoftAttention`.
 
     Call arguments:
-        inputs: Embedded words, `(n, e)`, or `(n, c, e)` for several captions per image.
-        states: `h (n, u)` and `v (n, f)`, or `(n, c, u)` and `(n, c, f)`.
+        inputs: Embedded words `(n, e)`, or `(n, c, e)` for several captions per image.
+        states: `h (n, u)` and `v (n, f)`. For several captions per image, `h (n, c, u)` and
+            `v (n, c, f)`.
 
     Returns:
         `h'`, and the new states `(h', v')`.
 
     Raises:
-        ValueError: no regions are set, their shape is wrong, or the attention was built for
-            another number of features; a functional model raises when it is built. Or the layer
-            that runs the cell is stateful or in `keras.layers.Bidirectional`.
+        ValueError: no regions are set, or their shape is wrong. A functional model without regions
+            raises this error when it is built. The attention was built for another number of
+            features. The layer that runs the cell is stateful or in `keras.layers.Bidirectional`.
 
     Example:
 
@@ -148,10 +149,10 @@ class AttentionGRUCell(keras.layers.Layer):
         """Set the regions that calls inside the `with` block attend to.
 
         Args:
-            regions: Region features, `(n, r, f)`, or a `Regions`. Symbolic tensors raise
-                an error, because a functional model must use `AttentionRNN`.
-            region_mask: Booleans, `(n, r)`; false marks padding. The argument overrides the mask
-                of a `Regions`.
+            regions: Region features `(n, r, f)`, or a `Regions`. Symbolic tensors raise an error,
+                because a functional model must use `AttentionRNN`.
+            region_mask: Booleans `(n, r)`, false for padding. This argument replaces the mask of a
+                `Regions`.
         """
         regions, region_mask = split_regions(regions, region_mask)
         if isinstance(regions, keras.KerasTensor):
@@ -175,7 +176,7 @@ class AttentionGRUCell(keras.layers.Layer):
             _MEMORIES.reset(token)
 
     def get_initial_state(self, batch_size=None):
-        """Return a zero state and its region vector; regions must be set."""
+        """Return a zero state and its region vector. The regions must be set before."""
         callers = (frame.f_locals.get("self") for frame in running_frames())
         rnn = next((caller for caller in callers if isinstance(caller, keras.layers.RNN)), None)
         refuse_stateful("AttentionGRUCell", rnn is not None and rnn.stateful)
@@ -188,20 +189,20 @@ class AttentionGRUCell(keras.layers.Layer):
         return state, self.attention.attend_after(state, nothing, None, memory).attended
 
     def project(self, words):
-        """Project embedded words `(…, e)` to the gates, `(…, 3 u)`; `step` adds the other terms."""
+        """Project embedded words `(…, e)` to the gates `(…, 3 u)`. `step` adds the other terms."""
         return dense(words, self.word_kernel, self.compute_dtype) + ops.cast(
             self.bias[0], self._wide
         )
 
     def step(self, words, word_gates, states, memory, state_dropout=None):
-        """Run one step of the recurrence; training and search call this same method.
+        """Run one step of the recurrence. Training and search both call this method.
 
         Args:
             words: Embedded words, `(n, c, e)`.
             word_gates: `project(words)`, `(n, c, 3 u)`.
             states: `h (n, c, u)` and `v (n, c, f)`.
             memory: The images' `ImageMemory`.
-            state_dropout: Dropout mask applied to `h'` before attention, `(n, c, u)`, or None.
+            state_dropout: Dropout mask `(n, c, u)` applied to `h'` before attention, or None.
 
         Returns:
             `Step`.
@@ -220,14 +221,16 @@ class AttentionGRUCell(keras.layers.Layer):
         """Run the recurrence over known captions (teacher forcing).
 
         Args:
-            words: Embedded words, `(n, c, t, e)`; `t` must be known when the graph is built.
+            words: Embedded words `(n, c, t, e)`. The size `t` must be known when the graph is
+                built.
             states: `h (n, c, u)` and `v (n, c, f)` before the first word.
             memory: The images' `ImageMemory`.
-            state_dropout: Dropout mask applied to each state before attention, `(n, c, t, u)`.
+            state_dropout: Dropout mask `(n, c, t, u)` applied to each state before attention, or
+                None.
 
         Returns:
-            The `output` of each `Step`, `(n, c, t, o)`, and the log normalizers of all steps,
-            `(n, c, t)`. If the attention does not compute log normalizers, they are None.
+            The outputs `(n, c, t, o)` and the log normalizers `(n, c, t)` of all steps. If the
+            attention does not compute log normalizers, they are None.
 
         Raises:
             ValueError: the number of time steps is unknown.
@@ -240,10 +243,10 @@ class AttentionGRUCell(keras.layers.Layer):
         return self.attention.run(self, words, states, memory, state_dropout)
 
     def unrolled(self, words, word_gates, states, memory, state_dropout=None):
-        """Run all steps over known captions and return every `Step`.
+        """Run all steps over known captions and return a list with the `Step` of each.
 
-        `word_gates` is `project(words)`. The other arguments are as in `run`, but `words` may be
-        None if the attention does not use the input word.
+        `word_gates` is `project(words)`. If the attention does not use the input word, `words` may
+        be None. The other arguments are as in `run`.
         """
         steps = []
         for t in range(word_gates.shape[2]):
@@ -268,7 +271,7 @@ class AttentionGRUCell(keras.layers.Layer):
 
     def get_config(self):
         attention = keras.saving.serialize_keras_object(self.attention)
-        # `load_model` recognizes the attention by this id if a model loads the cell first.
+        # If `load_model` loads the cell before the attention, it finds the attention by this id.
         attention["shared_object_id"] = id(self.attention)
         return {
             **super().get_config(),

@@ -1,10 +1,10 @@
 """The recurrence of the variant `full` over known captions, with a custom gradient.
 
-At each step, automatic differentiation would compute three large gradients and add them up: for
-the word embeddings, for the regions and for the exponentials `(n, r, w)`. Here each step only
-stores the factors of these gradients. After the loop, each gradient is one matrix product over
-all steps. A test compares the result with automatic differentiation. For the letters in shapes,
-see `joint.py`.
+Three gradients are large: the gradients of the word embeddings, of the regions and of the
+exponentials `(n, r, w)`. Automatic differentiation would compute all three at each step and add
+them up. Here each step only stores the factors of the three gradients. After the loop, one matrix
+product over all steps computes each gradient. A test compares the result with automatic
+differentiation. For the letters in shapes, see `joint.py`.
 """
 
 import keras
@@ -22,10 +22,10 @@ def run_full(cell, word_gates, states, memory, state_dropout=None):
         word_gates: `cell.project` of the input words, `(n, c, t, 3 u)`.
         states: `h (n, c, u)` and `v (n, c, f)` before the first word.
         memory: The images' `ImageMemory`.
-        state_dropout: Dropout mask applied to each state before attention, `(n, c, t, u)`, or None.
+        state_dropout: Dropout mask `(n, c, t, u)` applied to each state before attention, or None.
 
     Returns:
-        States after dropout, `(n, c, t, u)`, and the log normalizers of all steps, `(n, c, t)`.
+        The states after dropout `(n, c, t, u)` and the log normalizers `(n, c, t)` of all steps.
     """
     attention = cell.attention
     variables = [
@@ -67,7 +67,7 @@ def run_full(cell, word_gates, states, memory, state_dropout=None):
 
 
 def backward(compute_dtype, upstream, steps, start, state_dropout, memory, weights):
-    """Return the gradient of each argument of `recurrence`, in the order of the arguments."""
+    """Return the gradients of the arguments of `recurrence`, in the same order."""
     d_output, d_normalizer = upstream[..., :-1], upstream[..., -1]
     regions, exponentials = memory.regions, memory.factors.exponentials
     region_kernel, recurrent_kernel, _, words, word_state, word_bias, region_state, region_bias = (
@@ -103,14 +103,14 @@ def backward(compute_dtype, upstream, steps, start, state_dropout, memory, weigh
     kept.reverse()
 
     def flat(tensors):
-        """Merge the steps and the caption axis: `(n, c t, …)`."""
+        """Merge steps and captions into one axis: `(n, c t, …)`."""
         return ops.concatenate(tensors, axis=1)
 
     def of(name):
         return flat([step[name] for step in kept])
 
     def weight_gradient(inputs, outputs):
-        """Sum the outer products of all images, captions and steps, in one matrix product."""
+        """Sum the outer products over images, captions and steps, as one matrix product."""
         inputs = ops.reshape(inputs, (-1, inputs.shape[-1]))
         outputs = ops.reshape(outputs, (-1, outputs.shape[-1]))
         return batched_product(ops.transpose(inputs), outputs, compute_dtype)
@@ -152,19 +152,19 @@ def backward(compute_dtype, upstream, steps, start, state_dropout, memory, weigh
 def backward_scores(
     marginal, d_normalizer, d_attended, regions, exponentials, words, compute_dtype
 ):
-    """Backpropagate one step through p(r), v and the log normalizer; return gradients by name.
+    """Backpropagate one step through p(r), v and the log normalizer. Return gradients by name.
 
-    `words (n, c, w)` and `regions (n, c, r)` are the gradients of the word and region scores.
-    `sums (n, c, r)` is the gradient of `RegionMarginal.sums`. `query (n, c, e)` is the
-    gradient of the vector whose products with the words are the word scores. `key (n, c, f)` is
-    the gradient of the vector whose products with the regions are the region scores.
+    `words (n, c, w)` is the gradient of the word scores. `regions (n, c, r)` is the gradient of the
+    region scores. `sums (n, c, r)` is the gradient of `RegionMarginal.sums`. The word scores are
+    products of the word embeddings and a query, which has the gradient `query (n, c, e)`. The
+    region scores are products of the regions and a key, which has the gradient `key (n, c, f)`.
     """
     probs, sums = marginal.probs, marginal.sums
     d_probs = batched_product(d_attended, ops.swapaxes(regions, 1, 2), compute_dtype)
     d_probs = d_probs - ops.sum(probs * d_probs, axis=2, keepdims=True) + d_normalizer[..., None]
     d_regions = probs * d_probs
     d_sums = ops.where(sums > SMALLEST_SUM, d_regions / ops.maximum(sums, SMALLEST_SUM), 0.0)
-    # The largest tensor of a step. Only matrix products read it, so it keeps their narrow dtype.
+    # `d_words` is the largest tensor of a step. It has the dtype of the products that read it.
     d_words = ops.matmul(ops.cast(d_sums, exponentials.dtype), exponentials)
     d_words = d_words * marginal.word_weights
     return {
@@ -177,7 +177,7 @@ def backward_scores(
 
 
 def backward_gru(gates, state, d_new_state):
-    """Return the gradients of one GRU step's input gates, state gates and previous state."""
+    """Return the gradients of the input gates, the state gates and the previous state of a step."""
     update, reset, candidate, state_candidate = gates
     d_candidate = d_new_state * (1 - update) * (1 - candidate * candidate)
     d_update = d_new_state * (state - candidate) * update * (1 - update)

@@ -21,8 +21,8 @@ class Regions(NamedTuple):
     """Output of every region layer.
 
     `features` has shape `(n, r, f)`. `boxes (n, r, 4, 2)` contains the four corners (x, y) of each
-    region, clockwise from the top left, in 0..1 of the network's input. `mask (n, r)` is false
-    for padding.
+    region, clockwise from the top left. In x and y, the network's input extends from 0 to 1.
+    `mask (n, r)` is false for padding.
 
     Pass a `Regions` as the argument `regions` of an attention layer or of `AttentionRNN`. Build a
     `Regions` from your own features if the images have different numbers of regions.
@@ -50,21 +50,21 @@ class Regions(NamedTuple):
 
 
 def split_regions(regions, region_mask=None):
-    """Return the features and the mask of regions; `region_mask` has priority if it is given."""
+    """Return the features and the mask of regions. A given `region_mask` replaces their mask."""
     if not isinstance(regions, Regions):
         return regions, region_mask
     return regions.features, regions.mask if region_mask is None else region_mask
 
 
 def split_region_arguments(layer, args, kwargs):
-    """Replace a `Regions` among a layer's call arguments by its features and its mask.
+    """Replace a `Regions` in the arguments of a call by its features and its mask.
 
     A layer calls this function in `__call__`, before Keras records the call. A functional model
     then contains only plain tensors, which every file format and backend supports.
 
     Args:
-        layer: Layer whose `call` has the arguments `regions` and `region_mask`. Neither may be the
-            first argument.
+        layer: Layer whose `call` has the arguments `regions` and `region_mask`. The first argument
+            of `call` must be another argument.
         args: Positional arguments.
         kwargs: Keyword arguments.
 
@@ -104,19 +104,19 @@ class GridRegions(keras.layers.Layer):
     """Uses cells of an activation map as regions: every `stride`-th cell along each axis.
 
     Args:
-        stride: Step between cells; 2 gives 49 regions for a 14x14 map.
-        block: Side of each region's box in cells. 1 means the cell itself, 3 the 3x3 block that
-            the paper draws.
+        stride: Step between cells along each axis. A stride of 2 gives 49 regions for a 14x14 map.
+        block: Side of each region's box, in cells. With 1, the box is the cell itself. With 3, the
+            box is the 3x3 block that the paper draws.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
         stride: Overrides the layer's stride for this call.
 
     Returns:
-        `Regions`, in row-major order.
+        `Regions`, row by row.
 
     Raises:
-        ValueError: `stride` or `block` is below 1, or `activations` is not rank 4.
+        ValueError: `stride` or `block` is below 1, or `activations` does not have 4 axes.
 
     Example:
 
@@ -181,10 +181,10 @@ class MeanRegion(keras.layers.Layer):
         stride: Overrides the layer's stride for this call.
 
     Returns:
-        `Regions` with one region; its box covers the whole map.
+        `Regions` with one region, whose box covers the whole map.
 
     Raises:
-        ValueError: `stride` is below 1, or `activations` is not rank 4.
+        ValueError: `stride` is below 1, or `activations` does not have 4 axes.
 
     Example:
 
@@ -224,7 +224,7 @@ class MeanRegion(keras.layers.Layer):
 
 
 def regions_spec(layer, images, count, features):
-    """Return the symbolic `Regions` of a layer; an unknown size is None."""
+    """Return the symbolic `Regions` of a layer. Sizes that are unknown are None."""
     return Regions(
         features=keras.KerasTensor((images, count, features), dtype=layer.compute_dtype),
         boxes=keras.KerasTensor((images, count, 4, 2), dtype="float32"),
@@ -233,7 +233,7 @@ def regions_spec(layer, images, count, features):
 
 
 def kept_cells(activations, stride):
-    """Count the cells that a stride selects from a symbolic map; None if its size is unknown."""
+    """Count the cells that a stride selects from a symbolic map. None means unknown."""
     rows, columns = activations.shape[1:3]
     if rows is None or columns is None:
         return None
@@ -255,7 +255,7 @@ def require_positive(who, name, value):
 
 
 def require_map(who, shape):
-    """Raise ValueError unless `shape` is that of an activation map with at least one cell."""
+    """Raise ValueError unless `shape` is the shape of an activation map with at least one cell."""
     if len(shape) != 4:
         raise ValueError(
             f"{who}: `activations` must be (batch, rows, columns, features); received shape "
@@ -268,7 +268,10 @@ def require_map(who, shape):
 
 
 def cell_boxes(rows, columns, stride=1, block=1):
-    """Return each grid cell's box corners, `(r, 4, 2)`, in 0..1; boxes may extend past the map."""
+    """Return the corners `(r, 4, 2)` of each grid cell's box, in 0..1 of the map.
+
+    A box may extend past the map.
+    """
     centers = anchor_centers(rows, columns, stride) + 0.5
     corners = ops.convert_to_tensor(CORNERS, dtype="float32") * (block / 2)
     size = ops.cast(ops.stack([columns, rows]), "float32")

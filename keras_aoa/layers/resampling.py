@@ -1,4 +1,4 @@
-"""Bilinear interpolation of activation maps at points and at affinely transformed blocks.
+"""Bilinear interpolation of activation maps, at points or at affinely transformed blocks.
 
 Sources: Jaderberg et al., "Spatial Transformer Networks", NeurIPS 2015, arXiv:1506.02025, section
 3.3; Pedersoli et al., arXiv:1612.01033, section 3.3. Letters in shapes: n image, p point,
@@ -16,14 +16,14 @@ BORDERS = ("zero", "replicate")
 def resample(activations, points, border="zero"):
     """Interpolate activation maps bilinearly at points.
 
-    One matrix product multiplies all cells by each point's weights. Automatic differentiation of
-    the product yields the gradients. On maps of a few hundred cells, the product costs about as
-    much as gathering four cells per point.
+    For each point, every cell has a weight. One matrix product multiplies the weights by the cells,
+    so automatic differentiation can compute the gradients. On maps of a few hundred cells, the
+    product costs about as much as gathering four cells per point.
 
     Args:
         activations: `(n, rows, columns, f)`.
-        points: `(n, p, 2)`, x and y in cells. Points may lie outside the map. The gradient of an
-            infinite or NaN coordinate is 0.
+        points: Points (x, y), `(n, p, 2)`, in cells. They may lie outside the map. The gradient of
+            an infinite or NaN coordinate is 0.
         border: Outside the map, `zero` uses zeros and `replicate` uses the nearest cell.
 
     Returns:
@@ -39,9 +39,9 @@ def resample(activations, points, border="zero"):
 
 
 def _weights(coordinate, count, border):
-    """Compute each cell's weight: 1 at the cell's center, 0 one cell away and beyond."""
-    # The weights of all points more than one cell outside the map are equal, so clipping changes
-    # none. It keeps infinity out of the products. NaN becomes a point before the first cell.
+    """Compute a cell's weight for a point: 1 at the cell's center, 0 at a distance of 1 or more."""
+    # All points more than one cell outside the map have equal weights, so clipping changes no
+    # weight. It keeps infinity out of the products. NaN becomes a point before the first cell.
     coordinate = ops.where(ops.isnan(coordinate), -2.0, coordinate)
     coordinate = ops.clip(coordinate, -2.0, ops.cast(count, coordinate.dtype) + 1.0)
     cells = ops.arange(count, dtype=coordinate.dtype)
@@ -60,14 +60,17 @@ def _positive(values):
 
 
 def block_offsets(block, dtype="float32"):
-    """Return each cell's offset (x, y) from the block's center, `(block * block, 2)`, row-major."""
+    """Return the offsets (x, y) of a block's cells from its center, row by row.
+
+    The shape is `(block * block, 2)`.
+    """
     offsets = ops.arange(block, dtype=dtype) - (block - 1) / 2
     y, x = ops.meshgrid(offsets, offsets, indexing="ij")
     return ops.stack([ops.reshape(x, (-1,)), ops.reshape(y, (-1,))], axis=-1)
 
 
 def anchor_centers(rows, columns, stride=1, dtype="float32"):
-    """Return the center (x, y) of every `stride`-th cell, `(r, 2)`, in cells, row-major."""
+    """Return the centers (x, y) of every `stride`-th cell, `(r, 2)`, in cells and row by row."""
     y, x = ops.meshgrid(
         ops.arange(0, rows, stride, dtype=dtype),
         ops.arange(0, columns, stride, dtype=dtype),
@@ -77,15 +80,16 @@ def anchor_centers(rows, columns, stride=1, dtype="float32"):
 
 
 def transformed(offsets, centers, transforms):
-    """Apply each region's affine transform to points around its center.
+    """Move points around the center of each region by the region's affine transform.
 
     Args:
-        offsets: Offsets (x, y) of the points from the center, `(p, 2)`, in cells.
-        centers: Centers (x, y) of the regions, `(r, 2)`, in cells.
-        transforms: `(n, r, 2, 3)`, with the rows (a, b, shift in x) and (c, d, shift in y).
+        offsets: Offsets (x, y) `(p, 2)` of the points from the center, in cells.
+        centers: Centers (x, y) `(r, 2)` of the regions, in cells.
+        transforms: Affine transforms `(n, r, 2, 3)`. Each has the rows (a, b, shift in x) and
+            (c, d, shift in y).
 
     Returns:
-        Points (x, y), `(n, r, p, 2)`: center + matrix · offset + shift.
+        Points (x, y) `(n, r, p, 2)`, each equal to center + matrix · offset + shift.
     """
     turned = ops.einsum("nrij,pj->nrpi", transforms[..., :2], offsets)
     return turned + (centers[:, None] + transforms[..., None, :, 2])
@@ -93,7 +97,7 @@ def transformed(offsets, centers, transforms):
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class AffineResampling(keras.layers.Layer):
-    """Interpolates an affinely transformed block of cells at each location of an activation map.
+    """Interpolates a block of cells, moved by an affine transform, at each location of a map.
 
     Args:
         block: Side of the block in cells.
@@ -101,13 +105,14 @@ class AffineResampling(keras.layers.Layer):
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
-        transforms: One affine transform per location, `(n, rows / stride, columns / stride, 2,
-            3)`, with quotients rounded up. A transform maps an offset (x, y) from a cell's center
-            to matrix · (x, y) + shift, in cells. The identity is `[[1, 0, 0], [0, 1, 0]]`.
+        transforms: One affine transform per location. The shape is
+            `(n, rows / stride, columns / stride, 2, 3)`, with quotients rounded up. A transform
+            maps an offset (x, y) from a cell's center to matrix · (x, y) + shift, in cells. The
+            identity is `[[1, 0, 0], [0, 1, 0]]`.
         stride: Step between locations, in cells.
 
     Returns:
-        Blocks of features, `(n, rows / stride, columns / stride, block, block, f)`.
+        The interpolated blocks, `(n, rows / stride, columns / stride, block, block, f)`.
 
     Raises:
         ValueError: `block` is below 1, `border` is unknown, or a shape is wrong.

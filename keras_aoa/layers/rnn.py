@@ -1,4 +1,4 @@
-"""A Keras RNN that runs the recurrent cell; the regions are a call argument."""
+"""A Keras RNN that runs the recurrent cell and receives the regions as a call argument."""
 
 import keras
 
@@ -9,10 +9,10 @@ from keras_aoa.layers.wrappers import refuse_stateful, refuse_time_distributed
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class AttentionRNN(keras.layers.RNN):
-    """A `keras.layers.RNN` that runs an `AttentionGRUCell`; the regions are a call argument.
+    """A `keras.layers.RNN` with an `AttentionGRUCell` and with regions as a call argument.
 
-    Several layers may share one cell, and their copies share it, too. Wrappers that pass only
-    the sequences, such as `keras.layers.Bidirectional`, are refused.
+    Several layers may share one cell. In a copy of the model, the layers share the copied cell. A
+    wrapper that passes only the sequences, such as `keras.layers.Bidirectional`, causes an error.
 
     Args:
         cell: An `AttentionGRUCell`.
@@ -22,19 +22,19 @@ class AttentionRNN(keras.layers.RNN):
 
     Call arguments:
         sequences: Embedded words, `(n, t, e)`.
-        regions: Region features, `(n, r, f)`, or the `Regions` that a region layer returns.
-        region_mask: Booleans, `(n, r)`; false marks padding. The argument overrides the mask of a
+        regions: Region features `(n, r, f)`, or the `Regions` that a region layer returns.
+        region_mask: Booleans `(n, r)`, false for padding. This argument replaces the mask of a
             `Regions`.
         initial_state, mask, training: As in `keras.layers.RNN`.
-        sequences_mask: The mask that Keras passes with `sequences`; `mask` takes precedence.
+        sequences_mask: The mask that Keras passes with `sequences`. A given `mask` replaces it.
 
     Returns:
-        The last state, `(n, u)`, or all states, `(n, t, u)`, with `return_sequences=True`.
+        The last state `(n, u)`. With `return_sequences=True`, all states `(n, t, u)`.
 
     Raises:
-        ValueError: `cell` is not an `AttentionGRUCell`, `stateful` is True, a call has no regions
-            or not the number of features that the cell was built for, or the layer is in
-            `keras.layers.Bidirectional` or `keras.layers.TimeDistributed`.
+        ValueError: `cell` is not an `AttentionGRUCell`, or `stateful` is True. A call has no
+            regions, or regions with another number of features than the cell's `region_dim`. The
+            layer is in `keras.layers.Bidirectional` or `keras.layers.TimeDistributed`.
 
     Example:
 
@@ -82,7 +82,7 @@ class AttentionRNN(keras.layers.RNN):
         super().build(sequences_shape)
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
-        # No call is running, so no regions are set. The cell must not raise an error for that.
+        # No call is running, so no regions are set. The cell must not raise an error about it.
         with self.cell.setting(memory=()):
             return super().compute_output_shape(sequences_shape, initial_state_shape)
 

@@ -1,4 +1,4 @@
-"""Layers that every copy of a model shares as the original does."""
+"""Copies a layer once per copy of a model, even if several other layers contain it."""
 
 import sys
 import uuid
@@ -8,7 +8,7 @@ KEY = "keras_aoa.copies"
 
 
 def identity(layer):
-    """Return the same id for one layer at each call; no other layer ever has this id."""
+    """Return the unique id of a layer, which is the same at each call."""
     if not hasattr(layer, "_identity"):
         layer._identity = uuid.uuid4().hex
     return layer._identity
@@ -17,21 +17,23 @@ def identity(layer):
 def copy_once(cls, config):
     """Create a layer from its configuration, or return the copy that this model already has.
 
-    Keras copies a model layer by layer. Only `load_model` remembers a layer that two others
-    contain; `clone_model`, `Model.from_config` and `model_from_json` would make two layers of it.
-    Therefore the configuration of such a layer contains its `identity`. The copies, by identity,
-    live as long as the outermost running function that copies. The next copy of the model then
-    has its own layers.
+    Keras copies a model layer by layer. If two layers contain the same third layer, only
+    `load_model` copies the third layer once. `clone_model`, `Model.from_config` and
+    `model_from_json` would copy it twice. Therefore the configuration of the third layer contains
+    its `identity`, by which this function finds the first copy. The first copy is forgotten when
+    the outermost running function that copies a model returns. The next copy of the model
+    therefore has its own layers.
 
     Args:
         cls: Class of the layer.
-        config: Arguments of the class. The identity, `shared_object_id`, may be absent.
+        config: Arguments of the class, and optionally the identity as `shared_object_id`.
 
     Returns:
         The layer.
 
     Raises:
-        ValueError: a `clone_function` changed the configuration in one place only.
+        ValueError: the layer's configuration differs between the places that contain the layer,
+            because a `clone_function` changed it in one place only.
     """
     config = dict(config)
     original = config.pop("shared_object_id", None)
@@ -66,7 +68,7 @@ def _running_copy():
     for frame in running_frames():
         name, module = frame.f_code.co_name, frame.f_globals.get("__name__", "")
         if name == "__init__":
-            break  # what a constructor copies belongs to the new object alone
+            break  # layers that a constructor copies belong to the new object alone
         if name == "from_config" or (name in COPIERS and module.startswith("keras.")):
             outermost = frame
     return outermost.f_locals

@@ -1,7 +1,7 @@
 """Spatial-transformer regions: blocks of an activation map, each moved by an affine transform.
 
 Source: Pedersoli et al., arXiv:1612.01033, section 3.3, "spatial transformers". Letters in
-shapes: n image, r region, f feature. Lengths are in cells of the map.
+shapes: n image, r region, f feature. The unit of lengths is a cell of the map.
 """
 
 import keras
@@ -31,7 +31,7 @@ BLOCK = 3  # side of an anchor box and of the filter, in cells
 class TransformerRegions(keras.layers.Layer):
     """Spatial-transformer regions: 3x3 anchor boxes, each moved by a predicted affine transform.
 
-    A 3x3 convolution and a 1x1 convolution predict one transform per location. The layer
+    A 3x3 convolution followed by a 1x1 convolution predicts one transform per location. The layer
     interpolates the map at 3x3 points of the moved box and applies a 3x3 filter to the points.
     Initially, the filter returns the center point. An untrained layer therefore computes the same
     features as `GridRegions`.
@@ -42,21 +42,21 @@ class TransformerRegions(keras.layers.Layer):
         rotation: If True, a transform may rotate and shear. If False, it only scales and shifts.
         border: Outside the map, `zero` uses zeros. `replicate` uses the nearest cell, as in the
             authors' code.
-        features: Number of features per region; by default as many as the map has.
-        activation: Activation after the filter; none by default.
-        localization_width: Number of features between the two convolutions; by default as many as
-            the map has.
+        features: Number of features per region. The default is the number of features of the map.
+        activation: Activation function after the filter. By default, no function is applied.
+        localization_width: Number of features between the two convolutions. The default is the
+            number of features of the map.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
         stride: Overrides the layer's stride for this call.
 
     Returns:
-        `Regions`, in row-major order.
+        `Regions`, row by row.
 
     Raises:
         ValueError: `stride` is below 1, `anchor_scale` is not positive, `border` is unknown, or
-            `activations` is not rank 4.
+            `activations` does not have 4 axes.
 
     Example:
 
@@ -116,7 +116,7 @@ class TransformerRegions(keras.layers.Layer):
             **options,
         )
         self.hidden.build((None, None, None, channels))
-        # With a zero kernel, the initial boxes are the scaled anchor boxes for every image.
+        # With a zero kernel, the first boxes of every image are the scaled anchor boxes.
         self.localization = keras.layers.Conv2D(
             len(self._numbers()),
             1,
@@ -141,16 +141,16 @@ class TransformerRegions(keras.layers.Layer):
 
         Args:
             kernel: `(3, 3, f, features)`.
-            bias: `(features,)`; zeros by default.
+            bias: `(features,)`. The default is zeros.
         """
         self.kernel.assign(kernel)
         self.bias.assign(ops.zeros(self.bias.shape) if bias is None else bias)
 
     def transforms(self, activations, stride=None):
-        """Return the affine transform of each region, `(n, rows / stride, columns / stride, 2, 3)`.
+        """Return one affine transform per region, `(n, rows / stride, columns / stride, 2, 3)`.
 
-        A transform has the rows (a, b, shift in x) and (c, d, shift in y). It maps offsets from
-        the center of the region's cell, measured in cells.
+        A transform has the rows (a, b, shift in x) and (c, d, shift in y). It maps an offset from
+        the center of the region's cell to another offset, both in cells.
         """
         stride = stride_of(self, stride)
         # Unit length makes transforms independent of the features' norm, as in the authors' code.
@@ -187,7 +187,7 @@ class TransformerRegions(keras.layers.Layer):
         return regions_spec(self, activations.shape[0], kept_cells(activations, stride), features)
 
     def _boxes(self, transforms, size, stride):
-        """Return the corners of the moved anchor boxes, `(n, r, 4, 2)`, in 0..1 of the map."""
+        """Return the corners `(n, r, 4, 2)` of the moved anchor boxes, in 0..1 of the map."""
         images, rows, columns = ops.shape(transforms)[:3]
         corners = transformed(
             ops.convert_to_tensor(CORNERS, dtype=transforms.dtype) * (BLOCK / 2),

@@ -1,4 +1,4 @@
-"""Refusal of what Keras's recurrent layers offer and a cell that attends to regions cannot do."""
+"""Errors for features of Keras's recurrent layers that fail if a cell attends to regions."""
 
 import keras
 
@@ -16,7 +16,7 @@ def refuse_stateful(who, stateful):
 
 
 def refuse_bidirectional(cell_class):
-    """Raise ValueError if `keras.layers.Bidirectional` is copying a layer with such a cell."""
+    """Raise ValueError if `keras.layers.Bidirectional` is copying a layer with a `cell_class`."""
     for frame in running_frames():
         values = frame.f_locals
         copied = getattr(values.get("layer"), "cell", None)
@@ -31,7 +31,7 @@ def refuse_bidirectional(cell_class):
 
 
 def refuse_time_distributed(layer):
-    """Raise ValueError if `keras.layers.TimeDistributed` is building a layer."""
+    """Raise ValueError if `keras.layers.TimeDistributed` is building `layer`."""
     for frame in running_frames():
         wrapper = frame.f_locals.get("self")
         if isinstance(wrapper, keras.layers.TimeDistributed) and wrapper.layer is layer:

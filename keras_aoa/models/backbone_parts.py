@@ -8,13 +8,13 @@ from keras_aoa.utils.errors import UserError
 
 
 def map_filter(backbone):
-    """Return the 3x3 convolution after the map of a backbone that was built with `before_map`.
+    """Return the 3x3 convolution that follows the map in a backbone built with `before_map`.
 
     Returns:
         The layer, with its kernel, bias and activation.
 
     Raises:
-        UserError: no 3x3 convolution follows the map, or several do.
+        UserError: no 3x3 convolution follows the map, or several 3x3 convolutions follow it.
     """
     network = _network(backbone)
     activations = network.outputs[0] if network is not backbone else backbone.output["map"]
@@ -30,7 +30,7 @@ def map_filter(backbone):
 
 
 def convolutional_part(backbone):
-    """Copy a backbone's layers up to the map, with their weights; images may have any size."""
+    """Copy a backbone's layers up to the map, with weights. The copy accepts images of any size."""
     network = _network(backbone)
     if network is backbone:
         activations = keras.Model(backbone.input, backbone.output["map"])

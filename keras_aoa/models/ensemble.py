@@ -14,7 +14,7 @@ class Ensemble:
     """Averages the predictions of captioners with one vocabulary and one kind of regions.
 
     An `Ensemble` can replace a `Captioner` in search. It concatenates the regions of all members.
-    It divides each member's attention by the number of members. The attention of a word thus
+    It divides each member's attention by the number of members. The attention of a word therefore
     still adds up to 1.
 
     Args:
@@ -30,17 +30,17 @@ class Ensemble:
 
     @property
     def attention(self):
-        """The attention layer of the first member, from which search reads the vocabulary size."""
+        """The attention layer of the first member. Search reads the vocabulary size from it."""
         return self.members[0].attention
 
     @property
     def backbone(self):
-        """The backbone of the first member, from which the output shapes are read."""
+        """The backbone of the first member. Other modules read the output shapes from it."""
         return self.members[0].backbone
 
     @property
     def region_backbone(self):
-        """The region backbone of the first member; None unless regions are object proposals."""
+        """The region backbone of the first member. It is None without object proposals."""
         return self.members[0].region_backbone
 
     @property
@@ -52,8 +52,8 @@ class Ensemble:
         """Encode images with every member.
 
         Returns:
-            `EncodedImages`. `memory` is a tuple with the memory of each member. The other fields
-            are the concatenated fields of the members.
+            `EncodedImages`. `memory` is a tuple with the memory of each member. Every other field
+            concatenates the fields of the members.
         """
         encodings = [member.encode(inputs, training, stride) for member in self.members]
         return EncodedImages(

@@ -1,4 +1,4 @@
-"""A small network for drawn scenes, and two layers for backbones."""
+"""A small network for drawn scenes, and two layers that backbones contain."""
 
 import keras
 from keras import layers, ops
@@ -6,11 +6,11 @@ from keras import layers, ops
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class ImagePreprocessing(layers.Layer):
-    """Converts RGB pixels, 0..255, to the input range that a network was trained with.
+    """Converts RGB pixels in 0..255 to the input range that a network was trained with.
 
     Args:
-        mode: `caffe` (BGR minus the ImageNet mean), `tf` (-1..1), `torch` (0..1, normalized
-            by ImageNet's mean and deviation), `unit` (0..1) or `raw` (unchanged).
+        mode: `caffe` (BGR minus the ImageNet mean), `tf` (-1..1), `torch` (0..1, then
+            normalized by ImageNet's mean and deviation), `unit` (0..1) or `raw` (unchanged).
     """
 
     def __init__(self, mode, **kwargs):
@@ -36,7 +36,7 @@ class ImagePreprocessing(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class Coordinates(layers.Layer):
-    """Appends each cell's coordinates x and y, in -1..1, to the features of an activation map.
+    """Appends the coordinates x and y of each cell, in -1..1, to the features of the cell.
 
     Source: Liu et al., "An intriguing failing of convolutional neural networks and the CoordConv
     solution", NeurIPS 2018, arXiv:1807.03247.
@@ -56,14 +56,14 @@ class Coordinates(layers.Layer):
 
 
 def scenes_backbone(channels=(32, 64, 128, 192)):
-    """Build a small network for drawn scenes, to be trained from scratch.
+    """Build a small network for drawn scenes. It has random weights and needs training.
 
     The network maps an image of 96x96 pixels to 12x12 regions.
 
     A region has a receptive field of 47 pixels, the size of a big object. Captions use "left" and
     "right" for objects that are further apart. The last layer therefore also receives the
-    coordinates of its cells. The network uses batch normalization, because with group
-    normalization it did not learn shapes within four epochs.
+    coordinates of its cells. The network uses batch normalization. With group normalization, it did
+    not learn shapes within four epochs.
     """
     pixels = keras.Input((None, None, 3), name="pixels")
     x = ImagePreprocessing("tf")(pixels)

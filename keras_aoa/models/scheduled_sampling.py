@@ -1,4 +1,4 @@
-"""Scheduled sampling: replace some input words in training by words that the captioner samples.
+"""Scheduled sampling: in training, words that the captioner samples replace some input words.
 
 Source: Bengio et al., "Scheduled Sampling for Sequence Prediction with Recurrent Neural
 Networks", NIPS 2015, arXiv:1506.03099. Letters in shapes: n image, c caption, t time step.
@@ -12,7 +12,7 @@ from keras_aoa.models.captioner import repeat_captions
 
 
 def sampled_inputs(captioner, encoded, captions, share):
-    """Replace each input word, with probability `share`, by a word sampled from p(w).
+    """Replace input words by words sampled from p(w), each with probability `share`.
 
     As in the paper, p(w) depends on all earlier input words, including sampled words. Unlike in
     the paper, sampling uses no dropout. START and padding are never replaced.
@@ -39,7 +39,7 @@ def sampled_inputs(captioner, encoded, captions, share):
             ops.take(chosen, step, axis=2), state, attended, encoded.memory
         )
         below = ops.cumsum(ops.exp(log_probs), axis=2)
-        # The last sum may differ from 1 by rounding errors, so the threshold is scaled by it.
+        # The last sum may differ from 1 by rounding errors. The threshold is scaled by this sum.
         threshold = ops.take(uniform, step + 1, axis=2)[:, :, None] * below[:, :, -1:]
         word = ops.sum(ops.cast(below <= threshold, chosen.dtype), axis=2)
         here = ops.logical_and(replaced, ops.arange(time) == step + 1)

@@ -22,11 +22,11 @@ class SearchResult(NamedTuple):
 
     `ids (n, k, t)` contains words and STOP, then PAD. `log_probs (n, k)` are natural logarithms of
     the caption probabilities, STOP included. `scores (n, k)` are the log-probabilities with the
-    length penalty; search ranks captions by them. `attention (n, k, t, r)` is p(r | h) for each
+    length penalty. Search ranks captions by score. `attention (n, k, t, r)` is p(r | h) for each
     word, where h is the state that predicts the word.
 
-    If search finds fewer than k captions for an image, the last hypotheses do not exist. Their ids
-    are PAD, their log-probability and score are -inf, and their attention is 0.
+    If search finds fewer than k captions for an image, the last hypotheses of the image do not
+    exist. Their ids are PAD, their log-probability and score are -inf, and their attention is 0.
     """
 
     ids: Tensor
@@ -36,20 +36,20 @@ class SearchResult(NamedTuple):
 
 
 def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
-    """Search for the most probable captions; `beam=1` is greedy search.
+    """Search for the most probable captions. With `beam=1`, the search is greedy.
 
-    Each step keeps the k hypotheses of an image with the highest score. The score is
+    For each image, a step keeps the k hypotheses with the highest scores. The score is
     log-probability / length^`length_penalty`, where the length counts words and STOP. A finished
     hypothesis stays unchanged and occupies one of the k beams. Search never generates PAD, START
-    and OOV.
+    or OOV.
 
     Args:
         captioner: `Captioner` or `Ensemble`.
         encoded: `EncodedImages`, as returned by `captioner.encode`.
         beam: Number of hypotheses per image, k.
-        max_words: Maximum caption length; a caption of this length may lack STOP.
-        length_penalty: Any finite number. 0 ranks by log-probability, 1 by mean log-probability
-            per word.
+        max_words: Maximum length of a caption. A caption of this length may lack STOP.
+        length_penalty: Any finite number. With 0, search ranks by log-probability. With 1, it
+            ranks by mean log-probability per word.
 
     Returns:
         `SearchResult`.
@@ -60,7 +60,7 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
     never = [IMPOSSIBLE if word in (PAD, START, OOV) else 0.0 for word in range(words)]
     only_words = ops.convert_to_tensor(never, dtype="float32")
     only_padding = ops.where(ops.arange(words) == PAD, 0.0, IMPOSSIBLE)
-    # The k initial hypotheses are equal. If more than one continued, beams would be duplicates.
+    # The k initial hypotheses are equal. If two of them continued, beams would be duplicates.
     only_first = ops.where(ops.arange(beam) == 0, 0.0, IMPOSSIBLE)
 
     rank = ranking(length_penalty, max_words)
@@ -122,12 +122,12 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
 
 
 def ranking(length_penalty, max_words):
-    """Return a function that ranks hypotheses by score, even if the score itself would overflow."""
+    """Return a function that ranks hypotheses by score, even if the score would overflow."""
     if abs(length_penalty) * math.log(max_words) < LARGEST_LOG_DIVISOR:
         return lambda log_probs, lengths: log_probs / lengths**length_penalty
 
     def rank(log_probs, lengths):
-        # The score could overflow, so rank by its logarithm. Beyond 1e6, all powers rank alike.
+        # The score could overflow, so rank by its logarithm. All powers beyond 1e6 rank alike.
         power = max(-1e6, min(length_penalty, 1e6))
         lengths, wide = ops.cast(lengths, "float64"), ops.cast(log_probs, "float64")
         ranks = power * ops.log(lengths) - ops.log(-wide)

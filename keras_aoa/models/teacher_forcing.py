@@ -16,8 +16,8 @@ Tensor = Any
 class ScoredCaptions(NamedTuple):
     """Log-probabilities and attention for each word of given captions.
 
-    `log_probs (n, c, t)` are natural logarithms of each next word's probability; 0 at padding.
-    `attention (n, c, t, r)` is p(r | h), where h is the state that predicts the word.
+    `log_probs (n, c, t)` are the natural logarithms of the probabilities of the next words, with 0
+    at padding. `attention (n, c, t, r)` is p(r | h), where h is the state that predicts the word.
     """
 
     log_probs: Tensor
@@ -25,12 +25,12 @@ class ScoredCaptions(NamedTuple):
 
 
 def teacher_forcing(captioner, encoded, captions):
-    """Compute each word's log-probability and attention, with the decoding step of search.
+    """Compute the log-probability and attention of each word. Search uses the same decoding step.
 
     Args:
         captioner: `Captioner`.
         encoded: `EncodedImages`, as returned by `captioner.encode`.
-        captions: Ids, `(n, c, t + 1)`, that begin with START and are padded with PAD.
+        captions: Word ids `(n, c, t + 1)` that begin with START and are padded with PAD.
 
     Returns:
         `ScoredCaptions`.

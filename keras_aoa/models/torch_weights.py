@@ -1,8 +1,8 @@
 """Reads weights that PyTorch saved, without PyTorch and without executing the file.
 
 Such a file contains pickles: small programs that may call any Python function. The standard
-reader runs them. This reader interprets only the instructions that describe names and tensors,
-calls nothing that the file names, and refuses everything else.
+reader runs these programs. This reader interprets only the instructions that describe names and
+tensors. It refuses all other instructions and calls no function that the file names.
 
 Source: the format of `torch.save` before PyTorch 1.6, `torch/serialization.py`.
 """
@@ -28,14 +28,14 @@ MARK = object()
 
 @dataclass(frozen=True)
 class _Name:
-    """A module and a name in it that the file refers to; never looked up."""
+    """A module and a name in the module. The file refers to them; the reader never imports them."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class _Storage:
-    """The numbers that tensors share; they follow after the pickles."""
+    """Numbers that tensors share. In the file, they follow the pickles."""
 
     dtype: str
     key: str
@@ -44,7 +44,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A tensor as part of a storage; offset and strides are in numbers."""
+    """A tensor as part of a storage. The unit of `offset` and `strides` is one number."""
 
     storage: _Storage
     offset: int
@@ -60,10 +60,10 @@ def read_torch_weights(path):
             with tensors of float32 and int64.
 
     Returns:
-        Dictionary from names to arrays, which cannot be written to.
+        Dictionary from names to read-only arrays.
 
     Raises:
-        UserError: the file is missing, damaged, of another format, or contains anything other
+        UserError: the file is missing, is damaged, has another format, or contains something other
             than named tensors.
     """
     try:
@@ -101,7 +101,7 @@ def _read_tensors(file):
 
 
 def _array(tensor, buffers):
-    """Return the array of a tensor; NumPy refuses one that is not inside its storage's buffer."""
+    """Return the array of a tensor. NumPy raises an error if the tensor exceeds its storage."""
     dtype = np.dtype(tensor.storage.dtype)
     return np.ndarray(
         tensor.shape,
@@ -168,7 +168,7 @@ def _known(name):
 
 
 def _after_mark(stack):
-    """Remove the last mark and the values after it from the stack; returns these values."""
+    """Remove the last mark and the values after the mark from the stack. Return these values."""
     start = len(stack) - 1
     while stack[start] is not MARK:
         start -= 1

@@ -18,8 +18,8 @@ def save_arrays(path, arrays, metadata, before_replacing=lambda: None):
         path: File to write, `.npz`.
         arrays: NumPy arrays by name.
         metadata: JSON-serializable dictionary.
-        before_replacing: Function to call when the temporary file is complete, before it
-            replaces the old file.
+        before_replacing: Function that is called when the temporary file is complete, just before
+            this file replaces the old file.
     """
     with atomic_write(path) as temporary:
         with open(temporary, "wb") as file:
@@ -57,14 +57,14 @@ def load_arrays(path):
 
 
 def named_variables(prefix, variables):
-    """Return variables by names that do not depend on models that were built earlier."""
+    """Name variables independently of the models that the process built earlier."""
     # Keras numbers models and layers. The names of optimizer variables contain these numbers.
     names = [re.sub(r"_\d+(?=_|$)", "", variable.name) for variable in variables]
     return {f"{prefix}/{i:03d}/{names[i]}": variable for i, variable in enumerate(variables)}
 
 
 def captioner_variables(captioner, with_backbone):
-    """Return a captioner's variables by name; `with_backbone` includes those of its backbones."""
+    """Return a captioner's variables by name. Include the backbones if `with_backbone` is true."""
     parts = {
         "cell": captioner.cell,
         "image_projection": captioner.image_projection,
@@ -107,6 +107,6 @@ def assign(variables, arrays, source):
 
 
 def file_digest(path):
-    """Return a short SHA-256 digest of a file, used to detect a replaced backbone."""
+    """Return the first 16 digits of a file's SHA-256, by which a replaced backbone is detected."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
