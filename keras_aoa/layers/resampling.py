@@ -40,8 +40,8 @@ def resample(activations, points, border="zero"):
 
 def _weights(coordinate, count, border):
     """Compute a cell's weight for a point: 1 at the cell's center, 0 at a distance of 1 or more."""
-    # All points more than one cell outside the map have equal weights, so clipping changes no
-    # weight. It keeps infinity out of the products. NaN becomes a point before the first cell.
+    # All points more than one cell outside the map have equal weights, so clipping changes none of
+    # them. Clipping keeps infinity out of the products. NaN becomes a point before the first cell.
     coordinate = ops.where(ops.isnan(coordinate), -2.0, coordinate)
     coordinate = ops.clip(coordinate, -2.0, ops.cast(count, coordinate.dtype) + 1.0)
     cells = ops.arange(count, dtype=coordinate.dtype)
