@@ -60,9 +60,9 @@ def test_hold_out_moves_only_images_of_train():
 @pytest.mark.parametrize("count", [-1, 0, 30, 31])
 def test_holding_out_no_or_all_images_is_rejected(count):
     data = CaptionData("x", {"train": tuple(images(30))})
-    with pytest.raises(UserError, match=f"between 1 and 29 .* received {count} of x"):
+    with pytest.raises(UserError, match=f"between 1 and 29 .* received {count} for x"):
         hold_out(data, count)
-    with pytest.raises(UserError, match=r"no split 'select', .* with splits train, select"):
+    with pytest.raises(UserError, match=r"no split 'select', .* with the splits train, select"):
         hold_out(hold_out(data, 3), 3)
 
 
