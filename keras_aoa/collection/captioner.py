@@ -1,4 +1,4 @@
-"""Captions a shard, while a background thread reads and decodes the next batches."""
+"""Captions a shard while a background thread reads and decodes the next batches."""
 
 import collections
 import contextlib
@@ -23,12 +23,12 @@ _PREFETCH = 2  # batches that are read and decoded in advance
 class ShardCaptioner:
     """Captions the images of a shard in batches.
 
-    The captions do not depend on the batch size. They equal the captions that `captioner` generates
-    for single images.
+    The captions do not depend on the batch size. The caption of an image is the same as if
+    `captioner` captioned the image alone.
 
     Args:
         captioner: `ImageCaptioner`.
-        batch_size: Images per batch.
+        batch_size: Number of images in a batch.
 
     Raises:
         UserError: the edge model for object proposals cannot be read.
@@ -59,14 +59,15 @@ class ShardCaptioner:
         Args:
             shard: `Shard`.
             folder: `OutputFolder`.
-            on_progress: Called after each batch with its number of images.
+            on_progress: Function that is called after each batch with the batch's number of images.
 
         Returns:
-            Dictionary of counts: `images`, `unreadable` images, and `left_out` files, whose names
-            show that they are not images.
+            Dictionary of counts. `images` counts all images, and `unreadable` counts the images
+            that cannot be read. `left_out` counts the files whose names show that they are not
+            images.
 
         Raises:
-            ShardError: the shard cannot be read; nothing is written.
+            ShardError: the shard cannot be read. Nothing is written.
             UserError: as raised by `OutputFolder.writing`.
         """
         counts = {"images": 0, "unreadable": 0, "left_out": 0}
@@ -85,9 +86,10 @@ class ShardCaptioner:
         return counts
 
     def _batches(self, contents):
-        """Yield batches: `(name, error)` of each entry, and the network inputs.
+        """Yield batches. A batch is `(name, error)` for each entry, and the network inputs.
 
-        The inputs contain only the readable images. `indices` are their positions in the batch.
+        The network inputs contain only the readable images. Their key `indices` contains the
+        positions of the readable images in the batch.
         """
         entries = iter(contents)
         with one_core_per_thread() if self._search else contextlib.nullcontext():
@@ -114,7 +116,7 @@ class ShardCaptioner:
         return views
 
     def _lines(self, entries, inputs):
-        """Return the json line of each entry of a batch."""
+        """Return a line of json for each entry in a batch."""
         lines = [error_line(*entry) for entry in entries]
         inputs = dict(inputs)
         indices = inputs.pop("indices")
@@ -131,7 +133,7 @@ class ShardCaptioner:
 
 
 def _prefetch(items):
-    """Yield the items of a generator that runs ahead in a background thread."""
+    """Run a generator ahead in a background thread, and yield its items."""
     end = object()
     with ThreadPoolExecutor(1) as pool:
         try:

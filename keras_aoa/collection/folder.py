@@ -51,11 +51,13 @@ def describe(run, search_settings):
 
 
 class OutputFolder:
-    """Folder with the captions of all shards; all captions have the same run and search settings.
+    """Folder with the captions of all shards.
+
+    All captions come from the same run with the same search settings.
 
     Args:
-        folder: Path of the folder; it is created if missing.
-        settings: Dictionary as returned by `describe`.
+        folder: Path of the folder, which is created if missing.
+        settings: Output of `describe`.
 
     Raises:
         UserError: the folder's captions were generated with other settings, or the folder contains
@@ -83,10 +85,10 @@ class OutputFolder:
         self.check()
 
     def check(self):
-        """Check that the folder's captions were generated with the same settings.
+        """Check that the captions in the folder were generated with this object's settings.
 
         Raises:
-            UserError: settings differ; the message names them.
+            UserError: settings differ. The message names these settings.
         """
         try:
             recorded = json.loads(self._settings_file.read_text(encoding="utf-8"))
@@ -116,10 +118,11 @@ class OutputFolder:
         return self.path / f"{shard.name}.jsonl"
 
     def record(self, shard):
-        """Return the counts of a finished shard, or None if it is not finished.
+        """Return the counts of a finished shard.
 
         Returns:
-            Dictionary with `images`, `unreadable` and `left_out`, or None.
+            Dictionary with `images`, `unreadable` and `left_out`, or None if the shard is not
+            finished.
 
         Raises:
             UserError: the captions belong to a different shard with the same name.
@@ -140,7 +143,9 @@ class OutputFolder:
 
     @contextlib.contextmanager
     def writing(self, shard, counts):
-        """Open a temporary file for a shard's captions; on success, rename it atomically.
+        """Open a temporary file for a shard's captions.
+
+        If the `with` block succeeds, the file is renamed atomically.
 
         Args:
             shard: `Shard`.
@@ -148,7 +153,7 @@ class OutputFolder:
                 stored in the shard's record at the end of the block.
 
         Raises:
-            UserError: the folder's settings changed meanwhile.
+            UserError: the folder's settings changed while the file was open.
         """
         self._progress.mkdir(exist_ok=True)
         identity = shard.identity
@@ -169,7 +174,7 @@ class OutputFolder:
         self._remove_leftovers(shard)
 
     def _remove_leftovers(self, shard):
-        """Remove a finished shard's temporary files, which killed processes leave behind."""
+        """Remove the temporary files of a finished shard that killed processes left behind."""
         leftover = re.compile(re.escape(shard.name) + r"\.[^.]*\.part\.jsonl")
         for path in self._progress.iterdir():
             if leftover.fullmatch(path.name):

@@ -1,6 +1,6 @@
 """Shards of an image collection: tar archives, or text files with one image path per line.
 
-Images are read directly from an archive; nothing is unpacked. The name of a file in an archive is
+Images are read directly from an archive, which is not unpacked. The name of a file in an archive is
 only a label and is never used as a path.
 """
 
@@ -27,12 +27,12 @@ _SAMPLES, _SAMPLE_BYTES = 64, 4096  # number and size of the samples in an archi
 
 
 def is_image_name(path):
-    """Return whether a name has an image's suffix and is not a file that a desktop added."""
+    """Return whether a path has an image's suffix and names no file that a desktop added."""
     return str(path).lower().endswith(SUFFIXES) and not is_desktop_file(path)
 
 
 class ShardError(UserError):
-    """A shard cannot be read; other shards are not affected."""
+    """A shard cannot be read. The error does not affect other shards."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Shard:
 
     @property
     def name(self):
-        """The file name without its suffix, which is also the name of the captions file."""
+        """The shard's file name without its suffix. The file of captions has the same name."""
         return pathlib.Path(self.path).stem
 
     @functools.cached_property
@@ -119,7 +119,7 @@ def worker_shards(shards, worker):
 
     Args:
         shards: All shards, in the same order for every worker.
-        worker: `"I/N"` for worker I of N workers, counted from 0; "" selects all shards.
+        worker: `"I/N"` for worker I of N workers, where I counts from 0. "" selects all shards.
 
     Raises:
         UserError: `worker` does not have this form, or I is not less than N.
@@ -144,11 +144,11 @@ class Contents:
         shard: `Shard`.
 
     Attributes:
-        left_out: Number of files so far whose names show that they are not images.
+        left_out: Number of files that were skipped so far, because their names show no image.
 
     Raises:
-        ShardError: during iteration, if the archive is damaged or truncated, or if the shard has
-            files but no image.
+        ShardError: the archive is damaged or truncated, or the shard has files but no image. The
+            error is raised during iteration.
     """
 
     def __init__(self, shard):

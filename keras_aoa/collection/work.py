@@ -15,7 +15,7 @@ def open_folder(run, output, search_settings):
     """Open or create the `OutputFolder` for the captions of a run.
 
     Raises:
-        UserError: the run does not exist, or the folder's captions have other settings.
+        UserError: the run does not exist, or the folder's captions were made with other settings.
     """
     return OutputFolder(output, describe(open_run(run), search_settings))
 
@@ -37,15 +37,16 @@ def caption_shards(run, shards, output, search_settings, batch_size):
     """Caption the unfinished shards, then print a summary.
 
     Args:
-        run: Folder of the run; comma-separated runs form an ensemble.
+        run: Folder of the run, or comma-separated folders of the runs of an ensemble.
         shards: List of `Shard`.
         output: Folder for the captions.
         search_settings: `SearchSettings`.
-        batch_size: Images per batch.
+        batch_size: Number of images in a batch.
 
     Raises:
-        UserError: the run is incomplete, the folder's captions have other settings, or some shards
-            cannot be read. Unreadable shards raise it after all other shards are finished.
+        UserError: the run is incomplete, the folder's captions were made with other settings, or
+            some shards cannot be read. In the last case, the error is raised after all other shards
+            are finished.
     """
     folder = open_folder(run, output, search_settings)
     unfinished = [shard for shard in shards if folder.record(shard) is None]

@@ -48,15 +48,15 @@ def evaluate_correctness(run, settings, several=(), data=None):
     Args:
         run: `Run`.
         settings: `EvaluationSettings`.
-        several: Names of the settings that received several values; must be empty.
-        data: `CaptionData`; loaded if None.
+        several: Names of the settings that received several values. Such settings are refused.
+        data: `CaptionData`, or None to load the data.
 
     Returns:
         The content of `correctness.json`.
 
     Raises:
-        UserError: `several` is not empty, the run's attention is always uniform, the data have no
-            boxes, or `evaluate` would raise this error.
+        UserError: `several` is not empty, the run's attention is always uniform, or the data have
+            no boxes. The conditions of `evaluate` also apply.
     """
     if several:
         raise UserError(f"correctness: expected one value of {several[0]}, received several.")
@@ -133,15 +133,18 @@ def has_boxes(example):
 def mentions_of(examples, captions):
     """Find the objects that the words of each caption name.
 
-    The mentions in ground-truth captions are read from annotated phrases if the example has any.
-    The words of all other captions are compared with the names of the example's objects.
+    If an example has annotated phrases, the mentions in its ground-truth captions are read from
+    these phrases. In all other captions, the words are compared with the names of the example's
+    objects.
 
     Args:
         examples: Examples by index.
-        captions: Word lists by index: the generated caption, then the example's own captions.
+        captions: Captions by index; each caption is a list of words. The generated caption comes
+            first, followed by the example's own captions.
 
     Returns:
-        `{index: [mentions of the first caption, ...]}` for the images that have boxes.
+        `{index: mentions}` for the images that have boxes. `mentions` contains a list of mentions
+        for each caption.
     """
     nouns, adjectives = naming_words(examples)
     return {
@@ -157,11 +160,14 @@ def mentions_of(examples, captions):
 
 
 def tally(attended, mentions):
-    """Measure the ground-truth and the generated captions; return `{kind: Tally}`.
+    """Measure the ground-truth captions and the generated captions.
 
     Args:
-        attended: Index, attention and `ImageRegions` of each image, from `attend_captions`.
+        attended: Output of `attend_captions`.
         mentions: Output of `mentions_of`.
+
+    Returns:
+        `{kind: Tally}` for the kinds of captions in `KINDS`.
     """
     tallies = {kind: Tally() for kind in KINDS}
     for index, attention, regions in attended:
@@ -177,15 +183,15 @@ def attend_captions(captioner, stride, batches, ids, windows):
 
     Args:
         captioner: `Captioner`.
-        stride: Step between regions on the activation map; None for object proposals.
+        stride: Step between regions on the activation map. It is None for object proposals.
         batches: Batches from `image_batches`.
-        ids: Word ids of the captions by image index, from `encode`.
+        ids: Output of `encode`: the word ids of the captions, by image index.
         windows: For each image index, the part of the image that the network input covers.
 
     Yields:
-        Index, attention `(captions, t + 1, r)` and `ImageRegions` of an image. Row i of a caption's
-        attention comes from the state that predicts word i. The row after the last word comes from
-        the state that predicts STOP.
+        For each image, its index, its attention `(captions, t + 1, r)` and its `ImageRegions`. In
+        the attention of a caption, row i comes from the state that predicts word i. The row after
+        the last word comes from the state that predicts STOP.
     """
 
     @tf.function(autograph=False)
@@ -205,7 +211,11 @@ def attend_captions(captioner, stride, batches, ids, windows):
 
 
 def encode(vocabulary, captions):
-    """Convert captions to padded word ids, START and STOP included: `{index: (count, t + 1)}`."""
+    """Convert captions to padded word ids, which include START and STOP.
+
+    Returns:
+        `{index: ids}`. The ids of an image have the shape `(count, t + 1)`.
+    """
     longest = max(len(words) for texts in captions.values() for words in texts)
     count = max(map(len, captions.values()))
     ids = {}
@@ -217,7 +227,7 @@ def encode(vocabulary, captions):
 
 
 def format_table(content):
-    """Format the measures, times 100, as a table, followed by the numbers of words and captions."""
+    """Return a table of the measures, times 100, and lines that count words and captions."""
     rows = [("captions", "measure", *HEADINGS)]
     lines = []
     for kind in KINDS:

@@ -2,8 +2,10 @@
 
 Sources: Liu et al., "Attention Correctness in Neural Image Captioning", AAAI 2017,
 arXiv:1605.09553; Pedersoli et al., arXiv:1612.01033, table 3. Source of `pointing`: Zhang et al.,
-"Top-down Neural Attention by Excitation Backprop", ECCV 2016, arXiv:1608.00507. The coordinates of
-all corners and boxes are in 0..1 of the network input.
+"Top-down Neural Attention by Excitation Backprop", ECCV 2016, arXiv:1608.00507.
+
+Corners and boxes are in 0..1 of the network input, unless their description names the original
+image.
 """
 
 import numpy as np
@@ -13,8 +15,9 @@ from keras_aoa.evaluation.grounding import mean, share_inside
 from keras_aoa.visualization.heat_map import heat_map, signed_areas
 
 MEASURES = ("region", "pixel", "pointing", "localization")
-# "model" measures the state that predicts the word; "model_after_word" measures the next state.
-# "model_phrase" is the best of the phrase's words, each measured at the state that predicts it.
+# "model" measures the state that predicts the word. "model_after_word" measures the next state.
+# "model_phrase" is the best value among the words of the phrase. Each of these words is measured
+# at the state that predicts the word.
 COLUMNS = ("model", "model_phrase", "model_after_word", "uniform", "center_prior")
 COUNTS = (
     "words",
@@ -27,7 +30,7 @@ MAP_SIDE = 64  # side of an attention map in pixels
 THRESHOLD = 0.2  # relative to the map's maximum; weaker pixels do not count for the word's box
 OVERLAP = 0.5  # smallest intersection over union at which two boxes match
 CENTER_DEVIATION = 0.25  # standard deviation of the center prior, relative to the image's sides
-TIED = 1 - 1e-6  # relative to the maximum; rounding makes pixels of one region differ
+TIED = 1 - 1e-6  # relative to the maximum, because rounding makes pixels of one region differ
 
 WHOLE = ((0.0, 0.0, 1.0, 1.0),)
 
@@ -36,20 +39,22 @@ def measure(attention, maps, corners, boxes):
     """Measure how well attention agrees with the boxes of the object that a word names.
 
     Args:
-        attention: Attention p(r) of k states or priors, `(k, r)`.
-        maps: The `attention_maps` of `attention`, `(k, side, side)`.
+        attention: Attention p(r), `(k, r)`. Each row belongs to a state or to a prior.
+        maps: Output of `attention_maps` for `attention`, `(k, side, side)`.
         corners: Corners of the regions, `(r, 4, 2)`.
-        boxes: x0, y0, x1, y1 of each object that the word names.
+        boxes: A box `(x0, y0, x1, y1)` for each object that the word names.
 
     Returns:
-        `{measure: (k,)}`, with values in 0..1. `region` is the attention inside the union of the
-        boxes; each weight is spread evenly over its region. `pixel` gives every pixel of a region
-        the region's whole weight and normalizes over all pixels, as in the authors' code. Large
-        regions therefore count more. `pointing` is 1 if the map's maximum lies in a box, else 0. If
-        several pixels share the maximum, `pointing` is the share of these pixels that lie in a box.
-        `localization` keeps the pixels above `THRESHOLD` times the map's maximum and draws a box
-        around their largest connected part. It is 1 if this box matches one of the boxes, else 0.
-        Two boxes match if their intersection over union is at least `OVERLAP`.
+        `{measure: values}`. The values of a measure are an array `(k,)` in 0..1.
+
+        `region` spreads each weight evenly over its region. It is the attention inside the union
+        of the boxes. `pixel` gives every pixel of a region the region's whole weight and
+        normalizes over all pixels, as in the authors' code. Large regions therefore count more.
+        `pointing` is 1 if the map's maximum lies in a box, else 0. If several pixels share the
+        maximum, `pointing` is the share of these pixels that lie in a box. `localization` keeps
+        the pixels above `THRESHOLD` times the map's maximum and draws a box around their largest
+        connected part. `localization` is 1 if the drawn box matches one of `boxes`, else 0. Two
+        boxes match if their intersection over union is at least `OVERLAP`.
     """
     return {
         "region": attention @ share_inside(corners, boxes),
@@ -60,7 +65,7 @@ def measure(attention, maps, corners, boxes):
 
 
 def pixel_correctness(attention, corners, boxes):
-    """Return the share of area-weighted attention inside boxes, `(k,)`.
+    """Weight attention by the regions' areas, and return the share inside boxes, `(k,)`.
 
     The share is 0 if all attended regions lie outside the network input.
     """
@@ -71,12 +76,15 @@ def pixel_correctness(attention, corners, boxes):
 
 
 def attention_maps(attention, corners):
-    """Return heat maps of attention `(k, r)` on the network input, `(k, side, side)`."""
+    """Convert attention `(k, r)` to heat maps of the network input, `(k, side, side)`."""
     return heat_map(attention, corners, MAP_SIDE, MAP_SIDE)
 
 
 def pointing(heat, boxes):
-    """Return the share of a map's maximum pixels that lie in a box; 0 for an empty map."""
+    """Return the share of a map's strongest pixels that lie in a box.
+
+    The strongest pixels are all pixels with the maximum value. The share is 0 for an empty map.
+    """
     if not heat.any():
         return 0.0
     rows, columns = np.nonzero(heat >= TIED * heat.max())
@@ -86,7 +94,10 @@ def pointing(heat, boxes):
 
 
 def localization(heat, boxes):
-    """Return 1 if the map's own box matches one of the boxes, else 0; 0 for an empty map."""
+    """Return 1 if the output of `box_of_map` matches one of `boxes`, else 0.
+
+    An empty map has no box, and the result is 0.
+    """
     if not heat.any():
         return 0.0
     box = box_of_map(heat)
@@ -94,7 +105,10 @@ def localization(heat, boxes):
 
 
 def box_of_map(heat):
-    """Return the box around the largest connected part of a map above the threshold, in 0..1."""
+    """Return the box around the largest connected part of a map's strong pixels.
+
+    Strong pixels have at least `THRESHOLD` times the map's maximum. The box is in 0..1 of the map.
+    """
     import cv2
 
     above = (heat >= THRESHOLD * heat.max()).astype(np.uint8)
@@ -114,18 +128,18 @@ def overlap(box, other):
 
 
 def uniform_attention(mask):
-    """Return equal weights of all regions that are not padding, `(r,)`."""
+    """Return weights `(r,)`, which are equal for all regions except padding and 0 for padding."""
     return mask / mask.sum()
 
 
 def center_attention(original, mask):
-    """Weight regions by a Gaussian around the image's center; return the weights, `(r,)`.
+    """Return weights `(r,)` of the regions from a Gaussian around the image's center.
 
     The weights sum to 1.
 
     Args:
-        original: Corners of the regions in 0..1 of the original image, `(r, 4, 2)`.
-        mask: False for regions that are padding, `(r,)`.
+        original: Corners `(r, 4, 2)` of the regions, in 0..1 of the original image.
+        mask: Array `(r,)`, which is false for regions that are padding.
     """
     distances = np.sum((np.mean(original, axis=1) - 0.5) ** 2, axis=-1)
     weights = np.where(mask, np.exp(-distances / (2 * CENTER_DEVIATION**2)), 0.0)
@@ -133,17 +147,17 @@ def center_attention(original, mask):
 
 
 class ImageRegions:
-    """The regions of an image, with two attention priors to compare the model with.
+    """The regions of an image, and two attention priors with which the model is compared.
 
     Args:
-        corners: Corners of the regions in 0..1 of the network input, `(r, 4, 2)`.
-        mask: False for regions that are padding, `(r,)`.
-        window: Part of the original image that the network input covers, `(4,)`, from
-            `data.images.preprocessing.window`.
+        corners: Corners `(r, 4, 2)` of the regions, in 0..1 of the network input.
+        mask: Array `(r,)`, which is false for regions that are padding.
+        window: Part of the original image that the network input covers. It is the output of
+            `data.images.preprocessing.window`, `(4,)`.
 
     Attributes:
-        priors: `uniform_attention` and `center_attention`, `(2, r)`.
-        prior_maps: The `attention_maps` of the priors.
+        priors: Array `(2, r)` with the outputs of `uniform_attention` and `center_attention`.
+        prior_maps: Output of `attention_maps` for the priors.
     """
 
     def __init__(self, corners, mask, window):
@@ -153,7 +167,10 @@ class ImageRegions:
         self.prior_maps = attention_maps(self.priors, self.corners)
 
     def to_input(self, boxes):
-        """Convert boxes from the original to the network input; None if all lie outside it."""
+        """Convert boxes from coordinates of the original image to the network input.
+
+        If all boxes lie outside the network input, the result is None.
+        """
         boxes = from_original(np.asarray(boxes, np.float64), self.window)
         shown = np.clip(boxes, 0, 1)
         return boxes if np.any(np.all(shown[:, :2] < shown[:, 2:], axis=1)) else None
@@ -171,9 +188,9 @@ class Tally:
 
         Args:
             regions: `ImageRegions`.
-            attention: p(r | h) at each state, `(c, t + 1, r)`. State i predicts word i; the state
-                after the last word predicts STOP.
-            mentions: The `Mention`s of each caption.
+            attention: Attention p(r | h) at each state, `(c, t + 1, r)`. State i predicts word i.
+                The state after the last word predicts STOP.
+            mentions: A list of `Mention` for each caption.
         """
         measured = []
         for caption, named in enumerate(mentions):
@@ -203,7 +220,10 @@ class Tally:
                     self._values[column][name].append(float(value))
 
     def _measurable(self, regions, caption, mentions):
-        """Yield caption, index, phrase length and boxes of measurable words; count the others."""
+        """Yield a tuple for each word that can be measured, and count all other words.
+
+        The tuple contains the caption, the word's index, the phrase's length, and boxes.
+        """
         for mention in mentions:
             boxes = regions.to_input(mention.boxes) if mention.boxes else None
             if boxes is not None:
@@ -214,7 +234,10 @@ class Tally:
                 self.counts["nouns_not_in_image"] += 1
 
     def content(self):
-        """Return the counts, and for each column the means over words (None without words)."""
+        """Return the counts, and the means over words for each column.
+
+        If no word was measured, the means are None.
+        """
         return self.counts | {
             column: {name: mean(values) for name, values in measures.items()}
             for column, measures in self._values.items()
@@ -222,5 +245,8 @@ class Tally:
 
 
 def _states(caption, index, length):
-    """Return `(caption, step)` of each state that predicts a phrase's word or the next word."""
+    """Return the states that predict the words of a phrase and the word after the phrase.
+
+    A state is a tuple `(caption, step)`.
+    """
     return [(caption, step) for step in range(index - length + 1, index + 2)]

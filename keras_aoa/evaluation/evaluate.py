@@ -12,18 +12,18 @@ PICTURES = "pictures"
 def evaluate(run, settings, data=None, history=(), process=None):
     """Caption a split with a run's best weights and score the captions.
 
-    Writes `captions_SPLIT.json`, `scores_SPLIT.json` and pictures. A copy of the last evaluation's
-    scores is `scores.json`. Prints one metric per line.
+    Writes `captions_SPLIT.json`, `scores_SPLIT.json` and pictures. The scores are also written to
+    `scores.json`, which every evaluation overwrites. Prints one metric per line.
 
     Args:
         run: `Run`.
         settings: `EvaluationSettings`.
-        data: `CaptionData`; loaded if None.
-        history: Metrics of each training epoch, to draw as curves.
-        process: `Process`, if several processes share the work.
+        data: `CaptionData`, or None to load the data.
+        history: Metrics of each training epoch, which are drawn as curves.
+        process: `Process`, needed only if several processes share the work.
 
     Returns:
-        The content of `scores.json`; None in all processes but the chief.
+        The content of `scores.json`. All processes except the chief return None.
 
     Raises:
         UserError: the split does not exist, the run has no trained weights, or the data cannot be

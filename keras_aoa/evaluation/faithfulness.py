@@ -2,8 +2,9 @@
 
 For each generated word, the features of one region are replaced by the mean features of the
 image's regions, and the fall of log p(word) is measured. If attention is faithful, log p(word)
-falls more without the region with the most attention than without another region. The idea comes
-from the measure "comprehensiveness". Source: DeYoung et al., "ERASER", ACL 2020, arXiv:1911.03429.
+falls more when the region with the most attention is replaced than when another region is
+replaced. The idea comes from the measure "comprehensiveness". Source: DeYoung et al., "ERASER",
+ACL 2020, arXiv:1911.03429.
 """
 
 import numpy as np
@@ -39,8 +40,8 @@ def evaluate_faithfulness(run, settings):
         The content of `faithfulness.json`.
 
     Raises:
-        UserError: the run is an ensemble, its attention is always uniform, no image has several
-            regions, or `evaluate` would raise this error.
+        UserError: the run is an ensemble, its attention is always uniform, or no image has several
+            regions. The conditions of `evaluate` also apply.
     """
     if len(run.members) > 1:
         raise UserError(
@@ -70,14 +71,14 @@ def measure_falls(captioner, stride, batches, ids):
 
     Args:
         captioner: `Captioner`.
-        stride: Step between regions on the activation map; None for object proposals.
+        stride: Step between regions on the activation map. It is None for object proposals.
         batches: Batches from `image_batches`.
-        ids: Word ids of one caption per image, `{index: (1, t + 1)}`, from `encode`.
+        ids: Output of `encode` for one caption per image, `{index: (1, t + 1)}`.
 
     Returns:
         A list with an array `(words, 2)` for each image that has several regions. The first column
-        is the fall without the region with the most attention. The second column is the fall
-        without another region, which is chosen at random.
+        is the fall when the region with the most attention is replaced. The second column is the
+        fall when another region, chosen at random, is replaced.
     """
 
     @tf.function(autograph=False)
@@ -112,7 +113,7 @@ def measure_falls(captioner, stride, batches, ids):
 
 
 def log_probs_without(captioner, regions, vector, ids, replaced):
-    """Return log p of each word, `(n, t)`, after the features of one region are replaced.
+    """Replace the features of one region for each word, and return log p of the words, `(n, t)`.
 
     Each word is scored with its own copy of the image. All words of the caption are fed to the
     copy, so that the replaced region also affects the states before the scored word.
@@ -122,7 +123,7 @@ def log_probs_without(captioner, regions, vector, ids, replaced):
         regions: `Regions` of n images.
         vector: Image vectors, `(n, v)`.
         ids: Word ids of one caption per image, `(n, 1, t + 1)`.
-        replaced: Index of the region to replace for each word, `(n, t)`.
+        replaced: For each word, the index of the region to replace, `(n, t)`.
     """
     count, words = tf.unstack(tf.shape(replaced))
     regions_count = tf.shape(regions.mask)[1]
@@ -145,7 +146,7 @@ def log_probs_without(captioner, regions, vector, ids, replaced):
 
 
 def other_regions(random, mask, strongest):
-    """Choose for each word a random region other than the strongest, `(n, t)`."""
+    """For each word, choose a random region that is not the strongest; return indices `(n, t)`."""
     noise = random.random((*strongest.shape, mask.shape[1]))
     allowed = np.broadcast_to(mask[:, None], noise.shape).copy()
     np.put_along_axis(allowed, strongest[..., None], False, axis=-1)
@@ -153,7 +154,11 @@ def other_regions(random, mask, strongest):
 
 
 def summarize(falls):
-    """Average the falls over words, with 95 % intervals: `strongest`, `other`, `difference`.
+    """Average the falls over words, and compute 95 % intervals.
+
+    Returns:
+        Dictionary with the number of `words`, and with the `mean` and `interval` of `strongest`,
+        `other` and `difference`.
 
     Raises:
         UserError: no image with several regions has a word.

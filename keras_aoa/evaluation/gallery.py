@@ -19,7 +19,7 @@ WORDS = 4
 
 @dataclass(frozen=True)
 class Arguments:
-    """Draw images with captions, and the attention at the words where it is most concentrated."""
+    """Draw captioned images, with attention at the words where it is most concentrated."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run."""
@@ -60,7 +60,7 @@ def main(arguments):
 
 
 def sharpest(caption):
-    """Return the indices of the content words with the most concentrated attention, in order."""
+    """Return the sorted indices of the content words with the most concentrated attention."""
     content = [index for index, word in enumerate(caption.words) if word not in FUNCTION_WORDS]
     ranked = sorted(content, key=lambda index: -caption.attention[index].max())
     return sorted(ranked[:WORDS])

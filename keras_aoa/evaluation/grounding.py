@@ -13,14 +13,16 @@ from keras_aoa.visualization.heat_map import SMALLEST, signed_areas, signed_cove
 
 @dataclass(frozen=True)
 class Grounding:
-    """Means over the noun phrases of all captions, in 0..1; None if there is nothing to average.
+    """Means over the noun phrases of all captions, in 0..1.
+
+    A mean is None if there are no values to average.
 
     Attributes:
         phrases_correct: Share of phrases whose noun and adjectives fit an object of the image.
         nouns_correct: Share of phrases whose noun fits an object of the image.
         attention_on_object: Attention inside the box of the named object, at the state that
             predicts the noun.
-        uniform_attention_on_object: Attention inside the box if all regions had equal weights.
+        uniform_attention_on_object: `attention_on_object` if all regions had equal weights.
         phrases: Number of phrases.
     """
 
@@ -66,10 +68,13 @@ def ground(captions, examples):
 
 
 def share_inside(regions, boxes):
-    """Return the share of each region `(r, 4, 2)` inside boxes `(x0, y0, x1, y1)`, `(r,)`.
+    """Return the share of each region's area that lies inside the union of boxes, `(r,)`.
 
-    Several boxes, of objects that fit the same words, count as their union. The share of a region
-    without area is 0.
+    The share of a region without area is 0.
+
+    Args:
+        regions: Corners of the regions, `(r, 4, 2)`.
+        boxes: Boxes `(x0, y0, x1, y1)` of the objects that fit the same words.
     """
     xs = np.unique([edge for box in boxes for edge in (box[0], box[2])])
     ys = np.unique([edge for box in boxes for edge in (box[1], box[3])])

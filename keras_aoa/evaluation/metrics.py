@@ -1,7 +1,7 @@
 """Computes BLEU, METEOR, ROUGE-L and CIDEr of captions with coco-caption's scorers.
 
 Source: Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015,
-arXiv:1504.00325; the package pycocoevalcap. Its CIDEr is the variant CIDEr-D.
+arXiv:1504.00325. The package pycocoevalcap contains the scorers. Its CIDEr is the variant CIDEr-D.
 """
 
 import errno
@@ -83,15 +83,16 @@ def score(
 
     Args:
         references: Human captions by image id.
-        captions: One caption for each of those images.
-        tokenizer: 'ptb' (needs Java), 'python', or 'auto', which is 'ptb' if Java works.
-        meteor: Whether to compute METEOR, which needs Java and takes 7 s to start. A
-            `MeteorProcess` that was started earlier saves this time. METEOR is listed in `missing`
-            if Java does not work, or if most captions have no spaces between words.
+        captions: A caption for each image in `references`.
+        tokenizer: 'ptb' (needs Java), 'python' or 'auto'. 'auto' selects 'ptb' if Java works, and
+            'python' otherwise.
+        meteor: Whether to compute METEOR, which needs Java and takes 7 s to start. To save this
+            time, pass a `MeteorProcess` that was started earlier. METEOR is listed in `missing` if
+            Java does not work, or if most captions have no spaces between words.
 
     Raises:
-        UserError: ids do not match (see `check_ids`), an image's references contain no word, the
-            tokenizer is unknown, or 'ptb' is requested without a working Java.
+        UserError: the ids do not match (see `check_ids`), the references of an image contain no
+            word, the tokenizer is unknown, or `tokenizer` is 'ptb' and Java does not work.
     """
     if tokenizer not in TOKENIZERS:
         raise UserError(f"tokenizer: expected {', '.join(TOKENIZERS)}, received {tokenizer!r}.")
@@ -145,12 +146,13 @@ def agreement(references, captions):
     are both scored against the remaining references. The scores are averaged over the turns.
 
     Args:
-        references, captions: Tokenized texts by image id, in the scorers' format.
+        references, captions: Tokenized texts by image id, in the format of the scorers.
 
     Returns:
         A dictionary: `CIDEr_leave_one_out` of the captions, `human_CIDEr_leave_one_out` of the
-        references, and their ratio `share_of_human_CIDEr`. It is empty if there are fewer than two
-        images, or if the images do not all have the same number of references, at least three.
+        references, and their ratio `share_of_human_CIDEr`. The dictionary is empty unless there
+        are at least two images, and all images have the same number of references. This number
+        must be at least three.
     """
     counts = {len(texts) for texts in references.values()}
     if len(counts) != 1 or min(counts) < 3 or len(references) < 2:
@@ -169,7 +171,10 @@ def agreement(references, captions):
 
 
 def cider(references: Mapping[Id, Sequence[str]], captions: Mapping[Id, str]) -> float:
-    """Compute CIDEr without Java, for validation; 1,000 images take about a second."""
+    """Compute CIDEr without Java, for validation.
+
+    The computation takes about a second for 1,000 images.
+    """
     check_ids(references, captions)
     return float(Cider().compute_score(*_words(references, captions, with_java=False))[0])
 
@@ -206,7 +211,10 @@ def check_ids(
 
 
 class _JavaError(Exception):
-    """Java does not work. The message is the end of a sentence that begins with a tool's name."""
+    """Java does not work.
+
+    The message completes a sentence such as "METEOR needs Java 8 or newer, …".
+    """
 
 
 def _words(references, captions, with_java):
@@ -236,7 +244,10 @@ def _mostly_spaceless(references):
 
 
 def _ptb_tokens(texts):
-    """Tokenize like pycocoevalcap's `PTBTokenizer`, which would write a file to its package."""
+    """Tokenize like pycocoevalcap's `PTBTokenizer`.
+
+    `PTBTokenizer` itself is not used, because it writes a file to the folder of its package.
+    """
     jar = pathlib.Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
     command = ["java", *JAVA_OPTIONS, "-cp", str(jar)]
     command += ["edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
@@ -262,10 +273,10 @@ def _ptb_tokens(texts):
 
 
 class MeteorProcess(Meteor):
-    """METEOR's Java process; after its start, it loads tables for several seconds.
+    """METEOR's Java process.
 
-    The process ends when this object is deleted. pycocoevalcap's own `__del__` would wait forever
-    after an error.
+    The process first loads tables for several seconds. It ends when this object is deleted. After
+    an error, the method `__del__` of pycocoevalcap's class would wait forever.
 
     Raises:
         OSError: Java does not start.
@@ -290,7 +301,10 @@ class MeteorProcess(Meteor):
 
 
 def start_meteor() -> MeteorProcess | bool:
-    """Start METEOR in advance; return True without Java, so that `score` reports the reason."""
+    """Start METEOR in advance.
+
+    If Java does not start, the result is True, so that `score` reports the reason.
+    """
     try:
         return MeteorProcess()
     except OSError:
@@ -310,7 +324,10 @@ def _meteor(truths, answers, started):
 
 
 def _java_environment():
-    """Return an environment that does not override `JAVA_OPTIONS`; None is the current one."""
+    """Return an environment that does not override `JAVA_OPTIONS`.
+
+    None stands for the current environment.
+    """
     name = "_JAVA_OPTIONS"  # it overrides the options of the command line
     if name not in os.environ:
         return None

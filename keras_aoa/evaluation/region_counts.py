@@ -21,14 +21,14 @@ def compare_region_counts(run, settings, name, values, data=None):
         settings: `EvaluationSettings`.
         name: Setting to vary: `stride` or `proposals`.
         values: Values of the setting.
-        data: `CaptionData`; loaded if None.
+        data: `CaptionData`, or None to load the data.
 
     Returns:
-        A list with a dictionary for each value: the value, `count` (mean number of regions per
-        image), the scores, and `seconds` per image.
+        A list with a dictionary for each value. The dictionary contains the value, `count` (the
+        mean number of regions in an image), the scores, and `seconds` per image.
 
     Raises:
-        UserError: as in `evaluate`.
+        UserError: as raised by `evaluate`.
     """
     task = SplitCaptioner(run, settings, data)
     generators = [task.generator(**{name: value}) for value in values]
@@ -58,11 +58,12 @@ def compare_region_counts(run, settings, name, values, data=None):
 
 
 def draw(path, curves, title=""):
-    """Draw CIDEr over the number of regions, on a logarithmic axis.
+    """Draw CIDEr as a function of the number of regions, which has a logarithmic axis.
 
     Args:
         path: PNG file to write.
-        curves: Dictionary from a curve's label to its rows, as `compare_region_counts` returns.
+        curves: Dictionary from the label of a curve to rows. `compare_region_counts` returns such
+            rows.
         title: Title of the picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -89,7 +90,7 @@ def draw(path, curves, title=""):
 
 
 def _line(row, name, first):
-    """Format a row of the table; the first row is preceded by the headings."""
+    """Format a row of the table. The headings precede the first row."""
     attention = row.get("grounding", {}).get("attention_on_object")
     cells = {
         name: f"{row[name]}",

@@ -33,9 +33,9 @@ class Word:
     Attributes:
         text: The word.
         weights: Weights of the areas, `(k,)`.
-        corners: Corners of the areas, `(k, 4, 2)`, in 0..1 of the upright original. Corners may lie
+        corners: Corners `(k, 4, 2)` of the areas, in 0..1 of the upright original. Corners may lie
             outside the original.
-        regions: Number of all regions, noticeable or not.
+        regions: Number of all regions, including regions that are not noticeable.
         is_even: Whether the attention is so even that no area stands out.
     """
 
@@ -96,7 +96,11 @@ class Summary:
 
 @dataclass(frozen=True)
 class Report:
-    """Content of a report; `sections` are the images that the first run captions best to worst."""
+    """Content of a report.
+
+    `sections` maps "best", "middle" and "worst" to images. The images are ranked by the scores of
+    the first run.
+    """
 
     data: str
     split: str
@@ -111,18 +115,19 @@ def write_report(run, settings, others="", count=24, data=None):
 
     Args:
         run: `Run` whose data and scores determine the images.
-        settings: `EvaluationSettings`. If the runs have different kinds of regions, `stride` and
-            `proposals` apply only to the runs that use them.
+        settings: `EvaluationSettings`. If only some runs use object proposals, `proposals` applies
+            to these runs and `stride` applies to all other runs.
         others: Comma-separated folders of other runs.
-        count: Maximum number of images. One third each are the best, middle and worst images.
-        data: `CaptionData`; loaded if None.
+        count: Maximum number of images. One third are the best images, one third the middle images,
+            and one third the worst images.
+        data: `CaptionData`, or None to load the data.
 
     Returns:
         Path of the page.
 
     Raises:
-        UserError: a folder contains no run, a run occurs twice, `count` is below 1, or `evaluate`
-            would raise this error.
+        UserError: a folder contains no run, a run occurs twice, or `count` is below 1. The
+            conditions of `evaluate` also apply.
     """
     if count < 1:
         raise UserError(f"report-images: expected at least 1, received {count}.")
@@ -138,7 +143,7 @@ def write_report(run, settings, others="", count=24, data=None):
 
 
 def open_others(run, others):
-    """Open the runs to compare with `run`, from comma-separated folders."""
+    """Open the runs in comma-separated folders, which are compared with `run`."""
     runs = [open_run(name.strip()) for name in others.split(",") if name.strip()]
     folders = [each.results_folder.resolve() for each in (run, *runs)]
     twice = [str(folder) for folder in folders if folders.count(folder) > 1]
@@ -148,7 +153,10 @@ def open_others(run, others):
 
 
 def split_captioners(runs, settings, data=None):
-    """Return a `SplitCaptioner` for each run; all use the split and data of the first run."""
+    """Return a `SplitCaptioner` for each run.
+
+    All runs caption the split and the data of the first run.
+    """
     own, *others = settings_of(runs, settings)
     tasks = [SplitCaptioner(runs[0], own, data)]
     for run, own in zip(runs[1:], others, strict=True):
@@ -161,7 +169,7 @@ def collect(tasks, count):
     """Caption a split with all runs, score the captions, and return a `Report`.
 
     Args:
-        tasks: `SplitCaptioner` of each run; the scores of the first run determine the images.
+        tasks: A `SplitCaptioner` for each run. The scores of the first run determine the images.
         count: Maximum number of images.
     """
     first = tasks[0]
@@ -210,7 +218,8 @@ def summarize(task, generator, label, scores, grounding):
 def settings_of(runs, settings):
     """Return each run's settings.
 
-    If the runs have different kinds of regions, each run keeps only `stride` or only `proposals`.
+    If only some runs use object proposals, these runs keep the setting `proposals` and lose
+    `stride`. All other runs keep `stride` and lose `proposals`.
     """
     kinds = [run.configuration.regions == "proposals" for run in runs]
     if len(set(kinds)) == 1:
@@ -219,12 +228,18 @@ def settings_of(runs, settings):
 
 
 def name_of(data):
-    """Return a data set's name without its folders, which a shared page should not show."""
+    """Return a data set's name without the folders of its path.
+
+    The page may be shared and should not show these folders.
+    """
     return pathlib.Path(data).name or data
 
 
 def labels(runs):
-    """Label each run by the shortest ending of its folder's path that makes labels unique."""
+    """Label each run by the last parts of its folder's path.
+
+    The labels have as few parts as possible, but enough to be unique.
+    """
     paths = [run.results_folder.resolve() for run in runs]
     for depth in range(1, max(len(path.parts) for path in paths)):
         names = ["/".join(path.parts[-depth:]) for path in paths]
@@ -241,9 +256,9 @@ def choose(ranked, count):
         count: Maximum number of images to choose.
 
     Returns:
-        Lists of indices, `{"best": ..., "middle": ..., "worst": ...}`. The last list begins with
-        the worst image. If `count` is not a multiple of 3, "best" gets the first extra image and
-        "worst" gets the second.
+        Lists of indices, `{"best": ..., "middle": ..., "worst": ...}`. The list "worst" begins
+        with the worst image. If `count` is not a multiple of 3, "best" gets the first extra image
+        and "worst" gets the second extra image.
     """
     count = min(count, len(ranked))
     best, middle, worst = (count + 2) // 3, count // 3, (count + 1) // 3
@@ -256,7 +271,7 @@ def choose(ranked, count):
 
 
 def report_caption(caption, own_score):
-    """Return the `ReportCaption` of a `Caption`, with its noticeable areas."""
+    """Convert a `Caption` to a `ReportCaption`, which contains only noticeable areas."""
     attention, boxes = regions_of(caption, "report")
     words = tuple(
         noticeable(text, weights, boxes)
@@ -266,7 +281,13 @@ def report_caption(caption, own_score):
 
 
 def noticeable(text, weights, corners):
-    """Return a `Word` from the weights, `(r,)`, and corners, `(r, 4, 2)`, of all regions."""
+    """Return a `Word` with the noticeable regions.
+
+    Args:
+        text: The word.
+        weights: Weights of all regions, `(r,)`.
+        corners: Corners of all regions, `(r, 4, 2)`.
+    """
     order = np.argsort(-weights, kind="stable")[:MAX_AREAS]
     order = order[weights[order] >= NOTICEABLE * weights.max()]
     is_even = len(weights) > 1 and weights.max() * len(weights) < EVEN
@@ -274,6 +295,6 @@ def noticeable(text, weights, corners):
 
 
 def report_image(example, captions):
-    """Return the `ReportImage` of an example and its captions."""
+    """Combine an example and its captions to a `ReportImage`."""
     file, pixels = pathlib.Path(example.path).name, read_image(example.path)
     return ReportImage(example.image_id, file, pixels, example.captions, tuple(captions))

@@ -12,7 +12,8 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_output, write_text
 from keras_aoa.utils.text import clip, first_three
 
-# Keys in files of version 0.1, and their current names. {} contains the keys inside another key.
+# Keys in files of version 0.1, and their current names. If the value of a key is a dictionary, it
+# contains the keys below this key.
 OLD_KEYS = {
     "CIDEr_one_reference_fewer": "CIDEr_leave_one_out",
     "CIDEr_of_a_reference": "human_CIDEr_leave_one_out",
@@ -70,7 +71,7 @@ def read_references(path: str | pathlib.Path) -> dict[Id, list[str]]:
 
 
 def with_current_keys(content: Any, keys: Mapping[str, Any] = OLD_KEYS) -> Any:
-    """Return the content of a scores file after replacing old keys by the current keys."""
+    """Return the content of a scores file, with current keys instead of old keys."""
     if isinstance(content, list):
         return [with_current_keys(part, keys) for part in content]
     if not isinstance(content, dict):
@@ -84,13 +85,13 @@ def with_current_keys(content: Any, keys: Mapping[str, Any] = OLD_KEYS) -> Any:
 
 
 def write_results(path: str | pathlib.Path, captions: Mapping[Id, str]) -> None:
-    """Write captions by image id in COCO's results format, one per line."""
+    """Write captions by image id in COCO's results format, with one caption on each line."""
     lines = [json.dumps({"image_id": image, "caption": captions[image]}) for image in captions]
     write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
 
 
 def score_content(scores: Scores) -> dict[str, Any]:
-    """Return the content of a scores file; the metrics are on coco-caption's scale."""
+    """Return the content of a scores file, with metrics on coco-caption's scale (0.38, not 38)."""
     content = {**scores.metrics, "tokenizer": scores.tokenizer, "images": scores.images}
     if scores.missing:
         content["missing"] = scores.missing
@@ -100,7 +101,7 @@ def score_content(scores: Scores) -> dict[str, Any]:
 
 
 def write_scores(path: str | pathlib.Path, scores: Scores) -> None:
-    """Write `score_content` as json."""
+    """Write the output of `score_content` as json."""
     write_text(path, json.dumps(score_content(scores), indent=2) + "\n")
 
 
@@ -116,13 +117,13 @@ def score_files(
     tokenizer: str = "auto",
     captioned_only: bool = False,
 ) -> Scores:
-    """Score a file of captions against a file of references; write the scores to `output`.
+    """Score a file of captions against a file of references, and write the scores to `output`.
 
-    With `captioned_only`, references of images without a caption are ignored, as in COCO's
-    evaluation code.
+    If `captioned_only` is true, images with references but without a caption are ignored, as in
+    COCO's evaluation code.
 
     Raises:
-        UserError: as in `read_results`, `read_references`, `check_output` and `score`.
+        UserError: as raised by `read_results`, `read_references`, `check_output` and `score`.
     """
     if output is not None:
         check_output(output)

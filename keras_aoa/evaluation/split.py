@@ -1,4 +1,4 @@
-"""Captions a split with a run, the first step of all evaluations."""
+"""Captions a split with a run, which is the first step of all evaluations."""
 
 import functools
 import json
@@ -16,7 +16,7 @@ from keras_aoa.utils.files import check_writable, write_text
 
 BATCH = 32  # images per batch; affects only memory
 REGIONS = 6400  # maximum per batch; batches have fewer images if there are many proposals
-KEPT_GB = 0.5  # pixels of a split that stay in memory after the check that they can be decoded
+KEPT_GB = 0.5  # if the pixels of a split take no more, they stay in memory after the first decoding
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class EvaluationSettings(SearchSettings):
     """What to evaluate, and how to search.
 
     An empty `split` selects the run's test split. `data` and `images` replace the run's data set.
-    `output` is the folder of the results. By default, this is the run's folder, or its subfolder
-    `evaluations/DATA` for another data set.
+    `output` is the folder of the results. If `output` is empty, results are written to the run's
+    folder. Results for another data set are then written to `evaluations/DATA` in this folder.
     """
 
     split: str = ""
@@ -42,13 +42,13 @@ class SplitCaptioner:
     Args:
         run: `Run`.
         settings: `EvaluationSettings`.
-        data: `CaptionData`; loaded if None.
-        process: `Process`, if several processes share the work.
+        data: `CaptionData`, or None to load the data.
+        process: `Process`, needed only if several processes share the work.
 
     Attributes:
-        folder: Folder of the results; `write` creates it.
+        folder: Folder of the results, which `write` creates.
         split: Name of the split.
-        examples: Examples of the split; each has at least one caption.
+        examples: Examples of the split, each with at least one caption.
 
     Raises:
         UserError: the folder is not writable, the split does not exist, images have no captions,
@@ -79,7 +79,10 @@ class SplitCaptioner:
         )
 
     def generator(self, **changes):
-        """Return a `CaptionGenerator` with the search settings; `changes` replace some of them."""
+        """Return a `CaptionGenerator` with the search settings.
+
+        The settings in `changes` replace the settings of the evaluation.
+        """
         with self.process.strategy.scope():
             return CaptionGenerator.from_configuration(
                 self.captioner,
@@ -89,7 +92,7 @@ class SplitCaptioner:
             )
 
     def captions(self, generator, progress="captions", with_attention=True):
-        """Caption all readable images: `{index: Caption}`."""
+        """Caption all readable images, and return `{index: Caption}`."""
         return caption_split(generator, self.images, progress, with_attention)
 
     def references(self, captions):
@@ -128,10 +131,11 @@ class SplitCaptioner:
 
 
 def kept_gb(run, examples):
-    """Return `cache_gb` for the images of a split: 0 if they take more than `KEPT_GB`.
+    """Return `cache_gb` for the images of a split.
 
-    Images in memory are decoded once, and need no graph that reads files, which TensorFlow
-    optimizes for a second. Larger splits are decoded twice instead.
+    The value is 0 if the images take more than `KEPT_GB`. Such images are decoded twice. Smaller
+    splits stay in memory and are decoded once. They also need no graph that reads files;
+    TensorFlow would optimize such a graph for a second.
     """
     view = run.proposal_view
     sides = [run.image_settings.side, *([view.settings.side] if view else [])]
@@ -140,7 +144,11 @@ def kept_gb(run, examples):
 
 
 def output_folder(run, settings):
-    """Return the folder of the results; other data never overwrite the run's own scores."""
+    """Return the folder of the results.
+
+    By default, results for another data set have their own folder, so that they do not overwrite
+    the run's own scores.
+    """
     if settings.output:
         return pathlib.Path(settings.output)
     if settings.data:
@@ -154,7 +162,7 @@ def open_split(data, configuration, name=""):
     Args:
         data: `CaptionData`.
         configuration: `Configuration` of the run.
-        name: Name of the split; if empty, the run's test split is used.
+        name: Name of the split. An empty name selects the run's test split.
 
     Raises:
         UserError: the split does not exist, or images have no captions.
@@ -180,14 +188,20 @@ def open_split(data, configuration, name=""):
 
 
 def caption_split(generator, images, progress, with_attention=True):
-    """Caption all readable images: `{index: Caption}`; `with_attention` as in `generate`."""
+    """Caption all readable images, and return `{index: Caption}`.
+
+    `with_attention` has the same meaning as in `generate`.
+    """
     batches = batches_for(generator, images)
     captions = generate(generator, batches, len(images.readable), progress, with_attention)
     return dict(sorted(captions.items()))
 
 
 def batches_for(generator, images):
-    """Return this process's batches of readable images, smaller if there are many proposals."""
+    """Return this process's batches of readable images.
+
+    If there are many proposals, the batches contain fewer images.
+    """
     proposals = generator.settings.get("proposals")
     batch_size = min(BATCH, max(1, REGIONS // proposals)) if proposals else BATCH
     return image_batches(images, batch_size, proposals, generator.process.replicas)

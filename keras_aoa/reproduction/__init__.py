@@ -1,1 +1,1 @@
-"""Reproduces the paper's tables and figures; trains the runs that are missing."""
+"""Reproduces the paper's tables and figures after training the missing runs."""

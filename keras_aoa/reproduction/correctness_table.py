@@ -1,4 +1,4 @@
-"""Reproduces the paper's table 3: attention inside the box of the object that a word names."""
+"""Reproduces the paper's table 3: attention inside the boxes of the objects that words name."""
 
 import json
 import pathlib
@@ -21,7 +21,7 @@ def table3(base, settings):
 
     Args:
         base: Base `Configuration` of all runs.
-        settings: `TableSettings`; `rows` is ignored.
+        settings: `TableSettings`, of which `rows` is ignored.
 
     Returns:
         The table in Markdown.
@@ -40,7 +40,10 @@ def table3(base, settings):
 
 
 def correctness_of(run):
-    """Return the content of a run's `correctness.json`; measure it if missing or outdated."""
+    """Return the content of a run's `correctness.json`.
+
+    If the file is missing or outdated, the run is measured first.
+    """
     return measures_of(
         run.folder / "correctness.json",
         [run],
@@ -50,7 +53,10 @@ def correctness_of(run):
 
 
 def markdown(measures):
-    """Return the table: the attention of each row, then equal weights and a center prior."""
+    """Return the table in Markdown.
+
+    The rows of models come first, followed by equal weights and a center prior.
+    """
     lines = [
         "| captions | attention | `region` | best of phrase | `pixel` | `pointing` | "
         "`localization` | the paper's, Flickr30k |",
@@ -66,7 +72,11 @@ def markdown(measures):
 
 
 def line(kind, title, runs, column, paper):
-    """Return a row with means over seeds; priors are the same for all words of a phrase."""
+    """Return a row of the table, with means over seeds.
+
+    A prior is the same for all words of a phrase. Its best value for a phrase is therefore its
+    value for any word of the phrase.
+    """
     first, *others = MEASURES
     phrase = "model_phrase" if column == "model" else column
     keys = [(column, first), (phrase, first), *((column, name) for name in others)]
@@ -77,5 +87,5 @@ def line(kind, title, runs, column, paper):
 
 
 def times_100(value):
-    """Convert a fraction to percent; None stays None."""
+    """Convert a fraction to percent, and return None for None."""
     return None if value is None else 100 * value

@@ -16,20 +16,20 @@ from keras_aoa.utils.files import write_text
 
 AREAS = ("grid", "proposals", "transformer")
 STRIDES, PROPOSALS = (1, 2, 3, 4, 6, 12), (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-# Photographs have more grid cells and boxes than scenes. Their curves therefore have another point.
+# Photographs have more grid cells and boxes than scenes. Their curves have one more point.
 LAST_STRIDE = 16
 
 
 def trained_areas(base, settings):
-    """Return the runs of the three kinds of areas, after training the missing runs.
+    """Train the missing runs, and return the runs with the three kinds of areas.
 
     Args:
         base: Base `Configuration` of all runs.
         settings: `TableSettings`.
 
     Returns:
-        `{(area, seed): (run, split)}`. `run` is a `Configuration`, with a fine-tuned CNN unless
-        `tuning_epochs` is 0. `split` is the split on which the run was scored.
+        `{(area, seed): (run, split)}`. `run` is the `Configuration` of a run. Its CNN is
+        fine-tuned unless `tuning_epochs` is 0. `split` is the split on which the run was scored.
     """
     rows = {area: TABLES["table2"].rows[area] for area in AREAS}
     chains = chains_of(base, rows, settings)
@@ -44,7 +44,9 @@ def trained_areas(base, settings):
 
 
 def figure4(base, settings):
-    """Score runs with different numbers of regions; writes `figure4.md`, `.json` and `.png`.
+    """Score runs with different numbers of regions.
+
+    Writes `figure4.md`, `figure4.json` and `figure4.png`.
 
     Args:
         base: Base `Configuration` of all runs.
@@ -73,7 +75,10 @@ def figure4(base, settings):
 
 
 def rows_of(run, split):
-    """Return a run's test scores for each number of regions, measured if they are missing."""
+    """Return a run's test scores for each number of regions.
+
+    If scores are missing, the run is evaluated first.
+    """
     name, values, last = ("stride", STRIDES, LAST_STRIDE)
     if run.regions == "proposals":
         name, values, last = ("proposals", PROPOSALS, MAX_PROPOSALS)
@@ -89,9 +94,9 @@ def rows_of(run, split):
 
 
 def figure5(base, settings):
-    """Write a report that compares the three kinds of areas, unless it is up to date.
+    """Write a report that compares the three kinds of areas.
 
-    The report shows the runs with seed 0.
+    The report shows the runs with seed 0. If the report is up to date, it is not written again.
 
     Args:
         base: Base `Configuration` of all runs.

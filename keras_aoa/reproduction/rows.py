@@ -8,7 +8,10 @@ ENSEMBLE = "ensemble"  # a row that combines the runs of another row
 
 @dataclass(frozen=True)
 class Row:
-    """A row: title, settings, and the paper's CIDEr on COCO with a frozen and a fine-tuned CNN."""
+    """A row of a table.
+
+    `paper` is the paper's CIDEr on COCO, first with a frozen CNN, then with a fine-tuned CNN.
+    """
 
     title: str
     settings: dict
@@ -17,7 +20,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: rows by name, number of training stages, and the row that the ensemble combines.
+    """A table.
+
+    `rows` contains each `Row` by its name. `stages` is the number of training stages. `members` is
+    the name of the row that the ensemble combines.
 
     Rows with the same name in several tables share their runs, because the row's name is a part of
     the run's name.

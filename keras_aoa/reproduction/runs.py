@@ -25,23 +25,23 @@ class Runs:
     Args:
         chains: Lists of `Configuration`. Each run starts from the previous run in its list. A run
             may be in several lists.
-        jobs: Number of parallel trainings.
+        jobs: Number of trainings that run at the same time.
     """
 
     def __init__(self, chains, jobs=1):
         self._chains, self._jobs = chains, jobs
         self._lock = threading.Lock()
-        self._locks = defaultdict(threading.Lock)  # one for each run, by name
+        self._locks = defaultdict(threading.Lock)  # a lock for each run, by name
         self._results = {}
         self._stopped = threading.Event()
         names = {configuration.name for chain in chains for configuration in chain}
         self._bar = progress_bar(total=len(names), unit="run")
 
     def scores(self):
-        """Train and evaluate the missing runs; return the scores of all runs by name.
+        """Train and evaluate the missing runs, and return the scores of all runs by name.
 
         Raises:
-            UserError: a training failed; no further training starts.
+            UserError: a training failed. No further training starts.
         """
         pool = ThreadPoolExecutor(self._jobs)
         try:
@@ -116,7 +116,10 @@ def newer_file(file, configuration):
 
 
 def scores_of(configuration):
-    """Return the scores for a run's configured split and search; None if there are none."""
+    """Return the scores for a run's configured split and search.
+
+    If there are no such scores, return None.
+    """
     for file in sorted(configuration.folder.glob("scores*.json")):
         scores = read_measures(file)
         if scores and is_own(scores, configuration):
@@ -125,7 +128,10 @@ def scores_of(configuration):
 
 
 def read_measures(file):
-    """Read measures from an evaluation's file; warn and return None if it is incomplete."""
+    """Read measures from the file of an evaluation.
+
+    If the file is incomplete, warn and return None.
+    """
     try:
         measures = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
@@ -137,7 +143,7 @@ def read_measures(file):
 
 
 def is_own(measures, configuration):
-    """Return whether measures are for a run's configured data, test split and search."""
+    """Return whether measures were made with a run's configured data, test split and search."""
     search = measures.get("search")
     own = {
         **vars(configuration),
@@ -154,19 +160,21 @@ def is_own(measures, configuration):
 
 
 def measures_of(file, configurations, evaluation, is_wanted=None):
-    """Return the measures in a file; repeat the evaluation if they are missing or outdated.
+    """Return the measures in a file.
+
+    If the measures are missing or outdated, the evaluation is repeated first.
 
     Args:
         file: File that the evaluation writes.
-        configurations: Configurations of the evaluated runs; several for an ensemble.
+        configurations: Configuration of the evaluated run, or of each run in an ensemble.
         evaluation: Arguments of the `evaluate` command.
-        is_wanted: Additional condition on the measures, besides `is_own`.
+        is_wanted: Function that returns whether measures are accepted, in addition to `is_own`.
 
     Returns:
-        The measures, a dictionary.
+        Dictionary of the measures.
 
     Raises:
-        UserError: the evaluation failed, or wrote measures that do not satisfy the conditions.
+        UserError: the evaluation failed, or its measures do not satisfy `is_own` and `is_wanted`.
     """
 
     def read():
@@ -194,7 +202,7 @@ def train(configuration):
 
 
 def settings_file(configuration):
-    """Write the configuration to a file that commands can read; return the path."""
+    """Write the configuration to a file that commands can read, and return the file's path."""
     output = pathlib.Path(configuration.output)
     output.mkdir(parents=True, exist_ok=True)
     file = output / f"{configuration.name}.json"
@@ -203,10 +211,10 @@ def settings_file(configuration):
 
 
 def call(module, arguments, configuration):
-    """Run a command of this package; its output goes to OUTPUT/NAME.log.
+    """Run a command of this package, and append the command's output to OUTPUT/NAME.log.
 
     Raises:
-        UserError: the command failed; the message quotes the last line of its output.
+        UserError: the command failed. The message quotes the last line of the output.
     """
     log = pathlib.Path(configuration.output) / f"{configuration.name}.log"
     with open(log, "ab") as file:

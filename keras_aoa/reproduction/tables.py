@@ -28,12 +28,13 @@ NOT_RUN = "not run"
 class TableSettings:
     """Selects the runs of a table.
 
-    Empty `rows` selects all rows. `seeds` is the number of runs per row; the seeds are 0, 1 ….
-    `tuning_epochs` is the number of fine-tuning epochs; 0 disables fine-tuning. `tuning_rate` is
-    the decoder's learning rate during fine-tuning; 0 keeps the learning rate of the base
-    configuration. `jobs` is the number of parallel trainings. With `warm_start`, transformers start
-    from the grid run with the same seed, as in the paper (section 3.3). With `finished_only`,
-    nothing is trained, and rows without finished runs are marked.
+    If `rows` is empty, all rows are selected. `seeds` is the number of runs for each row. These
+    runs have the seeds 0, 1 …. `tuning_epochs` is the number of fine-tuning epochs. 0 disables
+    fine-tuning. `tuning_rate` is the decoder's learning rate during fine-tuning. 0 keeps the
+    learning rate of the base configuration. `jobs` is the number of parallel trainings. If
+    `warm_start` is true, runs with transformers start from the grid run with the same seed, as in
+    the paper (section 3.3). If `finished_only` is true, nothing is trained, and rows without
+    finished runs are marked.
     """
 
     rows: tuple[str, ...] = ()
@@ -50,14 +51,14 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
 
     Args:
         name: A key of `TABLES`.
-        base: Base `Configuration` of all runs; the runs' names begin with its name.
+        base: Base `Configuration` of all runs. The name of each run begins with the base's name.
         settings: `TableSettings`.
 
     Returns:
         The table in Markdown.
 
     Raises:
-        UserError: the base sets no epochs with a frozen CNN, or a training failed.
+        UserError: `rnn_epochs` of the base is 0, or a training failed.
     """
     if not base.rnn_epochs:
         raise UserError(
@@ -102,7 +103,10 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
 
 
 def ensemble_scores(configurations):
-    """Return the scores of an ensemble; evaluate it if they are missing or outdated."""
+    """Return the scores of an ensemble.
+
+    If the scores are missing or outdated, the ensemble is evaluated first.
+    """
     from keras_aoa.runs.ensemble import open_run
 
     folders = ",".join(str(configuration.folder) for configuration in configurations)
@@ -120,7 +124,10 @@ def chains_of(base, rows, settings):
 
 
 def trained(base, chains, settings):
-    """Train missing runs unless `finished_only`; return the scores of finished runs by name."""
+    """Return the scores of finished runs by name.
+
+    Missing runs are trained first, unless `finished_only` in `settings` is true.
+    """
     if settings.finished_only:
         runs = {run.name: run for runs in chains.values() for run in runs if is_trained(run)}
         scores = {name: scores_of(run) for name, run in runs.items()}
@@ -145,9 +152,10 @@ def prepare(base, chains):
 
 
 def chain(base, row, name, seed, settings):
-    """Return a row's configurations for a seed: first with a frozen CNN, then fine-tuned.
+    """Return a row's configurations for a seed, in the order of training.
 
-    If the first run starts from another run, that run precedes it.
+    A run with a frozen CNN is followed by a fine-tuned run, unless `tuning_epochs` is 0. If the run
+    with a frozen CNN starts from the grid run, the list begins with the grid run.
     """
     name = f"{base.name}-{name}-{seed}"
     frozen = replace(base, name=name, seed=seed, joint_epochs=0, **row.settings)
@@ -170,14 +178,17 @@ def chain(base, row, name, seed, settings):
 
 
 def measured(scores, path):
-    """Return the measure at `path` in `scores`, times 100; None if it was not measured."""
+    """Return the measure at `path` in `scores`, times 100, or None for a missing measure."""
     for name in path:
         scores = (scores or {}).get(name)
     return None if scores is None else 100 * scores
 
 
 def markdown(table, results):
-    """Return the table: means over seeds, with standard deviations if there are several seeds."""
+    """Return the table in Markdown. It contains means over seeds.
+
+    If there are several seeds, the table also contains standard deviations.
+    """
     lines = [
         "| | BLEU-4 | METEOR | CIDEr | attention on the object | the paper's CIDEr, COCO |",
         "|---|---|---|---|---|---|",
@@ -203,7 +214,10 @@ def markdown(table, results):
 
 
 def spread(values):
-    """Format mean and standard deviation; empty if a value is missing or there are no values."""
+    """Format the mean and the standard deviation of values.
+
+    The text is empty if a value is missing or if there are no values.
+    """
     if not values or any(value is None for value in values):
         return ""
     mean = f"{np.mean(values):.1f}"

@@ -33,7 +33,10 @@ def write_record(folder, configuration, data):
 
 
 def read_record(folder):
-    """Return the content of `data.json`; without entries if the file is missing or damaged."""
+    """Return the content of `data.json`.
+
+    If the file is missing or damaged, `paths` and `splits` are empty.
+    """
     try:
         record = json.loads((pathlib.Path(folder) / FILE).read_text(encoding="utf-8"))
         return {"paths": dict(record["paths"]), "splits": dict(record["splits"])}

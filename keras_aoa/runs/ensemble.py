@@ -23,16 +23,17 @@ def open_run(name):
 
 
 class EnsembleRun(Run):
-    """Trained runs that form an ensemble; they share the vocabulary and the kind of regions.
+    """Trained runs that form an ensemble.
 
-    The ensemble has the settings of its first run. Results are written to a new folder beside that
-    run, whose name contains the names of all runs.
+    The runs share the vocabulary and the kind of regions. The ensemble has the settings of its
+    first run. Results are written to a new folder beside the first run. The name of this folder
+    contains the names of all runs.
 
     Args:
         folders: Folders of the runs.
 
     Raises:
-        UserError: a folder contains no run or occurs twice, or the runs have different
+        UserError: a folder contains no run, a folder occurs twice, or the runs have different
             vocabularies, images or regions.
     """
 
@@ -72,7 +73,7 @@ class EnsembleRun(Run):
         return self.all_runs / f"ensemble-{names}"
 
     def load_captioner(self):
-        """Return the `Ensemble` of all members' captioners, with their best weights."""
+        """Return an `Ensemble` of the members' captioners with their best weights."""
         from keras_aoa.models.ensemble import Ensemble
 
         return Ensemble([member.load_captioner() for member in self.members])

@@ -17,7 +17,9 @@ URL = re.compile(r"https?://[^#]+?\.(?:zip|tar|tar\.gz)#sha256=(?P<digest>[0-9a-
 
 
 def run_folder(name):
-    """Return the folder of a run or of a packed captioner, which is downloaded if necessary.
+    """Return the folder of a run or of a packed captioner.
+
+    A captioner is downloaded if necessary.
 
     Args:
         name: One of
@@ -27,7 +29,7 @@ def run_folder(name):
             - the URL of a `.zip`, `.tar` or `.tar.gz` archive, followed by `#sha256=` and the
               archive's digest.
 
-            If a folder has the name of a captioner in this package, the folder is used.
+            A folder takes precedence over a captioner of the same name in this package.
 
     Raises:
         UserError: there is no such folder or captioner, a download fails, or a file is damaged.
@@ -60,7 +62,10 @@ def bundled_names():
 
 
 def is_packed(folder):
-    """Return whether a folder contains a packed captioner; such a folder never changes."""
+    """Return whether a folder contains a packed captioner.
+
+    The folder of a packed captioner never changes.
+    """
     return (pathlib.Path(folder) / CHECKSUMS).is_file()
 
 
@@ -72,7 +77,7 @@ def write_checksums(folder):
 
 
 def _verified(folder, name):
-    """Return the folder of a packed captioner after comparing its files with their checksums."""
+    """Compare the files of a packed captioner with their checksums, and return its folder."""
     try:
         content = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
         version, digests = content["format"], dict(content["sha256"])

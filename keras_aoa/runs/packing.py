@@ -17,15 +17,15 @@ from keras_aoa.utils.files import check_writable
 
 
 def pack(run, output, name="", card=""):
-    """Pack the settings, vocabulary, scores, network and best weights of a run, with checksums.
+    """Pack the settings, vocabulary, scores, network and best weights of a run.
 
-    The network and the weights are stored in 16 bits.
+    The network and the weights are stored in 16 bits. Checksums of the files are added.
 
     Args:
         run: Trained `Run`.
         output: Folder to create.
-        name: Name of the captioner; by default the name of the folder.
-        card: Markdown file that describes the captioner; it is copied to `README.md`.
+        name: Name of the captioner. The default is the name of the folder.
+        card: Markdown file that describes the captioner. The file is copied to `README.md`.
 
     Returns:
         Tuple of the folder and its size in MB.
@@ -81,7 +81,7 @@ def save_half_network(network, path):
                     half.write_bytes(content)
                     _halve_file(half, h5py)
                     content = half.read_bytes()
-                # Without the current date, so that equal weights result in equal files.
+                # The current date is left out, so that equal weights result in equal files.
                 target.writestr(zipfile.ZipInfo(member), content, zipfile.ZIP_DEFLATED)
 
 
@@ -114,7 +114,7 @@ def _half(name, array):
 
 
 def _without_paths(configuration, name):
-    """Return the configuration without the paths of the machine that trained the run."""
+    """Return the configuration without paths on the machine that trained the run."""
     data, backbone = configuration.data, configuration.backbone
     own = {
         "name": name,

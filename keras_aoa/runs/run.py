@@ -56,18 +56,21 @@ class Run:
 
     @property
     def members(self):
-        """The runs that generate captions together: only this run."""
+        """The runs that generate captions together. The list contains only this run."""
         return [self]
 
     @property
     def results_folder(self):
-        """Folder to which evaluations are written; not the folder of a packed captioner."""
+        """Folder to which evaluations are written.
+
+        A packed captioner has a separate folder for evaluations, because it never changes.
+        """
         packed = is_packed(self.folder)
         return self.all_runs / f"captioner-{self.configuration.name}" if packed else self.folder
 
     @property
     def all_runs(self):
-        """Folder of all runs; its folder `data` contains drawn scenes, proposals and features."""
+        """Folder of all runs. Its folder `data` contains drawn scenes, proposals and features."""
         packed = is_packed(self.folder)
         return pathlib.Path(self.configuration.output) if packed else self.folder.parent
 
@@ -93,7 +96,10 @@ class Run:
 
     @functools.cached_property
     def digests(self):
-        """Digests of the vocabulary and the backbone; every weights file must contain the same."""
+        """Digests of the vocabulary and the backbone.
+
+        Every weights file must contain the same digests.
+        """
         from keras_aoa.models.weights import file_digest
 
         return {
@@ -105,7 +111,7 @@ class Run:
         """Refuse weights that were trained with another vocabulary or backbone.
 
         Raises:
-            UserError: the vocabulary or the backbone differs; the message names it.
+            UserError: the vocabulary or the backbone differs. The message says which of them differs.
         """
         for part, digest in self.digests.items():
             if metadata.get(part) != digest:
@@ -154,14 +160,14 @@ class Run:
 
     @property
     def located_configuration(self):
-        """The configuration, with the path of every path setting as returned by `located`."""
+        """The configuration, in which the output of `located` replaces each path setting."""
         return replace(self.configuration, **{name: self.located(name) for name in PATHS})
 
     def located(self, name):
         """Return the value of a path setting, or the path recorded at the start of training.
 
-        The recorded path is absolute. It is used if the value does not exist, for example because
-        it is relative and the working directory has changed.
+        The recorded path is absolute. It is used if the path in the setting does not exist. For
+        example, that path may be relative and the working directory may have changed.
         """
         path = getattr(self.configuration, name)
         recorded = self.record["paths"].get(name)
@@ -173,7 +179,10 @@ class Run:
         return read_record(self.folder)
 
     def differences(self, configuration):
-        """Return the names of the settings that differ; different paths of one file are equal."""
+        """Return the names of the settings that differ.
+
+        Different paths of the same file count as equal.
+        """
         return [
             name
             for name in self.configuration.differences(configuration)
@@ -187,7 +196,7 @@ class Run:
 
     @property
     def proposal_view(self):
-        """`ProposalView` of the run; None if its regions are not object proposals."""
+        """`ProposalView` of the run, or None if the run does not use object proposals."""
         copy = self.folder / edge_model_file(self.configuration).name
         edge_model = str(copy) if self.configuration.edge_model else ""
         return build.proposal_view(self.configuration, self.all_runs, edge_model)
@@ -200,6 +209,6 @@ class Run:
 
 
 def edge_model_file(configuration):
-    """Return the path of the copy of the edge model in the run's folder."""
+    """Return the path at which a run's folder contains a copy of the edge model."""
     suffixes = pathlib.Path(configuration.edge_model).suffixes
     return configuration.folder / "".join(["edge_model", *suffixes])

@@ -52,15 +52,15 @@ class ServedCaptioner:
         captioner: Built `Captioner`.
         vocabulary: `Vocabulary`.
         image_settings: `ImageSettings` of the network's input.
-        proposal_settings: `ImageSettings` of the images from which object proposals are pooled;
-            None for other kinds of regions.
-        search_settings: Dictionary of `beam`, `max_words`, `length_penalty`, and `stride` or
+        proposal_settings: `ImageSettings` of the images from which object proposals are pooled. It
+            is None for other kinds of regions.
+        search_settings: Dictionary of `beam`, `max_words`, `length_penalty`, and either `stride` or
             `proposals`.
-        max_pixels: Maximum number of pixels of an image; larger images are invalid.
+        max_pixels: Maximum number of pixels in an image. Larger images are invalid.
 
     Attributes:
         signatures: Functions by name. Each function converts tensors to a dictionary of tensors.
-        module: `tf.Module` with the weights and tables that the functions read; it contains no
+        module: `tf.Module` with the weights and tables that the functions read. It contains no
             Keras objects.
     """
 
@@ -109,7 +109,7 @@ class ServedCaptioner:
         return self._caption(views, tf.fill([tf.shape(pixels)[0]], True), proposals)
 
     def _caption(self, views, valid, proposals):
-        """Caption a batch of prepared images; return the tensors that `OUTPUTS` describes."""
+        """Caption a batch of prepared images, and return the tensors that `OUTPUTS` describes."""
         count = tf.size(valid)
         encoded, boxes, valid = self._encode(views, valid, proposals)
         result = search(self._captioner, encoded, **self._search)
@@ -126,10 +126,10 @@ class ServedCaptioner:
         return {name: output[:count] for name, output in outputs.items()}
 
     def _score(self, image_bytes, captions, proposals=None):
-        """Score given captions; return the tensors that `SCORE_OUTPUTS` describes."""
+        """Score given captions, and return the tensors that `SCORE_OUTPUTS` describes."""
         count = tf.size(image_bytes)
         ids = self._reader(one_row_per_image(captions, count, "captions"))
-        # `_encode` adds an image to an empty batch, which needs a row of captions, too.
+        # `_encode` adds an image to an empty batch. This image needs a row of captions, too.
         ids = tf.pad(ids, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0]])
         encoded, boxes, valid = self._encode(*self._read(image_bytes), proposals)
         result = teacher_forcing(self._captioner, encoded, ids)
@@ -152,10 +152,12 @@ class ServedCaptioner:
         return read_batch(image_bytes, self._views, self._views.shapes, self._max_pixels)
 
     def _encode(self, views, valid, proposals):
-        """Encode images; an empty batch is padded to one image, because layers need one.
+        """Encode images.
+
+        An empty batch is padded to one image, because layers need at least one image.
 
         Returns:
-            `EncodedImages`, boxes relative to the original images, and the images' validity.
+            `EncodedImages`, boxes relative to the original images, and whether images are valid.
         """
         missing = tf.maximum(1 - tf.size(valid), 0)
 
@@ -179,7 +181,7 @@ class ServedCaptioner:
         return encoded, to_original(encoded.boxes, windows[:, None, None]), valid
 
     def _join(self, words, ids):
-        """Join words `(n, k, t)` into captions like `join_words`."""
+        """Join words `(n, k, t)` into captions, as `join_words` does."""
         spaceless = tf.gather([has_spaceless_script(word) for word in self._words], ids)
         joined = tf.pad(spaceless[..., 1:] & spaceless[..., :-1], [[0, 0], [0, 0], [1, 0]])
         spaced = tf.where(joined, words, tf.strings.join([" ", words]))
@@ -187,12 +189,12 @@ class ServedCaptioner:
 
     def _decode(self, ids, is_word):
         """Return the words of ids, and empty strings where `is_word` is false."""
-        # The module would have to track a lookup table, but not a constant.
+        # The words are a constant, because the module would have to track a lookup table.
         return tf.where(is_word, tf.gather(tf.constant(self._words), ids), "")
 
 
 def one_row_per_image(values, count, name):
-    """Check that `values` has a row for each of `count` images; return `values`."""
+    """Check that `values` has a row for each of `count` images, and return `values`."""
     assertion = tf.debugging.assert_equal(
         tf.shape(values)[0], count, f"{name}: expected a row for each image."
     )

@@ -33,7 +33,7 @@ class Exported:
 
     Attributes:
         folder: Folder of the version.
-        megabytes: Size of its files.
+        megabytes: Size of the files in the folder.
         served: The `ServedCaptioner` that was saved.
     """
 
@@ -65,17 +65,17 @@ def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS
 
     Args:
         run: `Run`.
-        output: Folder of all versions; it is created if missing.
+        output: Folder of all versions, which is created if missing.
         search_settings: `SearchSettings`.
-        version: Number of the version; None selects the largest existing version plus 1.
-        max_pixels: Maximum number of pixels of an image; larger images are invalid.
+        version: Number of the version. None selects the largest existing version plus 1.
+        max_pixels: Maximum number of pixels in an image. Larger images are invalid.
 
     Returns:
         `Exported`.
 
     Raises:
-        UserError: the run is incomplete, a setting does not apply to it, the version exists, or
-            the folder cannot be written.
+        UserError: the run is incomplete, a setting does not apply to the run, the version already
+            exists, or the folder cannot be written.
     """
     output = pathlib.Path(output)
     if output.exists() and not output.is_dir():
@@ -115,7 +115,9 @@ def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS
 
 @contextlib.contextmanager
 def _temporary_folder(output):
-    """Create a folder in `output` and remove it afterwards; error messages name `output`.
+    """Create a folder in `output`, and remove it after the `with` block.
+
+    Error messages name `output`.
 
     Raises:
         UserError: the disk is full, or another file system error occurs.
@@ -174,7 +176,7 @@ def write_warm_up(path, with_proposals):
     The server answers the warm-up requests before it reports that it is ready.
 
     Args:
-        path: File of TensorFlow Serving's `PredictionLog` records.
+        path: File to write. It contains `PredictionLog` records of TensorFlow Serving.
         with_proposals: Whether the signatures have an input `proposals`.
     """
     from tensorflow_serving.apis import prediction_log_pb2

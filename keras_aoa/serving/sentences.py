@@ -12,7 +12,7 @@ from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
 MAX_WORDS = 100  # per sentence
 
 # Patterns and replacements, applied in order to lower-case text. "\x01" marks a full stop that
-# belongs to a word; "\x02" marks an apostrophe that begins a word.
+# belongs to a word. "\x02" marks an apostrophe that begins a word.
 _RULES = (
     (r"&amp;", "&"),
     (r"&quot;", '"'),
@@ -53,7 +53,7 @@ class SentenceReader(tf.Module):
         initial = tf.lookup.KeyValueTensorInitializer(
             tf.constant(words[OOV + 1 :]), tf.range(OOV + 1, len(words), dtype=tf.int64)
         )
-        # Only attributes of the module are saved and loaded with it.
+        # The table must be an attribute of the module, so that it is saved and loaded.
         self.ids = tf.lookup.StaticHashTable(initial, OOV)
 
     def __call__(self, sentences):
@@ -65,7 +65,7 @@ class SentenceReader(tf.Module):
             sentences: Strings, of any shape `(…)`.
 
         Returns:
-            Ids, int32, `(…, t + 2)`, where t is the largest number of words in a sentence.
+            Int32 ids `(…, t + 2)`, where t is the number of words in the longest sentence.
         """
         flat = tf.reshape(sentences, [-1])
         words = tf.strings.split(separate_words(flat))

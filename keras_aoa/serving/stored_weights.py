@@ -11,8 +11,9 @@ SMALLEST = 4096  # elements; storing a smaller weight in 16 bits saves too littl
 def stored(weights):
     """Return the objects that a module must track, so that a SavedModel contains the weights.
 
-    A weight is stored in float16 if that changes none of its numbers, as for the captioners that
-    come with this package. It is converted back once, when the SavedModel is loaded.
+    A weight is stored in float16 if float16 changes none of its numbers. This is the case for the
+    captioners that come with this package. The weight is converted back to float32 once, when the
+    SavedModel is loaded.
 
     Args:
         weights: Variables of a model that is exported and not trained afterwards.

@@ -1,4 +1,4 @@
-"""Draws pages of photographs, outlines and text, measured in pixels; needs no display."""
+"""Draws pages of photographs, outlines and text. No display is needed."""
 
 import bisect
 import contextlib
@@ -27,7 +27,8 @@ SMALLEST_TEXT = 10
 LINE_HEIGHT = 1.35  # relative to the font size
 BLOCK_GAP = 5
 
-# Color-blind readers can distinguish these: Okabe and Ito's blue and vermilion, IBM's amber.
+# Color-blind readers can distinguish these colors. The blue and the vermilion are from Okabe and
+# Ito, the amber is from IBM.
 INK, GRAY = "#1a1a1a", "#6e6e6e"
 BLUE, VERMILION, AMBER = "#0072b2", "#d55e00", "#ffb000"
 
@@ -59,7 +60,7 @@ class Page:
         self._downward = Affine2D().scale(1, -1).translate(0, height)
 
     def place(self, picture, left, top):
-        """Place `picture (h, w, 3)`, uint8, with its top left corner at `left, top`."""
+        """Place a uint8 `picture (h, w, 3)` with its top left corner at `left, top`."""
         self.figure.figimage(picture, left, self.height - top - len(picture), origin="upper")
 
     def write(self, text, left, baseline, style):
@@ -76,7 +77,7 @@ class Page:
         )
 
     def write_blocks(self, blocks, left, top):
-        """Write blocks of text, each `(lines, style)`, from top to bottom."""
+        """Write blocks of text from top to bottom. A block is `(lines, style)`."""
         for texts, style in blocks:
             for number, text in enumerate(texts):
                 baseline = top + number * style.size * LINE_HEIGHT + style.size
@@ -84,7 +85,10 @@ class Page:
             top += blocks_height([(texts, style)])
 
     def outline(self, corners, line_width, frame):
-        """Outline a polygon, `corners (n, 2)`, clipped to `frame`: left, top, right, bottom."""
+        """Outline the polygon `corners (n, 2)`, and clip the outline to `frame`.
+
+        `frame` contains left, top, right and bottom.
+        """
         from matplotlib.patches import Polygon
         from matplotlib.transforms import Bbox
 
@@ -105,11 +109,11 @@ class Page:
         """Draw a curve.
 
         Args:
-            points: List of `(x, y)`. If it is empty, "not measured yet" replaces the curve.
+            points: List of `(x, y)`. If the list is empty, the text "not measured yet" is written.
             frame: Left, top, width and height of the axes.
             label, color: Label and color of the curve.
             span: Smallest and largest x of the axis, integers.
-            best: `(x, y)` of the point to label with its y, if any.
+            best: Point `(x, y)` that is labeled with its y, or None.
         """
         from matplotlib.ticker import MaxNLocator
 
@@ -151,13 +155,13 @@ class Page:
             tick.set_fontproperties(small)
 
     def finish(self, path=None):
-        """Render the page; also write a PNG file if `path` is given.
+        """Render the page, and write it to a PNG file if `path` is given.
 
         Returns:
-            `(height, width, 3)`, uint8.
+            The picture, a uint8 array `(height, width, 3)`.
 
         Raises:
-            OSError: the file cannot be written; no partial file remains.
+            OSError: the file cannot be written. No partial file remains.
         """
         with _quiet_about_glyphs():
             self.canvas.draw()
@@ -168,7 +172,7 @@ class Page:
 
 
 def write_png(picture, path):
-    """Write `picture (h, w, 3)` as a PNG file; a failed write leaves no partial file."""
+    """Write `picture (h, w, 3)` as a PNG file. A failed write leaves no partial file."""
     import cv2
 
     content = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
@@ -185,14 +189,17 @@ def text_width(text, style):
 
 
 def blocks_height(blocks):
-    """Return the height of blocks of text, `(lines, style)`, including the gap below each block."""
+    """Return the height of text blocks `(lines, style)`, including the gap below each block."""
     return sum(
         round(len(texts) * style.size * LINE_HEIGHT) + BLOCK_GAP for texts, style in blocks if texts
     )
 
 
 def wrap(text, style, width, max_lines):
-    """Break `text` at spaces into at most `max_lines` lines of `width`; … replaces excess text."""
+    """Break `text` at spaces into at most `max_lines` lines that are not wider than `width`.
+
+    If the text does not fit, its end is replaced by "…".
+    """
     words, lines = text.split(), []
     while words:
         if len(lines) == max_lines - 1:
@@ -208,7 +215,7 @@ def wrap(text, style, width, max_lines):
 
 
 def shorten(text, style, width):
-    """Return `text`, truncated with … if it is wider than `width`."""
+    """Return `text`. Text that is wider than `width` is truncated and ends with "…"."""
     if text_width(text, style) <= width:
         return text
     kept = bisect.bisect_left(
@@ -220,7 +227,11 @@ def shorten(text, style, width):
 
 
 def shrink(text, style, width):
-    """Fit `text` into one line: shrink its letters, then truncate it; return text and style."""
+    """Fit `text` into one line by smaller letters and, if necessary, by truncation.
+
+    Returns:
+        The text and its style.
+    """
     fitting = int(style.size * width / max(text_width(text, style), 1))
     style = style._replace(size=max(min(style.size, fitting), SMALLEST_TEXT))
     return shorten(text, style, width), style
@@ -228,7 +239,10 @@ def shrink(text, style, width):
 
 @contextlib.contextmanager
 def _quiet_about_glyphs():
-    """Suppress warnings about characters that no font contains, which are drawn as boxes."""
+    """Suppress warnings about characters that no font contains.
+
+    Such characters are drawn as boxes.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
@@ -254,7 +268,7 @@ def _font(style):
 
 @functools.cache
 def _renderer():
-    """Return the renderer that measures text; all pages share it."""
+    """Return the renderer that measures text for all pages."""
     from matplotlib.backends.backend_agg import RendererAgg
 
     return RendererAgg(1, 1, DOTS_PER_INCH)

@@ -10,13 +10,14 @@ def heat_map(weights, corners, height, width):
 
     Args:
         weights: Weights of the regions, `(..., r)`.
-        corners: Corners of convex regions, `(r, 4, 2)`, x and y in 0..1 of the map, clockwise or
-            counterclockwise. Regions may overlap and may lie partly or entirely outside the map.
+        corners: Corners of convex regions, `(r, 4, 2)`, in 0..1 of the map. The corners of a region
+            are in clockwise or counterclockwise order. Regions may overlap and may lie partly or
+            entirely outside the map.
         height, width: Size of the map in pixels.
 
     Returns:
-        `(..., height, width)`, float64. The sum over the pixels is the weight that lies inside the
-        map. Regions without area are ignored.
+        Weights of the pixels, a float64 array `(..., height, width)`. The sum over all pixels is
+        the weight that lies inside the map. Regions without area are ignored.
     """
     weights = np.asarray(weights, np.float64)
     corners = np.asarray(corners, np.float64) * (width, height)
@@ -34,7 +35,10 @@ def heat_map(weights, corners, height, width):
 
 
 def signed_areas(corners):
-    """Return areas `(…,)` of polygons `(…, 4, 2)`, positive if clockwise (y points down)."""
+    """Return areas `(…,)` of polygons `(…, 4, 2)`.
+
+    An area is positive if the corners are in clockwise order. The y axis points down.
+    """
     x, y = corners[..., 0], corners[..., 1]
     next_x, next_y = np.roll(x, -1, axis=-1), np.roll(y, -1, axis=-1)
     return (x * next_y - next_x * y).sum(axis=-1) / 2
@@ -45,15 +49,15 @@ def signed_coverage(points, ys, xs):
 
     Within a row of cells, an edge runs from x = `near` to x = `far` and changes y by
     `first - last`. The area right of the edge and left of X is this change times the mean of
-    max(X - x, 0) along the edge, which is quadratic in X between `near` and `far`. The sum over
-    the polygon's edges is the area inside the polygon and left of X.
+    max(X - x, 0) along the edge. Between `near` and `far`, this mean is quadratic in X. The sum
+    over the polygon's edges is the area inside the polygon and left of X.
 
     Args:
         points: Corners of polygons, `(…, 4, 2)`.
         ys, xs: Boundaries of the grid's rows and columns, ascending.
 
     Returns:
-        `(…, len(ys) - 1, len(xs) - 1)`.
+        Areas `(…, len(ys) - 1, len(xs) - 1)`.
     """
     x, y = points[..., 0, None], points[..., 1, None]
     next_x, next_y = np.roll(x, -1, axis=-2), np.roll(y, -1, axis=-2)

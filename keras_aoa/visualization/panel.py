@@ -1,4 +1,7 @@
-"""Draws panels: a photograph, pale outside the network input, with attention highlighted."""
+"""Draws panels, which are photographs with highlighted attention.
+
+The part of a photograph outside the network input is pale.
+"""
 
 import numpy as np
 
@@ -16,16 +19,16 @@ SMALL = 120  # side of a window in pixels; smaller windows have thinner lines
 
 
 class View:
-    """A photograph at the size of a panel, and the part that the network input covers.
+    """A photograph at the size of a panel, and the part of it that the network input covers.
 
     Args:
-        image: The upright original, `(h, w, 3)`, uint8.
-        window: Part of the image that the network input covers, `(4,)`: x0, y0, x1, y1 in 0..1 of
-            the original.
+        image: The upright original, a uint8 array `(h, w, 3)`.
+        window: Part of the image that the network input covers: x0, y0, x1, y1 in 0..1 of the
+            original.
         scale: Panel pixels per image pixel.
 
     Attributes:
-        photograph: `(height, width, 3)`, uint8; its parts outside the network input are pale.
+        photograph: uint8 array `(height, width, 3)`. Parts outside the network input are pale.
         is_whole: Whether the network input covers the whole image.
     """
 
@@ -46,10 +49,10 @@ class View:
 
         Args:
             attention: Attention at each word, `(words, r)`.
-            boxes: Corners of the regions, `(r, 4, 2)`, in 0..1 of the upright original.
+            boxes: Corners `(r, 4, 2)` of the regions, in 0..1 of the upright original.
 
         Returns:
-            List of panels, `(height, width, 3)`, uint8.
+            List of panels, which are uint8 arrays `(height, width, 3)`.
         """
         import cv2
 
@@ -67,7 +70,9 @@ class View:
         return panels
 
     def outlines(self, attention, boxes):
-        """Return the outlines of each word's strongest regions, at most `OUTLINES`, weakest first.
+        """Return the outlines of each word's strongest regions.
+
+        A word has at most `OUTLINES` outlines. The weakest region comes first.
 
         Args:
             attention, boxes: As in `highlight`.
@@ -91,7 +96,7 @@ class View:
 
 
 def resize(image, scale):
-    """Scale `image (h, w, 3)` by `scale`; both sides keep at least one pixel."""
+    """Scale `image (h, w, 3)` by `scale`. Both sides keep at least one pixel."""
     import cv2
 
     height, width = (max(round(side * scale), 1) for side in image.shape[:2])
@@ -100,13 +105,16 @@ def resize(image, scale):
 
 
 def window_pixels(window, image):
-    """Convert a window in 0..1 to pixels of `image (h, w, 3)`: `(4,)`, not rounded."""
+    """Convert a window `(4,)` in 0..1 to pixels of `image (h, w, 3)`, without rounding."""
     height, width = image.shape[:2]
     return np.asarray(window, np.float64) * (width, height, width, height)
 
 
 def window_slices(window, image):
-    """Return the slices of rows and columns of `image (h, w, 3)` in a window, never empty."""
+    """Return the slices of rows and columns that cut a window out of `image (h, w, 3)`.
+
+    The slices are never empty.
+    """
     left, top, right, bottom = np.round(window_pixels(window, image)).astype(int)
     left, top = min(left, image.shape[1] - 1), min(top, image.shape[0] - 1)
     return slice(top, max(bottom, top + 1)), slice(left, max(right, left + 1))
@@ -116,7 +124,8 @@ def check_image(image, who):
     """Check that `image` is an RGB image of uint8.
 
     Raises:
-        ValueError: `image` is something else; the message names the caller, `who`.
+        ValueError: `image` is not such an image. The message begins with `who`, the name of the
+            caller.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
@@ -131,7 +140,7 @@ def regions_of(caption, who):
 
     Raises:
         ValueError: the caption has no attention, or its arrays have invalid shapes or values. The
-            message names the caller, `who`.
+            message begins with `who`, the name of the caller.
     """
     if caption.attention is None:
         raise ValueError(
@@ -150,5 +159,8 @@ def regions_of(caption, who):
 
 
 def window_of(caption):
-    """Return the part of the image that the network input covers; the whole image if unknown."""
+    """Return the part of the image that the network input covers.
+
+    If this part is unknown, the whole image is returned.
+    """
     return (0.0, 0.0, 1.0, 1.0) if caption.window is None else caption.window

@@ -44,22 +44,22 @@ README_WIDTH, README_HEIGHT, README_CAPTION = 1200, 280, 34
 
 
 def attention_picture(image, caption, path=None, title=None):
-    """Draw a photograph, its caption, and a panel for each word that shows the word's attention.
+    """Draw a photograph, its caption, and for each word a panel that shows the word's attention.
 
     Args:
-        image: The upright original, `(h, w, 3)`, uint8.
+        image: The upright original, a uint8 array `(h, w, 3)`.
         caption: `Caption` with attention.
-        path: PNG file to write, if any.
+        path: PNG file to write, or None.
         title: A line above the caption, such as the file's name.
 
     Returns:
-        `(height, width, 3)`, uint8. In a word's panel, each region is highlighted by its weight,
-        which is spread evenly over the region's area. Outlines mark the strongest regions; the line
-        width is proportional to the weight.
+        The picture, a uint8 array `(height, width, 3)`. A word's panel highlights each region in
+        proportion to its weight, which is spread evenly over the region's area. Outlines mark the
+        strongest regions. The width of an outline is proportional to the region's weight.
 
     Raises:
         ValueError: the image or the attention is not valid.
-        OSError: the file cannot be written; no partial file remains.
+        OSError: the file cannot be written. No partial file remains.
 
     Source: figure 5.
     """
@@ -99,7 +99,7 @@ def attention_picture(image, caption, path=None, title=None):
 
 
 def column_count(panels, cell_width, cell_height):
-    """Choose the number of columns that leaves few empty cells and an aspect near `ASPECT`."""
+    """Choose a number of columns with few empty cells and an aspect ratio near `ASPECT`."""
 
     def cost(columns):
         rows = math.ceil(panels / columns)
@@ -117,7 +117,7 @@ def word_panels(view, words, attention, boxes):
 
 
 def draw_panel(page, left, top, word, panel, outlines):
-    """Draw a word, its panel below, and the outlines on the panel."""
+    """Draw a word, the word's panel below it, and outlines on the panel."""
     height, width = panel.shape[:2]
     text, style = shrink(word, WORD, max(width, NARROWEST_CELL))
     page.write(text, left, top + WORD.size, style)
@@ -131,18 +131,18 @@ def contact_sheet(items, path=None, columns=4):
     """Draw several photographs in rows, each with its caption.
 
     Args:
-        items: `(image, caption, references)` of each photograph. `image` is `(h, w, 3)`, uint8.
-            `caption` is text. `references` are human captions, which are written in gray below the
-            caption; the list may be empty.
-        path: PNG file to write, if any.
+        items: A tuple `(image, caption, references)` for each photograph. `image` is a uint8 array
+            `(h, w, 3)`. `caption` is text. `references` is a list of human captions, which may be
+            empty. Human captions are written in gray below the caption.
+        path: PNG file to write, or None.
         columns: Number of photographs per row.
 
     Returns:
-        `(height, width, 3)`, uint8.
+        The picture, a uint8 array `(height, width, 3)`.
 
     Raises:
-        ValueError: there are no items or columns, or an image is not valid.
-        OSError: the file cannot be written; no partial file remains.
+        ValueError: `items` is empty, `columns` is below 1, or an image is not valid.
+        OSError: the file cannot be written. No partial file remains.
     """
     cells = []
     for image, caption, references in items:
@@ -175,20 +175,20 @@ def contact_sheet(items, path=None, columns=4):
 
 
 def readme_picture(items, path=None):
-    """Draw two or three captioned photographs, each with the attention at some of its words.
+    """Draw two or three captioned photographs, with the attention at some words of each caption.
 
     Args:
-        items: `(image, caption, words)` of each photograph: the upright original, its `Caption`
-            with attention, and the indices of three to five words. Photographs are cropped to the
-            part that the network input covers.
-        path: PNG file to write, if any.
+        items: A tuple `(image, caption, words)` for each photograph. `image` is the upright
+            original, `caption` is a `Caption` with attention, and `words` are the indices of three
+            to five words. Photographs are cropped to the part that the network input covers.
+        path: PNG file to write, or None.
 
     Returns:
-        `(height, README_WIDTH, 3)`, uint8.
+        The picture, a uint8 array `(height, README_WIDTH, 3)`.
 
     Raises:
-        ValueError: there are no items, or an image, an attention or a word is not valid.
-        OSError: the file cannot be written; no partial file remains.
+        ValueError: `items` is empty, or an image, an attention or a word in it is not valid.
+        OSError: the file cannot be written. No partial file remains.
     """
     rows = []
     for image, caption, words in items:
@@ -224,7 +224,7 @@ def readme_picture(items, path=None):
 
 
 def write_emphasized(page, words, shown, top):
-    """Write a caption across the page; the words with an index in `shown` are bold."""
+    """Write a caption across the page. Words whose index is in `shown` are bold."""
     for size in range(CAPTION.size, SMALLEST_TEXT - 1, -1):
         plain, bold = Style(size, color=GRAY), Style(size, "bold")
         styles = [bold if number in shown else plain for number in range(len(words))]
@@ -240,19 +240,21 @@ def write_emphasized(page, words, shown, top):
 
 
 def curves_picture(history, path=None):
-    """Draw training curves: the loss, and CIDEr on the validation split, with the best epoch.
+    """Draw the training curves of the loss and of CIDEr on the validation split.
+
+    The epoch with the best CIDEr is marked.
 
     Args:
-        history: Dictionary of each epoch, `{"epoch", "loss", "CIDEr", …}`. "CIDEr" is on
+        history: A dictionary `{"epoch", "loss", "CIDEr", …}` for each epoch. "CIDEr" is on
             coco-caption's scale and is drawn times 100. Epochs without validation have no "CIDEr".
-        path: PNG file to write, if any.
+        path: PNG file to write, or None.
 
     Returns:
-        `(height, width, 3)`, uint8.
+        The picture, a uint8 array `(height, width, 3)`.
 
     Raises:
         ValueError: `history` is empty.
-        OSError: the file cannot be written; no partial file remains.
+        OSError: the file cannot be written. No partial file remains.
     """
     if not history:
         raise ValueError("curves_picture: expected at least one epoch, received none.")

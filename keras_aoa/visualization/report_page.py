@@ -73,7 +73,7 @@ def _template():
 
 
 def score_rows(runs):
-    """Return rows of the score table: a title, and `(value, is_best)` of each run."""
+    """Return the rows of the score table. A row is a title and `(value, is_best)` for each run."""
     rows = []
     for name, title in METRICS.items():
         values = [run.scores.get(name) for run in runs]
@@ -101,7 +101,10 @@ def card(shown):
 
 
 def panel(captioned, size, difference):
-    """Return the template's variables for a caption; `size` is the picture's width and height."""
+    """Return the template's variables for a caption.
+
+    `size` is the width and height of the picture.
+    """
     return {
         "caption": " ".join(word.text for word in captioned.words),
         "log_prob": captioned.log_prob,
@@ -150,7 +153,11 @@ def highlight(word, size):
 
 
 def label_position(corners, size):
-    """Return the position of an area's label: in its top left corner, or outside a small area."""
+    """Return the position of an area's label.
+
+    The label is in the top left corner of the area. If the area is small, the label is above or
+    below the area.
+    """
     left, top = corners.min(axis=0)
     bottom = corners[:, 1].max()
     baseline = top + LABEL_HEIGHT - 4
@@ -169,7 +176,10 @@ def path(corners):
 
 
 def outside_window(window, size):
-    """Return an SVG path around the part outside the network input; empty if there is none."""
+    """Return an SVG path around the part of a picture outside the network input.
+
+    If there is no such part, the path is empty.
+    """
     left, top, right, bottom = (min(max(float(value), 0.0), 1.0) for value in window)
     if (left, top, right, bottom) == (0, 0, 1, 1):
         return ""
@@ -189,7 +199,7 @@ def data_uri(pixels):
 
 
 def number(value, digits=1):
-    """Format a number with a typographic minus sign; zero has no sign."""
+    """Format a number with a typographic minus sign. Zero has no sign."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -199,5 +209,5 @@ def short(share):
 
 
 def percent(value):
-    """Format a share in whole percent; small positive shares are "<1 %"."""
+    """Format a share in whole percent. Small positive shares become "<1 %"."""
     return "<1 %" if 0 < value < 0.005 else f"{100 * value:.0f} %"
