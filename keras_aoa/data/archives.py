@@ -12,7 +12,7 @@ class Archive:
         path: Path of the file on the server.
         size: Size of the file in bytes.
         sha256: SHA-256 of the file.
-        unpacked: Size of the unpacked `keeps` in bytes, rounded up.
+        unpacked: Number of bytes of `keeps` after unpacking, rounded up.
         keeps: Files and folders to unpack. If all of them exist, the archive is not downloaded.
     """
 

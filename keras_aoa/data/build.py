@@ -14,16 +14,16 @@ def load_data(
         data: `scenes`, or a folder or file that `readers.read` understands.
         images: Folder of the images, if they are not beside the captions.
         cache: Folder in which the drawn scenes are stored.
-        restval: Whether Karpathy's `restval` images join `train`.
+        restval: Whether Karpathy's `restval` images join the split `train`.
         scenes_images: Number of training scenes.
         scenes_seed: Seed of the scenes.
-        image_size: Side of the scenes, in pixels.
+        image_size: Height and width of the scenes in pixels.
 
     Returns:
         `CaptionData`.
 
     Raises:
-        UserError: As for `readers.read` and `scenes.ScenesSettings`.
+        UserError: `readers.read` or `scenes.ScenesSettings` raises this error.
     """
     if data == "scenes":
         settings = scenes.ScenesSettings(seed=scenes_seed, train=scenes_images, size=image_size)
@@ -32,16 +32,17 @@ def load_data(
 
 
 def read_data(configuration, folder, data="", images=""):
-    """Read the data set of a configuration, or the data set `data` instead.
+    """Read the data set `data`, or the configuration's data set if `data` is empty.
 
-    If the configuration's data set is read and `select_images` is set, that many training images
-    form the split `select`.
+    `select_images` training images of the configuration's data set form the split `select`. If the
+    number is 0, no images are moved.
 
     Args:
         configuration: `Configuration`.
         folder: Output folder of all runs. Drawn scenes are stored in its subfolder `data`.
-        data: As for `load_data`; if empty, the configuration's data set is read.
-        images: As for `load_data`; if `images` and `data` are empty, the configuration's folder.
+        data: As for `load_data`. If it is empty, the configuration's data set is read.
+        images: As for `load_data`. If `images` and `data` are both empty, the configuration's
+            folder of images is used.
 
     Returns:
         `CaptionData`.
@@ -62,14 +63,14 @@ def read_data(configuration, folder, data="", images=""):
 
 
 def scored_split(configuration, data):
-    """Choose the split to score: the configured test split, or another if it does not exist.
+    """Choose the split to score: the configured test split, or another split if it is missing.
 
     Args:
         configuration: `Configuration`.
         data: `CaptionData`.
 
     Returns:
-        The split's name, and a note for the user if the choice may be unexpected, else "".
+        The split's name and a note for the user. If the choice is as expected, the note is "".
     """
     selecting = configuration.selecting_split
     wanted = (configuration.test_split, "test", "val", selecting)
@@ -97,12 +98,12 @@ def proposal_image_settings(configuration):
 
 
 def proposal_view(configuration, folder, edge_model=None):
-    """Return the `ProposalView` of a configuration; None if its regions are not proposals.
+    """Return a configuration's `ProposalView`, or None if the regions are not proposals.
 
     Args:
         configuration: `Configuration`.
         folder: Output folder of all runs. Proposals are cached in its subfolder `data`.
-        edge_model: Path of an edge model; None uses the configuration's path.
+        edge_model: Path of an edge model. If it is None, the configuration's path is used.
     """
     if configuration.regions != "proposals":
         return None

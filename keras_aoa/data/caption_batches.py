@@ -28,35 +28,37 @@ class CaptionBatches:
     A batch is a dictionary:
 
     - `images`: `(n, size, size, 3)` float32, RGB in 0..255.
-    - `captions`: `(n, captions_per_image, time)` int32, as returned by `Vocabulary.encode`, padded
-      with PAD to the length of the split's longest caption. If an image has fewer captions, its
-      last rows are PAD. If it has more captions, each epoch uses a random choice of them.
+    - `captions`: `(n, captions_per_image, time)` int32, word ids as returned by
+      `Vocabulary.encode`. PAD fills each row up to the length of the split's longest caption. If an
+      image has too few captions, its last rows contain only PAD. If an image has too many captions,
+      each epoch uses a random choice of its captions.
     - `index`: `(n,)` int32, indices into `images.examples`.
-    - `window`: `(n, 4)` float32, the part of the image that the input covers, as returned by
-      `window` in `preprocessing.py`.
+    - `window`: `(n, 4)` float32. A row is the part of the image that the network's input covers, as
+      returned by `window` in `preprocessing.py`.
     - `flipped`: `(n,)` boolean. If true, the image is mirrored left to right: x becomes 1 - x.
 
     If the regions are object proposals, the batch also has:
 
     - `region_images`: `(n, side, side, 3)` float32, the input of the network that computes region
       features.
-    - `proposals`: `(n, regions, 4)` float32, boxes x0, y0, x1, y1 in 0..1 of `region_images`,
-      chosen at random in each epoch. Boxes with zero area are padding.
+    - `proposals`: `(n, regions, 4)` float32. A box is x0, y0, x1, y1 in 0..1 of `region_images`.
+      The boxes are chosen at random in each epoch. Boxes with zero area are padding.
 
-    n is `batch_size`; the last batch may be smaller.
+    n is `batch_size`, or less in the last batch.
 
     Args:
         images: `Images`. Images whose captions have no words are left out.
         vocabulary: `Vocabulary`.
-        batch_size: Images per batch, over all replicas.
-        captions_per_image: Captions per image in a batch.
+        batch_size: Number of images in a batch, summed over all replicas.
+        captions_per_image: Number of captions of each image in a batch.
         max_words: Maximum number of words per caption; longer captions are cut.
         flip: Whether to mirror half of the images. Images whose captions mention left or right are
             never mirrored.
         crop: Minimum area of a random crop, as a share of the input's area. The crop is scaled to
-            the full input size. 1 disables cropping.
+            the full input size. The value 1 disables cropping.
         seed: Seed of all random choices, 0 or more.
-        proposals: Maximum number of object proposals per image; they are chosen at random.
+        proposals: Maximum number of object proposals per image. If an image has more proposals,
+            they are chosen at random.
 
     Raises:
         UserError: No image has a caption, or `crop` is used with object proposals.
@@ -98,8 +100,8 @@ class CaptionBatches:
             for words, row in zip(captions, rows, strict=False):
                 ids = vocabulary.encode_words(words, max_words)
                 row[: len(ids)] = ids
-        # The captions of all batches have one length, so that the unrolled recurrence is compiled
-        # once.
+        # The captions of all batches have the same length, so that the unrolled recurrence is
+        # compiled once.
         self._ids = self._ids[:, :, (self._ids != PAD).any(axis=(0, 1))]
         self._may_flip = flip & np.array([not any(map(_mentions_sides, words)) for words in tokens])
         self.batches_per_epoch = -(-len(self._usable) // batch_size)
@@ -111,8 +113,8 @@ class CaptionBatches:
         """Return the batches of one epoch.
 
         With several replicas, each batch is divided into equal parts, one per replica. The dataset
-        yields the parts of this process's replicas, one after another. Images that only fill up a
-        part have no captions except PAD.
+        yields the parts of this process's replicas, one after another. An image that is added only
+        to fill up a part has PAD instead of captions.
 
         Args:
             number: Number of the epoch, which determines the random choices.
@@ -148,10 +150,11 @@ class CaptionBatches:
         self._images, self._views = images, getattr(images, "views", None)
 
     def fixed_views(self, count):
-        """Return `count` views, parts of each image whose features can be cached, `(count, n, 4)`.
+        """Return `count` views `(count, n, 4)`; a view selects one part of each image.
 
-        The first view is the whole image; the other views are random crops. The crops do not depend
-        on the seed, so runs with different seeds share the cached features.
+        The features of these parts can be cached. The first view selects the whole images. The
+        other views select random crops. The crops do not depend on the seed, so runs with different
+        seeds share the cached features.
         """
         whole = np.tile(np.float32([0, 0, 1, 1]), (1, len(self._ids), 1))
         crops = [
@@ -165,7 +168,7 @@ class CaptionBatches:
         return [self._images.examples[i].path for i in index]
 
     def _proposals(self, number, indices, flipped):
-        """Return a column with an epoch's proposals, or no column if the images have none."""
+        """Return an epoch's column of proposals, or no column if the images have no proposals."""
         if not self._images.has_proposals:
             return {}
         boxes = []
@@ -180,7 +183,10 @@ class CaptionBatches:
         return {"proposals": padded(boxes, self._max_proposals)}
 
     def _choices(self, number):
-        """Return a random order of usable examples, then captions, flips, crops, views of all."""
+        """Return an epoch's random choices: order, captions, flips, crops and views.
+
+        The order contains only the usable examples. The other arrays contain all examples.
+        """
         random = np.random.default_rng((self._seed, number))
         order = random.permutation(len(self._ids))
         absent = self._ids[:, :, 0] == PAD
@@ -197,7 +203,7 @@ class CaptionBatches:
 
 
 def _random_windows(random, count, least_area):
-    """Return random parts of a square, `(count, 4)` float32, x0, y0, x1, y1 in 0..1."""
+    """Return random parts of a square, `(count, 4)`; a row is x0, y0, x1, y1 in 0..1."""
     side = np.sqrt(random.uniform(least_area, 1, count))
     stretch = np.exp(random.uniform(-_STRETCH, _STRETCH, count))
     size = np.minimum(np.stack([side * stretch, side / stretch], axis=1), 1)
@@ -206,7 +212,7 @@ def _random_windows(random, count, least_area):
 
 
 def mirrored(boxes):
-    """Return boxes `(r, 4)`, x0, y0, x1, y1 in 0..1, mirrored left to right."""
+    """Mirror boxes `(r, 4)` left to right; a box is x0, y0, x1, y1 in 0..1."""
     x0, y0, x1, y1 = boxes.T
     return np.stack([1 - x1, y0, 1 - x0, y1], axis=1)
 

@@ -80,7 +80,7 @@ def _one_line_os_errors(who: str) -> Iterator[None]:
 def _check_space(dataset: str, archives: Sequence[Archive], staging: pathlib.Path) -> None:
     present = sum(file.stat().st_size for a in archives for file in _received(staging / a.name))
     total = sum(archive.size for archive in archives)
-    # During unpacking, an archive and its contents exist together; earlier archives are deleted.
+    # An archive is deleted after it is unpacked. Until then, it needs space beside its contents.
     peak = max(
         archive.size + sum(before.unpacked for before in archives[: index + 1])
         for index, archive in enumerate(archives)
@@ -99,7 +99,7 @@ def _check_space(dataset: str, archives: Sequence[Archive], staging: pathlib.Pat
 
 
 def _received(path: pathlib.Path) -> list[pathlib.Path]:
-    """Return an archive's files on disk: partial downloads, as gdown names them, or the whole."""
+    """Return the files of an archive on disk: gdown's partial files, or the complete archive."""
     return [*path.parent.glob(f"{path.name}????????.part"), *path.parent.glob(path.name)]
 
 

@@ -22,10 +22,10 @@ class NamedObject:
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase of a caption and the box of the object it names.
+    """A phrase of a caption, and the box of the object that the phrase names.
 
-    The phrase consists of words `first` to `last - 1` of the tokenized `captions[caption]`. If it
-    names several boxes, there is one `Phrase` for each box.
+    The phrase consists of words `first` to `last - 1` of the tokenized `captions[caption]`. If
+    several boxes belong to a phrase, there is one `Phrase` for each box.
     """
 
     caption: int

@@ -21,16 +21,16 @@ OPEN_FILES = 128  # each uses a file descriptor, and 1,024 is a common limit
 
 
 class FeatureFiles:
-    """Feature files of a split, with `SHARD` images each.
+    """Feature files of a split; each file has the features of at most `SHARD` images.
 
     A file's name contains a digest of its images' paths, sizes and modification times. The folder's
-    name contains a digest of the network and preprocessing. After a change of images or
-    settings, other files are used.
+    name contains a digest of the network and preprocessing. If the images or the settings change,
+    new files are therefore written.
 
     Args:
         folder: Parent of the folder `features-<digest>`.
-        settings: Dictionary of all settings that affect the features, with values that JSON can
-            represent.
+        settings: Dictionary of all settings that affect the features. JSON must be able to
+            represent its values.
         dtype: Storage type of the features, `float16` or `bfloat16`.
     """
 
@@ -42,17 +42,20 @@ class FeatureFiles:
     def extract(self, images, indices, mirrored, network, crops=None):
         """Compute the features whose files are missing, and return the locations of all features.
 
-        After an interruption, another call computes only the rest.
+        If a call is interrupted, the next call computes only the files that are still missing.
 
         Args:
             images: `Images`.
             indices: Indices of the images in `images.examples`.
             mirrored: Whether to mirror the images first.
-            network: Function from a batch of `images.batches` to a dictionary of tensors `(n, …)`.
-            crops: Part of each example's image to use, `(count, 4)`; None uses whole images.
+            network: Function that receives a batch of `images.batches` and returns a dictionary of
+                tensors `(n, …)`.
+            crops: Array `(count, 4)`; a row is the part of an example's image to use. If None,
+                whole images are used.
 
         Returns:
-            Dictionary from feature names to the locations of the arrays, `{index: (file, row)}`.
+            Dictionary whose keys are feature names. Each value is a dictionary of locations,
+            `{index: (file, row)}`.
 
         Raises:
             UserError: A feature is too large for the storage type.
@@ -82,7 +85,7 @@ class FeatureFiles:
         )
 
     def _shards(self, images, indices, mirrored, crops):
-        """Yield for each file its image indices, the dataset columns, and the stem of its name."""
+        """Yield the image indices, the dataset columns and the name's stem of each shard."""
         for start in range(0, len(indices), SHARD):
             shard = indices[start : start + SHARD]
             columns = {"index": np.asarray(shard, np.int32)}
@@ -92,7 +95,7 @@ class FeatureFiles:
             yield shard, columns, self._stem(images, columns)
 
     def _files(self, stem, count):
-        """Return a shard's files by feature name, or None if any is missing or incomplete."""
+        """Return a shard's files by feature name, or None if a file is missing or incomplete."""
         try:
             names = json.loads((self.folder / f"{stem}.json").read_text(encoding="utf-8"))
             paths = {name: self.folder / f"{stem}-{name}.npy" for name in names}
@@ -137,14 +140,14 @@ class ImageFeatures:
         files: `FeatureFiles`.
         network: As for `FeatureFiles.extract`.
         mirrored: Indices of the images whose mirrored features are also needed.
-        views: Parts of the images, `(views, n, 4)`, as returned by `CaptionBatches.fixed_views`.
-            The column `view` of `dataset` selects one of them. None uses only whole images.
-        image_bytes: Function that returns the size of one image's features in bytes. If given and
-            more than `SHARD` images are missing, their total size is printed and must fit on the
-            disk.
+        views: Array `(views, n, 4)`, as returned by `CaptionBatches.fixed_views`. In `dataset`, the
+            column `view` selects the view of each image. If None, only whole images are used.
+        image_bytes: Function that returns the number of bytes that the features of one image need.
+            If the features of more than `SHARD` images are missing, their total size is printed and
+            must fit on the disk. If the function is None, the size is not checked.
 
     Raises:
-        UserError: The features do not fit on the disk; also as for `FeatureFiles.extract`.
+        UserError: The features do not fit on the disk, or `FeatureFiles.extract` raises this error.
     """
 
     def __init__(self, images, files, network, mirrored=(), views=None, image_bytes=None):
@@ -171,11 +174,11 @@ class ImageFeatures:
         }
 
     def batches(self, columns, batch_size):
-        """Return batches like those of `Images.batches`, with `features` instead of pixels."""
+        """Return the batches of `Images.batches` with `features` instead of pixels."""
         return batched(self.dataset(columns), batch_size)
 
     def dataset(self, columns):
-        """Return a dataset with one element per row of `columns`: the row and its `features`."""
+        """Return a dataset whose elements are the rows of `columns`, each with its `features`."""
         columns = columns | {"window": self.windows[columns["index"]]}
         rows = tf.data.Dataset.from_tensor_slices(columns)
         if "crop" in columns:

@@ -138,7 +138,7 @@ def with_adobe_marker(image_bytes):
     """Add Adobe's marker, which means inverted inks, to a JPEG file with CMYK colors.
 
     Browsers, Pillow and OpenCV assume inverted inks in every CMYK file. If the file already has
-    such a marker, it comes after the added marker and takes precedence.
+    such a marker, its own marker takes precedence, because it comes later.
     """
     marker = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
     size = tf.strings.length(image_bytes)
@@ -150,7 +150,7 @@ def with_adobe_marker(image_bytes):
 
 
 def _first_image(data):
-    """Return the offset of a GIF's first image, or the file's length if it has no image."""
+    """Return the offset of a GIF's first image, or the file's length if there is no image."""
     size = tf.size(data, tf.int64) - 1
     # Skip the extensions. An extension consists of a label and sub-blocks.
     start = tf.while_loop(
@@ -165,8 +165,8 @@ def _first_image(data):
 def _first_image_end(data):
     """Return the offset at which a GIF's first image ends.
 
-    The result is the file's length if the image is cut off. The result is 0, which makes decoding
-    fail, if the file has no image or more than `MAX_SUB_BLOCKS` sub-blocks.
+    If the image is cut off, the result is the file's length. If the file has no image, or more than
+    `MAX_SUB_BLOCKS` sub-blocks, the result is 0, which makes decoding fail.
     """
     size = tf.size(data, tf.int64) - 1
     start = _first_image(data)
@@ -182,9 +182,9 @@ def _table(flags):
 def _behind_sub_blocks(data, at):
     """Return the offset after a sequence of GIF sub-blocks.
 
-    A sub-block is a length and that many bytes. A sub-block of length 0 ends the sequence. The
-    result is the file's length if the end is missing, or the file's length plus 1 if there are more
-    than `MAX_SUB_BLOCKS` sub-blocks.
+    A sub-block consists of its length and its bytes. A sub-block of length 0 ends the sequence. If
+    the end is missing, the result is the file's length. If there are more than `MAX_SUB_BLOCKS`
+    sub-blocks, the result is the file's length plus 1.
     """
     size = tf.size(data, tf.int64) - 1
     last = tf.while_loop(
@@ -199,7 +199,8 @@ def _behind_sub_blocks(data, at):
 def orientation(image_bytes):
     """Return the EXIF orientation of a JPEG, PNG or WebP file, an int32 scalar from 1 to 8.
 
-    The result is 1, upright, if the file has no orientation or its EXIF data is damaged.
+    If the file has no orientation, or its EXIF data is damaged, the result is 1, which means
+    upright.
     """
     # Most files have no EXIF, and this search is ten times as fast as reading all blocks.
     has_exif = tf.strings.regex_full_match(image_bytes, r"\C*(?i:exif)\C*")
@@ -225,7 +226,7 @@ def _bytes(text):
 
 
 def _number(data, at, length, little_endian=False):
-    """Read unsigned integers of `length` bytes at offsets `at`, of any shape, as int64.
+    """Read unsigned integers of `length` bytes as int64. The offsets `at` may have any shape.
 
     Bytes past the end of the file count as 0.
     """
@@ -276,7 +277,7 @@ def _webp_block(data, at):
 
 
 def _find_exif(data, first_block, read_block):
-    """Return start and length of the TIFF structure with EXIF tags; (0, 0) if it is missing."""
+    """Return start and length of the TIFF structure with EXIF tags, or (0, 0) if there is none."""
     size = tf.size(data, tf.int64) - 1
 
     def step(at, _):

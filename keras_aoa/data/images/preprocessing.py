@@ -28,9 +28,10 @@ class ImageSettings:
     """How an image is converted to the network's square input.
 
     Args:
-        size: Height and width of the input in pixels; with `pad`, the short side before padding.
+        size: Height and width of the input in pixels. If `fit` is `pad`, `size` is the short side
+            before padding.
         fit: One of
-            - `crop`: the largest central square, as in the paper; keeps the aspect ratio;
+            - `crop`: the largest central square of the image, without distortion, as in the paper;
             - `stretch`: the whole image, scaled to a square;
             - `pad`: the whole image with its aspect ratio, as in the paper for object proposals.
               The short side becomes `size`, or less if the long side would exceed 1.5 times
@@ -92,8 +93,8 @@ def read_image(path):
 
     Raises:
         OSError: The file does not exist.
-        tf.errors.OpError: As for `decode`; also if the path is not a regular file, or the file is
-            not readable or has more than `MAX_BYTES`.
+        tf.errors.OpError: The path is not a regular file, the file cannot be read, the file has
+            more than `MAX_BYTES`, or `decode` fails.
     """
     if not is_small_file(path):
         message = f"not a file of at most {MAX_BYTES} bytes"
@@ -102,7 +103,7 @@ def read_image(path):
 
 
 def is_small_file(path):
-    """Return whether a path is a regular file, not a pipe or device, of at most `MAX_BYTES`."""
+    """Return whether a path is a regular file (no pipe or device) of at most `MAX_BYTES`."""
     status = os.stat(path)
     return stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES
 
@@ -117,7 +118,7 @@ def why_unreadable(path):
 
 
 def reason(error):
-    """Return one line with the message of an error that `read_image` or `decode` raised."""
+    """Return the message of an error that `read_image` or `decode` raised, in one line."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message, flags=re.DOTALL)
@@ -157,9 +158,9 @@ def _decode_other(image_bytes):
 
 
 def _on_white(image, has_alpha):
-    """Convert 1 to 4 channels to RGB on white.
+    """Convert an image with 1 to 4 channels to RGB on a white background.
 
-    If `has_alpha`, the last of 2 or 4 channels is alpha.
+    If `has_alpha` is true, the last channel of an image with 2 or 4 channels is alpha.
     """
     channels = tf.shape(image)[2]
 
@@ -202,8 +203,8 @@ def prepare(image, settings):
     """Convert an image to the network's input, with antialiased bilinear scaling.
 
     The values are rounded, so that images cached as uint8 for training equal images prepared for
-    serving. `crop` cuts out the central square before scaling, which limits the memory for every
-    aspect ratio.
+    serving. With `crop`, the central square is cut out before scaling. This limits the memory for
+    images of any aspect ratio.
 
     Args:
         image: RGB, `(height, width, 3)`.
@@ -234,7 +235,8 @@ def window(height, width, settings):
         settings: `ImageSettings`.
 
     Returns:
-        x0, y0, x1, y1 in 0..1 of the original image, `(4,)` float32. Padding is beyond 1.
+        x0, y0, x1, y1 in 0..1 of the original image, `(4,)` float32. If the input is padded, x1 or
+        y1 or both exceed 1.
     """
     if settings.fit == "stretch":
         return tf.constant([0.0, 0.0, 1.0, 1.0])
@@ -247,7 +249,7 @@ def window(height, width, settings):
 
 
 def _scaled(size, settings):
-    """Return height and width, int32, after scaling an image of `size` but before padding."""
+    """Return the height and width of an image of `size` after scaling but before padding."""
     short, long = tf.reduce_min(size), tf.reduce_max(size)
     scale = tf.minimum(settings.size / short, settings.side / long)
     scaled = tf.cast(tf.round(scale * tf.cast(size, scale.dtype)), tf.int32)
@@ -263,18 +265,18 @@ def to_original(corners, window):
     """Map points from 0..1 of the network's input to 0..1 of the upright original.
 
     Args:
-        corners: x and y, `(..., 2)`, array or tensor; may lie outside 0..1.
-        window: As returned by `window`, `(4,)`, or a shape `(..., 4)` that broadcasts against
-            `corners`.
+        corners: Array or tensor `(..., 2)` of x and y, which may lie outside 0..1.
+        window: A result `(4,)` of the function `window`. Several windows `(..., 4)` must broadcast
+            against `corners`.
     """
     return window[..., :2] + corners * (window[..., 2:] - window[..., :2])
 
 
 def from_original(boxes, window):
-    """Map boxes, x0, y0, x1, y1, from 0..1 of the upright original to 0..1 of a window.
+    """Map boxes from 0..1 of the upright original to 0..1 of a window.
 
     Args:
-        boxes: `(..., 4)`, array or tensor.
+        boxes: Array or tensor `(..., 4)`. A box is x0, y0, x1, y1.
         window: As for `to_original`.
 
     Returns:

@@ -38,25 +38,25 @@ log = logging.getLogger(__name__)
 class Images:
     """The readable images of a split as network inputs.
 
-    The constructor decodes each file once. The pixels are kept if all images fit into `cache_gb`;
-    otherwise, decoding only checks that the files are readable. Create `Images` outside of a
+    The constructor decodes each file once. The pixels are kept if all images fit into `cache_gb`.
+    Otherwise, decoding only checks that the files are readable. Create `Images` outside of a
     `tf.distribute` scope, which would copy the pixels to every device.
 
     Args:
         name: Name of the split, for messages.
         examples: Sequence of `Example`.
         settings: `ImageSettings`.
-        cache_gb: Memory limit for pixels in GB; an image needs side * side * 3 bytes. 0 keeps no
-            pixels.
+        cache_gb: Memory limit for pixels in GB. An image needs side * side * 3 bytes. If the limit
+            is 0, no pixels are kept.
         proposal_view: `ProposalView` if the regions are object proposals, otherwise None.
             Proposals that are not in the cache are computed.
 
     Attributes:
         examples: The given examples.
-        readable: Indices of the examples whose images are readable, `(count,)`.
+        readable: Indices `(count,)` of the examples whose images are readable.
         skipped: Paths of the unreadable images.
-        windows: Part of each image from which the regions are computed, `(n, 4)` float32, as
-            returned by `preprocessing.window`.
+        windows: Array `(n, 4)` float32. A row is the part of an image from which the regions are
+            computed, as returned by `preprocessing.window`.
 
     Raises:
         UserError: There are no examples, files are missing, or no image is readable.
@@ -95,11 +95,11 @@ class Images:
 
         Args:
             index: Index of the example.
-            choose: Function that receives the number of proposals and returns indices or a slice.
-                The best proposal has index 0.
+            choose: Function that receives the number of proposals. It returns the indices or the
+                slice of the chosen proposals. The best proposal has index 0.
 
         Returns:
-            Boxes x0, y0, x1, y1 in 0..1 of `region_images`, `(k, 4)` float32.
+            Boxes `(k, 4)` float32. A box is x0, y0, x1, y1 in 0..1 of `region_images`.
         """
         boxes = self._boxes[index]
         return from_original(boxes_as_floats(boxes[choose(len(boxes))]), self.windows[index])
@@ -172,7 +172,7 @@ class Images:
             )
 
     def _try_to_read(self, path):
-        """Return the pixels and the window of a file, or None if it is not a readable image."""
+        """Return the pixels and the window of a file, or None if the file is not readable."""
         try:
             return self._read(path)
         except tf.errors.OpError:
@@ -186,9 +186,9 @@ class Images:
         """Return a dataset with one element per row of `columns`.
 
         `columns["index"]` contains indices of examples. An element contains its row of every
-        column, `images (side, side, 3)` uint8 and `window (4,)`; with proposals, it also contains
-        `region_images`. The optional column `crop` contains parts of the input, x0, y0, x1, y1 in
-        0..1, which are scaled to the full size.
+        column, `images (side, side, 3)` uint8 and `window (4,)`. If there are proposals, an element
+        also contains `region_images`. The optional column `crop` selects a part of each input, x0,
+        y0, x1, y1 in 0..1. This part is scaled to the full size.
         """
         rows = self._whole(columns)
         return rows.map(_cut_out, tf.data.AUTOTUNE) if "crop" in columns else rows
@@ -208,7 +208,10 @@ class Images:
         )
 
     def batches(self, columns, batch_size):
-        """Return batches of `dataset`, with float pixels; images with `flipped` are mirrored."""
+        """Return batches of `dataset` with float pixels.
+
+        Images whose `flipped` is true are mirrored.
+        """
         return batched(self.dataset(columns), batch_size)
 
 
@@ -232,8 +235,9 @@ def image_batches(images, batch_size, proposals=None, replicas=ONE_REPLICA):
 
     Args:
         images: `Images`.
-        batch_size: Images per batch and replica.
-        proposals: Maximum number of object proposals per image; required if there are proposals.
+        batch_size: Number of images that one replica receives in a batch.
+        proposals: Maximum number of object proposals per image. If there are proposals, this number
+            is required.
         replicas: `Replicas` of this process. Batches are filled up with repeated images.
     """
     readable = images.readable.astype(np.int32)
@@ -258,7 +262,10 @@ def padded(boxes, least=0):
 
 
 def batched(rows, batch_size):
-    """Batch the rows of `Images.dataset`; mirror `flipped` images, convert pixels to floats."""
+    """Batch the rows of `Images.dataset`, and convert their pixels to floats.
+
+    Images whose `flipped` is true are mirrored.
+    """
     return rows.map(_mirror).batch(batch_size).map(_as_floats).prefetch(2)
 
 
@@ -270,7 +277,7 @@ def _cut_out(row):
 
 
 def cropped_window(row):
-    """Replace a row's `window` by the part of the image that its `crop` covers."""
+    """Replace a row's `window` by the part of the image that the row's `crop` covers."""
     corners = to_original(tf.reshape(row.pop("crop"), (2, 2)), row["window"])
     return row | {"window": tf.reshape(corners, (4,))}
 

@@ -24,7 +24,7 @@ class ProposalView:
 
 @dataclass(frozen=True)
 class NetworkViews:
-    """Prepares the networks' inputs; training, evaluation, captioning and export all use it.
+    """Prepares network inputs; training, evaluation, captioning and export all use this class.
 
     Args:
         image_settings: `ImageSettings` of the network's input.
@@ -50,10 +50,10 @@ class NetworkViews:
         return {**{name: (side, side, 3) for name, side in sides.items()}, "window": (4,)}
 
     def __call__(self, pixels):
-        """Return float32 tensors by name, from upright pixels `(height, width, 3)`, uint8.
+        """Return a dictionary of float32 tensors from upright uint8 `pixels (height, width, 3)`.
 
-        The tensors are the pixels named in `pixel_settings`, and `window`, the part of the image
-        from which the regions are computed.
+        The dictionary contains the inputs named in `pixel_settings`. It also contains `window`, the
+        part of the image from which the regions are computed.
         """
         views = {name: prepare(pixels, each) for name, each in self.pixel_settings.items()}
         height, width = tf.unstack(tf.shape(pixels)[:2])
@@ -64,15 +64,15 @@ def read_batch(image_bytes, view, shapes, max_pixels):
     """Decode image files and apply `view` to each; unreadable files do not affect others.
 
     Args:
-        image_bytes: Contents of the files, `(n,)`, strings.
-        view: Function from upright pixels `(height, width, 3)`, uint8, to a dictionary of float32
-            tensors, such as `NetworkViews`.
-        shapes: Fully known shapes of these tensors, by name.
+        image_bytes: Contents of the files, as strings `(n,)`.
+        view: Function such as `NetworkViews`. It receives upright uint8 pixels `(height, width, 3)`
+            and returns a dictionary of float32 tensors.
+        shapes: Dictionary of the shapes of these tensors. All dimensions must be known.
         max_pixels: Maximum number of pixels; larger images count as unreadable.
 
     Returns:
-        Dictionary of tensors `(n, …)`, which are 0 for unreadable files, and booleans `(n,)`, which
-        are true for readable files.
+        A dictionary of tensors `(n, …)`, and booleans `(n,)`. The booleans are true for readable
+        files. The tensors are 0 for unreadable files.
     """
     count = tf.size(image_bytes, tf.int64)
     files = tf.data.Dataset.from_tensor_slices(image_bytes).enumerate()

@@ -35,7 +35,7 @@ class ProposalSettings:
             image's gradients, which needs no download.
 
     Raises:
-        UserError: The count is out of range, or the file does not exist.
+        UserError: `count` is out of range, or the file `edge_model` does not exist.
     """
 
     count: int = MAX_PROPOSALS
@@ -59,8 +59,8 @@ def propose(image, settings):
         settings: `ProposalSettings`.
 
     Returns:
-        Distinct boxes x0, y0, x1, y1 in 0..1, best first, `(k, 4)` float32, with 1 <= k <= count.
-        If no object is found, the only box is the whole image.
+        Distinct boxes `(k, 4)` float32, best first, with 1 <= k <= count. A box is x0, y0, x1, y1
+        in 0..1. If no object is found, the only box is the whole image.
 
     Raises:
         UserError: The edge model cannot be read.
@@ -93,7 +93,7 @@ class ProposalCache:
         settings: `ProposalSettings`. Edge models are compared by content, not by path.
 
     Attributes:
-        folder: The folder that contains the files.
+        folder: The folder `proposals-<digest of the settings>`.
 
     Raises:
         UserError: The edge model's file is missing, or OpenCV lacks the modules for proposals.
@@ -108,15 +108,15 @@ class ProposalCache:
         self._settings = settings
 
     def extract(self, paths, purpose="proposals", workers=None):
-        """Compute the missing proposals; a call after an interruption computes only the rest.
+        """Compute the missing proposals; after an interruption, the finished files are kept.
 
         Args:
             paths: Paths of image files.
             purpose: Text of the progress bar.
-            workers: Number of threads; if None, one per core.
+            workers: Number of threads. If None, there is one thread per core.
 
         Returns:
-            The paths that cannot be read as images, in order.
+            The paths of files that cannot be read as images, in the given order.
 
         Raises:
             UserError: The edge model cannot be read, or the folder cannot be written.
@@ -145,7 +145,7 @@ class ProposalCache:
         `boxes_as_floats` converts them to floats. Missing or damaged files are recomputed.
 
         Raises:
-            UserError: An image cannot be read; also as for `extract`.
+            UserError: An image or the edge model cannot be read, or the folder cannot be written.
         """
         boxes_by_image = [self._find(path) for path in paths]
         for path, boxes in zip(paths, boxes_by_image, strict=True):
@@ -156,7 +156,7 @@ class ProposalCache:
         return boxes_by_image
 
     def _find(self, path):
-        """Load or compute the boxes of an image; return None if it cannot be read."""
+        """Load or compute the boxes of an image; return None if the image cannot be read."""
         import tensorflow as tf
 
         from keras_aoa.data.images.preprocessing import read_image
@@ -189,7 +189,7 @@ class ProposalCache:
         return self.folder / digest[:2] / f"{digest}.npy"
 
     def _load(self, file):
-        """Return the boxes in a cache file, or None if it is missing or damaged."""
+        """Return the boxes in a cache file, or None if the file is missing or damaged."""
         try:
             boxes = np.load(file, allow_pickle=False)
             valid = (

@@ -4,7 +4,7 @@ Source: Zitnick & Dollar, "Edge Boxes: Locating Object Proposals from Edges", EC
 implementation.
 
 An edge map is `(height, width)` float32 in 0..1, with contours that are one pixel wide. A second
-map of the same shape contains the direction across the contour, float32, in radians from 0 to pi; y
+float32 map of the same shape contains the direction across the contour, in radians from 0 to pi. y
 points down.
 """
 
@@ -61,15 +61,16 @@ def edge_boxes(image, model=""):
 
     Args:
         image: Upright RGB, `(height, width, 3)` uint8.
-        model: A structured-forest model file; if empty, edges come from the image's gradients.
+        model: A structured-forest model file. If it is empty, edges come from the image's
+            gradients.
 
     Returns:
-        Boxes x0, y0, x1, y1 in 0..1, best first, `(k, 4)` float64, with k <= `MAX_BOXES`. If no
-        object is found, or the long side exceeds 32 times the short side, the only box is the whole
-        image.
+        Boxes `(k, 4)` float64, best first, with k <= `MAX_BOXES`. A box is x0, y0, x1, y1 in 0..1.
+        If no object is found, or the long side exceeds 32 times the short side, the only box is the
+        whole image.
 
     Raises:
-        UserError: As for `check_opencv` and `load_forest`.
+        UserError: `check_opencv` or `load_forest` raises this error.
     """
     check_opencv()
     import cv2
@@ -102,7 +103,7 @@ def check_opencv():
     """Check that OpenCV has the modules for object proposals.
 
     Raises:
-        UserError: OpenCV cannot be imported, or is a package without its contrib modules.
+        UserError: OpenCV cannot be imported, or it lacks its contrib modules.
     """
     try:
         import cv2
@@ -138,7 +139,7 @@ def gradient_edges(image):
 
 
 def forest_edges(image, forest):
-    """Return the same two maps as `gradient_edges`, computed by a structured forest.
+    """Return two maps like `gradient_edges`, but computed by a structured forest.
 
     Args:
         image: RGB, `(height, width, 3)` uint8.
@@ -152,7 +153,7 @@ def forest_edges(image, forest):
 
 
 def load_forest(path):
-    """Load a structured forest from a file; threads may share it.
+    """Load a structured forest from a file; several threads may share the forest.
 
     Raises:
         UserError: The file does not exist or is not a structured-forest model.
@@ -161,7 +162,7 @@ def load_forest(path):
 
 
 def check_forest(path):
-    """Return size and modification time of a model file.
+    """Return the size and the modification time of a model file.
 
     Raises:
         UserError: The file cannot be opened.

@@ -56,10 +56,10 @@ def read(
 ) -> CaptionData:
     """Read the data set at `path`, recognizing its format by file names.
 
-    In a folder, `read` uses the first of these that it finds: `captions.csv`, a token file with
-    Flickr8k's split lists, Karpathy's JSON with its images, another token file, COCO's annotations.
-    The path of a single file selects that file. The path of COCO's folder `annotations` selects
-    COCO's own splits.
+    In a folder, `read` looks for these files in this order and uses the first match:
+    `captions.csv`, a token file with Flickr8k's split lists, Karpathy's JSON with its images,
+    another token file, COCO's annotations. If the path is a file, `read` uses this file. If the
+    path is COCO's folder `annotations`, `read` uses COCO's own splits.
 
     Every image of your own data must exist. Public data sets are often stored only partly, so
     their missing images are left out with a warning. If all images are missing, an error is raised.
@@ -68,9 +68,9 @@ def read(
         path: A folder, or a caption file.
         images: Folder of images, if they are not beside the captions.
         restval: Whether Karpathy's `restval` images join the train split.
-        objects: Whether to also read COCO's objects, or Flickr30k Entities (`Sentences/`,
-            `Annotations/`), if they are beside the captions. For all of COCO, this takes about a
-            minute and up to 4 GB of memory.
+        objects: Whether to also read objects, if their files are beside the captions: COCO's
+            objects, or Flickr30k Entities (`Sentences/`, `Annotations/`). For all of COCO, this
+            takes about a minute and up to 4 GB of memory.
 
     Raises:
         UserError: The path contains no supported data set, or a file is invalid.
@@ -101,7 +101,7 @@ def _read_file(
     restval: bool,
     objects: bool,
 ) -> CaptionData:
-    """Read a caption file with the reader that its name selects."""
+    """Read a caption file; the file's name selects the reader."""
     if name.endswith(".csv"):
         return read_own(folder / name, images)
     if is_token_file(name):

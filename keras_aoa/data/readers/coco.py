@@ -29,21 +29,22 @@ CATEGORY_FIELDS: dict[str, Any] = {"id": int, "name": str}
 def read_coco(
     annotations: pathlib.Path, year: str, images: str | None = None, objects: bool = True
 ) -> CaptionData:
-    """Read COCO's own train and val splits, without missing files and images.
+    """Read COCO's own train and val splits; missing files and images are left out.
 
     As in the paper, val2014 is divided into 5,000 val and 5,000 test images (`paper_splits`).
 
     Args:
         annotations: Folder with files such as `captions_train2017.json`. The image folders
-            `train2017/` and `val2017/` are beside it, or in a folder `images/` beside it.
+            `train2017/` and `val2017/` are in its parent folder, or in the parent's subfolder
+            `images/`.
         year: 2014 or 2017.
-        images: Folder with `train2017/` and `val2017/`, if they are elsewhere.
+        images: Folder that contains `train2017/` and `val2017/`, if these folders are elsewhere.
         objects: Whether to also read `instances_*.json`, if present. For all of COCO, this takes
             about a minute and up to 4 GB of memory.
 
     Raises:
         UserError: The JSON does not have COCO's structure, an image id occurs twice, a caption
-            belongs to no listed image, or an image has no captions; also as for `locate`.
+            belongs to no listed image, an image has no captions, or `locate` raises this error.
     """
     splits: dict[str, tuple[Example, ...]] = {}
     sizes: dict[int | str, Size] = {}
@@ -108,11 +109,11 @@ def read_objects(path: str | pathlib.Path) -> dict[int | str, tuple[NamedObject,
     """Read the objects of each image from an `instances_*.json`.
 
     The nouns of an object are its category ("dining table"), the category's last word ("table"),
-    synonyms, and the plurals of all these. Boxes around a crowd, with zero area, or outside the
-    image are left out; other boxes are clipped to the image.
+    synonyms, and the plurals of all these nouns. Left out are boxes around a crowd, boxes with zero
+    area, and boxes outside the image. Other boxes are clipped to the image.
 
     Returns:
-        The objects by image id; images without objects are left out.
+        Dictionary from image ids to objects. Images without objects are left out.
 
     Raises:
         UserError: The JSON does not have COCO's structure, or an image or category is unknown.

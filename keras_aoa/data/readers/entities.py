@@ -7,8 +7,8 @@ Richer Image-to-Sentence Models", ICCV 2015, arXiv:1505.04870. For `36979.jpg` t
     [/EN#1/people A man] throws [/EN#2/other a ball] .
     <object><name>1</name><bndbox><xmin>5</xmin>…</bndbox></object>
 
-A `name` is an entity's number, here 1. A box may have several names, and a name several boxes. The
-flags `scene` and `nobndbox` mark names that have no box.
+A `name` is an entity's number, here 1. A box may have several names, and a name may have several
+boxes. The flags `scene` and `nobndbox` mark names that have no box.
 """
 
 import logging
@@ -44,7 +44,7 @@ class Mark(NamedTuple):
 
 
 class Problems:
-    """Collects problems with the entities of a data set, to log one line per kind of problem."""
+    """Collects a data set's problems with entities, and logs one line per kind of problem."""
 
     def __init__(self) -> None:
         self._cases: dict[str, list[str]] = defaultdict(list)
@@ -65,10 +65,10 @@ def has_entities(folder: pathlib.Path) -> bool:
 def with_entities(data: CaptionData, folder: pathlib.Path) -> CaptionData:
     """Add the phrases and objects of Flickr30k Entities to a data set.
 
-    A phrase has one `Phrase` for each box of its entity. An object's nouns are the heads (last
-    words) of all phrases that name it. Unusable data is left out, and a warning counts it: images
-    without entity files, damaged files, captions that match no sentence of the image, and phrases
-    whose entity has neither a box nor a flag.
+    For each box of a phrase's entity, one `Phrase` is added. An object's nouns are the last words
+    (heads) of all phrases that name the object. Unusable data is left out and counted in a warning:
+    images without entity files, damaged files, captions that match no sentence of the image, and
+    phrases whose entity has neither a box nor a flag.
     """
     problems = Problems()
     sizes: dict[int | str, Size] = {}
@@ -122,7 +122,7 @@ def _with_entities(
 def entity_stem(path: str | pathlib.Path) -> str:
     """Return the name of an image's entity files, without suffix.
 
-    Flickr8k's images are also in Flickr30k. Flickr8k's names contain an additional second number.
+    Flickr8k's images are also in Flickr30k, but their names in Flickr8k contain a second number.
 
     >>> entity_stem("images/1000268201_693b08cb0e.jpg"), entity_stem("36979.jpg")
     ('1000268201', '36979')

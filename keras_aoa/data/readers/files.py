@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 def read_text(path: pathlib.Path) -> str:
-    """Read a UTF-8 file, with or without a byte order mark; a file named `.gz` is unpacked.
+    """Read a UTF-8 file, with or without a byte order mark.
+
+    If the file's name ends with `.gz`, the file is unpacked.
 
     Raises:
         UserError: The file is missing, unreadable, not UTF-8, or a damaged gzip file.
@@ -53,7 +55,7 @@ def read_json(path: pathlib.Path) -> Any:
     """Read a UTF-8 JSON file.
 
     Raises:
-        UserError: As for `read_text`, or the file is not JSON.
+        UserError: `read_text` raises this error, or the file is not JSON.
     """
     try:
         return json.loads(read_text(path))
@@ -76,7 +78,8 @@ def entries(document: Any, key: str, fields: dict[str, Any], path: pathlib.Path)
     Args:
         document: A parsed JSON document.
         key: The name of the list.
-        fields: Names of the required fields, and the type or types of each.
+        fields: Dictionary from the name of each required field to the field's type or tuple of
+            types.
         path: The file, for messages.
 
     Raises:
@@ -126,7 +129,9 @@ def inside(name: str, where: str) -> str:
 
 
 def present(folder: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
-    """Return the names of existing files below `folder`, each with its spelling on disk.
+    """Return a dictionary from the names of existing files to their spellings on disk.
+
+    The names are relative to `folder`.
 
     Unicode has two forms of a letter such as `é`, and the data may use another form than the file
     system. Each folder is listed once, which is faster than checking every file.
@@ -160,7 +165,8 @@ def locate(
 
     Args:
         data: Data set whose paths are relative to a folder of images.
-        folders: Candidate folders; on a tie, the first one is used.
+        folders: Candidate folders. If several contain equally many images, the first of these
+            folders is used.
         source: The file that lists the images, for messages.
         complete: Whether every image must exist. If false, missing images are left out with a
             warning, and splits that become empty are left out too.

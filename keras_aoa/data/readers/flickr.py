@@ -74,12 +74,12 @@ def read_captions(path: str | pathlib.Path) -> dict[str, list[str]]:
 def read_flickr(path: pathlib.Path, images: str | None = None) -> CaptionData:
     """Read a token file, using Flickr8k's split lists if they are beside it.
 
-    Images in no list are left out. Without lists, as for Flickr30k, `split_by_name` decides the
-    splits. An image's id is its file name.
+    Images that are in no list are left out. If there are no lists, as for Flickr30k,
+    `split_by_name` decides the splits. An image's id is its file name.
 
     Raises:
-        UserError: As for `read_captions` and `locate`; also if a listed image has no captions or
-            is listed twice.
+        UserError: A listed image has no captions or is listed twice, or `read_captions` or `locate`
+            raises this error.
     """
     name = PUBLIC.get(path.name, path.resolve().parent.name)
     captions = read_captions(path)

@@ -1,7 +1,8 @@
-"""Compares the size that an annotation file states with the picture, and turns boxes upright.
+"""Compares pictures with the sizes that annotation files state, and turns boxes upright.
 
-Boxes refer either to the stored pixels, as in COCO, or to the upright picture, after the EXIF
-orientation is applied. The stated size shows which of these two frames applies.
+Boxes refer to one of two frames. The first is the stored pixels, as in COCO. The second is the
+upright picture, to which the EXIF orientation has been applied. The stated size shows which frame a
+file uses.
 """
 
 import contextlib
@@ -23,16 +24,16 @@ _HEADER = 2**16  # bytes; in most files, they include the size and EXIF data
 def with_upright_boxes(
     data: CaptionData, sizes: Mapping[int | str, Size], source: object
 ) -> CaptionData:
-    """Turn the boxes of rotated pictures upright, and leave out boxes of other pictures.
+    """Turn the boxes of rotated pictures upright; leave out boxes that fit no frame.
 
-    Boxes are turned if the stated size has the aspect ratio of the stored pixels. Sizes may differ,
-    because a picture may have been resized. If the stated aspect ratio fits neither frame, the
-    boxes belong to another picture and are left out with a warning. Boxes of unreadable pictures
-    are unchanged.
+    Boxes are turned if the stated size has the aspect ratio of the stored pixels. Only aspect
+    ratios are compared, because a picture may have been resized. If the stated aspect ratio fits
+    neither frame, the boxes belong to another picture and are left out with a warning. Boxes of
+    unreadable pictures are unchanged.
 
     Args:
         data: Data set whose image paths are resolved.
-        sizes: Stated width and height by image id.
+        sizes: Dictionary from image ids to the stated width and height.
         source: The file or folder that states the sizes, for messages.
     """
     others: list[str] = []
@@ -94,7 +95,7 @@ def _turned(box: Box, orientation: int) -> Box:
 
 
 def _layout(path: str) -> tuple[int, int, int] | None:
-    """Return stored width and height, and EXIF orientation; None for unreadable files."""
+    """Return the stored width and height and the EXIF orientation; None for an unreadable file."""
     import tensorflow as tf
 
     from keras_aoa.data.images.preprocessing import is_small_file

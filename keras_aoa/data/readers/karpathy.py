@@ -29,8 +29,8 @@ def read_karpathy(
         restval: Whether the 30,504 COCO images of the split `restval` join the train split.
 
     Raises:
-        UserError: The JSON does not have Karpathy's structure, an image occurs twice, or an image
-            has no captions; also as for `locate`.
+        UserError: The JSON does not have Karpathy's structure, an image occurs twice, an image has
+            no captions, or `locate` raises this error.
     """
     document = read_json(path)
     fields: dict[str, Any] = {"filename": str, "split": str, "sentences": list}

@@ -27,7 +27,7 @@ def read_own(path: pathlib.Path, images: str | None = None) -> CaptionData:
 
     Raises:
         UserError: The header is missing, a line has too many or too few columns, a caption is
-            empty, a split is unknown, or an image is in two splits; also as for `locate`.
+            empty, a split is unknown, an image is in two splits, or `locate` raises this error.
     """
     captions: dict[str, list[str]] = {}
     split_of: dict[str, str] = {}

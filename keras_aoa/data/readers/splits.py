@@ -1,4 +1,4 @@
-"""Splits that depend only on image ids, so they are the same everywhere and in any file order."""
+"""Splits images by their ids, so that the splits are the same everywhere."""
 
 import hashlib
 import logging
@@ -62,8 +62,9 @@ def paper_splits(
 ) -> dict[str, tuple[Example, ...]]:
     """Divide COCO's val2014 into `count` val and `count` test images; train is unchanged.
 
-    The paper (section 4.1) uses 5,000 images in each but does not list them. Here, the ids and the
-    seed determine the choice. If val has fewer than `2 * count` images, the splits are unchanged.
+    The paper (section 4.1) uses 5,000 images in each split but does not list the images. Here, the
+    ids and the seed determine the choice. If val has fewer than `2 * count` images, the splits are
+    unchanged.
     """
     images = splits.get("val", ())
     if len(images) < 2 * count:
@@ -81,11 +82,11 @@ def hold_out(data: CaptionData, count: int, seed: int = 0) -> CaptionData:
     """Move `count` images from train to a new split `select`.
 
     Checkpoints are selected on this split, so that val and test stay unseen. The choice depends
-    only on the image ids and the seed. Both splits keep the order of train.
+    only on the image ids and the seed. The images of both splits keep their order.
 
     Raises:
-        UserError: There is no train split, a split `select` exists, or `count` is not between 1
-            and the number of train images minus 1.
+        UserError: There is no split `train`, the split `select` already exists, or `count` is not
+            between 1 and the number of train images minus 1.
     """
     train = data.splits.get("train", ())
     if not train:

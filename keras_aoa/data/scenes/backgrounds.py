@@ -32,13 +32,13 @@ def _flat(size: int, color: tuple[int, int, int]) -> np.ndarray:
 
 
 def _clouds(size: int, cell: float, rng: Generator) -> np.ndarray:
-    """Return smooth noise, about -1..1; `cell` is the width of a blob relative to the side."""
+    """Return smooth noise of about -1..1; a blob's width is `cell` times the side."""
     coarse = rng.uniform(-1, 1, size=(int(1 / cell) + 2,) * 2)
     return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 def _strokes(size: int, count: int, length: float, tilt: float, rng: Generator) -> np.ndarray:
-    """Return short strokes, -1 (dark) to 1 (light); `length` is relative to the side."""
+    """Return strokes from -1 (dark) to 1 (light); a stroke's length is `length` times the side."""
     canvas = np.full((2 * size, 2 * size), 128, dtype=np.uint8)
     start = rng.uniform(0, 2 * size, size=(count, 2))
     step = np.stack([rng.normal(0, tilt, count), -np.ones(count)], axis=1) * length * 2 * size
@@ -92,7 +92,7 @@ def _snow(size: int, rng: Generator) -> np.ndarray:
 def _grid(
     size: int, rows: int, columns: int, shifted: bool, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return each pixel's brick index, and the share (0..1) of the pixel that joints cover."""
+    """Return the index of each pixel's brick, and how much of the pixel is a joint (0..1)."""
     position = ((np.arange(2 * size) + 0.5) / (2 * size)).astype(np.float32)
     v = position[:, None] * rows + rng.uniform()
     u = position[None, :] * columns + rng.uniform() + (0.5 * (np.floor(v) % 2) if shifted else 0)
@@ -145,7 +145,7 @@ def choose_background(rng: Generator) -> str:
 
 
 def paint_background(name: str, size: int, rng: Generator) -> np.ndarray:
-    """Paint a background, `(size, size, 3)` RGB, about 0..255."""
+    """Paint a background `(size, size, 3)` in RGB, with values of about 0..255."""
     if name in TINTS:
         y, x = np.mgrid[:size, :size] / size - 0.5
         angle = rng.uniform(0, 2 * np.pi)

@@ -32,7 +32,7 @@ class ScenesSettings:
         size: Side of the images in pixels.
 
     Raises:
-        UserError: A number is too small.
+        UserError: `seed`, `size` or a number of images is too small.
     """
 
     seed: int = 0
@@ -51,14 +51,14 @@ class ScenesSettings:
 
 
 def prepare(cache_folder: str | pathlib.Path, settings: ScenesSettings) -> CaptionData:
-    """Read the data set from its folder in `cache_folder`, drawing it first if necessary."""
+    """Read the data set from its folder in `cache_folder`; if the folder is missing, draw it."""
     digest = settings_digest({"format": FORMAT_VERSION, **asdict(settings)})
     folder = pathlib.Path(cache_folder) / f"scenes-{digest}"
     if not folder.exists():
         try:
             write(folder, settings)
         except UserError:
-            # Another process may have written the folder in the meantime, which is then read.
+            # If another process has written the folder in the meantime, that folder is read.
             if not (folder / FILE).exists():
                 raise
     return read(folder)

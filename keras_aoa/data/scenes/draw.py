@@ -31,8 +31,8 @@ class Sprite:
     """A painted object, cropped to its bounding box.
 
     Attributes:
-        color: RGB in 0..255, multiplied by `alpha`, `(height, width, 3)`.
-        alpha: Opacity in 0..1, `(height, width)`.
+        color: Array `(height, width, 3)` of RGB in 0..255, already multiplied by `alpha`.
+        alpha: Array `(height, width)` of opacities in 0..1.
     """
 
     color: np.ndarray
@@ -42,7 +42,7 @@ class Sprite:
 def _pattern(
     texture: str, x: np.ndarray, y: np.ndarray, pitch: float, rng: Generator
 ) -> np.ndarray:
-    """Return a mask of a texture's second color; `pitch` is its period in units of x and y."""
+    """Return a mask of a texture's second color; the texture repeats after `pitch` in x or y."""
     # Stripes are never horizontal, because a single stripe could cover the whole top of a table.
     angle = rng.choice([0.0, 0.25, 0.75]) * np.pi if texture == "striped" else 0.0
     u = (x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))) / pitch + rng.uniform()
@@ -58,7 +58,7 @@ def _pattern(
 def make_sprite(
     shape: str, color: str, texture: str, radius: float, level: bool, rng: Generator
 ) -> Sprite:
-    """Paint an object with a radius in pixels; `level` disables its random rotation."""
+    """Paint an object whose `radius` is in pixels; `level` turns off the random rotation."""
     side = SUPERSAMPLING * (2 * int(np.ceil(radius * 1.3)) + 4)
     rotation = 0.0 if level else rng.uniform(-0.18, 0.18)
     roles = np.zeros((side, side), dtype=np.uint8)
@@ -98,7 +98,7 @@ def make_sprite(
 
 
 def paste(picture: np.ndarray, sprite: Sprite, x: int, y: int) -> None:
-    """Paste a sprite and its soft shadow into `picture`, `(height, width, 3)` RGB, in place."""
+    """Paste a sprite and its soft shadow into `picture (height, width, 3)`, which is changed."""
     height, width = sprite.alpha.shape
     offset = max(1, round(picture.shape[0] / 64))
     shadow = np.zeros(picture.shape[:2], dtype=np.float32)

@@ -101,7 +101,10 @@ def _sentence(scene: Scene, rng: random.Random) -> list[Piece]:
 
 
 def _spelled(sentence: list[Piece]) -> tuple[str, list[tuple[int, int, int]]]:
-    """Return the caption and its phrases: `(object index, first word, last word + 1)`."""
+    """Return the caption and its phrases.
+
+    A phrase is `(object index, first word, last word + 1)`.
+    """
     texts, phrases, count = [], [], 0
     for piece in sentence:
         index, text = piece if isinstance(piece, tuple) else (None, piece)
@@ -125,7 +128,8 @@ def describe(
         rng: Source of all random choices.
 
     Returns:
-        For each caption, its text and its phrases `(object index, first word, last word + 1)`.
+        For each caption, the text and the phrases. A phrase is
+        `(object index, first word, last word + 1)`.
     """
     captions: dict[str, list[tuple[int, int, int]]] = {}
     while len(captions) < count:

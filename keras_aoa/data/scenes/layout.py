@@ -1,8 +1,8 @@
 """Chooses the objects of a scene and their positions.
 
 The first two objects, the pair, are near the center and have one clear spatial relation. Further
-objects are placed around the pair. They touch no other object, and none is larger than both objects
-of the pair.
+objects are placed around the pair. These further objects touch no other object, and none is larger
+than the larger object of the pair.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ SIZES_OF_PAIR = (("big", "big"), ("big", "medium"), ("medium", "medium"), ("medi
 
 @dataclass(frozen=True)
 class Thing:
-    """A drawn object; `box` bounds its visible part, x0, y0, x1, y1 in 0..1."""
+    """A drawn object; `box` is x0, y0, x1, y1 of the object's visible part, in 0..1."""
 
     shape: str
     color: str
@@ -32,7 +32,10 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """The content of a picture: `things[first]` is in `relation` to `things[1 - first]`."""
+    """The content of a picture.
+
+    `relation` is where `things[first]` is relative to `things[1 - first]`, for example "left".
+    """
 
     background: str
     things: tuple[Thing, ...]
@@ -42,7 +45,7 @@ class Scene:
 
 @dataclass
 class _Plan:
-    """An object to draw; `x` and `y` are the top left pixel of its sprite."""
+    """An object to draw; the top left pixel of its sprite is at `x` and `y`."""
 
     shape: str
     color: str
@@ -107,7 +110,7 @@ def _plans(background: str, relation: str, first: int, rng: Generator) -> list[_
 
 
 def _place_pair(one: _Plan, two: _Plan, relation: str, size: int, rng: Generator) -> bool:
-    """Place `one` in its relation to `two`, which is at the origin; return whether it fits."""
+    """Place `one` relative to `two`, which is at the origin; return whether `one` fits."""
     jitter = rng.integers(-round(0.03 * size), round(0.03 * size) + 1, size=2)
     gap = rng.integers(round(0.03 * size), round(0.08 * size) + 1)
     middle_x, middle_y = (two.width - one.width) // 2, (two.height - one.height) // 2
@@ -130,7 +133,7 @@ def _place_pair(one: _Plan, two: _Plan, relation: str, size: int, rng: Generator
 
 
 def _center_pair(pair: list[_Plan], size: int, rng: Generator) -> bool:
-    """Move the pair near the center of the picture; return whether it fits."""
+    """Move the pair near the center of the picture; return whether the pair fits."""
     for axis, extent in (("x", "width"), ("y", "height")):
         start = min(getattr(plan, axis) for plan in pair)
         length = max(getattr(plan, axis) + getattr(plan, extent) for plan in pair) - start
@@ -144,7 +147,7 @@ def _center_pair(pair: list[_Plan], size: int, rng: Generator) -> bool:
 
 
 def _place_other(plan: _Plan, placed: list[_Plan], size: int, rng: Generator) -> bool:
-    """Place an object at a free position with a small margin; return whether it fits."""
+    """Place an object at a free position with a small margin; return whether the object fits."""
     margin = max(2, round(0.025 * size))
     for _ in range(60):
         plan.x = int(rng.integers(1, size - plan.width))
@@ -161,7 +164,7 @@ def _place_other(plan: _Plan, placed: list[_Plan], size: int, rng: Generator) ->
 
 
 def _visible(plans: list[_Plan], size: int) -> list[np.ndarray]:
-    """Return a mask of each object, `(size, size)` 0..1; later objects cover earlier objects."""
+    """Return a mask `(size, size)` in 0..1 of each object; later objects cover earlier objects."""
     masks: list[np.ndarray] = []
     for plan in plans:
         window = np.s_[plan.y : plan.y + plan.height, plan.x : plan.x + plan.width]
@@ -209,7 +212,7 @@ def _attempt(background: str, size: int, rng: Generator) -> tuple[Scene, list[_P
 
 
 def draw_scene(size: int, rng: Generator) -> tuple[Scene, np.ndarray]:
-    """Draw a random scene; return it and its picture, `(size, size, 3)` 8-bit RGB."""
+    """Draw a random scene; return the scene and its 8-bit RGB picture `(size, size, 3)`."""
     background = choose_background(rng)
     while (attempt := _attempt(background, size, rng)) is None:
         pass

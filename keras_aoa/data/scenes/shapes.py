@@ -1,7 +1,7 @@
-"""Outlines of the objects: each shape is a list of parts, and later parts cover earlier ones.
+"""Outlines of the objects: each shape is a list of parts, and later parts cover earlier parts.
 
-A part is (role, polygon). A polygon is a `(points, 2)` array of (x, y) around the origin. y points
-down, and the distance of a point from the origin is at most about 1.
+A part consists of a role and a polygon. A polygon is a `(points, 2)` array of (x, y) around the
+origin. y points down, and the distance of a point from the origin is at most about 1.
 """
 
 import numpy as np

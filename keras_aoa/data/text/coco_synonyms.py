@@ -127,7 +127,7 @@ def nouns_of(category: str) -> frozenset[str]:
 
 
 def plural(noun: str) -> str:
-    """Return the plural of a noun; if it has several words, only the last word changes."""
+    """Return the plural of a noun; in a noun of several words, only the last word changes."""
     *before, word = noun.split(" ")
     if word in ALREADY_PLURAL:
         ending = word

@@ -35,7 +35,7 @@ def find_noun_phrases(
     """Find the noun phrases in a caption's words, in order.
 
     A noun may have several words ("fire hydrant"). If several nouns begin at the same word, the
-    longest is used.
+    longest noun is used.
     """
     longest = max((noun.count(" ") + 1 for noun in nouns), default=0)
     phrases = []
@@ -67,11 +67,11 @@ def matching_objects(phrase: NounPhrase, objects: Iterable[NamedObject]) -> list
 
 @dataclass(frozen=True)
 class Mention:
-    """A word of a caption and the boxes of the objects it names.
+    """A word of a caption, and the boxes of the objects that the word names.
 
     Attributes:
         index: Index of the word in the caption.
-        boxes: Boxes of the named objects; empty if the image shows none.
+        boxes: Boxes of the named objects. If the image shows no such object, there are no boxes.
         length: Number of words in the phrase that ends with this word.
     """
 
@@ -83,8 +83,8 @@ class Mention:
 def annotated_mentions(example: Example, number: int) -> list[Mention]:
     """Return the mentions in `captions[number]`, from the example's annotated phrases.
 
-    A mention's word is the head of its phrase, which is the last word. If `example.phrases` lists
-    a phrase several times, with different boxes, its mention has all of these boxes.
+    A mention's word is the last word of its phrase. If `example.phrases` lists a phrase several
+    times, with different boxes, the mention has all of these boxes.
     """
     boxes: dict[tuple[int, int], list[Box]] = {}
     for phrase in example.phrases:
@@ -102,7 +102,7 @@ def named_mentions(
     nouns: Collection[str],
     adjectives: Collection[str],
 ) -> list[Mention]:
-    """Find the mentions in a caption without annotated phrases, by the words of the objects."""
+    """Find a caption's mentions from the words of the objects, without annotated phrases."""
     return [
         Mention(
             phrase.index,

@@ -100,12 +100,12 @@ def tokenize(caption: str) -> list[str]:
 
 
 def has_spaceless_script(text: str) -> bool:
-    """Return whether a text has words in a script without spaces between words."""
+    """Return whether a text has words in a script that has no spaces between words."""
     return not text.isascii() and re.search(rf"(?={_SPACELESS})\w", text) is not None
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Join words with spaces, but without a space between two words of scripts that use none."""
+    """Join words with spaces, except between two words of scripts that do not use spaces."""
     text, before = "", False
     for word in words:
         spaceless = has_spaceless_script(word)
@@ -115,7 +115,7 @@ def join_words(words: Iterable[str]) -> str:
 
 
 def separate_characters(text: str) -> str:
-    """Put spaces around each character of scripts without spaces between words."""
+    """Put spaces around each character of scripts that have no spaces between words."""
     return text if text.isascii() else re.sub(f"({_CHARACTER})", r" \1 ", text)
 
 

@@ -18,10 +18,10 @@ class Vocabulary:
     """The words of a captioner; a word's id is its index in `words`.
 
     Args:
-        words: The known words, each once, without the special words.
+        words: The known words without the special words. No word occurs twice.
 
     Attributes:
-        words: All words by id, beginning with the four special words.
+        words: All words in the order of their ids, beginning with the four special words.
         digest: 12 hexadecimal digits that identify the vocabulary.
 
     Raises:
@@ -55,14 +55,14 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, caption, max_words):
-        """Convert a caption to ids: START, its words, STOP.
+        """Convert a caption to the ids of START, the caption's words, and STOP.
 
         A caption with more than `max_words` words is cut and has no STOP.
         """
         return self.encode_words(tokenize(caption), max_words)
 
     def encode_words(self, words, max_words):
-        """Convert the words of a caption, as returned by `tokenize`, to ids like `encode`."""
+        """Convert a caption's words, as returned by `tokenize`, to ids, as `encode` does."""
         ids = [self._ids.get(word, OOV) for word in words[:max_words]]
         # No STOP after a cut caption, so that the model does not learn to end there.
         return [START, *ids] if len(words) > max_words else [START, *ids, STOP]
@@ -118,5 +118,5 @@ class Vocabulary:
 
 
 def _is_unicode(word):
-    """Return whether a word has no lone UTF-16 surrogates, which JSON allows but files do not."""
+    """Return whether a word has no lone UTF-16 surrogates; JSON allows them, files do not."""
     return not any("\ud800" <= letter <= "\udfff" for letter in word)
