@@ -144,7 +144,7 @@ class Contents:
         shard: `Shard`.
 
     Attributes:
-        left_out: Number of files that were skipped so far, because their names show no image.
+        left_out: Number of files that were skipped so far, because `is_image_name` is false.
 
     Raises:
         ShardError: the archive is damaged or truncated, or the shard has files but no image. The

@@ -146,7 +146,11 @@ def log_probs_without(captioner, regions, vector, ids, replaced):
 
 
 def other_regions(random, mask, strongest):
-    """For each word, choose a random region that is not the strongest; return indices `(n, t)`."""
+    """For each word, choose a random region that is not the strongest region.
+
+    Returns:
+        Indices of the regions, `(n, t)`.
+    """
     noise = random.random((*strongest.shape, mask.shape[1]))
     allowed = np.broadcast_to(mask[:, None], noise.shape).copy()
     np.put_along_axis(allowed, strongest[..., None], False, axis=-1)

@@ -12,8 +12,8 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_output, write_text
 from keras_aoa.utils.text import clip, first_three
 
-# Keys in files of version 0.1, and their current names. If the value of a key is a dictionary, it
-# contains the keys below this key.
+# Keys in files of version 0.1, and their current names. A nested dictionary
+# contains the keys inside the entry of its key.
 OLD_KEYS = {
     "CIDEr_one_reference_fewer": "CIDEr_leave_one_out",
     "CIDEr_of_a_reference": "human_CIDEr_leave_one_out",

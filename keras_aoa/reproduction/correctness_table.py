@@ -21,7 +21,7 @@ def table3(base, settings):
 
     Args:
         base: Base `Configuration` of all runs.
-        settings: `TableSettings`, of which `rows` is ignored.
+        settings: `TableSettings`. The setting `rows` is ignored.
 
     Returns:
         The table in Markdown.
@@ -74,8 +74,8 @@ def markdown(measures):
 def line(kind, title, runs, column, paper):
     """Return a row of the table, with means over seeds.
 
-    A prior is the same for all words of a phrase. Its best value for a phrase is therefore its
-    value for any word of the phrase.
+    A prior has the same value for all words of a phrase. This value is also the best value of the
+    phrase.
     """
     first, *others = MEASURES
     phrase = "model_phrase" if column == "model" else column

@@ -63,7 +63,7 @@ class Run:
     def results_folder(self):
         """Folder to which evaluations are written.
 
-        A packed captioner has a separate folder for evaluations, because it never changes.
+        For a packed captioner, this is a separate folder, because a packed captioner never changes.
         """
         packed = is_packed(self.folder)
         return self.all_runs / f"captioner-{self.configuration.name}" if packed else self.folder
@@ -111,7 +111,7 @@ class Run:
         """Refuse weights that were trained with another vocabulary or backbone.
 
         Raises:
-            UserError: the vocabulary or the backbone differs. The message says which of them differs.
+            UserError: the vocabulary or the backbone differs. The message says which part differs.
         """
         for part, digest in self.digests.items():
             if metadata.get(part) != digest:
@@ -160,7 +160,7 @@ class Run:
 
     @property
     def located_configuration(self):
-        """The configuration, in which the output of `located` replaces each path setting."""
+        """The configuration, with each path setting replaced by the output of `located`."""
         return replace(self.configuration, **{name: self.located(name) for name in PATHS})
 
     def located(self, name):
