@@ -1,4 +1,4 @@
-"""Images per second of a trained run, with shards and with one image at a time.
+"""Measures how many images per second a run captions, in shards and one image at a time.
 
 The two methods alternate, so that other load on the machine affects both methods.
 """
@@ -28,9 +28,9 @@ class Arguments:
     count: int = 64
     """Number of images per turn."""
     turns: int = 5
-    """Number of turns, each with other images; results are medians."""
+    """Number of turns. Each turn captions other images. The results are medians."""
     batch_size: int = 32
-    """Images per batch of a shard."""
+    """Number of images in a batch when a shard is captioned."""
     json: bool = False
     """Print json."""
 

@@ -1,9 +1,10 @@
-"""Time of the full model's training step on image features: forward and backward pass, and Adam.
+"""Measures the time of a training step: forward pass, backward pass and Adam.
 
-The vocabulary has 6325 words, states and embeddings have size 512, and captions have 17 time steps.
-The time is compared with an unfactorized implementation of equation 4, and with the machine's rate
-of matrix products. The FLOPs of a step are the minimum for any implementation: three times the
-FLOPs of the forward pass. KERAS_BACKEND=jax runs the benchmark on JAX.
+The full model trains on image features. The vocabulary has 6325 words, states and embeddings have
+size 512, and captions have 17 time steps. For comparison, the benchmark measures equation 4 without
+factorization, and the machine's rate of matrix products. The reported FLOPs of a step are three
+times the FLOPs of the forward pass, which is the minimum for any implementation. KERAS_BACKEND=jax
+runs the benchmark on JAX.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ MODULE = "benchmarks.decoder"
 
 @dataclass(frozen=True)
 class Size:
-    """Size of a batch: images, captions and regions per image, vocabulary, and time steps."""
+    """Numbers of images, captions per image, regions per image, vocabulary words and steps."""
 
     images: int = 10
     captions: int = 5
@@ -31,20 +32,21 @@ class Size:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time training steps of the decoder; each size and implementation has a new process."""
+    """Time training steps of the decoder, each size and implementation in a new process."""
 
     images: tuple[int, ...] = (10, 50)
-    """Numbers of images per batch."""
+    """Batch sizes to measure, in images."""
     captions: int = 5
     """Captions per image."""
     regions: tuple[int, ...] = (49, 196)
-    """Numbers of regions per image."""
+    """Numbers of regions per image to measure."""
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
-    """Dtypes of matrix products."""
+    """Dtypes of matrix products to measure."""
     naive: bool = True
-    """Also time equation 4 without factorization, in float32, if it needs less than 16 GB."""
+    """Also time equation 4 without factorization, in float32. Sizes that need 16 GB or more are
+    left out."""
     turns: int = 5
-    """Number of timed steps; results are medians."""
+    """Number of timed steps. The results are medians."""
     json: bool = False
     """Print json lines."""
 
@@ -85,7 +87,7 @@ def line(row):
 
 
 def lean_flops(size):
-    """Return the minimum FLOPs of a training step, which are three times the forward pass."""
+    """Return the minimum FLOPs of a training step: three times the FLOPs of the forward pass."""
     rows = size.images * size.captions * size.steps
     forward = 2 * rows * (size.words * WIDTH + WIDTH * WIDTH)
     forward += 2 * rows * size.words * size.regions
@@ -102,7 +104,7 @@ def naive_gigabytes(size):
 
 
 def measure(dtype, form, turns, **size):
-    """Measure the seconds per step, and return them with derived rates."""
+    """Return the measured seconds per step, and rates computed from these seconds."""
     size = Size(**size)
     step, batch = make_step(size.words, dtype, form), random_batch(size)
     rate = matrix_rate(dtype)
@@ -119,7 +121,10 @@ def measure(dtype, form, turns, **size):
 
 
 def random_batch(size):
-    """Create random image features, and captions of random words with the full length."""
+    """Create random image features, and captions of random words.
+
+    All captions have the maximum length.
+    """
     from keras import ops
 
     random = np.random.default_rng(0)

@@ -1,9 +1,10 @@
-"""How time and memory of the decoder's training step grow with each size.
+"""Measures how time and memory of the decoder's training step grow with each size.
 
-The sizes are 10 images with 5 captions, 49 regions, 6325 words and 17 steps; one size changes at a
-time. "Of linear" is the time divided by the time that linear growth from the smallest size would
-give. Fixed costs are much of the smallest time, so the exponent of growth between two neighboring
-sizes is more informative. If it is above 1, growth is worse than linear.
+The sizes are 10 images with 5 captions, 49 regions, 6325 words and 17 steps. One size changes at a
+time. The value "of linear" compares the measured time with linear growth: it divides the time by
+the time that linear growth from the smallest size would give. Fixed costs are a large part of the
+smallest time. Therefore the exponent of growth between two neighboring sizes is more informative.
+An exponent above 1 means that growth is worse than linear.
 """
 
 import math
@@ -28,9 +29,9 @@ class Arguments:
     """Time training steps of increasing size, each size in a new process."""
 
     axes: tuple[str, ...] = tuple(AXES)
-    """Names of the sizes to change."""
+    """Names of the sizes to change, one at a time."""
     turns: int = 3
-    """Number of timed steps; results are medians."""
+    """Number of timed steps. The results are medians."""
     plot: str = ""
     """Image file for a plot of time and memory, with linear growth for comparison."""
     json: bool = False
@@ -50,7 +51,7 @@ def main(arguments):
 
 
 def grow(axis, settings):
-    """Measure and print all values of an axis; yield the rows of successful measurements."""
+    """Measure each value of an axis and print its row. Yield the rows without failures."""
     first = last = None
     for value in AXES[axis]:
         row = measured(replace(Size(), **{axis: value}), turns=settings.turns)
@@ -73,12 +74,12 @@ def grow(axis, settings):
 
 
 def exponent(before, after, axis):
-    """Return the exponent of the growth of time between two rows; 1 is linear growth."""
+    """Return the exponent of the growth of time between two rows. Linear growth has exponent 1."""
     return math.log(after["seconds"] / before["seconds"]) / math.log(after[axis] / before[axis])
 
 
 def draw(curves, path):
-    """Plot seconds and memory along every axis, beside linear growth from the first value."""
+    """Plot seconds and memory for each axis, with linear growth for comparison."""
     from matplotlib.figure import Figure
 
     figure = Figure((3.2 * len(curves), 5.5), layout="constrained")

@@ -7,7 +7,7 @@ from keras_aoa.models.captioner import caption_loss
 
 
 def make_jax_step(captioner, clip_norm, rate):
-    """Return a function that trains on a batch, like `Trainer`, and waits for the loss."""
+    """Return a function that trains on a batch as `Trainer` does, and waits for the loss."""
     optimizer = keras.optimizers.Adam(rate, global_clipnorm=clip_norm)
     optimizer.build(captioner.trainable_variables)
     state = {

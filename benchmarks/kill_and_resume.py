@@ -1,7 +1,8 @@
-"""Kills training runs at random moments, resumes them, and compares with an uninterrupted run.
+"""Kills training runs at random moments and resumes them.
 
-`python -m benchmarks.kill_and_resume --runs 50` kills each run (SIGKILL) once or twice. After each
-kill the same command resumes the run. Every second run is killed while it writes a checkpoint.
+`python -m benchmarks.kill_and_resume --runs 50` kills each run once or twice with SIGKILL. After
+each kill the same command resumes the run. Every second run is killed while it writes a checkpoint.
+The weights are compared with the weights of an uninterrupted run.
 """
 
 import json
@@ -65,9 +66,9 @@ class Settings:
 class Outcome:
     """Result of a run.
 
-    `kills` counts its kills, and `while_writing` the kills while it wrote a checkpoint.
-    `steps_lost` is the maximum number of steps that were repeated after a kill. `identical` is
-    true if the run ended with the weights of the uninterrupted run.
+    `kills` is the number of kills. `while_writing` is the number of kills that interrupted the
+    writing of a checkpoint. `steps_lost` is the largest number of steps that the run repeated after
+    a kill. `identical` is true if the run ended with the weights of the uninterrupted run.
     """
 
     kills: int = 0
@@ -78,7 +79,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ReferenceTimes:
-    """Seconds of a run before and after its first step, and its number of steps."""
+    """Seconds before the first step, seconds after the first step, and number of steps."""
 
     start: float
     training: float
@@ -86,7 +87,7 @@ class ReferenceTimes:
 
 
 def main(settings):
-    """Kill and resume all runs and print a summary; exit with status 1 if any result differs."""
+    """Kill and resume all runs, and print a summary. Exit with status 1 if any result differs."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(settings.folder or temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,7 @@ def main(settings):
 
 
 def kill_and_resume(folder, runs, seed):
-    """Train an uninterrupted run, then kill and resume the other runs; return their outcomes."""
+    """Train an uninterrupted run, kill and resume other runs, and return their outcomes."""
     reference = configure(folder, "reference")
     started, process = time.monotonic(), start(reference)
     wait_for_step(process, reference, 1)
@@ -167,7 +168,7 @@ def wait(process, seconds):
 
 
 def wait_for_writing(process, config, number):
-    """Wait until a process writes its `number`-th checkpoint after this call, or ends."""
+    """Wait until a process has started to write `number` checkpoints, or has ended."""
     was_writing = False
     while process.poll() is None and number:
         writing = any(run_folder(config).glob("last.*.part.npz"))
@@ -245,7 +246,7 @@ def draw(folder):
 
 
 def child(config):
-    """Train with the settings in a file and record each step, without the final evaluation."""
+    """Train with the settings in a file, and record each step. Skip the final evaluation."""
     from keras_aoa.settings.configuration import Configuration
 
     def record_step(trainer):

@@ -11,7 +11,7 @@ RATE_SIZE = 2048
 
 
 def median_seconds(function, turns, warm_up=2):
-    """Return the median time of a call. The warm-up calls before it are not timed."""
+    """Return the median time of `turns` calls. The first `warm_up` calls are not timed."""
     times = []
     for turn in range(turns + warm_up):
         started = time.perf_counter()
@@ -53,7 +53,7 @@ def in_new_process(module, function, **arguments):
 
     Returns:
         The dictionary that the function returned, with the additional key `peak_gigabytes`. If the
-        process failed, a dictionary with only the key `failed`, the reason.
+        process failed, the dictionary has only the key `failed`, whose value is the reason.
     """
     code = (
         "import importlib, json, resource, sys\n"

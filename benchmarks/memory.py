@@ -1,8 +1,8 @@
-"""Memory during long training: a small model, drawn scenes, both stages and many epochs.
+"""Measures memory during long training of a small model on drawn scenes, in both stages.
 
-`python -m benchmarks.memory --plot docs/memory.png` plots the memory. Each epoch repeats
-everything that could leak memory: a new order of images, new crops, a search over the validation
-scenes, logs and checkpoints.
+`python -m benchmarks.memory --plot docs/memory.png` plots the memory. The training has many epochs.
+Each epoch repeats everything that could leak memory: a new order of images, new crops, a search
+over the validation scenes, logs and checkpoints.
 """
 
 import pathlib
@@ -39,7 +39,7 @@ class Arguments:
     """Train in this process and measure its memory."""
 
     steps: int = 20000
-    """Number of training steps; half of the steps belong to each stage."""
+    """Number of training steps. Each stage trains for half of the steps."""
     plot: str = ""
     """Image file for a plot of memory over steps."""
     json: bool = False

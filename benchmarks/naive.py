@@ -10,7 +10,7 @@ from keras_aoa.layers.products import dense
 
 
 def write_joint(captioner):
-    """Change a captioner to compute the whole joint tensor, and its gradient automatically."""
+    """Change a captioner to compute the whole joint tensor, with automatic differentiation."""
     attention, cell = captioner.attention, captioner.cell
     log_probs, precompute = [], attention.precompute
 

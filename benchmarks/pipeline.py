@@ -1,4 +1,4 @@
-"""Cost of reading images in a training epoch, and time saved by caching a frozen CNN's features.
+"""Measures the cost of reading images, and the time that cached features of the CNN save.
 
 The CNN is a frozen network of keras.applications with random weights. The captioner is the full
 model with 512 units and the vocabulary of the data. The kinds of epochs alternate. The first epoch
@@ -28,7 +28,7 @@ class Arguments:
     images: int = 60
     """Number of training images."""
     turns: int = 2
-    """Number of timed epochs of each kind; results are medians."""
+    """Number of timed epochs of each kind. The results are medians."""
     json: bool = False
     """Print json."""
 
@@ -52,7 +52,7 @@ def main(arguments):
 
 
 def measure(settings, folder):
-    """Measure the median seconds of each kind of epoch, and return them with derived ratios."""
+    """Return the median seconds of each kind of epoch, and ratios computed from these seconds."""
     from keras_aoa.data.caption_batches import CaptionBatches
     from keras_aoa.data.images.preprocessing import ImageSettings
     from keras_aoa.data.images.split_images import Images

@@ -1,8 +1,8 @@
-"""Time to caption an image with each kind of region.
+"""Measures the time to caption an image with each kind of region.
 
-The captioner has VGG16 with random weights, 49 regions, greedy search, a vocabulary of 6325 words
-and 512 units; its captions have 16 words. The kinds of regions alternate, so that other load on the
-machine affects all kinds.
+The captioner has VGG16 with random weights, 49 regions, a vocabulary of 6325 words and 512 units.
+Its search is greedy, and its captions have 16 words. The kinds of regions alternate, so that other
+load on the machine affects all kinds.
 """
 
 import json
@@ -22,7 +22,7 @@ class Arguments:
     """Time each part of captioning an image, with grid, transformer and proposal regions."""
 
     images: int = 20
-    """Number of timed captions, one image at a time; results are medians."""
+    """Number of images to caption, one at a time. The results are medians."""
     photograph: str = ""
     """Image file; by default a drawn scene of 480 x 480 pixels."""
     json: bool = False
@@ -45,7 +45,7 @@ def main(arguments):
 
 
 def read(photograph):
-    """Read the pixels of a photograph, or draw a scene if none is given."""
+    """Read the pixels of a photograph. If `photograph` is empty, draw a scene."""
     if photograph:
         from keras_aoa.inference.image_captioner import read_pixels
 
@@ -99,7 +99,7 @@ def measure(image, count):
 
 
 def captioner_functions(kind):
-    """Return two compiled functions: one encodes images, one captions encoded images."""
+    """Return two compiled functions: the first encodes images, the second captions them."""
     import tensorflow as tf
 
     from keras_aoa.models.backbones import make_backbone

@@ -1,8 +1,8 @@
-"""Speedup of two processes over one process; each process has one core.
+"""Measures the speedup of two processes over one process. Each process has one core.
 
 `python -m benchmarks.scaling` trains the decoder on image features, with size 512, 6325 words, 17
-steps and 49 regions. Each of the two processes computes half of every batch. They need additional
-time to sum gradients over a local socket and to wait for each other.
+steps and 49 regions. Each of the two processes computes half of every batch. The two processes need
+additional time to sum gradients over a local socket and to wait for each other.
 """
 
 import json
@@ -24,13 +24,13 @@ class Arguments:
     """Time the training steps of one process and of two processes."""
 
     images: int = 20
-    """Images per batch, summed over all processes."""
+    """Number of images in a batch, over all processes together."""
     turns: int = 5
-    """Number of timed steps; results are medians."""
+    """Number of timed steps. The results are medians."""
 
 
 def main(arguments):
-    """Measure and print the results; with `--child`, run one of the processes."""
+    """Measure and print the results. With `--child`, run one of the processes instead."""
     if arguments[:1] == ["--child"]:
         print(json.dumps(seconds_of_steps(*map(int, arguments[1:]))))
         return
@@ -50,7 +50,7 @@ def time_processes(shares, turns):
     """Measure the median seconds per step of processes that train together.
 
     Args:
-        shares: List of each process's images per batch.
+        shares: List with the number of images that each process computes per batch.
         turns: Number of timed steps.
     """
     ports = []

@@ -1,7 +1,7 @@
-"""Captions per second of greedy and beam search, with image features as input.
+"""Measures how many captions per second greedy search and beam search find.
 
-The captioner has 49 regions and a vocabulary of 6325 words. Captions have 16 words: with random
-weights the captioner almost never predicts STOP earlier.
+The input is image features. The captioner has 49 regions and a vocabulary of 6325 words. Captions
+have 16 words, because a captioner with random weights almost never predicts STOP earlier.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class Arguments:
     """Time the search without the image networks."""
 
     images: tuple[int, ...] = (1, 8, 64)
-    """Numbers of images per batch."""
+    """Batch sizes to measure, in images."""
     beams: tuple[int, ...] = (1, 3, 5, 10)
-    """Beam sizes. Beam size 1, greedy search, is always included."""
+    """Beam sizes. Beam size 1 (greedy search) is always included."""
     turns: int = 5
-    """Number of timed searches; results are medians."""
+    """Number of timed searches. The results are medians."""
     json: bool = False
     """Print json lines."""
 

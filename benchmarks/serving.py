@@ -1,7 +1,7 @@
-"""Throughput and latency of a served captioner, with and without batching.
+"""Measures throughput and latency of a served captioner, with and without batching.
 
-Each batch size starts a new server, `export/server.py`. Concurrent clients send requests with one
-JPEG over REST. Each client sends its next request as soon as it receives an answer.
+Each batch size starts a new server, `export/server.py`. Concurrent clients send requests over REST,
+each with one JPEG image. Each client sends its next request as soon as it receives an answer.
 """
 
 import base64
@@ -33,11 +33,11 @@ class Arguments:
     """Time requests to an exported captioner."""
 
     export: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """Folder of exported versions: python export/saved_model.py RUN OUT."""
+    """Folder of exported versions, created by python export/saved_model.py RUN OUT."""
     image: str = ""
     """Image file to send; by default a drawn scene of 480 x 480 pixels as JPEG."""
     requests: int = 300
-    """Timed requests for each number of clients."""
+    """Number of timed requests for each number of clients."""
     clients: tuple[int, ...] = (1, 8)
     """Numbers of concurrent clients."""
     batch: int = 16
@@ -64,7 +64,7 @@ def main(arguments):
 
 
 def request(image):
-    """Return the body of a request for an image file, or for a drawn scene if none is given."""
+    """Return the body of a request for an image file. If `image` is empty, draw a scene."""
     if image:
         file = pathlib.Path(image).read_bytes()
     else:
@@ -79,7 +79,7 @@ def request(image):
 
 @contextlib.contextmanager
 def serving(export, batch):
-    """Run a server during the block; yield its port when it is ready and warmed up."""
+    """Run a server during the block. Yield its port when the server is warmed up."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Startup time and memory: imports, help texts, and the first training step."""
+"""Measures startup time and memory of imports, help texts, and the first training step."""
 
 import json
 import os
@@ -33,10 +33,10 @@ PROCESSES = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time each kind of process from start to end; the kinds alternate."""
+    """Time each kind of process from start to end. The kinds alternate."""
 
     turns: int = 3
-    """Number of runs of each process; results are medians."""
+    """Number of runs of each process. The results are medians."""
     json: bool = False
     """Print json."""
 

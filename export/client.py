@@ -26,7 +26,7 @@ class ServerError(Exception):
 
 
 def main(arguments=None):
-    """Caption or score the images named in the arguments; returns the exit status."""
+    """Caption or score the images that the arguments name, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="+", help="image files")
     parser.add_argument("--url", default="http://localhost:8501", help="URL of the REST server")
@@ -100,7 +100,7 @@ def ask_rest(url, model, signature_name, rows):
 
 
 def ask_grpc(address, model, signature_name, rows):
-    """Send a request over gRPC; arguments, result and errors are those of `ask_rest`."""
+    """Send a request over gRPC. Arguments, result and errors are the same as for `ask_rest`."""
     with contextlib.suppress(ImportError):  # without keras_aoa, TensorFlow prints start-up lines
         from keras_aoa.utils import quiet_start
 
@@ -137,7 +137,7 @@ def ask_grpc(address, model, signature_name, rows):
 
 
 def add_proposals(rows, edge_model):
-    """Add object proposals to each row. The server cannot find them, because it has no OpenCV."""
+    """Add object proposals to each row. The server has no OpenCV and cannot find proposals."""
     from keras_aoa.data.images.split_images import padded
     from keras_aoa.data.proposals.cache import ProposalSettings, propose
     from keras_aoa.data.proposals.edge_boxes import check_opencv
@@ -162,7 +162,7 @@ def add_proposals(rows, edge_model):
 
 
 def print_answer(name, answer):
-    """Print one line per caption; for a scored sentence, also one line per word."""
+    """Print a line for each caption. For a scored sentence, also print a line for each word."""
     if not answer["valid"]:
         print(f"{name}: not an image that the server can read")
         return
@@ -179,7 +179,7 @@ def print_answer(name, answer):
 
 
 def write_page(path, names, files, answers):
-    """Write a page in which pointing at a word highlights its attended regions.
+    """Write a page that highlights the attended regions of the word under the mouse pointer.
 
     The page is a single file without scripts.
     """
@@ -222,7 +222,7 @@ def card(index, name, file, answer):
 
 
 def shade(name, number, weights, boxes):
-    """Return SVG that dims an image except a word's regions, and outlines the strongest region."""
+    """Return SVG that dims an image outside a word's regions, and outlines the strongest region."""
     largest = max(weights)
     corners = [" ".join(f"{x:.4f},{y:.4f}" for x, y in box) for box in boxes]
     holes = "".join(

@@ -62,7 +62,7 @@ class ServedModel(kserve.Model):
     Args:
         name: Name of the model in the URL path.
         folder: Folder of the exported version.
-        batch: Maximum number of images in a batch, which may combine several requests.
+        batch: Maximum number of images in a batch. A batch may combine several requests.
         wait: Milliseconds for which a batch waits for more requests.
     """
 
@@ -120,7 +120,7 @@ class ServedModel(kserve.Model):
         return {"predictions": rows}
 
     def _batching(self, name):
-        """Return a signature as a function of its inputs; it batches requests if possible."""
+        """Return a function that calls a signature. The function batches requests if possible."""
         function, order = self._signatures[name], sorted(self._inputs[name])
         # Inputs with one value per row, such as files, can always be concatenated; other inputs
         # have shapes that may differ between requests.
@@ -167,7 +167,7 @@ class ServedModel(kserve.Model):
 
 
 def columns(rows, specs):
-    """Convert rows of inputs, TensorFlow Serving's row format, to a list of values per input."""
+    """Convert TensorFlow Serving's row format to a list of values for each input."""
     if not isinstance(rows, list) or not rows:
         raise InvalidInput("instances: expected a list of at least one row.")
     if len(specs) == 1:
@@ -194,7 +194,7 @@ def tensors(values, specs):
 
 
 def tensor(name, value, spec):
-    """Convert nested lists to the tensor for an input of a signature; {"b64": ...} is bytes."""
+    """Convert nested lists to the tensor for an input, where {"b64": ...} stands for bytes."""
     value = decode_base64(value)
     try:
         # Read uint8 values as int64 first, because values above 255 would wrap.
@@ -222,7 +222,7 @@ def parse_json(body):
 
 
 def error_reason(message):
-    """Return the reason in an error message of the graph, without the list of operations."""
+    """Return the reason from an error message of the graph, without the list of operations."""
     asserted = re.search(r"assertion failed: \[([^\]]*)\]", message)
     lines = [line for line in message.splitlines() if line and not line.startswith("\t")]
     return asserted[1] if asserted else lines[-1]
@@ -231,8 +231,8 @@ def error_reason(message):
 def decode_base64(value, depth=0):
     """Replace each {"b64": ...} in nested lists by its bytes.
 
-    As in TensorFlow Serving, the text may use the URL alphabet, contain white space, and lack
-    padding.
+    The base64 text may use the URL alphabet, contain white space, and lack padding, as in
+    TensorFlow Serving.
     """
     if depth > MAX_DEPTH:
         raise InvalidInput(f"request: expected at most {MAX_DEPTH} levels of nested lists.")
@@ -256,7 +256,8 @@ def decode_base64(value, depth=0):
 def as_json(values):
     """Convert an array to nested lists for json.
 
-    Bytes are decoded as UTF-8. Infinite numbers and NaN, which json lacks, become None.
+    Bytes are decoded as UTF-8. Infinite numbers and NaN become None, because json has no such
+    numbers.
     """
     if values.dtype == object:
         return np.vectorize(lambda text: text.decode("utf-8", "replace"), otypes=[object])(

@@ -7,9 +7,10 @@ def load(run):
     """Load a captioner, ready to caption images.
 
     Args:
-        run: Folder of a run, name of a captioner in this package such as `flickr8k`,
-            `hf://owner/name` on the Hugging Face Hub, or URL of an archive with its digest (see
-            `keras_aoa.runs.named.run_folder`). Comma-separated runs form an ensemble.
+        run: Folder of a run, or the name of a captioner in this package, such as `flickr8k`. A
+            captioner that is not on this machine is `hf://owner/name` on the Hugging Face Hub, or
+            the URL of an archive with its digest. `keras_aoa.runs.named.run_folder` describes all
+            forms. Comma-separated runs form an ensemble.
 
     Returns:
         `keras_aoa.inference.image_captioner.ImageCaptioner`.

@@ -26,21 +26,22 @@ log = logging.getLogger(__name__)
 
 
 class CaptionShards(beam.PTransform):
-    """Captions the shards in a `PCollection` of paths, and returns counts of their images.
+    """Captions the shards in a `PCollection` of paths, and counts the images of each shard.
 
-    The captions are written to the output folder. A shard whose captions are already complete
-    there is skipped. The counts of a shard are a dictionary: `shard` is its path; `images`,
-    `unreadable` and `left_out` are numbers of images. If the shard could not be read, the
-    dictionary contains the message `error` instead of the numbers.
+    The captions are written to the output folder. Shards whose captions are already complete in
+    that folder are skipped. The counts of a shard are a dictionary. In this dictionary, `shard` is
+    the path of the shard, and `images`, `unreadable` and `left_out` are numbers of images. If the
+    shard could not be read, the dictionary contains the message `error` instead of the numbers.
 
     Args:
         run: Folder of the run; comma-separated runs form an ensemble.
         output: Folder for the captions.
         search_settings: `SearchSettings`.
-        batch_size: Images per batch.
+        batch_size: Number of images in a batch.
 
     Raises:
-        UserError: the run or the output folder is invalid; raised when a worker starts.
+        UserError: the run or the output folder is invalid. The error is raised when a worker
+            starts.
     """
 
     def __init__(self, run, output, search_settings=None, batch_size=32):
@@ -87,7 +88,8 @@ def caption_in_pipeline(run, shards, output, search_settings, batch_size, runner
         options: Pipeline options of Beam, each `name=value` or `name`.
 
     Raises:
-        UserError: Beam does not know the runner or an option, or `caption_shards` would fail.
+        UserError: the runner or an option is unknown to Beam, or `caption_shards` would raise a
+            `UserError` too.
     """
     try:
         runner = create_runner(runner)

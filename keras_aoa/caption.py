@@ -25,7 +25,7 @@ from keras_aoa.utils.text import printable
 
 @dataclass(frozen=True)
 class Arguments(SearchSettings):
-    """Caption images with a trained run; print each image's caption and its log-probability."""
+    """Caption images with a trained run, and print each caption with its log-probability."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run, or a captioner's name such as flickr8k; comma-separated runs form an
@@ -39,15 +39,15 @@ class Arguments(SearchSettings):
     strongest region."""
     shards: tuple[str, ...] = ()
     """Shards to caption instead of images: tar archives (.tar), lists of image paths (.txt), or
-    patterns of such files. The captions of each shard are one file of json lines. Finished shards
-    are skipped."""
+    patterns of such files. The captions of each shard are written to one file of json lines.
+    Finished shards are skipped."""
     output: str = ""
     """With --shards: folder for the captions."""
     batch_size: int = 32
     """With --shards: number of images per batch."""
     worker: str = ""
-    """With --shards: I/N, to caption only the shards of worker I of N, counted from 0. By default
-    all shards."""
+    """With --shards: I/N captions only the shards of worker I. N is the number of workers, which
+    are counted from 0. By default all shards are captioned."""
     runner: str = ""
     """With --shards: Apache Beam runner that distributes the shards, such as DirectRunner."""
     runner_options: tuple[str, ...] = ()
@@ -183,8 +183,8 @@ def as_line(file, caption):
 def new_file(folder, stem):
     """Create an empty PNG file with an unused name, and yield its path.
 
-    Creating the file reserves its name among several processes. If the block fails, the file is
-    removed.
+    The empty file reserves the name, so that no other process uses the same name. If the block
+    fails, the file is removed.
     """
     for number in itertools.count(1):
         path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")

@@ -39,8 +39,8 @@ class Arguments(SearchSettings):
     """Folder of a run, or a captioner's name such as flickr8k; comma-separated runs form an
     ensemble."""
     stride: Numbers = None
-    """Distance between regions on the activation map, in cells. Several values produce a table and
-    a curve of scores by number of regions. None: the run's test_stride."""
+    """Distance between neighboring regions, in cells of the activation map. Several values produce
+    a table and a curve of scores by number of regions. None: the run's test_stride."""
     proposals: Annotated[Numbers, tyro.conf.arg(aliases=["--regions"])] = None
     """Number of highest-scoring object proposals per image. Several values produce a table and a
     curve of scores by number of regions. None: the run's test_proposals."""
@@ -49,32 +49,34 @@ class Arguments(SearchSettings):
     data: str = ""
     """Data set to use instead of the run's data set."""
     images: str = ""
-    """Folder of the images of --data, if they are not in the captions' folder."""
+    """Folder of the images of --data. Not needed if the images are in the folder of the
+    captions."""
     pictures: int = 12
     """Number of images for which to draw the attended regions."""
     report: bool = False
-    """Write the page report.html instead of scores. In the page, pointing at a word highlights its
-    attended regions."""
+    """Write the page report.html instead of scores. The page highlights the attended regions of the
+    word under the mouse pointer."""
     beside: Annotated[str, tyro.conf.arg(name="with", metavar="RUN[,RUN…]")] = ""
     """Other runs to show beside this run in the report."""
     report_images: int = 24
     """Maximum number of images in the report: a third with the best CIDEr, a third with the worst,
     and a third from the middle."""
     tokenizer: Literal["auto", "ptb", "python"] = "auto"
-    """'ptb' (needs Java) or 'python'. 'auto' uses 'ptb' if it works, else 'python'."""
+    """Tokenizer: 'ptb' needs Java, 'python' does not. 'auto' uses 'ptb' if possible, else
+    'python'."""
     results: str = ""
-    """File of captions to score instead of a run, in COCO's results format."""
+    """File of captions in COCO's results format, to score instead of a run."""
     references: str = ""
-    """With --results: file of human captions to compare with, in COCO's captions format."""
+    """With --results: file of human captions for comparison, in COCO's captions format."""
     captioned_only: bool = False
     """With --results: ignore human captions of images that have no caption in the results."""
     correctness: bool = False
-    """Measure the run's attention correctness instead of scores."""
+    """Instead of scores, measure the run's attention correctness."""
     faithfulness: bool = False
-    """Measure how much each word's probability depends on the region with the most attention,
-    instead of scores."""
+    """Instead of scores, measure how much each word's probability depends on the region with the
+    most attention."""
     output: str = ""
-    """With --results: file for the scores. With a run: folder for all results; by default the run's
+    """With --results: file for the scores. With a run: folder for all results, by default the run's
     folder."""
 
 

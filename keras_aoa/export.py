@@ -25,8 +25,8 @@ class Arguments(SearchSettings):
     version: int | None = None
     """Number of the exported version. None: the largest existing number plus 1."""
     max_megapixels: float = 50.0
-    """Maximum image size; larger images are refused. Decoding needs up to 7 bytes per pixel, or 30
-    with transparency, for one image per core at the same time."""
+    """Maximum image size. Larger images are refused. Each core decodes one image at a time, which
+    needs up to 7 bytes per pixel, or 30 bytes with transparency."""
 
     def __post_init__(self):
         super().__post_init__()

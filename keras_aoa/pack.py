@@ -16,7 +16,7 @@ class Arguments:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run."""
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-    """Folder to create. Captioning, evaluation and export accept it in place of a run."""
+    """Folder to create. Captioning, evaluation and export accept this folder in place of a run."""
     name: str = ""
     """Name of the captioner. Default: the name of the folder."""
     card: str = ""

@@ -35,20 +35,20 @@ class Arguments:
     rows: str = ""
     """Comma-separated rows of a table; by default all rows."""
     seeds: int = 3
-    """Number of runs per row; their seeds are 0, 1 …"""
+    """Number of runs per row. The runs have the seeds 0, 1 …"""
     tuning_epochs: int | None = None
-    """Number of fine-tuning epochs, which also train the CNN and follow the other epochs; 0 skips
+    """Number of fine-tuning epochs. They follow the other epochs, and train the CNN too. 0 skips
     fine-tuning. None: the preset's joint_epochs, or 2 if joint_epochs is 0."""
     tuning_rate: float = 0.0
-    """Adam's learning rate in fine-tuning, for all weights except the CNN's; 0 uses learning_rate.
-    The CNN's rate is backbone_learning_rate."""
+    """Adam's learning rate in fine-tuning. 0 uses learning_rate. The CNN has its own rate,
+    backbone_learning_rate."""
     warm_start: bool | None = None
     """Start each run of spatial transformers from the weights of the grid run with the same seed.
-    None: only for the paper's presets, coco and flickr30k."""
+    None: yes for the paper's presets, coco and flickr30k, otherwise no."""
     jobs: int = 1
     """Number of runs that train at the same time."""
     finished_only: bool = False
-    """Train nothing. Print the rows whose runs are finished, and mark the others as not run."""
+    """Train nothing. Print the rows whose runs are finished, and mark the other rows as not run."""
 
 
 def main(arguments):

@@ -1,7 +1,7 @@
 """Distribution over devices and machines: strategies, workers, and exchange between processes.
 
-Every process runs the same program and feeds the replicas on its own devices. Only the chief
-prints and writes files. The chief is worker 0 if TF_CONFIG names none.
+Every process runs the same program and feeds the replicas on its own devices. Only the chief prints
+and writes files. If TF_CONFIG names no chief, worker 0 is the chief.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ def make_strategy(kind="auto"):
 
 
 def names_cluster():
-    """Return whether TF_CONFIG names a cluster. Jobs on one machine may set an empty cluster."""
+    """Return whether TF_CONFIG names a cluster. On one machine, the cluster may be empty."""
     text = os.environ.get("TF_CONFIG", "").strip()
     try:
         return bool(text and json.loads(text).get("cluster"))
@@ -72,14 +72,15 @@ def is_evaluator():
 def check_cluster():
     """Check TF_CONFIG, because TensorFlow would hang or crash if it were invalid.
 
-    As in TensorFlow, a chief counts as worker 0, and the index of every worker increases by 1. An
-    evaluator does not take part. An index may be a string. Other keys are ignored.
+    If TF_CONFIG names a chief, the chief becomes worker 0, and the index of every other worker
+    increases by 1, as in TensorFlow. An evaluator is not a worker. The index may be a string. Other
+    keys of TF_CONFIG are ignored.
 
     Returns:
         List of the workers' addresses, and the index of this worker.
 
     Raises:
-        UserError: TF_CONFIG is not json, names no workers, or its task is none of the workers.
+        UserError: TF_CONFIG is not json, names no workers, or does not make this process a worker.
     """
     text = os.environ.get("TF_CONFIG", "")
     example = (
@@ -131,7 +132,7 @@ def join_cluster(cluster):
 
 
 class Workers(tf.distribute.cluster_resolver.TFConfigClusterResolver):
-    """Cluster resolver whose processes are all workers, also the chief in TF_CONFIG.
+    """Cluster resolver in which all processes are workers, including the chief.
 
     Args:
         addresses: Addresses of the workers.
@@ -148,10 +149,11 @@ class Workers(tf.distribute.cluster_resolver.TFConfigClusterResolver):
 
 @contextlib.contextmanager
 def default_signals():
-    """Let Ctrl-C end a process that waits inside TensorFlow; restore the handlers afterwards.
+    """Context in which Ctrl-C ends a process that waits inside TensorFlow.
 
-    Python's own handler would run only after TensorFlow returns. The SIGTERM handler is restored
-    too, because TensorFlow replaces it when it joins a cluster.
+    Python's own handler would run only after TensorFlow returns. The context restores the handlers
+    at its end. The SIGTERM handler is restored too, because TensorFlow replaces it when it joins a
+    cluster.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -189,7 +191,7 @@ class Process:
         self.chief = task == 0
 
     def feed(self, dataset):
-        """Yield batches for `strategy.run` from a data set of parts, one part per replica."""
+        """Yield batches for `strategy.run`. Each element of `dataset` is for one replica."""
         count = self.replicas.count
         if count == 1:
             yield from dataset
@@ -200,7 +202,7 @@ class Process:
             yield self._per_replica(lambda index, batch=batch: batch[index])
 
     def local(self, value):
-        """Return a list of a value's parts, one for each replica of this process."""
+        """Return the parts of a value in a list, one part for each replica of this process."""
         return self.strategy.experimental_local_results(value)
 
     def chief_first(self, function):
@@ -251,7 +253,9 @@ class Process:
             self.gather(b".")
 
     def gather(self, content):
-        """Send bytes to all processes and receive theirs. All processes must call this method.
+        """Send bytes to all processes, and receive bytes from all.
+
+        All processes must call this method.
 
         Returns:
             List of the bytes of each process, in the order of the workers.
@@ -273,7 +277,10 @@ class Process:
         return [chunk.tobytes()[:size] for chunk, size in zip(chunks, sizes, strict=True)]
 
     def _per_replica(self, value_of):
-        """Create a per-replica value from `value_of(index)`; the index is that of this process."""
+        """Create a per-replica value from `value_of(index)`.
+
+        `index` counts the replicas of this process from 0.
+        """
         first = self.replicas.first
         return self.strategy.experimental_distribute_values_from_function(
             lambda context: value_of(context.replica_id_in_sync_group - first)

@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Replicas:
-    """The replicas that a process feeds: `count` replicas of `total`, beginning with `first`."""
+    """The replicas that a process feeds: `count` of `total` replicas, the first is `first`."""
 
     total: int = 1
     first: int = 0
@@ -16,13 +16,14 @@ class Replicas:
     def parts(self, rows, batch_size):
         """Split batches so that every replica gets the same number of rows.
 
-        Missing rows are filled with copies of the batch's first row, which `real` marks as false.
-        All batches then have the same shape, so that one compiled step is enough. A single
+        A batch with too few rows is filled with copies of its first row. `real` is false for the
+        copies. All batches then have the same shape, so that one compiled step is enough. A single
         replica gets the rows unchanged.
 
         Args:
             rows: `(n,)` integers.
-            batch_size: Rows per batch over all replicas; the last batch may have fewer.
+            batch_size: Number of rows in a batch, over all replicas together. The last batch may
+                have fewer rows.
 
         Returns:
             Tuple of

@@ -1,4 +1,4 @@
-"""Parses command-line arguments into a `Configuration`, for all commands that need one."""
+"""Parses the settings of commands into a `Configuration`."""
 
 import dataclasses
 
@@ -31,10 +31,12 @@ def parse_configuration(program, arguments, purpose):
 
 
 def parse_settings(program, arguments, default):
-    """Parse settings into a `Configuration`, starting from `default`.
+    """Parse settings into a `Configuration`.
+
+    Settings that are not given keep their values in `default`.
 
     Raises:
-        UserError: a setting is unknown, or a value has the wrong type or is out of range.
+        UserError: a setting is unknown, has a value of the wrong type, or is out of range.
     """
     import tyro
 
@@ -60,7 +62,7 @@ def take_config(arguments, default="scenes"):
     """Remove `--config NAME` from a list of arguments.
 
     Returns:
-        The name, or `default` if there is none, and the list of the other arguments.
+        The name and the list of the other arguments. Without `--config`, the name is `default`.
     """
     for index, argument in enumerate(arguments):
         if argument.startswith("--config="):

@@ -38,7 +38,7 @@ class Configuration(
     DataSettings,
     RunSettings,
 ):
-    """All settings of a run; `groups.py` describes each setting.
+    """All settings of a run. `groups.py` describes each setting.
 
     Raises:
         UserError: a value is out of range, or two values cannot be combined.
@@ -89,7 +89,7 @@ class Configuration(
         return self.rnn_epochs + self.joint_epochs
 
     def differences(self, other):
-        """Return the names of the settings that differ, without the settings in `ANY_TIME`."""
+        """Return the names of the settings that differ, except settings in `ANY_TIME`."""
         return [
             field.name
             for field in dataclasses.fields(self)
@@ -104,7 +104,7 @@ class Configuration(
 
     @classmethod
     def read(cls, path):
-        """Read a `config.json`; settings that are missing there have their default values.
+        """Read a `config.json`. Settings that are missing in the file have their default values.
 
         Raises:
             UserError: the file does not exist, is not json, has another `format_version`, or
@@ -128,11 +128,11 @@ class Configuration(
         """Create a configuration from a dictionary of settings.
 
         Args:
-            settings: Dictionary of values by setting name.
+            settings: Dictionary that maps the names of settings to values.
             source: Origin of the settings, for error messages.
 
         Raises:
-            UserError: a setting is unknown, or a value has the wrong type or is out of range.
+            UserError: a setting is unknown, has a value of the wrong type, or is out of range.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for name, value in settings.items():

@@ -1,4 +1,4 @@
-"""All settings of a run by topic, with their defaults, units and ranges.
+"""All settings of a run, grouped by topic, with their defaults, units and ranges.
 
 `Configuration` inherits all groups, so that it has every setting as an attribute. `--help` prints
 the settings by group. Each subclass of `Group` checks the values of its own settings.
@@ -16,7 +16,7 @@ class Group:
     """Base class of a group of settings.
 
     Attributes:
-        minimum: Dictionary of smallest values by setting name.
+        minimum: Dictionary that maps the names of settings to their smallest allowed values.
         positive: Names of the settings that must be more than 0.
         rates: Names of the settings that must be at least 0 and below 1.
     """
@@ -70,7 +70,7 @@ class DataSettings(Group):
     data: str = "scenes"
     """'scenes' (drawn by the program), or a folder or file of captioned photographs."""
     images: str = ""
-    """Folder of the images, if they are not in the captions' folder."""
+    """Folder of the images. Not needed if the images are in the folder of the captions."""
     select_images: int = 0
     """Number of training images to hold out for selecting the best weights; 0 uses SELECT_SPLIT."""
     select_split: str = "val"
@@ -86,7 +86,8 @@ class DataSettings(Group):
     minimum_count: int = 5
     """Minimum count of a word in the training captions; rarer words are not in the vocabulary."""
     captions_per_image: int = 5
-    """Captions per image in a training step; chosen at random if an image has more."""
+    """Number of captions per image in a training step. If an image has more captions, they are
+    chosen at random."""
     max_words: int = 20
     """Maximum length of a caption in words; longer training captions are truncated."""
 
@@ -106,20 +107,23 @@ class ImageInputSettings(Group):
     image_size: int = 224
     """Side of the network's square input, in pixels."""
     fit: Literal["crop", "stretch"] = "crop"
-    """'crop' scales the short side and crops the center; 'stretch' scales both sides."""
+    """How an image becomes square. 'crop' scales the short side and crops the center. 'stretch'
+    scales both sides."""
     flip: bool = False
-    """Mirror training images at random, except those whose captions say left or right."""
+    """Mirror training images at random, except images whose captions say left or right."""
     crop: float = 1.0
     """Smallest share of an image's area that a random crop keeps in training; 1 disables crops."""
     cache_gigabytes: float = 4.0
-    """Memory for decoded images, in GB per split. A split that does not fit is read every epoch."""
+    """Memory for decoded images, in GB per split. A split that needs more memory is read again in
+    every epoch."""
     feature_cache: Literal["none", "float16", "bfloat16"] = "none"
-    """Number format of a cache of the frozen network's features in OUTPUT/data, for stage 1. An
-    image takes 0.2 MB for VGG16, or 0.8 MB with proposals; with flip up to twice as much."""
+    """Number format in which stage 1 caches the features of the frozen network, in OUTPUT/data.
+    With VGG16, an image takes 0.2 MB, or 0.8 MB if the regions are proposals. With flip, an image
+    takes up to twice as much."""
 
     cached_views: int = 1
-    """Views of each training image in the feature cache: the whole image, and random crops as
-    `crop` allows. Each epoch uses one of them at random."""
+    """Number of views of a training image in the feature cache. The first view is the whole image.
+    The other views are random crops, as `crop` allows. Each epoch uses a random view."""
 
     minimum: ClassVar[dict] = {"cache_gigabytes": 0, "cached_views": 1}
 
@@ -146,10 +150,10 @@ class NetworkSettings(Group):
     """Layer that outputs the activation map. Default: conv5_3 for VGG16, else the last layer that
     outputs a map."""
     vector_layer: str = ""
-    """Layer that outputs the image vector; 'mean' averages the map. Default: fc7 for VGG16, else
-    'mean'."""
+    """Layer that outputs the image vector, or 'mean' to average the map. Default: fc7 for VGG16,
+    else 'mean'."""
     backbone_weights: str = "imagenet"
-    """Weights of a network selected by name: 'imagenet', 'none' (random), or a file."""
+    """Weights of a network that is selected by name: 'imagenet', 'none' (random), or a file."""
 
 
 @dataclass(frozen=True)
@@ -160,34 +164,37 @@ class RegionSettings(Group):
     """Kind of regions: cells of the activation map, boxes moved by a spatial transformer, object
     proposals, or only the mean of the map (attention with equal weights)."""
     stride: int = 2
-    """Distance between regions on the activation map in training, in cells. Not for proposals."""
+    """Distance between neighboring regions in training, in cells of the activation map. Not for
+    proposals."""
     test_stride: int = 1
-    """Distance between regions in evaluation and captioning, in cells. Not for proposals."""
+    """Distance between neighboring regions in evaluation and captioning, in cells. Not for
+    proposals."""
     anchor_scale: float = 2.0
     """Initial size of a spatial transformer's boxes, relative to 3x3 cells."""
     rotation: bool = True
     """Allow a spatial transformer's boxes to rotate and shear."""
     border: Literal["zero", "replicate"] = "zero"
-    """What a spatial transformer reads outside the map: zeros, or the nearest border cell, as in
-    the authors' code."""
+    """What a spatial transformer reads outside the map. 'zero' reads zeros. 'replicate' reads the
+    nearest border cell, as the authors' code does."""
     transformer_filter: Literal["backbone", "own"] = "backbone"
-    """3x3 convolution of a spatial transformer's boxes. 'backbone' copies the layer that computes
-    the map (VGG16: conv5_3). 'own' learns a new convolution that initially returns the center."""
+    """3x3 convolution that is applied to a spatial transformer's boxes. 'backbone' copies the layer
+    that computes the map (conv5_3 in VGG16). 'own' learns a new convolution, which at first returns
+    the center of a box."""
     train_proposals: int = 50
-    """Object proposals per image in training, chosen at random."""
+    """Number of object proposals per image in training. They are chosen at random."""
     test_proposals: int = 1000
     """Number of highest-scoring proposals per image in evaluation and captioning; at most 2000."""
     proposals_size: int = 300
     """Length in pixels to which an image's short side is scaled before proposals are pooled."""
     proposals_fit: Literal["pad", "stretch"] = "pad"
-    """'pad' pads the image to a square of 1.5 times its short side; 'stretch' scales it to a
-    square."""
+    """How an image becomes square for proposals. 'pad' pads it to a square whose side is 1.5 times
+    the image's short side. 'stretch' scales both sides."""
     edge_model: str = ""
     """File of the structured forest that detects edges for proposals. Without a file, edges are
     image gradients."""
     feature_length: float = 4.0
-    """L2 norm to which region features and the image vector are scaled; 0 does not scale them.
-    The paper's equations do not scale; the authors' code scales to 1."""
+    """L2 norm to which region features and the image vector are scaled; 0 disables the scaling. The
+    paper's equations contain no scaling. The authors' code scales to 1."""
 
     minimum: ClassVar[dict] = {
         "stride": 1,
@@ -220,12 +227,12 @@ class DecoderSettings(Group):
     embedding_dim: int = 512
     """Size of the word embeddings."""
     tied: bool = True
-    """Use one matrix for input and output words. The authors' code has two matrices."""
+    """Use the same matrix for input words and output words. The authors' code has two matrices."""
     image_first: bool = False
-    """True: the image vector is the first input, after a zero state, as in the authors' code.
-    False: it is the initial state."""
+    """False: the image vector is the initial state. True: the initial state is zero and the image
+    vector is the first input, as in the authors' code."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the decoder's matrix products; weights, states and sums remain float32."""
+    """Precision of the decoder's matrix products. Weights, states and sums remain float32."""
 
     minimum: ClassVar[dict] = {"units": 1, "embedding_dim": 1}
 
@@ -235,43 +242,45 @@ class TrainingSettings(Group):
     """Optimization, regularization, checkpoints and devices."""
 
     start_from: str = ""
-    """Folder of another run whose weights are the initial weights."""
+    """Folder of another run. Training starts from the weights of that run."""
     rnn_epochs: int = 20
-    """Epochs of stage 1, in which the backbone is frozen."""
+    """Number of epochs of stage 1, in which the backbone is frozen."""
     joint_epochs: int = 0
-    """Epochs of stage 2, in which the backbone is trained too."""
+    """Number of epochs of stage 2, in which the backbone is trained too."""
     batch_size: int = 10
-    """Images per training step, summed over all replicas."""
+    """Number of images in a training step, over all replicas together."""
     learning_rate: float = 5e-4
-    """Adam's learning rate for everything except the backbone."""
+    """Adam's learning rate for all weights except the backbone's weights."""
     backbone_learning_rate: float = 1e-5
     """Adam's learning rate for the backbone in stage 2."""
     decay: Literal["none", "cosine"] = "none"
     """Schedule of both learning rates: constant, or a cosine decay to 0 over all epochs."""
     warmup_steps: int = 0
-    """Number of steps at the start of training in which both learning rates rise from 0."""
+    """Number of steps in which both learning rates rise from 0 at the start of training."""
     average: float = 0.0
-    """Decay of the exponential moving average of the weights, which is evaluated; 0 disables it."""
+    """Decay of the exponential moving average of the weights. The average is evaluated instead of
+    the weights. 0 disables the average."""
     dropout: float = 0.5
     """Dropout rate of words, states and the image vector."""
     region_dropout: float = 0.0
-    """Dropout rate of region features; all regions of an image share one mask."""
+    """Dropout rate of region features. All regions of an image share one mask."""
     scheduled_sampling: float = 0.0
-    """Scheduled sampling (Bengio et al., 2015): final share of input words that are sampled from
-    the model instead of the caption. The share rises linearly from 0 during training."""
+    """Scheduled sampling (Bengio et al., 2015): share of input words that are sampled from the
+    model instead of taken from the caption. The share rises linearly from 0 to this value."""
     clip_norm: float = 5.0
-    """Largest global norm of the gradients; larger gradients are scaled down."""
+    """Largest global norm of the gradients. Gradients with a larger norm are scaled down."""
     seed: int = 0
     """Random seed of initial weights, data order, mirroring and dropout."""
     minutes: float = 0.0
-    """Time limit in minutes; training stops after the epoch that exceeds it. 0: no limit."""
+    """Time limit in minutes. Training stops after the epoch that exceeds the limit. 0: no limit."""
     checkpoint_steps: int = 1000
-    """Steps between checkpoints. The end of each epoch also writes a checkpoint."""
+    """Number of steps between checkpoints. A checkpoint is also written after each epoch."""
     validate_every: int = 1
-    """Epochs between validations. The weights with the best CIDEr are kept."""
+    """Number of epochs between validations. The weights with the best CIDEr are kept."""
     distribution: Literal["auto", "one", "mirrored", "workers"] = "auto"
-    """Devices for training: 'one' device; 'mirrored', all GPUs of this machine; 'workers', the
-    processes in TF_CONFIG. 'auto' uses workers if TF_CONFIG is set, else all GPUs, else the CPU."""
+    """Devices for training. 'one' uses one device, 'mirrored' all GPUs of this machine, and
+    'workers' the processes in TF_CONFIG. 'auto' uses workers if TF_CONFIG is set, else all GPUs,
+    else the CPU."""
 
     minimum: ClassVar[dict] = {
         "rnn_epochs": 0,
@@ -302,7 +311,7 @@ class SearchDefaults(Group):
     beam: int = 3
     """Beam size: number of hypotheses kept per image; 1 is greedy search."""
     length_penalty: float = 0.0
-    """Exponent p; captions are ranked by log-probability / length^p."""
+    """Exponent p of the length in the score that ranks captions, log-probability / length^p."""
 
     minimum: ClassVar[dict] = {"beam": 1}
 

@@ -14,7 +14,7 @@ MAX_PROPOSALS = 2000  # per image
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """Search settings that replace those of a run; None keeps the run's value.
+    """Search settings that replace a run's search settings. None keeps the run's value.
 
     Raises:
         UserError: a value is out of range.
@@ -25,10 +25,11 @@ class SearchSettings:
     max_words: int | None = None
     """Maximum length of a caption in words. None: the run's max_words."""
     length_penalty: float | None = None
-    """Exponent p; captions are ranked by log-probability / length^p. None: the run's
-    length_penalty."""
+    """Exponent p of the length in the score that ranks captions, log-probability / length^p. None:
+    the run's length_penalty."""
     stride: int | None = None
-    """Distance between regions on the activation map, in cells. None: the run's test_stride."""
+    """Distance between neighboring regions, in cells of the activation map. None: the run's
+    test_stride."""
     proposals: Annotated[int | None, tyro.conf.arg(aliases=["--regions"])] = None
     """Number of highest-scoring object proposals per image. None: the run's test_proposals."""
 
@@ -57,11 +58,13 @@ class SearchSettings:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def of(self, configuration):
-        """Return the search settings of a run's `Configuration`, with these changes.
+        """Return the search settings of a run.
+
+        Settings that are None here come from `configuration`.
 
         Returns:
-            Dictionary of `beam`, `max_words`, `length_penalty`, and one of `stride` and
-            `proposals`, depending on the kind of regions.
+            Dictionary of `beam`, `max_words` and `length_penalty`. It also contains `proposals` if
+            the regions are proposals, else `stride`.
 
         Raises:
             UserError: a change does not apply to the configuration's kind of regions.

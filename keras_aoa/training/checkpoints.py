@@ -1,4 +1,4 @@
-"""Saves and restores checkpoints; a run's folder contains the last two."""
+"""Saves and restores checkpoints. A run's folder contains its last two checkpoints."""
 
 import contextlib
 import logging
@@ -17,11 +17,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """How far a training has come.
+    """How far a run has been trained.
 
     `epochs` counts complete epochs. `steps` counts the steps of the current epoch, and `loss_sum`
     is the sum of their losses. `best` is the best CIDEr so far, or -1. `stopped` is true if the
-    training has ended. `seconds` is its duration. `history` contains the metrics of each epoch.
+    training has ended. `seconds` is the duration of the training. `history` contains the metrics of
+    each epoch.
     """
 
     epochs: int = 0
@@ -36,8 +37,8 @@ class Progress:
 class Checkpoints:
     """Saves and restores the complete training state.
 
-    Each checkpoint is written to a temporary file, then renamed atomically. The checkpoint before
-    the last is kept too, in case the last one is damaged later.
+    Each checkpoint is written to a temporary file, then renamed atomically. The previous checkpoint
+    is kept too, in case the last checkpoint is damaged later.
 
     Args:
         run: `Run`.
@@ -45,8 +46,8 @@ class Checkpoints:
         started: Start time of the command, as returned by `time.monotonic`.
 
     Attributes:
-        step: Step of the last checkpoint. 0 means that there is no checkpoint, and None that
-            another process wrote it.
+        step: Step of the last checkpoint. 0 means that there is no checkpoint. None means that
+            another process wrote the checkpoint.
     """
 
     def __init__(self, run, chief, started):
@@ -60,7 +61,7 @@ class Checkpoints:
         return time.monotonic() - self._started
 
     def save(self, trainer, progress):
-        """Write a checkpoint. All processes must call this method; only the chief writes.
+        """Write a checkpoint. All processes must call this method. Only the chief writes.
 
         Raises:
             UserError: some weights are not finite. The last checkpoint is kept.
@@ -97,7 +98,7 @@ class Checkpoints:
         """Restore the newest intact checkpoint, if there is one.
 
         Returns:
-            The `Progress` in the checkpoint; without a checkpoint, a new `Progress`.
+            The `Progress` in the checkpoint. If there is no checkpoint, a new `Progress`.
 
         Raises:
             UserError: all checkpoints are damaged, or the checkpoint belongs to another model.
@@ -153,7 +154,7 @@ class Checkpoints:
 
 
 def link_or_copy(file, other):
-    """Create a hard link to a file; if the file system does not support links, copy the file."""
+    """Create a hard link to a file. If the file system does not support links, copy the file."""
     try:
         os.link(file, other)
     except OSError:

@@ -1,4 +1,4 @@
-"""Cached features of the frozen backbone; stage 1 reads them instead of images."""
+"""Caches the features of the frozen backbone. Stage 1 reads the features instead of images."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ from keras_aoa.models.build import uses_backbone_filter
 
 
 def frozen_features(run, captioner, images, mirrored=(), views=None):
-    """Return the backbone features of a split's images; compute those that are not cached.
+    """Return the backbone's features of images. Features that are not cached are computed.
 
     Args:
-        run: `Run`; the setting `feature_cache` must not be `none`.
-        captioner: `Captioner`; its backbones must stay frozen while the features are used.
+        run: `Run`. Its setting `feature_cache` must not be `none`.
+        captioner: `Captioner`. Its backbones must stay frozen while the features are used.
         images: `Images`.
         mirrored: Indices of the images that also need features of their mirror image.
-        views: Parts of the images, as returned by `CaptionBatches.fixed_views`; None for whole
+        views: Parts of the images, as returned by `CaptionBatches.fixed_views`. By default whole
             images.
 
     Returns:

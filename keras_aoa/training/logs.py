@@ -15,7 +15,7 @@ class TensorBoard:
 
     Args:
         folder: Folder of the event files.
-        written: Whether to write logs; False in all processes except the chief.
+        written: Whether this process writes logs. Only the chief writes logs.
     """
 
     def __init__(self, folder, written=True):

@@ -1,4 +1,4 @@
-"""The training loop: prepares the data and the run, trains its epochs and evaluates it."""
+"""The training loop: prepares data and run, trains all epochs, and evaluates the run."""
 
 import contextlib
 import gc
@@ -28,7 +28,7 @@ from keras_aoa.utils.progress import print_progress, progress_bar
 
 
 def train(configuration):
-    """Train a captioner and evaluate it; resume if the run's folder already exists.
+    """Train a captioner and evaluate it. If the run's folder already exists, resume the run.
 
     A run that is already finished and evaluated stays unchanged.
 
@@ -70,8 +70,8 @@ def start_process(configuration):
         `Process`.
 
     Raises:
-        UserError: batches have fewer images than there are replicas, or TF_CONFIG makes this
-            process an evaluator.
+        UserError: `batch_size` is less than the number of replicas, or TF_CONFIG makes this process
+            an evaluator.
     """
     if configuration.distribution in ("auto", "workers") and is_evaluator():
         raise UserError(
@@ -97,11 +97,12 @@ def train_run(configuration, process, run, images, checkpoints):
         configuration: `Configuration`.
         process: `Process`.
         run: `Run`.
-        images: List of two `Images`: for training, and for selecting the best weights.
+        images: List of two `Images`. The first is for training, the second for selecting the best
+            weights.
         checkpoints: `Checkpoints`.
 
     Returns:
-        List of dictionaries: the metrics of each epoch.
+        List of dictionaries. Each contains the metrics of one epoch.
     """
     training_images, select_images = images
     batches = CaptionBatches(
@@ -188,7 +189,7 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
         The mean loss of the epoch, in nats per word.
 
     Raises:
-        KeyboardInterrupt: a stop was requested; the current step was finished and saved.
+        KeyboardInterrupt: a stop was requested. The current step was finished and saved.
         UserError: the loss is not finite.
     """
     every, total = trainer.configuration.checkpoint_steps, batches.batches_per_epoch
@@ -223,7 +224,7 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
 
 
 def captions_for_validation(trainer, generator, images):
-    """Generate captions with the evaluated weights; keep attention only for logged pictures."""
+    """Generate captions with the evaluated weights. Keep attention only for logged pictures."""
     purpose = f"captions of {images.name}"
     return trainer.with_evaluated_weights(
         lambda: caption_split(generator, images, purpose, SAMPLES)

@@ -74,6 +74,6 @@ def print_commands(run, data):
 
 
 def short(path):
-    """Return a path inside the working folder as a relative path, other paths unchanged."""
+    """Return a relative path for a path inside the working folder. Other paths do not change."""
     relative = os.path.relpath(path) if os.path.isabs(path) else str(path)
     return str(path) if relative.startswith(os.pardir) else relative

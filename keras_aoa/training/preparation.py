@@ -19,12 +19,14 @@ from keras_aoa.utils.progress import print_progress
 
 
 def prepare_run(configuration, held, process=None):
-    """Create the run's folder, or open it if it exists. Invalid input creates no folder.
+    """Create the run's folder, or open it if it exists.
+
+    If the input is invalid, no folder is created.
 
     Args:
         configuration: `Configuration`.
         held: `contextlib.ExitStack` that keeps the chief's lock on the folder.
-        process: `Process`; a single process by default. The chief creates the folder; the other
+        process: `Process`. By default a single process. The chief creates the folder, and the other
             processes open it.
 
     Returns:
@@ -102,13 +104,13 @@ def prepare_run(configuration, held, process=None):
 
 
 def hold(folder, held):
-    """Lock a run's folder, and remove temporary files that killed processes left there."""
+    """Lock a run's folder, and remove temporary files that killed processes left in it."""
     held.enter_context(exclusive_lock(folder))
     remove_leftovers(folder)
 
 
 def start_backbone(configuration):
-    """Return the configured backbone; `scenes-pretrained` is pretrained first if necessary."""
+    """Return the configured backbone. If necessary, `scenes-pretrained` is pretrained first."""
     if configuration.backbone == PRETRAINED_SCENES:
         folder = configuration.folder.parent / "data"
         return pretrained_backbone(folder, PretrainingSettings.of(configuration))

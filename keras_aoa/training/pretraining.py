@@ -1,4 +1,4 @@
-"""Pretrains a small network on drawn scenes, as networks for photographs are on ImageNet.
+"""Pretrains a small network on drawn scenes, as other networks are pretrained on ImageNet.
 
 The network learns to predict which words occur in an image's captions. No captioner trains on the
 same scenes.
@@ -38,19 +38,22 @@ class PretrainingSettings:
 
     @classmethod
     def of(cls, configuration):
-        """Return the settings for a `Configuration`, with other scenes than the captioner's."""
+        """Return the settings for a `Configuration`.
+
+        The scenes differ from the captioner's scenes.
+        """
         return cls(configuration.image_size, SEED_OFFSET + configuration.scenes_seed)
 
 
 def pretrained_file(folder, settings):
-    """Return the file of the pretrained network; pretrain the network if the file is missing.
+    """Return the file of the pretrained network. If the file is missing, pretrain the network.
 
     Args:
         folder: Folder of drawn scenes and networks.
         settings: `PretrainingSettings`.
 
     Returns:
-        Path of a `.keras` file; the network in it includes the preprocessing of pixels.
+        Path of a `.keras` file. The network in this file includes the preprocessing of pixels.
     """
     digest = settings_digest({"format": FORMAT_VERSION, **asdict(settings)})
     path = pathlib.Path(folder) / f"scenes-backbone-{digest}.keras"
@@ -66,15 +69,15 @@ def pretrained_file(folder, settings):
 
 
 def pretrained_backbone(folder, settings):
-    """Load the pretrained network; pretrain it if its file is missing."""
+    """Load the pretrained network. If its file is missing, pretrain the network."""
     return load_backbone(pretrained_file(folder, settings))
 
 
 def pretrain(folder, settings):
     """Train a backbone to predict which words occur in an image's captions.
 
-    Each cell of the map scores each word. The image's score of a word is the soft maximum of the
-    cells' scores. This teaches a word to the cells that show it.
+    Each cell of the activation map has a score for each word. The image's score for a word is the
+    soft maximum of the cells' scores. In this way, a word is learned by the cells that show it.
     """
     drawn = scenes.ScenesSettings(settings.scenes_seed, settings.images, size=settings.image_size)
     data = scenes.prepare(folder, drawn)
@@ -109,7 +112,7 @@ def pretrain(folder, settings):
 
 
 def word_batches(examples, vocabulary, settings, shuffle):
-    """Return batches of pixels, and of flags for the words that occur in an image's captions."""
+    """Return batches of images, with flags for the words that occur in each image's captions."""
     images = Images("pretraining", examples, ImageSettings(settings.image_size, "stretch"))
     words = np.zeros((len(examples), len(vocabulary)), np.float32)
     for row, example in zip(words, examples, strict=True):

@@ -14,7 +14,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StopRequest:
-    """Context that records Ctrl-C or SIGTERM as a stop request; a second signal acts at once.
+    """Context that records Ctrl-C or SIGTERM as a stop request. A second signal acts at once.
 
     Attributes:
         asked: Whether a stop was requested.
@@ -90,7 +90,10 @@ def report_failures(configuration, checkpoints):
 
 
 def out_of_memory(configuration, message, checkpoints):
-    """Create the `UserError` for exhausted memory, with the settings that reduce memory."""
+    """Create the `UserError` for exhausted memory.
+
+    The message names settings that reduce memory.
+    """
     settings = ["batch_size", "captions_per_image", "max_words", "image_size", "beam"]
     if configuration.regions == "proposals":
         settings = ["batch_size", "train_proposals", "proposals_size", "captions_per_image", "beam"]

@@ -1,4 +1,4 @@
-"""The training step, on any number of replicas; the backbone has its own learning rate."""
+"""The training step on any number of replicas, with a separate learning rate for the backbone."""
 
 import math
 
@@ -33,9 +33,9 @@ class Trainer:
     Args:
         captioner: Built `Captioner`.
         configuration: `Configuration`.
-        steps_per_epoch: Number of batches per epoch; the learning rate schedule needs it.
-        optimizer: Optimizer class, a subclass of `PreReducedGradients`. The backbone and the other
-            weights each have an instance.
+        steps_per_epoch: Number of batches per epoch, for the schedule of the learning rates.
+        optimizer: Optimizer class, a subclass of `PreReducedGradients`. The trainer creates one
+            instance for the backbone and one for the other weights.
     """
 
     def __init__(self, captioner, configuration, steps_per_epoch, optimizer=Adam):
@@ -92,7 +92,7 @@ class Trainer:
         return float(loss), bool(stops)
 
     def rate_factor(self):
-        """Return the factor of both learning rates at this step, from warmup and decay."""
+        """Return the factor by which warmup and decay scale both learning rates at this step."""
         settings = self.configuration
         total = settings.epochs * self.steps_per_epoch
         factor = min(1.0, (self.steps + 1) / settings.warmup_steps) if settings.warmup_steps else 1
@@ -124,7 +124,7 @@ class Trainer:
         self.steps = steps
 
     def evaluated_weights(self):
-        """Return the weights to evaluate and save: moving averages if enabled, else the weights."""
+        """Return the weights to evaluate and save. Moving averages, if enabled, replace weights."""
         return weights.values({**self.trained, **self.averages})
 
     def with_evaluated_weights(self, function):
@@ -199,7 +199,7 @@ class Trainer:
 
 
 def synchronize_normalization(captioner):
-    """Make batch normalization use the statistics of the whole batch, not of each replica."""
+    """Make batch normalization use the whole batch's statistics instead of each replica's."""
     for network in (captioner.backbone, captioner.region_backbone):
         for layer in all_layers(network) if network is not None else ():
             if isinstance(layer, keras.layers.BatchNormalization):
@@ -215,7 +215,10 @@ def all_layers(model):
 
 
 def sum_over_replicas(gradients):
-    """Sum gradients over all replicas. Call this in replica context; None remains None."""
+    """Sum gradients over all replicas.
+
+    Call this in replica context. Gradients that are None remain None.
+    """
     known = [tf.convert_to_tensor(g) for g in gradients if g is not None]
     sums = iter(tf.distribute.get_replica_context().all_reduce("SUM", known))
     return [None if g is None else next(sums) for g in gradients]

@@ -14,11 +14,11 @@ from keras_aoa.utils.text import closest, first_line
 
 
 def parse(settings_class, program, arguments, default=None, known=None):
-    """Parse command-line arguments into a dataclass; refuse unknown arguments.
+    """Parse command-line arguments into a dataclass, and refuse unknown arguments.
 
     Args:
         settings_class, program, arguments, default: Arguments of `parse_known`.
-        known: Names of known settings, for the error message; if None, the fields' names.
+        known: Names of known settings, for the error message. By default the fields' names.
 
     Raises:
         UserError: A value has the wrong type, or an argument is unknown. For an unknown setting,
@@ -45,10 +45,11 @@ def parse_known(settings_class, program, arguments, default=None):
         settings_class: A dataclass.
         program: Name of the command, for messages.
         arguments: List of strings.
-        default: An instance with the default values; if None, the fields' own defaults.
+        default: An instance that contains the default values. If None, the fields have their own
+            defaults.
 
     Returns:
-        The parsed instance, and a list of the other arguments.
+        The parsed instance, and a list of the arguments that match no field.
 
     Raises:
         UserError: A value has the wrong type.
@@ -71,12 +72,13 @@ def parse_known(settings_class, program, arguments, default=None):
 def run(main, arguments=None, interrupted=""):
     """Run a command's `main(arguments)` and turn errors into messages and exit codes.
 
-    The exit code is 0 on success, 2 after a user's mistake and 130 after Ctrl-C. It is 141, without
-    a message, if the program that reads the output ends early, as in `train.py --help | head -3`.
+    The exit code is 0 on success, 2 after a user's mistake and 130 after Ctrl-C. If the program
+    that reads the output ends early, as in `train.py --help | head -3`, the exit code is 141 and
+    there is no message.
 
     Args:
-        main: Function of a list of strings.
-        arguments: List of strings; if None, the process's command-line arguments.
+        main: Function that receives a list of strings.
+        arguments: List of strings. By default the process's command-line arguments.
         interrupted: Message to print after Ctrl-C.
     """
     # The user's `keras.json` may select another backend, but the commands need TensorFlow.
@@ -162,7 +164,7 @@ def _out_of_memory(message):
 
 
 def _first_sentence(box):
-    """Return the text above the first horizontal line of a framed message, as one line."""
+    """Return the text above the first horizontal rule in a framed message, as one line."""
     lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()[1:]]
     text = []
     for line in lines:

@@ -9,7 +9,7 @@ LOST_WORKER = ("UnavailableError", "AbortedError", "DeadlineExceededError")
 
 
 class UserError(Exception):
-    """A user's mistake; the message has one line: source, expected, received, remedy.
+    """A user's mistake. The message is one line: source, expected value, received value, remedy.
 
     Commands print this line, without a stack trace, and exit with status 2.
     """
@@ -21,10 +21,10 @@ def is_lost_worker(error):
 
 
 def system_reason(message):
-    """Return the operating system's error text in a message of TensorFlow.
+    """Return the operating system's error text that TensorFlow's message contains.
 
     Returns:
-        Text such as "No space left on device", or None if the message contains none.
+        Text such as "No space left on device", or None if the message contains no such text.
     """
     reasons = (os.strerror(number) for number in errno.errorcode if number != errno.ENOMEM)
     return max((reason for reason in reasons if reason in message), key=len, default=None)

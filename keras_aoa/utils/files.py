@@ -22,7 +22,7 @@ def atomic_write(path, folder=None):
 
     Args:
         path: The file to write.
-        folder: Folder of the temporary file, on the same disk; if None, the folder of `path`.
+        folder: Folder of the temporary file, on the same disk. By default the folder of `path`.
 
     Raises:
         OSError: The file cannot be written. The temporary file is removed and the old file is
@@ -69,7 +69,7 @@ def exclusive_lock(folder):
 
 
 def require_local(path):
-    """Refuse a URL such as `gs://bucket/folder`; Python would create a local folder `gs:`.
+    """Refuse a URL such as `gs://bucket/folder`. Python would create a local folder `gs:`.
 
     Raises:
         UserError: The path is a URL.
@@ -85,8 +85,8 @@ def require_local(path):
 def on_disk(path):
     """Return a path in the Unicode form that exists on disk, or unchanged if no form exists.
 
-    A letter such as `é` is one character in the form NFC and two in NFD. macOS often writes NFD,
-    in folders and in archives.
+    A letter such as `é` is one character in the form NFC and two characters in the form NFD. macOS
+    often writes NFD, in folders and in archives.
     """
     path = pathlib.Path(path)
     if str(path).isascii() or os.path.lexists(path):
@@ -110,7 +110,7 @@ def check_writable(folder):
     """Check that a folder can be written, before a long computation writes its result there.
 
     Args:
-        folder: The folder; if it does not exist, its nearest existing parent is checked.
+        folder: The folder. If the folder does not exist, its nearest existing parent is checked.
 
     Raises:
         UserError: The folder cannot be written, or it is a URL.
@@ -130,7 +130,7 @@ def check_writable(folder):
 
 
 def check_output(path):
-    """Check that a file can be written, before it is computed. Its folder need not exist.
+    """Check that a file can be written, before its content is computed. Its folder need not exist.
 
     Raises:
         UserError: The path is a folder or a URL, or its folder cannot be written.
@@ -156,7 +156,7 @@ def settings_digest(settings):
 
 
 def identity(path):
-    """Return a string of a file's absolute path, size and modification time.
+    """Return a string that contains a file's absolute path, size and modification time.
 
     The string changes if the file is replaced.
     """

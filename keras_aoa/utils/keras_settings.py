@@ -4,9 +4,10 @@ import contextlib
 
 
 def use_keras_defaults():
-    """Replace the settings in `keras.json` by Keras's defaults; commands call this first.
+    """Replace the settings in `keras.json` by Keras's defaults.
 
-    With other settings, a command would fail or have other results.
+    Commands call this function first. With other settings, a command would fail or have other
+    results.
     """
     import keras
 

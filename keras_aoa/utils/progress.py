@@ -18,7 +18,7 @@ def print_progress(line):
 
 
 def progress_bar(items=None, **options):
-    """Return a `tqdm.tqdm` bar; in a log file it updates at most every 30 seconds."""
+    """Return a `tqdm.tqdm` bar. In a log file, the bar updates at most every 30 seconds."""
     from tqdm import tqdm
 
     if _silent:

@@ -1,11 +1,12 @@
-"""Removes TensorFlow's start-up lines that report no problem from a command's output.
+"""Removes harmless start-up lines of TensorFlow from a command's output.
 
-TensorFlow's C++ code writes these lines directly to file descriptor 2. It writes some of them
-before it reads TF_CPP_MIN_LOG_LEVEL. Python cannot intercept them, so a small separate process
-filters the descriptor. If this process crashes, the filter still prints its last lines.
+TensorFlow's C++ code writes these lines directly to file descriptor 2. Some lines are written
+before TensorFlow reads TF_CPP_MIN_LOG_LEVEL. Python cannot intercept the lines, so a small separate
+process filters the descriptor. If the command crashes, the filter still prints the command's last
+lines.
 
-This file is also the filter's script, which copies standard input to standard output. It imports
-only the standard library, because the filter starts without site packages.
+This file is also the filter's script, which copies standard input to standard output. The file
+imports only the standard library, because the filter starts without site packages.
 """
 
 import atexit
@@ -96,9 +97,9 @@ def _filter_stderr():
 def is_harmless(line, has_gpu):
     """Return whether a line of TensorFlow's log reports no problem.
 
-    Information and warnings are harmless, and of the errors only `HARMLESS_ERRORS`. A line about a
-    GPU that cannot be used is harmless only if no GPU is expected. Lines in other formats are not
-    TensorFlow's.
+    Information and warnings are harmless. Errors are harmless only if they contain one of
+    `HARMLESS_ERRORS`. A line about a GPU that cannot be used is harmless only if no GPU is
+    expected. Lines in other formats do not come from TensorFlow.
 
     Args:
         line: The line, a string.
@@ -131,7 +132,7 @@ def expects_gpu():
 
 
 def filter_lines(source, target):
-    """Copy the lines of a binary stream to another, except harmless lines of TensorFlow's log."""
+    """Copy lines from a binary stream to another, except harmless lines of TensorFlow's log."""
     has_gpu = expects_gpu()
     for line in source:
         if not is_harmless(line.decode(errors="replace"), has_gpu):

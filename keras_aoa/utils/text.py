@@ -22,7 +22,7 @@ def clip(value: object, length: int = 60) -> str:
 
 
 def first_three(names: Iterable[object]) -> str:
-    """Return the first three names, separated by commas, and how many more names there are."""
+    """Return the first three names, separated by commas, and the number of further names."""
     names = [printable(name) for name in names]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
@@ -40,8 +40,8 @@ def printable(name: object) -> str:
 def one_line(text: str) -> str:
     """Return a caption on one line, with single blanks in place of line breaks and other space.
 
-    COCO's captions contain line breaks. JSON may contain single UTF-16 surrogates, which UTF-8
-    files cannot; they become question marks.
+    COCO's captions contain line breaks. JSON may contain single UTF-16 surrogates. UTF-8 files
+    cannot contain surrogates, so each one becomes a question mark.
     """
     return " ".join(text.split()).encode(errors="replace").decode()
 
