@@ -1,16 +1,16 @@
 """Attention pooling for image classification with `AreaAttention`, beside average pooling.
 
-The class of an image is visible in one cell of a 7x7 map; the other cells are clutter. The
-average over the map hides it. `AreaAttention` scores classes and regions together: p(class) is a
-sum over regions, and p(region) shows where the class is visible.
+The class of an image is visible in only one cell of a 7x7 map, and the other cells are clutter.
+Average pooling hides this cell. `AreaAttention` scores classes and regions together: p(class) is
+a sum over regions, and p(region) shows where the class is visible.
 
-Run: `python examples/attention_pooling.py`. It needs keras, a backend and NumPy, and takes less
-than a minute on one core.
+Run `python examples/attention_pooling.py`. The script needs keras, a backend and NumPy. It takes
+less than a minute on one core.
 """
 
 from keras_aoa.utils import quiet_start
 
-quiet_start.install()  # hides the start-up lines of TensorFlow that report no problem
+quiet_start.install()  # hides messages of TensorFlow that report no problem
 
 import keras
 import numpy as np
@@ -23,7 +23,10 @@ CLASSES, GRID, FEATURES = 10, 7, 64
 
 
 def make_examples(rng):
-    """Return maps `(n, 7, 7, 64)` with features of length 200, classes, and their cells."""
+    """Return maps `(n, 7, 7, 64)`, the class of each map, and the cell that shows the class.
+
+    Features have length 200.
+    """
     labels = rng.integers(CLASSES, size=IMAGES)
     cells = rng.integers(GRID * GRID, size=IMAGES)
     maps = rng.normal(size=(IMAGES, GRID * GRID, FEATURES))
@@ -35,7 +38,7 @@ def make_examples(rng):
 
 
 def average_pooling():
-    """The usual head: the mean of the map, and a dense layer."""
+    """Return a model with the usual head: the mean of the map, and a dense layer."""
     maps = keras.Input((GRID, GRID, FEATURES))
     pooled = keras.layers.GlobalAveragePooling2D()(maps)
     pooled = keras.layers.UnitNormalization()(pooled)
@@ -43,9 +46,9 @@ def average_pooling():
 
 
 def attention_pooling():
-    """Return log-probabilities of the classes and probabilities of the regions.
+    """Return a model with log-probabilities of the classes and probabilities of the regions.
 
-    The mean of the map replaces the state of a recurrent network.
+    The mean of the map takes the role of the state of a recurrent network.
     """
     maps = keras.Input((GRID, GRID, FEATURES))
     state = keras.layers.GlobalAveragePooling2D()(maps)
@@ -56,7 +59,7 @@ def attention_pooling():
 
 
 def train(model, maps, labels):
-    """Train the first output and return its accuracy on the last fifth of the images."""
+    """Train the first output of a model; return its accuracy on the last fifth of the images."""
     trained = keras.Model(model.inputs, model.outputs[0])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     trained.compile(keras.optimizers.Adam(0.005), loss, metrics=["accuracy"])
@@ -66,7 +69,7 @@ def train(model, maps, labels):
 
 
 def main():
-    """Train both heads and print accuracy, and the attention on the cell that shows the class."""
+    """Train both models; print accuracies, and the attention on the cell of the class."""
     keras.utils.set_random_seed(0)
     maps, labels, cells = make_examples(np.random.default_rng(0))
     print(f"average pooling:   accuracy {train(average_pooling(), maps, labels):.2f}")

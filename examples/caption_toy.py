@@ -1,17 +1,17 @@
 # %% [markdown]
 # # Caption drawn shapes with the layers of keras_aoa
 #
-# This example draws simple images, turns them into features like those of a CNN, and trains a
-# captioner made of plain Keras layers and the layers of `keras_aoa.layers`. It needs keras,
-# a backend, NumPy and Matplotlib, and takes less than a minute on one core.
+# This example draws simple images and computes features that resemble the features of a CNN. It
+# then trains a captioner from Keras's own layers and the layers of `keras_aoa.layers`. It needs
+# keras, a backend, NumPy and Matplotlib, and takes less than a minute on one core.
 #
-# Run it as a script: `python examples/caption_toy.py`. It writes `caption_toy.keras` and
+# To run the script, enter `python examples/caption_toy.py`. It writes `caption_toy.keras` and
 # `caption_toy.png`.
 
 # %%
 from keras_aoa.utils import quiet_start
 
-quiet_start.install()  # hides the start-up lines of TensorFlow that report no problem
+quiet_start.install()  # hides messages of TensorFlow that report no problem
 
 import keras
 import matplotlib.pyplot as plt
@@ -33,7 +33,8 @@ keras.utils.set_random_seed(0)
 # %% [markdown]
 # ## Images and captions
 #
-# Each image shows one or two shapes. The caption names them in alphabetical order.
+# Each image shows one or two shapes. The caption names the shapes with their colors, in
+# alphabetical order.
 
 
 # %%
@@ -69,8 +70,8 @@ images, captions = (np.array(part) for part in zip(*scenes, strict=True))
 # %% [markdown]
 # ## Features
 #
-# A random layer on each cell's pixels stands in for a CNN. Its features have length 200,
-# as those of CNNs often do. Nothing needs to scale them: the attention does
+# A random layer on the pixels of each cell replaces a CNN. Its features have length 200 on
+# average, like the features of many CNNs. You do not need to scale them, because the attention does
 # (`AreaAttention(feature_length=4.0)` by default).
 
 # %%
@@ -78,7 +79,7 @@ projection = rng.normal(size=(CELL * CELL * 3, FEATURES))
 
 
 def activation_maps(images):
-    """Return features like those of a CNN, `(n, 5, 5, 128)`."""
+    """Return features that resemble the features of a CNN, `(n, 5, 5, 128)`."""
     cells = images.reshape(-1, GRID, CELL, GRID, CELL, 3).swapaxes(2, 3)
     features = np.maximum(cells.reshape(-1, GRID, GRID, CELL * CELL * 3) @ projection, 0)
     lengths = np.linalg.norm(features, axis=-1)
@@ -91,10 +92,11 @@ print("mean length of a region's features:", np.linalg.norm(maps, axis=-1).mean(
 # %% [markdown]
 # ## Model
 #
-# `GridRegions` makes every cell a region. One `AreaAttention` serves the recurrent cell and the
-# output, which scores words and regions together. The variant `word_region_state` does not feed the
-# attended region back to the recurrent cell, so the cell cannot remember the image and each word
-# comes from the region attended at that word. The default, `full`, feeds it back.
+# `GridRegions` returns every cell as a region. The recurrent cell and the output share one
+# `AreaAttention`, which scores words and regions together. The default variant, `full`, feeds the
+# attended region back to the recurrent cell. This example uses the variant `word_region_state`,
+# which feeds nothing back. The recurrent cell then knows nothing about the image, and each word
+# depends on the image only through the region attended at that word.
 
 # %%
 word_ids = keras.Input((None,), dtype="int32", name="words")
@@ -115,8 +117,8 @@ captioner = keras.Model([word_ids, activations], [word_log_probs, region_probs])
 # %% [markdown]
 # ## Training
 #
-# Log-probabilities are valid logits, so Keras's own loss applies. `ignore_class=0` leaves padding
-# out of the loss; its log-probability is -1e9, since it is among the words `never_predicted`.
+# Log-probabilities are valid logits, so Keras's own loss can be used. `ignore_class=0` leaves
+# padding out of the loss. Padding is listed in `never_predicted` and has log-probability -1e9.
 
 # %%
 trained = keras.Model(captioner.inputs, word_log_probs)
@@ -136,16 +138,16 @@ captioner = keras.saving.load_model("caption_toy.keras")
 # %% [markdown]
 # ## Caption unseen images
 #
-# Greedy search: feed the most likely word until `<stop>`. p(region | state) of the state that
-# predicts a word shows which region the word describes.
+# Greedy search feeds the most likely word to the model until the most likely word is `<stop>`. The
+# state that predicts a word attends to the region that the word describes: p(region | state).
 
 
 # %%
 def caption(activation_map):
-    """Return the words of a caption and the attention of each word on the grid, `(words, 5, 5)`."""
+    """Return the words of a caption and the attention to the grid at each word, `(words, 5, 5)`."""
     ids, attended = [IDS["<start>"]], []
     while ids[-1] != IDS["<stop>"] and len(ids) < 9:
-        padded = np.array([ids + [0] * (9 - len(ids))])  # one shape, traced once
+        padded = np.array([ids + [0] * (9 - len(ids))])  # one shape: only one trace
         log_probs, probs = captioner.predict([padded, activation_map[None]], verbose=0)
         attended.append(probs[0, len(ids) - 1].reshape(GRID, GRID))
         ids.append(int(log_probs[0, len(ids) - 1].argmax()))
