@@ -243,7 +243,7 @@ class AttentionGRUCell(keras.layers.Layer):
         return self.attention.run(self, words, states, memory, state_dropout)
 
     def unrolled(self, words, word_gates, states, memory, state_dropout=None):
-        """Run all steps over known captions and return a list of `Step`s.
+        """Run all steps over known captions and return the list of each `Step`.
 
         `word_gates` is `project(words)`. If the attention does not use the input word, `words` may
         be None. The other arguments are as in `run`.
