@@ -173,7 +173,7 @@ class CaptionGenerator:
 
 
 def input_specs(captioner, region_side=None):
-    """Return the `tf.TensorSpec`s for two kinds of batches: of images, and of features."""
+    """Return a `tf.TensorSpec` by name for batches of images, and for batches of features."""
     images = {"images": tf.TensorSpec((None, None, None, 3), tf.float32)}
     shapes = {name: (None, *part.shape[1:]) for name, part in captioner.backbone.output.items()}
     shapes["map"] = (None, None, None, shapes["map"][-1])
