@@ -146,7 +146,7 @@ def word_log_marginal(word_scores, region_scores, factors, log_normalizer, compu
         compute_dtype: Dtype of the matrix product. The default is the dtype of the scores.
 
     Returns:
-        The natural logarithms log p(w), `(n, c, w)`. None is above 0.
+        The natural logarithms log p(w), `(n, c, w)`; all are at most 0.
     """
     region_scores = region_scores + factors.region_max[:, None, :]
     largest = largest_of(region_scores, axis=2, keepdims=True)
@@ -167,7 +167,7 @@ def target_log_prob(target_score, target_region_scores, region_scores, log_norma
         log_normalizer: Log normalizer `(n, c)` that `region_marginal` returned.
 
     Returns:
-        The natural logarithms log p(w*), `(n, c)`. None is above 0. If the matrix product
+        The natural logarithms log p(w*), `(n, c)`; all are at most 0. If the matrix product
         underflowed, the log normalizer is too small. The target word's own term then replaces the
         log normalizer.
     """
