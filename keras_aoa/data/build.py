@@ -34,8 +34,8 @@ def load_data(
 def read_data(configuration, folder, data="", images=""):
     """Read the data set `data`, or the configuration's data set if `data` is empty.
 
-    `select_images` training images of the configuration's data set form the split `select`. If the
-    number is 0, no images are moved.
+    If the setting `select_images` is above 0, this number of training images is held out: they form
+    the split `select`. This applies only to the configuration's own data set.
 
     Args:
         configuration: `Configuration`.
