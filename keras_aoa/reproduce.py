@@ -44,7 +44,7 @@ class Arguments:
     backbone_learning_rate."""
     warm_start: bool | None = None
     """Start each run of spatial transformers from the weights of the grid run with the same seed.
-    None: yes for the paper's presets, coco and flickr30k, otherwise no."""
+    None: yes for the presets coco and flickr30k, which follow the paper; otherwise no."""
     jobs: int = 1
     """Number of runs that train at the same time."""
     finished_only: bool = False

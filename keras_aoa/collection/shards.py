@@ -59,7 +59,7 @@ class Shard:
     def identity(self):
         """Size and digest, which distinguish shards with the same name.
 
-        The digest of a list covers the whole file. The digest of a large archive covers 64 samples
+        For a list of paths, the digest covers the whole file. The digest of a large archive covers 64 samples
         from its start to its end.
         """
         try:
