@@ -59,8 +59,8 @@ class Shard:
     def identity(self):
         """Size and digest, which distinguish shards with the same name.
 
-        For a list of paths, the digest covers the whole file. The digest of a large archive covers 64 samples
-        from its start to its end.
+        For a list of paths, the digest covers the whole file. For a large archive, it covers 64
+        samples from start to end.
         """
         try:
             with open(self.path, "rb") as file:

@@ -103,7 +103,8 @@ def proposal_view(configuration, folder, edge_model=None):
     Args:
         configuration: `Configuration`.
         folder: Output folder of all runs. Proposals are cached in its subfolder `data`.
-        edge_model: Path of a model that detects edges. If it is None, the configuration's path is used.
+        edge_model: Path of a model that detects edges. If it is None, the configuration's path is
+            used.
     """
     if configuration.regions != "proposals":
         return None

@@ -71,8 +71,8 @@ def read_batch(image_bytes, view, shapes, max_pixels):
         max_pixels: Maximum number of pixels; larger images count as unreadable.
 
     Returns:
-        Two values: a dictionary of tensors `(n, …)`, and an array of booleans `(n,)`. The booleans are
-        true for readable files. The tensors are 0 for unreadable files.
+        Two values: a dictionary of tensors `(n, …)`, and an array of booleans `(n,)`. The booleans
+        are true for readable files. The tensors are 0 for unreadable files.
     """
     count = tf.size(image_bytes, tf.int64)
     files = tf.data.Dataset.from_tensor_slices(image_bytes).enumerate()
