@@ -7,7 +7,7 @@ import re
 
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import on_disk, require_local
-from keras_aoa.utils.text import closest
+from keras_aoa.utils.text import closest, one_line
 
 BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "captioners"
 CHECKSUMS = "checksums.json"
@@ -148,7 +148,7 @@ def _from_url(name, digest):
 
 
 def _not_downloaded(name, error):
-    reason = " ".join(str(error).split())[:200]
+    reason = one_line(str(error))[:200]
     return UserError(
         f"{name}: expected to download a captioner, received an error ({reason}); check the name "
         "and the network."

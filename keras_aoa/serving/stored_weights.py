@@ -49,7 +49,7 @@ class HalfWeight(tf.saved_model.experimental.TrackableResource):
     def __init__(self, variable, half):
         self._shape = variable.shape
         self._half = half
-        # Loaded versions in one process must not share variables.
+        # Different exports that one process loads must not share variables.
         self._name = f"{variable.name.split(':')[0]}-{uuid.uuid4()}"
         super().__init__()
         self._resource_handle = variable.handle

@@ -178,8 +178,8 @@ class RegionSettings(Group):
     nearest border cell, as the authors' code does."""
     transformer_filter: Literal["backbone", "own"] = "backbone"
     """3x3 convolution that is applied to a spatial transformer's boxes. 'backbone' copies the layer
-    that computes the map (conv5_3 in VGG16). 'own' learns a new convolution, which at first returns
-    the center of a box."""
+    that computes the map (conv5_3 in VGG16). 'own' learns a new convolution, which initially
+    returns the center of a box."""
     train_proposals: int = 50
     """Number of object proposals per image in training. They are chosen at random."""
     test_proposals: int = 1000

@@ -45,7 +45,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return make_run(settings(tmp_path_factory.mktemp("runs"), data="/home/x/photos"), network())
+    return make_run(settings(tmp_path_factory.mktemp("runs"), data="/elsewhere/photos"), network())
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def packed(run, tmp_path_factory):
     card = tmp_path_factory.mktemp("card") / "card.md"
     card.write_text("# Squares\n")
     (run.folder / "scores.json").write_text(
-        '{"CIDEr": 0.5, "run": "/home/x/run", "data": "/home/x"}'
+        '{"CIDEr": 0.5, "run": "/elsewhere/run", "data": "/elsewhere"}'
     )
     return pack(run, tmp_path_factory.mktemp("packed") / NAME, card=str(card))[0]
 
@@ -80,7 +80,7 @@ def test_a_packed_run_has_the_weights_of_the_run_in_16_bits(run, packed):
         np.testing.assert_array_equal(other.value, expected, err_msg=weight.path)
     arrays, _ = weights.load_arrays(packed / "best.npz")
     assert {array.dtype for array in arrays.values()} == {np.dtype("float16")}
-    assert "/home" not in (packed / "config.json").read_text()
+    assert "/elsewhere" not in (packed / "config.json").read_text()
     scores = json.loads((packed / "scores.json").read_text())
     assert scores == {"CIDEr": 0.5, "run": NAME, "data": "photos"}
     assert Run(packed).configuration.name == NAME
