@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from keras_aoa.settings.configuration import Configuration
-from keras_aoa.settings.groups import GROUPS
+from keras_aoa.settings.configuration import GROUPS, Configuration
 from keras_aoa.settings.presets import PRESETS
 from keras_aoa.utils.command_line import parse
 from keras_aoa.utils.errors import UserError

@@ -7,20 +7,29 @@ from dataclasses import dataclass
 from typing import get_args
 
 from keras_aoa.settings.groups import (
-    GROUPS,
     DataSettings,
     DecoderSettings,
     ImageInputSettings,
     NetworkSettings,
     RegionSettings,
     RunSettings,
-    SearchDefaults,
-    TrainingSettings,
 )
+from keras_aoa.settings.training_groups import SearchDefaults, TrainingSettings
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import closest
 
 FORMAT_VERSION = 1
+
+GROUPS = {
+    "run": RunSettings,
+    "data": DataSettings,
+    "images": ImageInputSettings,
+    "network": NetworkSettings,
+    "regions": RegionSettings,
+    "decoder": DecoderSettings,
+    "training": TrainingSettings,
+    "search": SearchDefaults,
+}
 
 # A run may be resumed with other values of these settings.
 ANY_TIME = ("name", "output", "checkpoint_steps", "distribution")
@@ -38,7 +47,7 @@ class Configuration(
     DataSettings,
     RunSettings,
 ):
-    """All settings of a run. `groups.py` describes each setting.
+    """All settings of a run. Their groups describe each setting.
 
     Raises:
         UserError: a value is out of range, or two values cannot be combined.

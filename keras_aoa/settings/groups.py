@@ -1,4 +1,4 @@
-"""All settings of a run, grouped by topic, with their defaults, units and ranges.
+"""Settings of a run's data and model, grouped by topic, with their defaults, units and ranges.
 
 `Configuration` inherits all groups, so that it has every setting as an attribute. `--help` prints
 the settings by group. Each subclass of `Group` checks the values of its own settings.
@@ -36,14 +36,15 @@ class Group:
             UserError: a value is out of range.
         """
         for name, minimum in cls.minimum.items():
-            _require(settings, name, getattr(settings, name) >= minimum, f"at least {minimum}")
+            require(settings, name, getattr(settings, name) >= minimum, f"at least {minimum}")
         for name in cls.positive:
-            _require(settings, name, getattr(settings, name) > 0, "more than 0")
+            require(settings, name, getattr(settings, name) > 0, "more than 0")
         for name in cls.rates:
-            _require(settings, name, 0 <= getattr(settings, name) < 1, "at least 0 and below 1")
+            require(settings, name, 0 <= getattr(settings, name) < 1, "at least 0 and below 1")
 
 
-def _require(settings, name, holds, expected):
+def require(settings, name, holds, expected):
+    """Raise a `UserError` unless a setting has an allowed value."""
     if not holds:
         raise UserError(f"{name}: expected {expected}, received {getattr(settings, name)}.")
 
@@ -130,10 +131,8 @@ class ImageInputSettings(Group):
     @classmethod
     def check(cls, settings):
         super().check(settings)
-        _require(
-            settings, "image_size", 16 <= settings.image_size <= 4096, "from 16 to 4096 pixels"
-        )
-        _require(settings, "crop", 0.05 <= settings.crop <= 1, "a share from 0.05 to 1")
+        require(settings, "image_size", 16 <= settings.image_size <= 4096, "from 16 to 4096 pixels")
+        require(settings, "crop", 0.05 <= settings.crop <= 1, "a share from 0.05 to 1")
 
 
 @dataclass(frozen=True)
@@ -209,9 +208,9 @@ class RegionSettings(Group):
     def check(cls, settings):
         super().check(settings)
         size = settings.proposals_size
-        _require(settings, "proposals_size", 16 <= size <= 4096, "from 16 to 4096 pixels")
+        require(settings, "proposals_size", 16 <= size <= 4096, "from 16 to 4096 pixels")
         most = f"at most {MAX_PROPOSALS}"
-        _require(settings, "test_proposals", settings.test_proposals <= MAX_PROPOSALS, most)
+        require(settings, "test_proposals", settings.test_proposals <= MAX_PROPOSALS, most)
 
 
 @dataclass(frozen=True)
@@ -235,94 +234,3 @@ class DecoderSettings(Group):
     """Precision of the decoder's matrix products. Weights, states and sums remain float32."""
 
     minimum: ClassVar[dict] = {"units": 1, "embedding_dim": 1}
-
-
-@dataclass(frozen=True)
-class TrainingSettings(Group):
-    """Optimization, regularization, checkpoints and devices."""
-
-    start_from: str = ""
-    """Folder of another run. Training starts from the weights of that run."""
-    rnn_epochs: int = 20
-    """Number of epochs of stage 1, in which the backbone is frozen."""
-    joint_epochs: int = 0
-    """Number of epochs of stage 2, in which the backbone is trained too."""
-    batch_size: int = 10
-    """Number of images in a training step, over all replicas together."""
-    learning_rate: float = 5e-4
-    """Adam's learning rate for all weights except the backbone's weights."""
-    backbone_learning_rate: float = 1e-5
-    """Adam's learning rate for the backbone in stage 2."""
-    decay: Literal["none", "cosine"] = "none"
-    """Schedule of both learning rates: constant, or a cosine decay to 0 over all epochs."""
-    warmup_steps: int = 0
-    """Number of steps in which both learning rates rise from 0 at the start of training."""
-    average: float = 0.0
-    """Decay of the exponential moving average of the weights. The average is evaluated instead of
-    the weights. 0 disables the average."""
-    dropout: float = 0.5
-    """Dropout rate of words, states and the image vector."""
-    region_dropout: float = 0.0
-    """Dropout rate of region features. All regions of an image share one mask."""
-    scheduled_sampling: float = 0.0
-    """Scheduled sampling (Bengio et al., 2015): share of input words that are sampled from the
-    model instead of taken from the caption. The share rises linearly from 0 to this value."""
-    clip_norm: float = 5.0
-    """Largest global norm of the gradients. Gradients with a larger norm are scaled down."""
-    seed: int = 0
-    """Random seed of initial weights, data order, mirroring and dropout."""
-    minutes: float = 0.0
-    """Time limit in minutes. Training stops after the epoch that exceeds the limit. 0: no limit."""
-    checkpoint_steps: int = 1000
-    """Number of steps between checkpoints. A checkpoint is also written after each epoch."""
-    validate_every: int = 1
-    """Number of epochs between validations. The weights with the best CIDEr are kept."""
-    distribution: Literal["auto", "one", "mirrored", "workers"] = "auto"
-    """Devices for training. 'one' uses one device, 'mirrored' all GPUs of this machine, and
-    'workers' the processes in TF_CONFIG. 'auto' uses workers if TF_CONFIG is set, else all GPUs,
-    else the CPU."""
-
-    minimum: ClassVar[dict] = {
-        "rnn_epochs": 0,
-        "joint_epochs": 0,
-        "batch_size": 1,
-        "warmup_steps": 0,
-        "minutes": 0,
-        "validate_every": 1,
-        "seed": 0,
-        "checkpoint_steps": 1,
-    }
-    positive: ClassVar[tuple] = ("learning_rate", "backbone_learning_rate", "clip_norm")
-    rates: ClassVar[tuple] = ("dropout", "region_dropout", "average")
-
-    @classmethod
-    def check(cls, settings):
-        super().check(settings)
-        share = settings.scheduled_sampling
-        _require(settings, "scheduled_sampling", 0 <= share <= 1, "a share from 0 to 1")
-        if settings.rnn_epochs + settings.joint_epochs < 1:
-            raise UserError("rnn_epochs, joint_epochs: both are 0; set one of them to 1 or more.")
-
-
-@dataclass(frozen=True)
-class SearchDefaults(Group):
-    """Search for captions, in validation, evaluation and captioning."""
-
-    beam: int = 3
-    """Beam size: number of hypotheses kept per image; 1 is greedy search."""
-    length_penalty: float = 0.0
-    """Exponent p of the length in the score that ranks captions, log-probability / length^p."""
-
-    minimum: ClassVar[dict] = {"beam": 1}
-
-
-GROUPS = {
-    "run": RunSettings,
-    "data": DataSettings,
-    "images": ImageInputSettings,
-    "network": NetworkSettings,
-    "regions": RegionSettings,
-    "decoder": DecoderSettings,
-    "training": TrainingSettings,
-    "search": SearchDefaults,
-}

@@ -1,0 +1,86 @@
+"""Settings of a run's training and search, grouped by topic, as in `groups.py`."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from keras_aoa.settings.groups import Group, require
+from keras_aoa.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class TrainingSettings(Group):
+    """Optimization, regularization, checkpoints and devices."""
+
+    start_from: str = ""
+    """Folder of another run. Training starts from the weights of that run."""
+    rnn_epochs: int = 20
+    """Number of epochs of stage 1, in which the backbone is frozen."""
+    joint_epochs: int = 0
+    """Number of epochs of stage 2, in which the backbone is trained too."""
+    batch_size: int = 10
+    """Number of images in a training step, over all replicas together."""
+    learning_rate: float = 5e-4
+    """Adam's learning rate for all weights except the backbone's weights."""
+    backbone_learning_rate: float = 1e-5
+    """Adam's learning rate for the backbone in stage 2."""
+    decay: Literal["none", "cosine"] = "none"
+    """Schedule of both learning rates: constant, or a cosine decay to 0 over all epochs."""
+    warmup_steps: int = 0
+    """Number of steps in which both learning rates rise from 0 at the start of training."""
+    average: float = 0.0
+    """Decay of the exponential moving average of the weights. The average is evaluated instead of
+    the weights. 0 disables the average."""
+    dropout: float = 0.5
+    """Dropout rate of words, states and the image vector."""
+    region_dropout: float = 0.0
+    """Dropout rate of region features. All regions of an image share one mask."""
+    scheduled_sampling: float = 0.0
+    """Scheduled sampling (Bengio et al., 2015): share of input words that are sampled from the
+    model instead of taken from the caption. The share rises linearly from 0 to this value."""
+    clip_norm: float = 5.0
+    """Largest global norm of the gradients. Gradients with a larger norm are scaled down."""
+    seed: int = 0
+    """Random seed of initial weights, data order, mirroring and dropout."""
+    minutes: float = 0.0
+    """Time limit in minutes. Training stops after the epoch that exceeds the limit. 0: no limit."""
+    checkpoint_steps: int = 1000
+    """Number of steps between checkpoints. A checkpoint is also written after each epoch."""
+    validate_every: int = 1
+    """Number of epochs between validations. The weights with the best CIDEr are kept."""
+    distribution: Literal["auto", "one", "mirrored", "workers"] = "auto"
+    """Devices for training. 'one' uses one device, 'mirrored' all GPUs of this machine, and
+    'workers' the processes in TF_CONFIG. 'auto' uses workers if TF_CONFIG is set, else all GPUs,
+    else the CPU."""
+
+    minimum: ClassVar[dict] = {
+        "rnn_epochs": 0,
+        "joint_epochs": 0,
+        "batch_size": 1,
+        "warmup_steps": 0,
+        "minutes": 0,
+        "validate_every": 1,
+        "seed": 0,
+        "checkpoint_steps": 1,
+    }
+    positive: ClassVar[tuple] = ("learning_rate", "backbone_learning_rate", "clip_norm")
+    rates: ClassVar[tuple] = ("dropout", "region_dropout", "average")
+
+    @classmethod
+    def check(cls, settings):
+        super().check(settings)
+        share = settings.scheduled_sampling
+        require(settings, "scheduled_sampling", 0 <= share <= 1, "a share from 0 to 1")
+        if settings.rnn_epochs + settings.joint_epochs < 1:
+            raise UserError("rnn_epochs, joint_epochs: both are 0; set one of them to 1 or more.")
+
+
+@dataclass(frozen=True)
+class SearchDefaults(Group):
+    """Search for captions, in validation, evaluation and captioning."""
+
+    beam: int = 3
+    """Beam size: number of hypotheses kept per image; 1 is greedy search."""
+    length_penalty: float = 0.0
+    """Exponent p of the length in the score that ranks captions, log-probability / length^p."""
+
+    minimum: ClassVar[dict] = {"beam": 1}
