@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_aoa.data.text.vocabulary import PAD
 from keras_aoa.models.captioner import repeat_captions
+from keras_aoa.models.sampling import sample_words
 
 
 def sampled_inputs(captioner, encoded, captions, share):
@@ -38,10 +39,7 @@ def sampled_inputs(captioner, encoded, captions, share):
         state, attended, log_probs, _ = captioner.decode_step(
             ops.take(chosen, step, axis=2), state, attended, encoded.memory
         )
-        below = ops.cumsum(ops.exp(log_probs), axis=2)
-        # The last sum may differ from 1 by rounding errors. The threshold is scaled by this sum.
-        threshold = ops.take(uniform, step + 1, axis=2)[:, :, None] * below[:, :, -1:]
-        word = ops.sum(ops.cast(below <= threshold, chosen.dtype), axis=2)
+        word = sample_words(log_probs, ops.take(uniform, step + 1, axis=2))
         here = ops.logical_and(replaced, ops.arange(time) == step + 1)
         return step + 1, ops.where(here, word[:, :, None], chosen), state, attended
 

@@ -14,7 +14,7 @@ from keras_aoa.settings.groups import (
     RegionSettings,
     RunSettings,
 )
-from keras_aoa.settings.training_groups import SearchDefaults, TrainingSettings
+from keras_aoa.settings.training_groups import RewardSettings, SearchDefaults, TrainingSettings
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import closest
 
@@ -28,6 +28,7 @@ GROUPS = {
     "regions": RegionSettings,
     "decoder": DecoderSettings,
     "training": TrainingSettings,
+    "reward": RewardSettings,
     "search": SearchDefaults,
 }
 
@@ -39,6 +40,7 @@ ANY_TIME = ("name", "output", "checkpoint_steps", "distribution")
 @dataclass(frozen=True)
 class Configuration(
     SearchDefaults,
+    RewardSettings,
     TrainingSettings,
     DecoderSettings,
     RegionSettings,
@@ -64,10 +66,19 @@ class Configuration(
                 )
         if self.regions == "proposals" and self.crop < 1:
             raise UserError("crop: regions 'proposals' need whole images; set crop to 1.")
-        if self.feature_cache != "none" and not self.rnn_epochs:
+        if not self.epochs:
             raise UserError(
-                "feature_cache: needs epochs with a frozen network, but rnn_epochs is 0; set "
-                "feature_cache to 'none'."
+                "rnn_epochs, joint_epochs, reward_epochs: all are 0; set one of them to 1 or more."
+            )
+        if self.reward_epochs == self.epochs and not self.start_from:
+            raise UserError(
+                "reward_epochs: stage 3 needs a captioner that was trained before; set rnn_epochs "
+                "or joint_epochs to 1 or more, or start_from."
+            )
+        if self.feature_cache != "none" and self.joint_epochs == self.epochs:
+            raise UserError(
+                "feature_cache: needs epochs with a frozen network, but rnn_epochs and "
+                "reward_epochs are 0; set feature_cache to 'none'."
             )
         if self.feature_cache != "none" and (self.crop < 1) != (self.cached_views > 1):
             raise UserError(
@@ -94,8 +105,14 @@ class Configuration(
 
     @property
     def epochs(self):
-        """Total number of epochs in both stages."""
-        return self.rnn_epochs + self.joint_epochs
+        """Total number of epochs in all stages."""
+        return self.rnn_epochs + self.joint_epochs + self.reward_epochs
+
+    def stage(self, epoch):
+        """Return the number of the stage, 1 to 3, to which an epoch belongs, counted from 0."""
+        if epoch < self.rnn_epochs:
+            return 1
+        return 2 if epoch < self.rnn_epochs + self.joint_epochs else 3
 
     def differences(self, other):
         """Return the names of the settings that differ, except settings in `ANY_TIME`."""

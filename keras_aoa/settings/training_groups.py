@@ -70,8 +70,46 @@ class TrainingSettings(Group):
         super().check(settings)
         share = settings.scheduled_sampling
         require(settings, "scheduled_sampling", 0 <= share <= 1, "a share from 0 to 1")
-        if settings.rnn_epochs + settings.joint_epochs < 1:
-            raise UserError("rnn_epochs, joint_epochs: both are 0; set one of them to 1 or more.")
+
+
+@dataclass(frozen=True)
+class RewardSettings(Group):
+    """Stage 3, self-critical training (Rennie et al., 2017): captions are sampled and scored."""
+
+    reward_epochs: int = 0
+    """Number of epochs of stage 3, in which the decoder is trained to raise the scores of its own
+    captions. The backbone is frozen."""
+    reward_learning_rate: float = 5e-5
+    """Adam's learning rate in stage 3."""
+    reward_samples: int = 5
+    """Number of captions that stage 3 samples per image."""
+    reward_baseline: Literal["samples", "greedy"] = "samples"
+    """Score that is subtracted from a sampled caption's score. 'samples' is the mean score of the
+    image's other samples (Luo, 2020). 'greedy' is the score of the caption that greedy search
+    generates (Rennie et al.)."""
+    reward_cider: float = 1.0
+    """Weight of CIDEr-D in the score, which ranges from 0 to 10."""
+    reward_bleu: float = 0.0
+    """Weight of BLEU-4 in the score, which ranges from 0 to 1."""
+
+    minimum: ClassVar[dict] = {
+        "reward_epochs": 0,
+        "reward_samples": 1,
+        "reward_cider": 0,
+        "reward_bleu": 0,
+    }
+    positive: ClassVar[tuple] = ("reward_learning_rate",)
+
+    @classmethod
+    def check(cls, settings):
+        super().check(settings)
+        if settings.reward_baseline == "samples" and settings.reward_samples < 2:
+            raise UserError(
+                "reward_samples: the baseline 'samples' needs at least 2 samples per image, "
+                "received 1; increase it, or set reward_baseline to 'greedy'."
+            )
+        if not settings.reward_cider + settings.reward_bleu:
+            raise UserError("reward_cider, reward_bleu: both are 0; set one of them above 0.")
 
 
 @dataclass(frozen=True)

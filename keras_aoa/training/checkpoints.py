@@ -19,19 +19,34 @@ log = logging.getLogger(__name__)
 class Progress:
     """How far a run has been trained.
 
-    `epochs` counts complete epochs. `steps` counts the steps of the current epoch, and `loss_sum`
-    is the sum of their losses. `best` is the best CIDEr so far, or -1. `stopped` is true if the
-    training has ended. `seconds` is the duration of the training. `history` contains the metrics of
-    each epoch.
+    `epochs` counts complete epochs. `steps` counts the steps of the current epoch, and `sums` are
+    the sums of their metrics, such as `loss`. `best` is the best CIDEr so far, or -1. `stopped` is
+    true if the training has ended. `seconds` is the duration of the training. `history` contains
+    the metrics of each epoch.
     """
 
     epochs: int = 0
     steps: int = 0
-    loss_sum: float = 0.0
+    sums: dict = field(default_factory=dict)
     best: float = -1.0
     stopped: bool = False
     seconds: float = 0.0
     history: list = field(default_factory=list)
+
+    @classmethod
+    def of(cls, saved):
+        """Return the progress in a checkpoint's metadata, which older versions wrote too."""
+        loss = saved.pop("loss_sum", None)
+        return cls(**saved if loss is None else {**saved, "sums": {"loss": loss}})
+
+    def add(self, metrics):
+        """Count a step with its dictionary of metrics."""
+        self.steps += 1
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in metrics.items()}
+
+    def means(self):
+        """Return the means of the metrics over the steps of the current epoch."""
+        return {name: value / self.steps for name, value in self.sums.items()}
 
 
 class Checkpoints:
@@ -117,7 +132,7 @@ class Checkpoints:
             self._run.check(metadata, file)
             trainer.restore(arrays, metadata["steps"], file)
             self.step = trainer.steps
-            progress = Progress(**metadata["progress"])
+            progress = Progress.of(metadata["progress"])
             self._started -= progress.seconds
             return self._with_best(progress, trainer)
         return Progress()

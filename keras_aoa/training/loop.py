@@ -18,13 +18,16 @@ from keras_aoa.models import weights
 from keras_aoa.training import next_steps
 from keras_aoa.training.checkpoints import Checkpoints
 from keras_aoa.training.frozen import frozen_features
-from keras_aoa.training.logs import SAMPLES, TensorBoard
+from keras_aoa.training.logs import SAMPLES, TensorBoard, describe
 from keras_aoa.training.preparation import prepare_run
-from keras_aoa.training.stopping import StopRequest, not_finite, report_failures
+from keras_aoa.training.reward import CaptionReward
+from keras_aoa.training.stopping import StopRequest, not_finite, report_failures, why_diverged
 from keras_aoa.training.trainer import Trainer
 from keras_aoa.training.warm_start import WarmStart
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.progress import print_progress, progress_bar
+
+STAGES = ("RNN", "both", "reward")
 
 
 def train(configuration):
@@ -123,35 +126,28 @@ def train_run(configuration, process, run, images, checkpoints):
         captioner = run.make_captioner()
     if configuration.start_from and not run.last_file.exists():
         print_progress(WarmStart(configuration.start_from).load(captioner))
+    reward = make_reward(configuration, run, training_images)
     with process.strategy.scope():
-        trainer = Trainer(captioner, configuration, batches.batches_per_epoch)
+        trainer = Trainer(captioner, configuration, batches.batches_per_epoch, reward=reward)
         generator = CaptionGenerator.from_configuration(captioner, run.vocabulary, configuration)
     progress = checkpoints.restore(trainer)
     process.wait()  # all processes must read the checkpoint before it is replaced
     if checkpoints.step and not progress.stopped:
         print_progress(f"Resuming after step {checkpoints.step}, in epoch {progress.epochs + 1}.")
     board = TensorBoard(run.folder / "tensorboard", process.chief)
-    if configuration.feature_cache != "none" and progress.epochs < configuration.rnn_epochs:
-        mirrored, count = batches.mirrored_indices, configuration.cached_views
-        views = batches.fixed_views(count) if count > 1 else None
-        training_features, select_images = process.chief_first(
-            lambda: (
-                frozen_features(run, captioner, training_images, mirrored, views),
-                frozen_features(run, captioner, select_images),
-            )
-        )
-        batches.set_source(training_features)
+    stage = None
     for epoch in range(progress.epochs, configuration.epochs):
         if progress.stopped:
             break
-        joint = epoch >= configuration.rnn_epochs
-        if joint:
-            batches.set_source(training_images)
-            select_images = images[1]
-        loss = train_epoch(trainer, process, batches, progress, joint, board, checkpoints)
-        epoch_metrics = {"epoch": epoch + 1, "loss": loss}
+        if stage != configuration.stage(epoch):
+            stage = configuration.stage(epoch)
+            training, select_images = sources(process, run, captioner, batches, images, stage)
+            batches.set_source(training)
+        metrics = train_epoch(trainer, process, batches, progress, stage, board, checkpoints)
+        epoch_metrics = {"epoch": epoch + 1, **metrics}
         time_is_up = 0 < 60 * configuration.minutes < checkpoints.seconds()
-        last = epoch + 1 == configuration.epochs or time_is_up
+        diverged = why_diverged(metrics, progress.history) if stage == 3 else ""
+        last = epoch + 1 == configuration.epochs or time_is_up or bool(diverged)
         if last or (epoch + 1) % configuration.validate_every == 0:
             # An interruption during validation must not lose training steps.
             checkpoints.save(trainer, progress)
@@ -167,13 +163,50 @@ def train_run(configuration, process, run, images, checkpoints):
             gc.collect()
         progress.history.append(epoch_metrics)
         progress.epochs, progress.stopped = epoch + 1, last
-        progress.steps, progress.loss_sum = 0, 0.0
+        progress.steps, progress.sums = 0, {}
         checkpoints.save(trainer, progress)
         print_progress(describe(epoch_metrics, configuration, progress.seconds))
+        if diverged:
+            print_progress(f"Stage 3 ends early: {diverged} The best weights are kept.")
     return progress.history
 
 
-def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
+def make_reward(configuration, run, images):
+    """Return the `CaptionReward` of the training images, or None if the run has no stage 3."""
+    if not configuration.reward_epochs:
+        return None
+    return CaptionReward(
+        [example.captions for example in images.examples],
+        run.vocabulary,
+        configuration.reward_cider,
+        configuration.reward_bleu,
+    )
+
+
+def sources(process, run, captioner, batches, images, stage):
+    """Return the images of both splits, or their cached features if the backbone is frozen.
+
+    Args:
+        process: `Process`.
+        run: `Run`.
+        captioner: `Captioner` with the weights from which the stage starts or resumes.
+        batches: `CaptionBatches`.
+        images: As in `train_run`.
+        stage: Number of the stage.
+    """
+    if run.configuration.feature_cache == "none" or stage == 2:
+        return images
+    mirrored, count = batches.mirrored_indices, run.configuration.cached_views
+    views = batches.fixed_views(count) if count > 1 else None
+    return process.chief_first(
+        lambda: (
+            frozen_features(run, captioner, images[0], mirrored, views),
+            frozen_features(run, captioner, images[1]),
+        )
+    )
+
+
+def train_epoch(trainer, process, batches, progress, stage, board, checkpoints):
     """Train the remaining steps of the current epoch.
 
     Args:
@@ -181,12 +214,13 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
         process: `Process`.
         batches: `CaptionBatches`.
         progress: `Progress`, updated in place.
-        joint: Whether to train the backbone too (stage 2).
+        stage: Number of the stage, 1 to 3.
         board: `TensorBoard`.
         checkpoints: `Checkpoints`.
 
     Returns:
-        The mean loss of the epoch, in nats per word.
+        The means of the epoch's metrics: `loss`, in nats per word. In stage 3, the
+        `SAMPLE_METRICS` without `loss`.
 
     Raises:
         KeyboardInterrupt: a stop was requested. The current step was finished and saved.
@@ -194,33 +228,38 @@ def train_epoch(trainer, process, batches, progress, joint, board, checkpoints):
     """
     every, total = trainer.configuration.checkpoint_steps, batches.batches_per_epoch
     parts = batches.epoch(progress.epochs, progress.steps, process.replicas)
-    stage = "both" if joint else "RNN"
     with (
         StopRequest() as stop,
         progress_bar(
             process.feed(parts),
             total=total,
             initial=progress.steps,
-            desc=f"epoch {progress.epochs + 1} ({stage})",
+            desc=f"epoch {progress.epochs + 1} ({STAGES[stage - 1]})",
             unit="step",
         ) as bar,
     ):
         for batch in bar:
-            loss, stopped = trainer.step(batch, joint, stop.asked)
-            if not np.isfinite(loss):
+            if stage == 3:
+                metrics, stopped = trainer.reward_step(batch, stop.asked)
+            else:
+                loss, stopped = trainer.step(batch, stage == 2, stop.asked)
+                metrics = {"loss": loss}
+            if not np.isfinite(metrics["loss"]):
                 index = np.concatenate([part.numpy() for part in process.local(batch["index"])])
                 names = batches.names(dict.fromkeys(index.tolist()))
-                raise not_finite(loss, trainer.steps, names, checkpoints)
-            progress.steps += 1
-            progress.loss_sum += loss
-            bar.set_postfix(loss=f"{progress.loss_sum / progress.steps:.3f}", refresh=False)
-            board.step(trainer.steps, loss, trainer.rate_factor())
+                raise not_finite(metrics["loss"], trainer.steps, names, checkpoints)
+            if stage == 3:  # this loss is no measure of progress: it is 0 on average
+                del metrics["loss"]
+            progress.add(metrics)
+            shown = next(iter(metrics))
+            bar.set_postfix({shown: f"{progress.means()[shown]:.3f}"}, refresh=False)
+            board.step(trainer.steps, metrics, trainer.rate_factor())
             if stopped or (trainer.steps % every == 0 and progress.steps < total):
                 checkpoints.save(trainer, progress)
             if stopped:
                 print_progress(f"Saved after step {trainer.steps}.")
                 raise KeyboardInterrupt
-    return progress.loss_sum / progress.steps
+    return progress.means()
 
 
 def captions_for_validation(trainer, generator, images):
@@ -235,12 +274,3 @@ def validation_cider(images, captions):
     """Return the CIDEr score of generated captions."""
     references = {index: images.examples[index].captions for index in captions}
     return cider(references, {index: caption.text for index, caption in captions.items()})
-
-
-def describe(epoch_metrics, configuration, seconds):
-    """Return a log line with the metrics of an epoch."""
-    epoch, loss = epoch_metrics["epoch"], epoch_metrics["loss"]
-    score = f", CIDEr {100 * epoch_metrics['CIDEr']:.1f}" if "CIDEr" in epoch_metrics else ""
-    return (
-        f"epoch {epoch}/{configuration.epochs}: loss {loss:.3f}{score} ({seconds / 60:.1f} minutes)"
-    )

@@ -11,6 +11,8 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import first_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MOST_BAD_ENDINGS = 0.5  # of an epoch's sampled captions
+LEAST_ENTROPY = 0.005  # nats per word
 
 
 class StopRequest:
@@ -57,6 +59,30 @@ def not_finite(loss, step, batch_names, checkpoints):
         f"lower learning_rate or clip_norm in {checkpoints.another_run()}. "
         f"{checkpoints.last_good()}"
     )
+
+
+def why_diverged(metrics, history):
+    """Return the reason why stage 3 should end, in one sentence, or "" if there is none.
+
+    Args:
+        metrics: Means of the `SAMPLE_METRICS` over the last epoch.
+        history: Metrics of the epochs before.
+    """
+    first = next((entry for entry in history if "reward" in entry), metrics)
+    remedy = "lower reward_learning_rate in another run."
+    if metrics["bad_endings"] > MOST_BAD_ENDINGS:
+        share = f"{100 * metrics['bad_endings']:.0f} % of the sampled captions"
+        return f"{share} are cut off or end with a word that ends no training caption; {remedy}"
+    if metrics["reward"] < first["reward"] / 2:
+        values = f"from {first['reward']:.3f} to {metrics['reward']:.3f}"
+        return f"the mean reward fell {values}; {remedy}"
+    if metrics["length"] < first["length"] / 2:
+        values = f"from {first['length']:.1f} to {metrics['length']:.1f} words"
+        return f"the sampled captions shrank {values}; {remedy}"
+    if metrics["entropy"] < LEAST_ENTROPY:
+        value = f"{metrics['entropy']:.4f} nats per word"
+        return f"all samples of an image are nearly equal (entropy {value}); {remedy}"
+    return ""
 
 
 @contextlib.contextmanager

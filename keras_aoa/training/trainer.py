@@ -1,4 +1,4 @@
-"""The training step on any number of replicas, with a separate learning rate for the backbone."""
+"""The training steps on any number of replicas, with a separate learning rate for the backbone."""
 
 import math
 
@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_aoa.models import weights
 from keras_aoa.models.captioner import caption_loss, word_count
 from keras_aoa.models.scheduled_sampling import sampled_inputs
+from keras_aoa.training import self_critical
 
 REPLICA_SEED = 7919  # difference between the random seeds of two replicas
 
@@ -34,14 +35,16 @@ class Trainer:
         captioner: Built `Captioner`.
         configuration: `Configuration`.
         steps_per_epoch: Number of batches per epoch, for the schedule of the learning rates.
+        reward: `CaptionReward` of the training images, only for stage 3.
         optimizer: Optimizer class, a subclass of `PreReducedGradients`. The trainer creates one
             instance for the backbone and one for the other weights.
     """
 
-    def __init__(self, captioner, configuration, steps_per_epoch, optimizer=Adam):
+    def __init__(self, captioner, configuration, steps_per_epoch, optimizer=Adam, reward=None):
         self.captioner = captioner
         self.configuration = configuration
         self.steps_per_epoch = steps_per_epoch
+        self.reward = reward
         self.strategy = tf.distribute.get_strategy()
         self.steps = 0
         self.backbone_variables = captioner.backbone_trainable_variables
@@ -79,30 +82,48 @@ class Trainer:
         Returns:
             The loss in nats per word, and whether any process was asked to stop.
         """
-        if joint not in self._functions:
-            # One trace per shape, without reduce_retracing: a trace for several shapes rounds
-            # differently, and a resumed run would use it for other batches.
-            self._functions[joint] = tf.function(
-                lambda *arguments: self._distributed_step(*arguments, joint), autograph=False
-            )
-        average = min(self.configuration.average, (1 + self.steps) / (10 + self.steps))
-        numbers = self.rate_factor(), average, self.sampled_share(), float(stop)
-        loss, stops = self._functions[joint](batch, tf.constant(numbers, tf.float32))
-        self.steps += 1
-        return float(loss), bool(stops)
+        settings = self.configuration
+        rates = settings.learning_rate, settings.backbone_learning_rate
+        result, stops = self._run(
+            2 if joint else 1, batch, stop, rates, lambda own: word_count(own["captions"])
+        )
+        return float(result[0]), stops
+
+    def reward_step(self, batch, stop=False):
+        """Train on captions that are sampled for one batch (stage 3).
+
+        Args:
+            batch, stop: As in `step`. The captions of the batch are not used.
+
+        Returns:
+            A dictionary of the `SAMPLE_METRICS`, and whether any process was asked to stop.
+        """
+        rates = self.configuration.reward_learning_rate, 0.0
+        result, stops = self._run(
+            3, batch, stop, rates, lambda own: self_critical.real_images(own["captions"])
+        )
+        return dict(zip(self_critical.SAMPLE_METRICS, map(float, result), strict=True)), stops
 
     def rate_factor(self):
-        """Return the factor by which warmup and decay scale both learning rates at this step."""
+        """Return the factor by which warmup and decay scale the learning rates at this step.
+
+        Stage 3 has no warmup, and its decay begins anew.
+        """
         settings = self.configuration
-        total = settings.epochs * self.steps_per_epoch
-        factor = min(1.0, (self.steps + 1) / settings.warmup_steps) if settings.warmup_steps else 1
+        before = self._steps_before_rewards()
+        if settings.reward_epochs and self.steps >= before:
+            factor, share = 1, (self.steps - before) / max(1, self._total_steps() - before)
+        else:
+            warmup = settings.warmup_steps
+            factor = min(1.0, (self.steps + 1) / warmup) if warmup else 1
+            share = self.steps / before
         if settings.decay == "cosine":
-            factor *= 0.5 * (1 + math.cos(math.pi * min(1.0, self.steps / total)))
+            factor *= 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
         return factor
 
     def sampled_share(self):
         """Return the probability that scheduled sampling replaces an input word at this step."""
-        total = self.configuration.epochs * self.steps_per_epoch
+        total = max(1, self._steps_before_rewards())
         return self.configuration.scheduled_sampling * min(1.0, self.steps / total)
 
     def state(self):
@@ -138,39 +159,95 @@ class Trainer:
         finally:
             weights.assign(self.trained, own, "averages")
 
-    def _distributed_step(self, batch, numbers, joint):
-        factor, average, sampled, stop = tf.unstack(numbers)
-        # Reduce both numbers together, because each reduction communicates between all machines.
-        counts = self.strategy.run(
-            lambda own: tf.stack([word_count(own["captions"]), stop]), (batch,)
-        )
-        words, stops = tf.unstack(self.strategy.reduce("SUM", counts, axis=None))
+    def _steps_before_rewards(self):
         settings = self.configuration
-        self.optimizer.learning_rate.assign(settings.learning_rate * factor)
-        self.backbone_optimizer.learning_rate.assign(settings.backbone_learning_rate * factor)
-        losses = self.strategy.run(self._replica_step, (batch, words, sampled, joint))
+        return (settings.rnn_epochs + settings.joint_epochs) * self.steps_per_epoch
+
+    def _total_steps(self):
+        return self.configuration.epochs * self.steps_per_epoch
+
+    def _run(self, stage, batch, stop, rates, count):
+        """Run the step of a stage; `count` returns the number by which a batch's loss is divided.
+
+        Return an array of numbers, and whether any process was asked to stop.
+        """
+        if stage not in self._functions:
+            replica_step = self._reward_step if stage == 3 else self._caption_step
+            # One trace per shape, without reduce_retracing: a trace for several shapes rounds
+            # differently, and a resumed run would use it for other batches.
+            self._functions[stage] = tf.function(
+                lambda batch, numbers: self._distributed_step(
+                    batch, numbers, lambda *arguments: replica_step(*arguments, stage == 2), count
+                ),
+                autograph=False,
+            )
+        factor = self.rate_factor()
+        average = min(self.configuration.average, (1 + self.steps) / (10 + self.steps))
+        # The products must not be more precise than the weights: older runs resume with them.
+        numbers = [np.float32(rate) * np.float32(factor) for rate in rates]
+        numbers += [average, self.sampled_share(), float(stop)]
+        result, stops = self._functions[stage](batch, tf.constant(numbers, tf.float32))
+        self.steps += 1
+        return result.numpy(), bool(stops)
+
+    def _distributed_step(self, batch, numbers, replica_step, count):
+        rate, backbone_rate, average, sampled, stop = tf.unstack(numbers)
+        # Reduce both numbers together, because each reduction communicates between all machines.
+        counts = self.strategy.run(lambda own: tf.stack([count(own), stop]), (batch,))
+        total, stops = tf.unstack(self.strategy.reduce("SUM", counts, axis=None))
+        self.optimizer.learning_rate.assign(rate)
+        self.backbone_optimizer.learning_rate.assign(backbone_rate)
+        results = self.strategy.run(
+            lambda own: self._with_own_noise(replica_step, own, total, sampled), (batch,)
+        )
         for name, value in self.averages.items():
             current = self.trained[name].value
             share = tf.cast(average, value.dtype)
             value.assign(share * value + (1 - share) * tf.convert_to_tensor(current))
-        return self.strategy.reduce("SUM", losses, axis=None), stops > 0
+        return self.strategy.reduce("SUM", results, axis=None), stops > 0
 
-    def _replica_step(self, batch, words, sampled, joint):
-        captioner, context = self.captioner, tf.distribute.get_replica_context()
+    def _with_own_noise(self, replica_step, *arguments):
+        context, seeds = tf.distribute.get_replica_context(), self.captioner.seeds.state
+        if context.num_replicas_in_sync == 1:
+            return replica_step(*arguments)
+        # Replicas need different noise, but checkpoints contain only one seed state.
         replica = context.replica_id_in_sync_group * REPLICA_SEED
-        several = context.num_replicas_in_sync > 1
-        if several:  # replicas need different noise, but checkpoints contain only one seed state
-            captioner.seeds.state.assign_add(tf.stack([replica, 0]))
-        inputs = batch
+        seeds.assign_add(tf.stack([replica, 0]))
+        result = replica_step(*arguments)
+        seeds.assign_sub(tf.stack([replica, 0]))
+        return result
+
+    def _with_features(self, batch):
+        if "features" in batch:
+            return batch
+        return {**batch, "features": self.captioner.extract_features(batch)}
+
+    def _caption_step(self, batch, words, sampled, joint):
+        captioner = self.captioner
         # Features and sampled words need no gradients, so they are computed outside the tape.
-        if not joint and "features" not in batch:
-            inputs = {**batch, "features": captioner.extract_features(batch)}
+        inputs = batch if joint else self._with_features(batch)
         if self.configuration.scheduled_sampling:
             encoded = captioner.encode(inputs)
             captions = tf.cast(batch["captions"], tf.int32)
             inputs = {**inputs, "fed": sampled_inputs(captioner, encoded, captions, sampled)}
         with tf.GradientTape() as tape:
             loss = caption_loss(captioner(inputs, training=True), batch["captions"], words)
+        self._apply(tape, loss, joint)
+        return tf.stack([loss])
+
+    def _reward_step(self, batch, images, *_):
+        settings, inputs = self.configuration, self._with_features(batch)
+        samples = self_critical.sample(self.captioner, inputs, self.reward, settings)
+        real = tf.cast(self_critical.is_real(batch["captions"]), tf.float32)
+        share = (real / (images * settings.reward_samples))[:, None]
+        with tf.GradientTape() as tape:
+            # Without dropout: the gradient belongs to the probabilities of the sampled captions.
+            log_probs = self.captioner({**inputs, "captions": samples.captions})
+            loss = self_critical.policy_loss(log_probs, samples.advantages, share)
+        self._apply(tape, loss, joint=False)
+        return self_critical.sample_metrics(loss, samples, log_probs, share)
+
+    def _apply(self, tape, loss, joint):
         variables = self.own_variables + (self.backbone_variables if joint else [])
         gradients = tape.gradient(loss, [v.value for v in variables])
         # Sum before clipping, so that the result does not depend on the number of replicas.
@@ -183,9 +260,6 @@ class Trainer:
             self.backbone_optimizer.apply_gradients(
                 zip(gradients[own:], self.backbone_variables, strict=True)
             )
-        if several:
-            captioner.seeds.state.assign_sub(tf.stack([replica, 0]))
-        return loss
 
     def _state_variables(self):
         averages = {f"average/{name}": value for name, value in self.averages.items()}

@@ -1,0 +1,108 @@
+"""Self-critical training (stage 3): raises the expected reward of the captioner's own captions.
+
+Sources: Rennie et al., "Self-critical Sequence Training for Image Captioning", CVPR 2017,
+arXiv:1612.00563; Luo, "A Better Variant of Self-Critical Sequence Training", 2020,
+arXiv:2003.09971. Letters in shapes: n image, c caption, t time step.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_aoa.data.text.vocabulary import PAD, STOP
+from keras_aoa.models.sampling import sample_captions
+from keras_aoa.models.search import search
+
+SAMPLE_METRICS = ("loss", "reward", "length", "entropy", "bad_endings")
+
+Tensor = Any
+
+
+class Samples(NamedTuple):
+    """Sampled captions of a batch.
+
+    `captions (n, c, t + 1)` begin with START. `rewards (n, c)` are their scores, and `advantages
+    (n, c)` the differences from the baseline. `bad_endings (n, c)` is 1 where
+    `CaptionReward.ends_badly`, else 0.
+    """
+
+    captions: Tensor
+    rewards: Tensor
+    advantages: Tensor
+    bad_endings: Tensor
+
+
+def sample(captioner, inputs, reward, settings):
+    """Sample captions and score them.
+
+    Args:
+        captioner: `Captioner`.
+        inputs: A batch of `CaptionBatches` with `features`.
+        reward: `CaptionReward` of the same images.
+        settings: `Configuration`.
+
+    Returns:
+        `Samples`.
+    """
+    encoded = captioner.encode(inputs)
+    captions = sample_captions(captioner, encoded, settings.reward_samples, settings.max_words)
+    scored = captions[:, :, 1:]
+    greedy = settings.reward_baseline == "greedy"
+    if greedy:
+        best = search(captioner, encoded, beam=1, max_words=settings.max_words).ids
+        scored = tf.concat([scored, best], axis=1)
+
+    def score(index, ids):
+        images, count, time = ids.shape
+        flat = ids.reshape(-1, time)
+        rewards = reward(np.repeat(index, count), flat)
+        both = np.stack([rewards, reward.ends_badly(flat)])
+        return both.reshape(2, images, count).astype(np.float32)
+
+    both = tf.numpy_function(score, [inputs["index"], scored], tf.float32)
+    rewards, bad_endings = tf.unstack(tf.ensure_shape(both, (2, *scored.shape[:2])))
+    count = settings.reward_samples
+    sampled = rewards[:, :count]
+    if greedy:
+        baseline = rewards[:, count:]
+    else:
+        others = tf.reduce_sum(sampled, axis=1, keepdims=True) - sampled
+        baseline = others / (count - 1)
+    return Samples(captions, sampled, sampled - baseline, bad_endings[:, :count])
+
+
+def real_images(captions):
+    """Count the images of a batch, without images that only fill up a replica's part."""
+    return tf.reduce_sum(tf.cast(is_real(captions), tf.float32))
+
+
+def is_real(captions):
+    """Return for captions `(n, c, t)` whether an image has any caption, `(n,)`."""
+    return tf.reduce_any(captions[:, :, 0] != PAD, axis=1)
+
+
+def policy_loss(log_probs, advantages, share):
+    """Return a loss whose gradient is, on average, that of the expected reward, times -1.
+
+    Args:
+        log_probs: Log-probabilities of the sampled words, `(n, c, t)`, with 0 at padding.
+        advantages: `(n, c)`.
+        share: Weight of each caption in the mean over all replicas, `(n, 1)`.
+    """
+    caption_log_probs = tf.reduce_sum(log_probs, axis=2)
+    return -tf.reduce_sum(share * tf.stop_gradient(advantages) * caption_log_probs)
+
+
+def sample_metrics(loss, samples, log_probs, share):
+    """Return this replica's part of the `SAMPLE_METRICS`, `(5,)`.
+
+    The length counts words without STOP. The entropy is estimated by the mean of -log p(w), in nats
+    per word.
+    """
+    ids = samples.captions[:, :, 1:]
+    steps = tf.reduce_sum(tf.cast(ids != PAD, tf.float32), axis=2)
+    stops = tf.reduce_sum(tf.cast(ids == STOP, tf.float32), axis=2)
+    entropy = -tf.reduce_sum(tf.cast(log_probs, tf.float32), axis=2) / steps
+    values = (samples.rewards, steps - stops, entropy, samples.bad_endings)
+    return tf.stack([tf.cast(loss, tf.float32), *(tf.reduce_sum(share * v) for v in values)])
