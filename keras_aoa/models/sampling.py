@@ -3,31 +3,27 @@
 Letters in shapes: n image, c caption, t time step, w vocabulary word.
 """
 
-import keras
 from keras import ops
 
 from keras_aoa.data.text.vocabulary import PAD, START, STOP
 from keras_aoa.models.captioner import repeat_captions
 
 
-def sample_captions(captioner, encoded, count, max_words):
+def sample_captions(captioner, encoded, uniform):
     """Sample captions of each image, word by word, from p(w).
 
-    Unlike search, sampling may choose OOV, because OOV is a part of p(w). The random numbers come
-    from the captioner's seeds.
+    Unlike search, sampling may choose OOV, because OOV is a part of p(w).
 
     Args:
         captioner: `Captioner`.
         encoded: `EncodedImages`, as returned by `captioner.encode`.
-        count: Number of captions per image, c.
-        max_words: Maximum length of a caption. A caption of this length may lack STOP.
+        uniform: Random numbers in 0..1, one for each word of the captions, `(n, c, t)`. A caption
+            with t words may lack STOP.
 
     Returns:
-        Ids `(n, c, max_words + 1)` that begin with START. After STOP, they are PAD.
+        Ids `(n, c, t + 1)` that begin with START. After STOP, they are PAD.
     """
-    images = ops.shape(encoded.state)[0]
-    shape = (images, count, max_words)
-    uniform = keras.random.uniform(shape, seed=captioner.seeds)
+    images, count, max_words = shape = ops.shape(uniform)
 
     def is_unfinished(step, ids, finished, *_):
         return ops.logical_and(step < max_words, ops.logical_not(ops.all(finished)))

@@ -132,7 +132,7 @@ class CaptionReward:
         sums = sums_of_groups(np.minimum(values[:, None], references) * references, group, size)
         norms = np.sqrt(np.bincount(group, values**2, size)).reshape(-1, 1, LONGEST)
         products = norms * self._norms[image]
-        similarity = sums.reshape(len(captions), LONGEST, -1).swapaxes(1, 2)
+        similarity = sums.reshape(len(captions), LONGEST, counts.shape[1]).swapaxes(1, 2)
         similarity = similarity / np.where(products > 0, products, 1.0)
         # pycocoevalcap's length is the number of pairs of words.
         ours = np.maximum(np.sum(captions != PAD, axis=1) - 1, 0)

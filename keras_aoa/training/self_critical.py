@@ -14,6 +14,7 @@ from keras_aoa.data.text.vocabulary import PAD, STOP
 from keras_aoa.models.sampling import sample_captions
 from keras_aoa.models.search import search
 
+SEEDS = 1000  # runs with fewer seeds have different random numbers in all steps
 SAMPLE_METRICS = ("loss", "reward", "length", "entropy", "bad_endings")
 
 Tensor = Any
@@ -33,12 +34,15 @@ class Samples(NamedTuple):
     bad_endings: Tensor
 
 
-def sample(captioner, inputs, reward, settings):
+def sample(captioner, inputs, step, reward, settings):
     """Sample captions and score them.
+
+    The samples depend on the step and on the images' indices, but not on the number of replicas.
 
     Args:
         captioner: `Captioner`.
         inputs: A batch of `CaptionBatches` with `features`.
+        step: Number of the training step, a scalar.
         reward: `CaptionReward` of the same images.
         settings: `Configuration`.
 
@@ -46,7 +50,12 @@ def sample(captioner, inputs, reward, settings):
         `Samples`.
     """
     encoded = captioner.encode(inputs)
-    captions = sample_captions(captioner, encoded, settings.reward_samples, settings.max_words)
+    shape = settings.reward_samples, settings.max_words
+    seed = settings.seed + SEEDS * tf.cast(step, tf.int32)
+    uniform = tf.map_fn(
+        lambda index: tf.random.stateless_uniform(shape, [seed, index]), inputs["index"], tf.float32
+    )
+    captions = sample_captions(captioner, encoded, uniform)
     scored = captions[:, :, 1:]
     greedy = settings.reward_baseline == "greedy"
     if greedy:
@@ -63,21 +72,24 @@ def sample(captioner, inputs, reward, settings):
     both = tf.numpy_function(score, [inputs["index"], scored], tf.float32)
     rewards, bad_endings = tf.unstack(tf.ensure_shape(both, (2, *scored.shape[:2])))
     count = settings.reward_samples
-    sampled = rewards[:, :count]
-    if greedy:
-        baseline = rewards[:, count:]
-    else:
-        others = tf.reduce_sum(sampled, axis=1, keepdims=True) - sampled
-        baseline = others / (count - 1)
+    sampled, baseline = rewards[:, :count], rewards[:, count:]
+    if not greedy:
+        baseline = mean_of_others(sampled)
     return Samples(captions, sampled, sampled - baseline, bad_endings[:, :count])
 
 
-def real_images(captions):
+def mean_of_others(rewards):
+    """Return for each sample `(n, c)` the mean reward of the image's other samples."""
+    others = tf.reduce_sum(rewards, axis=1, keepdims=True) - rewards
+    return others / (rewards.shape[1] - 1)
+
+
+def image_count(captions):
     """Count the images of a batch, without images that only fill up a replica's part."""
-    return tf.reduce_sum(tf.cast(is_real(captions), tf.float32))
+    return tf.reduce_sum(tf.cast(has_captions(captions), tf.float32))
 
 
-def is_real(captions):
+def has_captions(captions):
     """Return for captions `(n, c, t)` whether an image has any caption, `(n,)`."""
     return tf.reduce_any(captions[:, :, 0] != PAD, axis=1)
 
@@ -91,7 +103,8 @@ def policy_loss(log_probs, advantages, share):
         share: Weight of each caption in the mean over all replicas, `(n, 1)`.
     """
     caption_log_probs = tf.reduce_sum(log_probs, axis=2)
-    return -tf.reduce_sum(share * tf.stop_gradient(advantages) * caption_log_probs)
+    weights = tf.cast(tf.stop_gradient(share * advantages), log_probs.dtype)
+    return -tf.reduce_sum(weights * caption_log_probs)
 
 
 def sample_metrics(loss, samples, log_probs, share):

@@ -82,11 +82,8 @@ class Trainer:
         Returns:
             The loss in nats per word, and whether any process was asked to stop.
         """
-        settings = self.configuration
-        rates = settings.learning_rate, settings.backbone_learning_rate
-        result, stops = self._run(
-            2 if joint else 1, batch, stop, rates, lambda own: word_count(own["captions"])
-        )
+        rates = self.configuration.learning_rate, self.configuration.backbone_learning_rate
+        result, stops = self._run(2 if joint else 1, batch, rates, stop)
         return float(result[0]), stops
 
     def reward_step(self, batch, stop=False):
@@ -99,9 +96,7 @@ class Trainer:
             A dictionary of the `SAMPLE_METRICS`, and whether any process was asked to stop.
         """
         rates = self.configuration.reward_learning_rate, 0.0
-        result, stops = self._run(
-            3, batch, stop, rates, lambda own: self_critical.real_images(own["captions"])
-        )
+        result, stops = self._run(3, batch, rates, stop)
         return dict(zip(self_critical.SAMPLE_METRICS, map(float, result), strict=True)), stops
 
     def rate_factor(self):
@@ -166,67 +161,65 @@ class Trainer:
     def _total_steps(self):
         return self.configuration.epochs * self.steps_per_epoch
 
-    def _run(self, stage, batch, stop, rates, count):
-        """Run the step of a stage; `count` returns the number by which a batch's loss is divided.
-
-        Return an array of numbers, and whether any process was asked to stop.
-        """
+    def _run(self, stage, batch, rates, stop):
+        """Run the step of a stage. Return its numbers, and whether a process was asked to stop."""
         if stage not in self._functions:
-            replica_step = self._reward_step if stage == 3 else self._caption_step
             # One trace per shape, without reduce_retracing: a trace for several shapes rounds
             # differently, and a resumed run would use it for other batches.
             self._functions[stage] = tf.function(
-                lambda batch, numbers: self._distributed_step(
-                    batch, numbers, lambda *arguments: replica_step(*arguments, stage == 2), count
-                ),
-                autograph=False,
+                lambda *arguments: self._distributed_step(*arguments, stage), autograph=False
             )
-        factor = self.rate_factor()
-        average = min(self.configuration.average, (1 + self.steps) / (10 + self.steps))
-        # The products must not be more precise than the weights: older runs resume with them.
-        numbers = [np.float32(rate) * np.float32(factor) for rate in rates]
-        numbers += [average, self.sampled_share(), float(stop)]
-        result, stops = self._functions[stage](batch, tf.constant(numbers, tf.float32))
+        factor = np.float32(self.rate_factor())
+        numbers = {
+            "rate": np.float32(rates[0]) * factor,
+            "backbone_rate": np.float32(rates[1]) * factor,
+            "average": min(self.configuration.average, (1 + self.steps) / (10 + self.steps)),
+            "sampled": self.sampled_share(),
+            "step": self.steps,
+            "stop": stop,
+        }
+        numbers = {name: tf.constant(value, tf.float32) for name, value in numbers.items()}
+        result, stops = self._functions[stage](batch, numbers)
         self.steps += 1
         return result.numpy(), bool(stops)
 
-    def _distributed_step(self, batch, numbers, replica_step, count):
-        rate, backbone_rate, average, sampled, stop = tf.unstack(numbers)
+    def _distributed_step(self, batch, numbers, stage):
+        count = self_critical.image_count if stage == 3 else word_count
         # Reduce both numbers together, because each reduction communicates between all machines.
-        counts = self.strategy.run(lambda own: tf.stack([count(own), stop]), (batch,))
-        total, stops = tf.unstack(self.strategy.reduce("SUM", counts, axis=None))
-        self.optimizer.learning_rate.assign(rate)
-        self.backbone_optimizer.learning_rate.assign(backbone_rate)
-        results = self.strategy.run(
-            lambda own: self._with_own_noise(replica_step, own, total, sampled), (batch,)
+        counts = self.strategy.run(
+            lambda own: tf.stack([count(own["captions"]), numbers["stop"]]), (batch,)
         )
+        total, stops = tf.unstack(self.strategy.reduce("SUM", counts, axis=None))
+        self.optimizer.learning_rate.assign(numbers["rate"])
+        self.backbone_optimizer.learning_rate.assign(numbers["backbone_rate"])
+        results = self.strategy.run(self._replica_step, (batch, total, numbers, stage))
         for name, value in self.averages.items():
             current = self.trained[name].value
-            share = tf.cast(average, value.dtype)
+            share = tf.cast(numbers["average"], value.dtype)
             value.assign(share * value + (1 - share) * tf.convert_to_tensor(current))
         return self.strategy.reduce("SUM", results, axis=None), stops > 0
 
-    def _with_own_noise(self, replica_step, *arguments):
+    def _replica_step(self, batch, total, numbers, stage):
         context, seeds = tf.distribute.get_replica_context(), self.captioner.seeds.state
-        if context.num_replicas_in_sync == 1:
-            return replica_step(*arguments)
-        # Replicas need different noise, but checkpoints contain only one seed state.
         replica = context.replica_id_in_sync_group * REPLICA_SEED
-        seeds.assign_add(tf.stack([replica, 0]))
-        result = replica_step(*arguments)
-        seeds.assign_sub(tf.stack([replica, 0]))
+        several = context.num_replicas_in_sync > 1
+        if several:  # replicas need different noise, but checkpoints contain only one seed state
+            seeds.assign_add(tf.stack([replica, 0]))
+        # Features need no gradients unless the backbone is trained.
+        if stage != 2 and "features" not in batch:
+            batch = {**batch, "features": self.captioner.extract_features(batch)}
+        if stage == 3:
+            result = self._reward_step(batch, total, numbers["step"])
+        else:
+            result = self._caption_step(batch, total, numbers["sampled"], joint=stage == 2)
+        if several:
+            seeds.assign_sub(tf.stack([replica, 0]))
         return result
 
-    def _with_features(self, batch):
-        if "features" in batch:
-            return batch
-        return {**batch, "features": self.captioner.extract_features(batch)}
-
     def _caption_step(self, batch, words, sampled, joint):
-        captioner = self.captioner
-        # Features and sampled words need no gradients, so they are computed outside the tape.
-        inputs = batch if joint else self._with_features(batch)
+        captioner, inputs = self.captioner, batch
         if self.configuration.scheduled_sampling:
+            # Sampled words need no gradients, so they are computed outside the tape.
             encoded = captioner.encode(inputs)
             captions = tf.cast(batch["captions"], tf.int32)
             inputs = {**inputs, "fed": sampled_inputs(captioner, encoded, captions, sampled)}
@@ -235,14 +228,14 @@ class Trainer:
         self._apply(tape, loss, joint)
         return tf.stack([loss])
 
-    def _reward_step(self, batch, images, *_):
-        settings, inputs = self.configuration, self._with_features(batch)
-        samples = self_critical.sample(self.captioner, inputs, self.reward, settings)
-        real = tf.cast(self_critical.is_real(batch["captions"]), tf.float32)
+    def _reward_step(self, batch, images, step):
+        settings = self.configuration
+        samples = self_critical.sample(self.captioner, batch, step, self.reward, settings)
+        real = tf.cast(self_critical.has_captions(batch["captions"]), tf.float32)
         share = (real / (images * settings.reward_samples))[:, None]
         with tf.GradientTape() as tape:
             # Without dropout: the gradient belongs to the probabilities of the sampled captions.
-            log_probs = self.captioner({**inputs, "captions": samples.captions})
+            log_probs = self.captioner({**batch, "captions": samples.captions})
             loss = self_critical.policy_loss(log_probs, samples.advantages, share)
         self._apply(tape, loss, joint=False)
         return self_critical.sample_metrics(loss, samples, log_probs, share)

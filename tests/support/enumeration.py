@@ -1,7 +1,10 @@
 """Captions of an image, computed word by word with the paper's equations in NumPy."""
 
+import itertools
+
 import definition
 import numpy as np
+import tiny
 
 from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
 
@@ -79,3 +82,12 @@ class ReferenceCaptioner:
             log_probs[OOV] = -np.inf
             words = (*words, int(np.argmax(log_probs)))
         return words
+
+
+def all_captions(steps):
+    """Ids `(m, steps + 1)` of a tiny captioner's captions of at most `steps` words, with OOV."""
+    found = []
+    for words in itertools.product((STOP, *range(OOV, tiny.WORDS)), repeat=steps):
+        end = words.index(STOP) + 1 if STOP in words else steps
+        found.append((START, *words[:end], *[PAD] * (steps - end)))
+    return np.array(sorted(set(found)), "int32")

@@ -2,15 +2,15 @@
 
 import dataclasses
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+from steps import SGD, arrays
 
 from keras_aoa.models.captioner import caption_loss
 from keras_aoa.settings.configuration import Configuration
-from keras_aoa.training.trainer import PreReducedGradients, Trainer
+from keras_aoa.training.trainer import Trainer
 
 BATCH = {
     "images": tiny.make_images(2),
@@ -21,18 +21,10 @@ SETTINGS = Configuration(
 )
 
 
-class SGD(PreReducedGradients, keras.optimizers.SGD):
-    """An optimizer whose update is the gradient times the learning rate."""
-
-
 def make_trainer(steps_per_epoch=5, **changes):
     """A trainer of a tiny captioner with `SETTINGS` and changes."""
     settings = dataclasses.replace(SETTINGS, **changes)
     return Trainer(tiny.make_captioner(), settings, steps_per_epoch, SGD)
-
-
-def arrays(variables):
-    return [np.array(variable.value) for variable in variables]
 
 
 def raw_gradients(trainer):

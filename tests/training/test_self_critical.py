@@ -1,0 +1,227 @@
+"""Self-critical training against its definition, by enumeration of all captions."""
+
+import dataclasses
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from enumeration import all_captions
+from steps import SGD, arrays
+
+from keras_aoa.data.text.vocabulary import PAD, START, STOP, Vocabulary
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.training.reward import CaptionReward
+from keras_aoa.training.self_critical import mean_of_others, policy_loss, sample
+from keras_aoa.training.stopping import why_diverged
+from keras_aoa.training.trainer import Trainer
+from keras_aoa.utils.errors import UserError
+
+VOCABULARY = Vocabulary(["red", "dog", "runs", "far"])
+REFERENCES = [["red dog runs", "dog runs far"], ["far far", "red runs"], ["dog", "red dog far"]]
+BATCH = {
+    "images": tiny.make_images(3),
+    "index": np.array([2, 0, 1], np.int32),
+    "captions": np.array([[[START, 4, STOP]], [[START, 5, STOP]], [[PAD] * 3]], np.int32),
+}
+SETTINGS = Configuration(
+    rnn_epochs=1,
+    reward_epochs=1,
+    max_words=4,
+    dropout=0.5,
+    average=0,
+    reward_learning_rate=0.5,
+    clip_norm=1e9,
+)
+
+
+@pytest.fixture
+def in_float64():
+    """All layers compute in float64."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_dtype_policy(policy)
+
+
+def gradients(captioner, loss):
+    """Gradients of `loss(log_probs)` in the decoder's weights, for all captions of one image."""
+    captions = all_captions(2)[None]
+    features = captioner.extract_features({"images": tiny.make_images(1).astype("float64")})
+    variables = captioner.cell.trainable_variables
+    with tf.GradientTape() as tape:
+        value = loss(captioner({"features": features, "captions": captions}))
+    found = tape.gradient(value, [variable.value for variable in variables])
+    return [np.array(tf.convert_to_tensor(gradient)) for gradient in found]
+
+
+@pytest.mark.parametrize("variant", tiny.VARIANTS)
+def test_the_mean_gradient_is_that_of_the_expected_reward(variant, in_float64):
+    captioner = tiny.make_captioner(variant)
+    rewards = np.random.default_rng(0).uniform(0, 3, (1, len(all_captions(2))))
+
+    def expected_reward(log_probs):
+        return -tf.reduce_sum(tf.exp(tf.reduce_sum(log_probs, axis=2)) * rewards)
+
+    def mean_loss(advantages):
+        # The mean of the gradients of all captions, weighted by the probability of each.
+        def loss(log_probs):
+            probs = tf.exp(tf.reduce_sum(log_probs, axis=2))
+            assert float(tf.reduce_sum(probs)) == pytest.approx(1, abs=1e-9)
+            return policy_loss(log_probs, advantages, probs)
+
+        return loss
+
+    expected = gradients(captioner, expected_reward)
+    assert max(np.abs(gradient).max() for gradient in expected) > 0.01
+    for advantages in (rewards, rewards - 1.7):  # a baseline does not change the mean
+        for found, right in zip(gradients(captioner, mean_loss(advantages)), expected, strict=True):
+            np.testing.assert_allclose(found, right, rtol=1e-6, atol=1e-9)
+    for found in gradients(captioner, mean_loss(np.full_like(rewards, 2.0))):
+        np.testing.assert_allclose(found, 0, atol=1e-9)
+
+
+def test_the_mean_of_other_samples_is_a_baseline_that_does_not_change_the_mean(in_float64):
+    captioner = tiny.make_captioner()
+    count = len(all_captions(2))
+    rewards = np.random.default_rng(0).uniform(0, 3, count)
+    pairs = np.stack(np.meshgrid(range(count), range(count), indexing="ij"), -1).reshape(-1, 2)
+    advantages = rewards[pairs] - np.asarray(mean_of_others(tf.constant(rewards[pairs])))
+    np.testing.assert_allclose(advantages[:, 0], rewards[pairs[:, 0]] - rewards[pairs[:, 1]])
+
+    def mean_loss(log_probs):
+        probs = tf.stop_gradient(tf.exp(tf.reduce_sum(log_probs, axis=2)))[0]
+        both = tf.reduce_prod(tf.gather(probs, pairs), axis=1)
+        each = tf.gather(log_probs[0], pairs)
+        return policy_loss(each, advantages, both[:, None] / 2)
+
+    def expected_reward(log_probs):
+        return -tf.reduce_sum(tf.exp(tf.reduce_sum(log_probs, axis=2)) * rewards)
+
+    for found, right in zip(
+        gradients(captioner, mean_loss), gradients(captioner, expected_reward), strict=True
+    ):
+        np.testing.assert_allclose(found, right, rtol=1e-6, atol=1e-9)
+
+
+def make_trainer(**changes):
+    settings = dataclasses.replace(SETTINGS, **changes)
+    reward = CaptionReward(REFERENCES, VOCABULARY, settings.reward_cider, settings.reward_bleu)
+    return Trainer(tiny.make_captioner(dropout=0.5), settings, 5, SGD, reward)
+
+
+def samples_of(trainer, batch, step=0):
+    features = trainer.captioner.extract_features(batch)
+    inputs = {**batch, "features": features}
+    return inputs, sample(trainer.captioner, inputs, step, trainer.reward, trainer.configuration)
+
+
+@pytest.mark.parametrize("baseline", ["samples", "greedy"])
+def test_a_step_follows_the_advantages_of_its_samples(baseline):
+    trainer = make_trainer(reward_baseline=baseline, reward_samples=3, reward_bleu=2.0)
+    captioner, count = trainer.captioner, 2 * 3  # the third image only fills up the batch
+    trainer.steps = 5  # the first step of stage 3
+    inputs, samples = samples_of(trainer, BATCH, trainer.steps)
+    captions = np.asarray(samples.captions)
+    index = np.repeat(BATCH["index"], 3)
+    rewards = trainer.reward(index, captions[:, :, 1:].reshape(9, -1)).reshape(3, 3)
+    np.testing.assert_allclose(samples.rewards, rewards, rtol=1e-5)
+    if baseline == "samples":
+        expected = rewards - (rewards.sum(1, keepdims=True) - rewards) / 2
+        np.testing.assert_allclose(samples.advantages, expected, rtol=1e-4, atol=1e-5)
+    else:
+        shifts = rewards - np.asarray(samples.advantages)
+        np.testing.assert_allclose(shifts, shifts[:, :1].repeat(3, 1), atol=1e-5)
+        assert np.ptp(shifts[:, 0]) > 0.01
+
+    before = arrays(trainer.own_variables)
+    with tf.GradientTape() as tape:
+        log_probs = captioner({**inputs, "captions": captions})
+        weights = np.asarray(samples.advantages)[:2, :, None]
+        loss = -tf.reduce_sum(weights * log_probs[:2]) / count
+    expected = tape.gradient(loss, [variable.value for variable in trainer.own_variables])
+    metrics, stopped = trainer.reward_step(BATCH)
+    assert not stopped
+    moved = zip(arrays(trainer.own_variables), before, expected, strict=True)
+    assert np.abs(rewards[:2] - rewards[:2].mean(1, keepdims=True)).max() > 0.1
+    for new, old, gradient in moved:
+        gradient = np.asarray(tf.convert_to_tensor(gradient))
+        np.testing.assert_allclose(new - old, -0.5 * gradient, rtol=1e-3, atol=1e-6)
+
+    words = captions[:2, :, 1:]
+    length = (words > STOP).sum(2)
+    spoken = np.asarray(log_probs[:2]).sum(2) / (words != PAD).sum(2)
+    assert metrics == pytest.approx(
+        {
+            "loss": float(loss),
+            "reward": rewards[:2].mean(),
+            "length": length.mean(),
+            "entropy": -spoken.mean(),
+            "bad_endings": trainer.reward.ends_badly(words.reshape(6, -1)).mean(),
+        },
+        rel=1e-4,
+        abs=1e-5,
+    )
+
+
+def test_samples_depend_on_step_and_image_but_not_on_the_rest_of_the_batch():
+    trainer = make_trainer()
+    _, together = samples_of(trainer, BATCH)
+    part = {name: values[1:2] for name, values in BATCH.items()}
+    _, alone = samples_of(trainer, part)
+    np.testing.assert_array_equal(alone.captions[0], together.captions[1])
+    np.testing.assert_allclose(alone.advantages[0], together.advantages[1], atol=1e-6)
+    _, later = samples_of(trainer, BATCH, step=1)
+    assert (np.asarray(later.captions) != np.asarray(together.captions)).any()
+    _, other = samples_of(make_trainer(seed=1), BATCH)
+    assert (np.asarray(other.captions) != np.asarray(together.captions)).any()
+
+
+def test_rewards_rise():
+    trainer = make_trainer(reward_learning_rate=0.3, reward_epochs=20)
+    rewards = [trainer.reward_step(BATCH)[0]["reward"] for _ in range(60)]
+    assert np.mean(rewards[-10:]) > 1.5 * np.mean(rewards[:10])
+
+
+def test_the_decay_begins_anew_in_stage_3():
+    trainer = make_trainer(decay="cosine", warmup_steps=2, joint_epochs=1, reward_epochs=2)
+    factors = {}
+    for trainer.steps in (0, 1, 5, 9, 10, 15, 20):
+        factors[trainer.steps] = trainer.rate_factor()
+    expected = {0: 0.5, 1: 0.976, 5: 0.5, 9: 0.024, 10: 1.0, 15: 0.5, 20: 0.0}
+    assert factors == pytest.approx(expected, abs=1e-3)
+
+
+GOOD = {"reward": 0.8, "length": 10.0, "entropy": 0.9, "bad_endings": 0.02}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bad_endings": 0.51}, "51 % of the sampled captions are cut off"),
+        ({"reward": 0.39}, "the mean reward fell from 0.800 to 0.390"),
+        ({"length": 4.9}, "shrank from 10.0 to 4.9 words"),
+        ({"entropy": 0.004}, r"nearly equal \(entropy 0.0040"),
+    ],
+)
+def test_a_divergence_is_named(changes, words):
+    history = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, **GOOD}]
+    assert why_diverged(GOOD, history) == why_diverged(GOOD, []) == ""
+    assert re.search(words, why_diverged({**GOOD, **changes}, history))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rnn_epochs": 0}, "needs a captioner that was trained before"),
+        ({"reward_samples": 1}, "at least 2 samples per image, received 1"),
+        ({"reward_cider": 0.0}, "both are 0"),
+        ({"reward_bleu": -1.0}, "reward_bleu: expected at least 0"),
+        ({"reward_learning_rate": 0.0}, "more than 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        dataclasses.replace(SETTINGS, **changes)
