@@ -165,7 +165,7 @@ def make_step(words, dtype="float32", form="factorized"):
     from keras_aoa.training.trainer import Trainer
 
     trainer = Trainer(captioner, settings, steps_per_epoch=1000)
-    return lambda batch: trainer.step(batch, joint=False)
+    return lambda batch: trainer.step(batch, stage=1)
 
 
 def make_captioner(words, dtype="float32"):

@@ -116,7 +116,7 @@ def measure(settings, folder):
 def train(trainer, batches):
     """Train for an epoch of stage 1."""
     for batch in batches:
-        trainer.step(batch, joint=False)
+        trainer.step(batch, stage=1)
 
 
 def compiled(function):

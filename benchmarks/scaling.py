@@ -81,7 +81,7 @@ def seconds_of_steps(core, images, turns):
         captioner = make_captioner(size.words)
         trainer = Trainer(captioner, Configuration(average=0.0), steps_per_epoch=1000)
     batch = random_batch(size)
-    return median_seconds(lambda: trainer.step(batch, joint=False), turns)
+    return median_seconds(lambda: trainer.step(batch, stage=1), turns)
 
 
 if __name__ == "__main__":

@@ -239,11 +239,7 @@ def train_epoch(trainer, process, batches, progress, stage, board, checkpoints):
         ) as bar,
     ):
         for batch in bar:
-            if stage == 3:
-                metrics, stopped = trainer.reward_step(batch, stop.asked)
-            else:
-                loss, stopped = trainer.step(batch, stage == 2, stop.asked)
-                metrics = {"loss": loss}
+            metrics, stopped = trainer.step(batch, stage, stop.asked)
             if not np.isfinite(metrics["loss"]):
                 index = np.concatenate([part.numpy() for part in process.local(batch["index"])])
                 names = batches.names(dict.fromkeys(index.tolist()))

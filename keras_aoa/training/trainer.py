@@ -10,6 +10,7 @@ from keras_aoa.models import weights
 from keras_aoa.models.captioner import caption_loss, word_count
 from keras_aoa.models.scheduled_sampling import sampled_inputs
 from keras_aoa.training import self_critical
+from keras_aoa.training.self_critical import SAMPLE_METRICS
 
 REPLICA_SEED = 7919  # difference between the random seeds of two replicas
 
@@ -71,33 +72,41 @@ class Trainer:
             }
         self._functions = {}
 
-    def step(self, batch, joint, stop=False):
+    def step(self, batch, stage, stop=False):
         """Train on one batch.
 
         Args:
-            batch: A batch of `CaptionBatches`, or a distributed batch.
-            joint: Whether to train the backbone too (stage 2).
+            batch: A batch of `CaptionBatches`, or a distributed batch. Stage 3 does not use its
+                captions.
+            stage: 1 trains all weights except the backbone's, 2 trains all weights, and 3 trains
+                the weights of stage 1 on sampled captions.
             stop: Whether this process was asked to stop.
 
         Returns:
-            The loss in nats per word, and whether any process was asked to stop.
+            A dictionary of metrics, and whether any process was asked to stop. The metrics are
+            `loss`, in nats per word. In stage 3, they are the `SAMPLE_METRICS`.
         """
-        rates = self.configuration.learning_rate, self.configuration.backbone_learning_rate
-        result, stops = self._run(2 if joint else 1, batch, rates, stop)
-        return float(result[0]), stops
-
-    def reward_step(self, batch, stop=False):
-        """Train on captions that are sampled for one batch (stage 3).
-
-        Args:
-            batch, stop: As in `step`. The captions of the batch are not used.
-
-        Returns:
-            A dictionary of the `SAMPLE_METRICS`, and whether any process was asked to stop.
-        """
-        rates = self.configuration.reward_learning_rate, 0.0
-        result, stops = self._run(3, batch, rates, stop)
-        return dict(zip(self_critical.SAMPLE_METRICS, map(float, result), strict=True)), stops
+        if stage not in self._functions:
+            # One trace per shape, without reduce_retracing: a trace for several shapes rounds
+            # differently, and a resumed run would use it for other batches.
+            self._functions[stage] = tf.function(
+                lambda *arguments: self._distributed_step(*arguments, stage), autograph=False
+            )
+        settings, factor = self.configuration, np.float32(self.rate_factor())
+        rate = settings.reward_learning_rate if stage == 3 else settings.learning_rate
+        numbers = {
+            "rate": np.float32(rate) * factor,
+            "backbone_rate": np.float32(settings.backbone_learning_rate) * factor,
+            "average": min(settings.average, (1 + self.steps) / (10 + self.steps)),
+            "sampled": self.sampled_share(),
+            "step": self.steps,
+            "stop": stop,
+        }
+        numbers = {name: tf.constant(value, tf.float32) for name, value in numbers.items()}
+        result, stops = self._functions[stage](batch, numbers)
+        self.steps += 1
+        names = SAMPLE_METRICS if stage == 3 else ("loss",)
+        return dict(zip(names, map(float, result.numpy()), strict=True)), bool(stops)
 
     def rate_factor(self):
         """Return the factor by which warmup and decay scale the learning rates at this step.
@@ -160,28 +169,6 @@ class Trainer:
 
     def _total_steps(self):
         return self.configuration.epochs * self.steps_per_epoch
-
-    def _run(self, stage, batch, rates, stop):
-        """Run the step of a stage. Return its numbers, and whether a process was asked to stop."""
-        if stage not in self._functions:
-            # One trace per shape, without reduce_retracing: a trace for several shapes rounds
-            # differently, and a resumed run would use it for other batches.
-            self._functions[stage] = tf.function(
-                lambda *arguments: self._distributed_step(*arguments, stage), autograph=False
-            )
-        factor = np.float32(self.rate_factor())
-        numbers = {
-            "rate": np.float32(rates[0]) * factor,
-            "backbone_rate": np.float32(rates[1]) * factor,
-            "average": min(self.configuration.average, (1 + self.steps) / (10 + self.steps)),
-            "sampled": self.sampled_share(),
-            "step": self.steps,
-            "stop": stop,
-        }
-        numbers = {name: tf.constant(value, tf.float32) for name, value in numbers.items()}
-        result, stops = self._functions[stage](batch, numbers)
-        self.steps += 1
-        return result.numpy(), bool(stops)
 
     def _distributed_step(self, batch, numbers, stage):
         count = self_critical.image_count if stage == 3 else word_count

@@ -219,12 +219,12 @@ def test_both_networks_of_proposals_start_equal_and_only_joint_steps_change_them
         np.testing.assert_array_equal(own, copied)
     trainer = Trainer(captioner, configuration, 4)
     cell = values(captioner.cell)
-    trainer.step(inputs_of(captioner), joint=False)
+    trainer.step(inputs_of(captioner), stage=1)
     for part, before in zip(parts, first, strict=True):
         for value, old in zip(values(part), before, strict=True):
             np.testing.assert_array_equal(value, old)
     assert not np.array_equal(cell[0], values(captioner.cell)[0])
-    trainer.step(inputs_of(captioner), joint=True)
+    trainer.step(inputs_of(captioner), stage=2)
     for own, copied, old in zip(*map(values, parts), first[0], strict=True):
         # Adam's first step has the length of the learning rate.
         assert np.abs(own - old).max() == pytest.approx(rate, rel=0.01)

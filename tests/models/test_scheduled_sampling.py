@@ -82,7 +82,7 @@ def test_training_increases_the_share_of_sampled_words():
     shares, losses = [], []
     for _ in range(4):
         shares.append(trainer.sampled_share())
-        losses.append(trainer.step({"images": IMAGES, "captions": CAPTIONS}, False)[0])
+        losses.append(trainer.step({"images": IMAGES, "captions": CAPTIONS}, 1)[0]["loss"])
     assert shares == [0, 0.125, 0.25, 0.375]
     plain = tiny.make_captioner()
     other = Trainer(plain, dataclasses.replace(settings, scheduled_sampling=0.0), 4)

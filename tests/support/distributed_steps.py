@@ -75,9 +75,9 @@ def train(process, regions, optimizer, data, folder):
     while trainer.steps < STEPS:
         epoch, done = divmod(trainer.steps, batches.batches_per_epoch)
         for batch in process.feed(batches.epoch(epoch, done, process.replicas)):
-            loss, stopped = trainer.step(batch, trainer.steps >= JOINT_FROM)
+            metrics, stopped = trainer.step(batch, 2 if trainer.steps >= JOINT_FROM else 1)
             assert not stopped
-            losses.append(loss)
+            losses.append(metrics["loss"])
             if trainer.steps == STEPS:
                 break
     results = {**trainer.state(), "losses": np.array(losses)}

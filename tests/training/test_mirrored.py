@@ -47,7 +47,7 @@ for dropout in (0.0, 0.5):
         trainer = Trainer(captioner, configuration, batches.batches_per_epoch)
     part = next(iter(batches.epoch(0)))
     (batch,) = process.feed([part] * process.replicas.count)
-    losses.append(trainer.step(batch, False)[0])
+    losses.append(trainer.step(batch, 1)[0]["loss"])
 print(json.dumps(losses))
 """
 

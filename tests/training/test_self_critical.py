@@ -142,7 +142,7 @@ def test_a_step_follows_the_advantages_of_its_samples(baseline):
         weights = np.asarray(samples.advantages)[:2, :, None]
         loss = -tf.reduce_sum(weights * log_probs[:2]) / count
     expected = tape.gradient(loss, [variable.value for variable in trainer.own_variables])
-    metrics, stopped = trainer.reward_step(BATCH)
+    metrics, stopped = trainer.step(BATCH, 3)
     assert not stopped
     moved = zip(arrays(trainer.own_variables), before, expected, strict=True)
     assert np.abs(rewards[:2] - rewards[:2].mean(1, keepdims=True)).max() > 0.1
@@ -181,7 +181,7 @@ def test_samples_depend_on_step_and_image_but_not_on_the_rest_of_the_batch():
 
 def test_rewards_rise():
     trainer = make_trainer(reward_learning_rate=0.3, reward_epochs=20)
-    rewards = [trainer.reward_step(BATCH)[0]["reward"] for _ in range(60)]
+    rewards = [trainer.step(BATCH, 3)[0]["reward"] for _ in range(60)]
     assert np.mean(rewards[-10:]) > 1.5 * np.mean(rewards[:10])
 
 
