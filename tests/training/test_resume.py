@@ -308,7 +308,7 @@ def longer(settings):
 
 
 def test_the_error_of_a_nan_loss_names_images_and_the_last_checkpoint(longer, at_step):
-    at_step(4, lambda: (float("nan"), False))
+    at_step(4, lambda: ({"loss": float("nan")}, False))
     with pytest.raises(
         UserError,
         match=r"loss became nan at step 3, images .*\.png; lower learning_rate or clip_norm in a "
