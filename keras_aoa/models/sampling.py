@@ -23,27 +23,30 @@ def sample_captions(captioner, encoded, uniform):
     Returns:
         Ids `(n, c, t + 1)` that begin with START. After STOP, they are PAD.
     """
-    images, count, max_words = shape = ops.shape(uniform)
+    images, count, max_words = ops.shape(uniform)
+    # Explicit dtypes, because Keras chooses int64 where its default float is float64.
+    places, padding = ops.arange(max_words + 1, dtype="int32"), ops.full((), PAD, dtype="int32")
 
     def is_unfinished(step, ids, finished, *_):
         return ops.logical_and(step < max_words, ops.logical_not(ops.all(finished)))
 
     def advance(step, ids, finished, state, attended):
-        last = ops.where(step == 0, START, ops.take(ids, ops.maximum(step - 1, 0), axis=2))
-        state, attended, log_probs, _ = captioner.decode_step(last, state, attended, encoded.memory)
+        state, attended, log_probs, _ = captioner.decode_step(
+            ops.take(ids, step, axis=2), state, attended, encoded.memory
+        )
         chosen = sample_words(log_probs, ops.take(uniform, step, axis=2))
-        chosen = ops.where(finished, PAD, chosen)
-        ids = ops.where(ops.arange(max_words) == step, chosen[:, :, None], ids)
+        chosen = ops.where(finished, padding, chosen)
+        ids = ops.where(places == step + 1, chosen[:, :, None], ids)
         return step + 1, ids, ops.logical_or(finished, chosen == STOP), state, attended
 
+    first = ops.full((images, count, 1), START, dtype="int32")
     start = (
         ops.convert_to_tensor(0, dtype="int32"),
-        ops.full(shape, PAD, dtype="int32"),
+        ops.concatenate([first, ops.full((images, count, max_words), PAD, dtype="int32")], axis=2),
         ops.zeros((images, count), dtype="bool"),
         *(repeat_captions(part, count) for part in (encoded.state, encoded.attended)),
     )
-    _, ids, *_ = ops.while_loop(is_unfinished, advance, start)
-    return ops.concatenate([ops.full((images, count, 1), START, dtype="int32"), ids], axis=2)
+    return ops.while_loop(is_unfinished, advance, start)[1]
 
 
 def sample_words(log_probs, uniform):
@@ -59,5 +62,6 @@ def sample_words(log_probs, uniform):
     below = ops.cumsum(ops.exp(log_probs), axis=2)
     # The last sum may differ from 1 by rounding errors. The threshold is scaled by this sum.
     total = below[:, :, -1:]
-    passed = ops.logical_and(below <= uniform[:, :, None] * total, below < total)
+    threshold = ops.cast(uniform, total.dtype)[:, :, None] * total
+    passed = ops.logical_and(below <= threshold, below < total)
     return ops.sum(ops.cast(passed, "int32"), axis=2)

@@ -113,9 +113,10 @@ def sample_metrics(loss, samples, log_probs, share):
     The length counts words without STOP. The entropy is estimated by the mean of -log p(w), in nats
     per word.
     """
-    ids = samples.captions[:, :, 1:]
-    steps = tf.reduce_sum(tf.cast(ids != PAD, tf.float32), axis=2)
-    stops = tf.reduce_sum(tf.cast(ids == STOP, tf.float32), axis=2)
-    entropy = -tf.reduce_sum(tf.cast(log_probs, tf.float32), axis=2) / steps
+    dtype, ids = log_probs.dtype, samples.captions[:, :, 1:]
+    steps = tf.reduce_sum(tf.cast(ids != PAD, dtype), axis=2)
+    stops = tf.reduce_sum(tf.cast(ids == STOP, dtype), axis=2)
+    entropy = -tf.reduce_sum(log_probs, axis=2) / steps
     values = (samples.rewards, steps - stops, entropy, samples.bad_endings)
-    return tf.stack([tf.cast(loss, tf.float32), *(tf.reduce_sum(share * v) for v in values)])
+    share = tf.cast(share, dtype)
+    return tf.stack([loss, *(tf.reduce_sum(share * tf.cast(each, dtype)) for each in values)])

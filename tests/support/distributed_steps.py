@@ -24,9 +24,10 @@ from keras_aoa.distribution.process import Process, make_strategy
 from keras_aoa.inference.generator import CaptionGenerator, generate
 from keras_aoa.models.build import make_captioner
 from keras_aoa.settings.configuration import Configuration
+from keras_aoa.training.reward import CaptionReward
 from keras_aoa.training.trainer import Adam, PreReducedGradients, Trainer
 
-STEPS, JOINT_FROM = 20, 10  # each stage has slightly more than three epochs
+STEPS, JOINT_FROM, REWARDS_FROM = 20, 10, 15  # more than three epochs, then two stages
 # The 9 images give batches of 4, 4 and 1, or of 3: two replicas must fill some of them.
 BATCH = {"SGD": 4, "Adam": 3}
 
@@ -55,7 +56,8 @@ def train(process, regions, optimizer, data, folder):
         regions=regions, transformer_filter="own", image_size=24, proposals_size=24, units=9,
         embedding_dim=8, stride=1, anchor_scale=1.0, train_proposals=6, dropout=0.0,
         batch_size=BATCH[optimizer.__name__],
-        rnn_epochs=1, joint_epochs=1, learning_rate=0.02, backbone_learning_rate=0.02,
+        rnn_epochs=1, joint_epochs=1, reward_epochs=1, reward_samples=3,
+        reward_learning_rate=0.02, learning_rate=0.02, backbone_learning_rate=0.02,
         clip_norm=0.5, average=0.5, flip=True, max_words=2,
     )  # fmt: skip
     view = None
@@ -69,15 +71,18 @@ def train(process, regions, optimizer, data, folder):
     with process.strategy.scope():
         keras.utils.set_random_seed(0)
         captioner = make_captioner(configuration, network(), len(vocabulary))
-        trainer = Trainer(captioner, configuration, batches.batches_per_epoch, optimizer)
+        reward = CaptionReward([example.captions for example in examples], vocabulary)
+        steps = batches.batches_per_epoch
+        trainer = Trainer(captioner, configuration, steps, optimizer, reward)
         generator = CaptionGenerator.from_configuration(captioner, vocabulary, configuration)
     losses = []
     while trainer.steps < STEPS:
         epoch, done = divmod(trainer.steps, batches.batches_per_epoch)
         for batch in process.feed(batches.epoch(epoch, done, process.replicas)):
-            metrics, stopped = trainer.step(batch, 2 if trainer.steps >= JOINT_FROM else 1)
+            stage = 1 + (trainer.steps >= JOINT_FROM) + (trainer.steps >= REWARDS_FROM)
+            metrics, stopped = trainer.step(batch, stage)
             assert not stopped
-            losses.append(metrics["loss"])
+            losses.append(sum(metrics.values()))
             if trainer.steps == STEPS:
                 break
     results = {**trainer.state(), "losses": np.array(losses)}
