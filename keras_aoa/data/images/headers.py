@@ -1,24 +1,39 @@
-"""Checks image files before decoding and reads their EXIF orientation, with TensorFlow only.
+"""Checks image files before decoding, with TensorFlow only.
 
-`tf.io.decode_image` ignores the EXIF orientation, and it allocates the memory for any size that a
-header declares. For animated WebP, TensorFlow 2.21 writes past its buffer. The functions here
-prevent these faults inside the graph, so that a SavedModel does not need Python.
+`tf.io.decode_image` allocates the memory for any size that a header declares. For animated WebP,
+TensorFlow 2.21 writes past its buffer. The functions here prevent these faults inside the graph, so
+that a SavedModel does not need Python.
 
-Sources: JPEG, ITU-T T.81 annex B; Exif 2.32, CIPA DC-008, 4.5 and 4.6; PNG, third edition, 5 and
-11.3.4.5; GIF 89a, 15 to 24; WebP container, RFC 9649, 2.5 to 2.7 and 3.4; VP8, RFC 6386, 9.1.
+Sources: PNG, third edition, 5; GIF 89a, 15 to 24; WebP container, RFC 9649, 2.5 to 2.7 and 3.4;
+VP8, RFC 6386, 9.1.
 """
 
 import numpy as np
 import tensorflow as tf
 
+from keras_aoa.data.images.file_bytes import file_bytes, kinds_of, matches, number, weights_of
+
 MAX_PIXELS = 2**27  # 134 megapixels, 400 MB when decoded; many phones have up to 108
 LARGE = 2**24  # pixels; larger images must not exceed `PIXELS_PER_BYTE`
 PIXELS_PER_BYTE = 1000  # the most for a blank PNG; photographs have 2 to 30
-MAX_BLOCKS = 100  # of a file; EXIF comes early, and a hostile file may have any number of blocks
+MAX_EXTENSIONS = 100  # before a GIF's first image; a hostile file may have any number
 MAX_SUB_BLOCKS = 2**18  # up to the end of a GIF's first image; most sub-blocks have 255 bytes
 
-_EXIF = int.from_bytes(b"Exif\0\0")
-_ORIENTATION, _SHORT = 0x0112, 3
+# Numbers in the first 32 bytes of a file: offset, bytes, and their order.
+_HEADER_NUMBERS = {
+    "png width": (16, 4, "big"),
+    "png height": (20, 4, "big"),
+    "gif width": (6, 2, "little"),
+    "gif height": (8, 2, "little"),
+    "bmp width": (18, 4, "little"),
+    "bmp height": (22, 4, "little"),
+    "webp flags": (20, 1, "little"),
+    "extended width": (24, 3, "little"),
+    "extended height": (27, 3, "little"),
+    "lossless sides": (21, 4, "little"),
+    "lossy width": (26, 2, "little"),
+    "lossy height": (28, 2, "little"),
+}
 
 
 def check_header(image_bytes, max_pixels=MAX_PIXELS):
@@ -33,26 +48,24 @@ def check_header(image_bytes, max_pixels=MAX_PIXELS):
             declares more than `max_pixels` pixels, the file is too short for a large image, the
             file is an animated WebP, or a PNG does not begin with its header.
     """
-    data = _bytes(tf.strings.substr(image_bytes, 0, 32))
+    start = tf.strings.substr(image_bytes, 0, 32)
+    kinds = kinds_of(start)
+    numbers = _header_numbers(start)
 
     def jpeg_pixels():
         return tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(image_bytes)[:2], tf.int64))
 
     pixels = tf.case(
         [
-            (_is_jpeg(data), jpeg_pixels),
-            (_is_png(data), lambda: _number(data, 16, 4) * _number(data, 20, 4)),
-            (_is(data, 0, b"GIF8"), lambda: _gif_pixels(_bytes(image_bytes))),
-            (_is_webp(data), lambda: _webp_pixels(data)),
-            (_is(data, 0, b"BM"), lambda: _number(data, 18, 4, True) * _height(data)),
+            (kinds["jpeg"], jpeg_pixels),
+            (kinds["gif"], lambda: _gif_pixels(file_bytes(image_bytes), numbers)),
         ],
-        default=lambda: tf.constant(-1, tf.int64),
+        default=lambda: _pixels_in_header(start, kinds, numbers),
     )
     # TensorFlow would also try formats whose size cannot be checked here.
     known = tf.debugging.Assert(
         pixels >= 0, ["Unknown image file format: expected JPEG, PNG, GIF, BMP or WebP"]
     )
-    animated = _is_webp(data) & _is(data, 12, b"VP8X") & (_number(data, 20, 1) & 2 > 0)
     small = tf.debugging.Assert(
         pixels <= max_pixels, [f"the image declares more than {max_pixels} pixels:", pixels]
     )
@@ -61,42 +74,50 @@ def check_header(image_bytes, max_pixels=MAX_PIXELS):
     long_enough = tf.debugging.Assert(
         filled, ["the file is too short for its declared pixels:", pixels, size]
     )
+    animated = matches(start, r"RIFF\C{4}WEBPVP8X") & (numbers["webp flags"] & 2 > 0)
     still = tf.debugging.Assert(~animated, ["animated WebP is not supported"])
-    sized = ~_is_png(data) | _is(data, 12, b"IHDR")
+    sized = ~kinds["png"] | matches(start, r"\C{12}IHDR")
     in_order = tf.debugging.Assert(sized, ["the PNG does not begin with its header"])
     checks = [check for check in (known, small, long_enough, still, in_order) if check is not None]
     with tf.control_dependencies(checks):
         return tf.identity(image_bytes)
 
 
-def _webp_pixels(data):
-    def lossy():
-        return (_number(data, 26, 2, True) % 2**14) * (_number(data, 28, 2, True) % 2**14)
-
-    def extended():
-        return (_number(data, 24, 3, True) + 1) * (_number(data, 27, 3, True) + 1)
-
-    def lossless():
-        bits = _number(data, 21, 4, True)
-        return (bits % 2**14 + 1) * (bits // 2**14 % 2**14 + 1)
-
-    return tf.case(
-        [(_is(data, 12, b"VP8X"), extended), (_is(data, 12, b"VP8L"), lossless)],
-        default=lossy,
-    )
+def _header_numbers(start):
+    """Read the numbers of `_HEADER_NUMBERS` from the first bytes of a file, int64 by name."""
+    weights = np.zeros((len(_HEADER_NUMBERS), 32), np.int64)
+    for row, (at, length, order) in zip(weights, _HEADER_NUMBERS.values(), strict=True):
+        row[at : at + length] = weights_of(length, order == "little")
+    header = tf.cast(tf.io.decode_raw(start, tf.uint8, fixed_length=32), tf.int64)
+    # One product instead of many small operations, which would take long to trace.
+    return dict(zip(_HEADER_NUMBERS, tf.unstack(tf.linalg.matvec(weights, header)), strict=True))
 
 
-def _gif_pixels(data):
-    # TensorFlow allocates the size of the frame, which may be larger than the GIF's screen.
-    frame = _first_image(data)
-    sizes = [_number(data, at + offset, 2, True) for at in (6, frame + 5) for offset in (0, 2)]
-    return tf.maximum(sizes[0] * sizes[1], sizes[2] * sizes[3])
-
-
-def _height(data):
+def _pixels_in_header(start, kinds, numbers):
+    """Return the number of pixels of a PNG, WebP or BMP, or -1 for other files."""
+    extended = (numbers["extended width"] + 1) * (numbers["extended height"] + 1)
+    bits = numbers["lossless sides"]
+    lossless = (bits % 2**14 + 1) * (bits // 2**14 % 2**14 + 1)
+    lossy = (numbers["lossy width"] % 2**14) * (numbers["lossy height"] % 2**14)
     # The height of a BMP is negative if its rows are stored from top to bottom.
-    height = _number(data, 22, 4, True)
-    return tf.minimum(height, 2**32 - height)
+    height = tf.minimum(numbers["bmp height"], 2**32 - numbers["bmp height"])
+    pixels = tf.constant(-1, tf.int64)
+    for kind, own in (
+        (kinds["bmp"], numbers["bmp width"] * height),
+        (kinds["webp"], lossy),
+        (matches(start, r"RIFF\C{4}WEBPVP8L"), lossless),
+        (matches(start, r"RIFF\C{4}WEBPVP8X"), extended),
+        (kinds["png"], numbers["png width"] * numbers["png height"]),
+    ):
+        pixels = tf.where(kind, own, pixels)
+    return pixels
+
+
+def _gif_pixels(data, numbers):
+    # TensorFlow allocates the size of the frame, which may be larger than the GIF's screen.
+    frame = number(data, _first_image(data) + 5, 4, little_endian=True)
+    screen = numbers["gif width"] * numbers["gif height"]
+    return tf.maximum(screen, (frame % 2**16) * (frame // 2**16))
 
 
 def first_frame(image_bytes):
@@ -104,29 +125,36 @@ def first_frame(image_bytes):
 
     TensorFlow would decode all images of a GIF before it returns the first.
     """
-    end = tf.cast(_first_image_end(_bytes(image_bytes)), tf.int32)
-    return tf.strings.substr(image_bytes, 0, end) + b";"
+    return _cut(image_bytes, file_bytes(image_bytes))[0]
 
 
-def with_white_colors(image_bytes):
-    """Replace all colors of a GIF from `first_frame` by white.
+def _cut(image_bytes, data):
+    """Return a GIF cut after its first image, and the offset of this image."""
+    start = _first_image(data)
+    end = tf.cast(_first_image_end(data, start), tf.int32)
+    return tf.strings.substr(image_bytes, 0, end) + b";", start
 
-    Transparent pixels and pixels outside the frame stay black. The decoded result is therefore the
-    opacity of the original GIF.
+
+def first_frame_and_opacity(image_bytes):
+    """Return a GIF cut after its first image, and the same GIF with all its colors white.
+
+    Transparent pixels and pixels outside the frame stay black. The second GIF therefore shows the
+    opacity of the first.
     """
-    data = _bytes(image_bytes)
-    frame = _first_image(data)
+    data = file_bytes(image_bytes)
+    image_bytes, frame = _cut(image_bytes, data)
+    white_bytes = image_bytes
     size = tf.strings.length(image_bytes)
-    for start, flags in ((13, _number(data, 10, 1)), (frame + 10, _number(data, frame + 9, 1))):
+    for start, flags in ((13, number(data, 10, 1)), (frame + 10, number(data, frame + 9, 1))):
         start = tf.minimum(tf.cast(start, tf.int32), size)
         end = tf.minimum(start + tf.cast(_table(flags), tf.int32), size)
         white = tf.strings.reduce_join(tf.fill([end - start], b"\xff"))
-        image_bytes = (
-            tf.strings.substr(image_bytes, 0, start)
+        white_bytes = (
+            tf.strings.substr(white_bytes, 0, start)
             + white
-            + tf.strings.substr(image_bytes, end, size - end)
+            + tf.strings.substr(white_bytes, end, size - end)
         )
-    return image_bytes
+    return image_bytes, white_bytes
 
 
 def may_have_color_key(image_bytes):
@@ -151,27 +179,30 @@ def with_adobe_marker(image_bytes):
 
 def _first_image(data):
     """Return the offset of a GIF's first image, or the file's length if there is no image."""
-    size = tf.size(data, tf.int64) - 1
+
     # Skip the extensions. An extension consists of a label and sub-blocks.
-    start = tf.while_loop(
-        lambda at: (at < size) & (_number(data, at, 1) == 0x21),
-        lambda at: (_behind_sub_blocks(data, at + 2),),
-        (13 + _table(_number(data, 10, 1)),),
-        maximum_iterations=MAX_BLOCKS,
-    )[0]
-    return tf.where(_number(data, start, 1) == 0x2C, start, size)
+    def skip(at, _):
+        following = _behind_sub_blocks(data, at + 2)
+        return following, number(data, following, 1)
+
+    start = 13 + _table(number(data, 10, 1))
+    start, label = tf.while_loop(
+        lambda _, label: label == 0x21,
+        skip,
+        (start, number(data, start, 1)),
+        maximum_iterations=MAX_EXTENSIONS,
+    )
+    return tf.where(label == 0x2C, start, data.size)
 
 
-def _first_image_end(data):
-    """Return the offset at which a GIF's first image ends.
+def _first_image_end(data, start):
+    """Return the offset at which a GIF's first image ends, given the offset of the image.
 
     If the image is cut off, the result is the file's length. If the file has no image, or more than
     `MAX_SUB_BLOCKS` sub-blocks, the result is 0, which makes decoding fail.
     """
-    size = tf.size(data, tf.int64) - 1
-    start = _first_image(data)
-    end = _behind_sub_blocks(data, start + 11 + _table(_number(data, start + 9, 1)))
-    return tf.where((start < size) & (end <= size), end, 0)
+    end = _behind_sub_blocks(data, start + 11 + _table(number(data, start + 9, 1)))
+    return tf.where((start < data.size) & (end <= data.size), end, 0)
 
 
 def _table(flags):
@@ -186,121 +217,15 @@ def _behind_sub_blocks(data, at):
     the end is missing, the result is the file's length. If there are more than `MAX_SUB_BLOCKS`
     sub-blocks, the result is the file's length plus 1.
     """
-    size = tf.size(data, tf.int64) - 1
-    last = tf.while_loop(
-        lambda at: (at < size) & (_number(data, at, 1) > 0),
-        lambda at: (at + 1 + _number(data, at, 1),),
-        (at,),
+
+    def skip(at, length):
+        following = at + 1 + length
+        return following, number(data, following, 1)
+
+    last, length = tf.while_loop(
+        lambda _, length: length > 0,  # at the file's end the length is 0
+        skip,
+        (at, number(data, at, 1)),
         maximum_iterations=MAX_SUB_BLOCKS,
-    )[0]
-    return tf.where(_number(data, last, 1) > 0, size + 1, tf.minimum(last + 1, size))
-
-
-def orientation(image_bytes):
-    """Return the EXIF orientation of a JPEG, PNG or WebP file, an int32 scalar from 1 to 8.
-
-    If the file has no orientation, or its EXIF data is damaged, the result is 1, which means
-    upright.
-    """
-    # Most files have no EXIF, and this search is ten times as fast as reading all blocks.
-    has_exif = tf.strings.regex_full_match(image_bytes, r"\C*(?i:exif)\C*")
-    return tf.cond(has_exif, lambda: _read_orientation(image_bytes), lambda: 1)
-
-
-def _read_orientation(image_bytes):
-    data = _bytes(image_bytes)
-    exif = tf.case(
-        [
-            (_is_jpeg(data), lambda: _find_exif(data, 2, _jpeg_block)),
-            (_is_png(data), lambda: _find_exif(data, 8, _png_block)),
-            (_is_webp(data), lambda: _find_exif(data, 12, _webp_block)),
-        ],
-        default=lambda: tf.zeros(2, tf.int64),
     )
-    return _tiff_orientation(_bytes(tf.strings.substr(image_bytes, exif[0], exif[1])))
-
-
-def _bytes(text):
-    # `_number` reads the appended zero at all offsets past the end.
-    return tf.concat([tf.io.decode_raw(text, tf.uint8), [tf.constant(0, tf.uint8)]], 0)
-
-
-def _number(data, at, length, little_endian=False):
-    """Read unsigned integers of `length` bytes as int64. The offsets `at` may have any shape.
-
-    Bytes past the end of the file count as 0.
-    """
-    digits = np.arange(length)
-    at = tf.convert_to_tensor(at, tf.int64)[..., None] + digits
-    values = tf.gather(data, tf.minimum(at, tf.size(data, tf.int64) - 1))
-    weights = tf.where(little_endian, 256**digits, 256 ** digits[::-1])
-    return tf.reduce_sum(tf.cast(values, tf.int64) * weights, -1)
-
-
-def _is(data, at, text):
-    return _number(data, at, len(text)) == int.from_bytes(text)
-
-
-def _is_jpeg(data):
-    return _is(data, 0, b"\xff\xd8\xff")
-
-
-def _is_png(data):
-    return _is(data, 0, b"\x89PNG")
-
-
-def _is_webp(data):
-    return _is(data, 0, b"RIFF") & _is(data, 8, b"WEBP")
-
-
-# Each function below reads the block at an offset and returns: whether the block contains EXIF,
-# where its content begins and ends, where the next block begins, and whether EXIF may still follow.
-
-
-def _jpeg_block(data, at):
-    marker = _number(data, at, 2)
-    end = at + 2 + _number(data, at + 2, 2)
-    exif = (marker == 0xFFE1) & (_number(data, at + 4, 6) == _EXIF)
-    filler = marker == 0xFFFF
-    scan_begins = marker == 0xFFDA
-    return exif, at + 4, end, tf.where(filler, at + 1, end), (marker > 0xFF00) & ~scan_begins
-
-
-def _png_block(data, at):
-    end = at + 8 + _number(data, at, 4)
-    return _is(data, at + 4, b"eXIf"), at + 8, end, end + 4, ~_is(data, at + 4, b"IDAT")
-
-
-def _webp_block(data, at):
-    end = at + 8 + _number(data, at + 4, 4, little_endian=True)
-    return _is(data, at, b"EXIF"), at + 8, end, end + end % 2, True
-
-
-def _find_exif(data, first_block, read_block):
-    """Return start and length of the TIFF structure with EXIF tags, or (0, 0) if there is none."""
-    size = tf.size(data, tf.int64) - 1
-
-    def step(at, _):
-        exif, start, end, following, more = read_block(data, at)
-        start = tf.minimum(start + 6 * tf.cast(_number(data, start, 6) == _EXIF, tf.int64), size)
-        extent = tf.where(exif, tf.stack([start, tf.maximum(end - start, 0)]), 0)
-        return tf.where(exif | ~tf.convert_to_tensor(more), size, following), extent
-
-    return tf.while_loop(
-        lambda at, _: at < size,
-        step,
-        (tf.constant(first_block, tf.int64), tf.zeros(2, tf.int64)),
-        maximum_iterations=MAX_BLOCKS,
-    )[1]
-
-
-def _tiff_orientation(tiff):
-    """Read the orientation from a TIFF structure, `(bytes + 1,)` as returned by `_bytes`."""
-    little = _is(tiff, 0, b"II")
-    valid = (little | _is(tiff, 0, b"MM")) & (_number(tiff, 2, 2, little) == 42)
-    directory = _number(tiff, 4, 4, little)
-    entries = directory + 2 + 12 * tf.range(_number(tiff, directory, 2, little))
-    tags, types, values = (_number(tiff, entries + offset, 2, little) for offset in (0, 2, 8))
-    orientations = tf.boolean_mask(values, (tags == _ORIENTATION) & (types == _SHORT))
-    value = tf.concat([orientations, [1]], 0)[0]
-    return tf.cast(tf.where(valid & (value >= 1) & (value <= 8), value, 1), tf.int32)
+    return tf.where(length > 0, data.size + 1, tf.minimum(last + 1, data.size))

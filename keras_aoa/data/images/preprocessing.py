@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_aoa.data.images import headers as image_headers
+from keras_aoa.data.images.exif import orientation as exif_orientation
 from keras_aoa.utils.errors import UserError
 
 Fit = Literal["crop", "stretch", "pad"]
@@ -85,7 +86,7 @@ def decode(image_bytes, max_pixels=image_headers.MAX_PIXELS):
         lambda: _decode_jpeg(image_bytes),
         lambda: _decode_other(image_bytes),
     )
-    return _turn(image, image_headers.orientation(image_bytes))
+    return _turn(image, exif_orientation(image_bytes))
 
 
 def read_image(path):
@@ -133,10 +134,9 @@ def _decode_jpeg(image_bytes):
 
 
 def _decode_gif(image_bytes):
-    image_bytes = image_headers.first_frame(image_bytes)
     image, opacity = (
         tf.io.decode_image(content, channels=3, expand_animations=False)
-        for content in (image_bytes, image_headers.with_white_colors(image_bytes))
+        for content in image_headers.first_frame_and_opacity(image_bytes)
     )
     return image | tf.bitwise.invert(opacity)
 
@@ -175,14 +175,13 @@ def _on_white(image, has_alpha):
         colors = tf.cast(opaque(pixels), tf.uint16)
         return tf.cast((alpha * colors + (255 - alpha) * 255 + 127) // 255, tf.uint8)
 
-    def blended_by_rows():
-        # Blending all rows at once takes eight times the memory of the image.
-        rows = tf.map_fn(blended, image[:, None], parallel_iterations=1)
-        return tf.squeeze(rows, 1)
-
     def blend():
-        large = tf.size(image) > image_headers.LARGE
-        return tf.cond(large, blended_by_rows, lambda: blended(image))
+        # Blending all rows of a large image at once takes eight times the memory of the image.
+        shape = tf.shape(image, tf.int64)
+        parts = tf.where(tf.size(image) > image_headers.LARGE, shape[0], 1)
+        rows = tf.reshape(image, tf.concat([[parts, shape[0] // parts], shape[1:]], 0))
+        mapped = tf.map_fn(blended, rows, parallel_iterations=1)
+        return tf.reshape(mapped, tf.concat([shape[:2], [3]], 0))
 
     return tf.cond(has_alpha & (channels % 2 == 0), blend, lambda: opaque(image))
 

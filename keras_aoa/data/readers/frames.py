@@ -123,11 +123,11 @@ def _layout(path: str) -> tuple[int, int, int] | None:
 def _reader():
     import tensorflow as tf
 
-    from keras_aoa.data.images import headers, preprocessing
+    from keras_aoa.data.images import exif, preprocessing
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def read(data):
-        orientation = headers.orientation(data)
+        orientation = exif.orientation(data)
 
         def decoded():
             shape = tf.shape(preprocessing.decode(data))

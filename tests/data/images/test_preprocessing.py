@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from image_files import chunk, encode, exif, insert, segment, tiff
 from PIL import Image
 
+from keras_aoa.data.images import exif as image_exif
 from keras_aoa.data.images import headers as image_headers
 from keras_aoa.data.images.preprocessing import decode, read_image
 
 BYTES = [tf.TensorSpec((), tf.string)]
 decode = tf.function(decode, BYTES, autograph=False)
-orientation = tf.function(image_headers.orientation, BYTES, autograph=False)
+orientation = tf.function(image_exif.orientation, BYTES, autograph=False)
 
 LOSSLESS = (cv2.IMWRITE_WEBP_QUALITY, 101)
 UPRIGHT = {
