@@ -25,7 +25,7 @@ caption: install
 test test-slow test-backends: export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 test: install
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install
 	.venv/bin/python -m pytest -m slow

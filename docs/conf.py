@@ -75,7 +75,7 @@ PAGES = {
 
 
 def link_pages(app, docname, content):
-    """Let links to files beside the folder docs point to the pages that show them."""
+    """Redirect links to files outside the folder `docs` to the pages that show these files."""
     if docname.startswith("site/"):
         return
     up = "../" * docname.count("/")

@@ -59,7 +59,7 @@ def attention_pooling():
 
 
 def train(model, maps, labels):
-    """Train the first output of a model; return its accuracy on the last fifth of the images."""
+    """Train a model on its first output. Return the accuracy on held-out images."""
     trained = keras.Model(model.inputs, model.outputs[0])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     trained.compile(keras.optimizers.Adam(0.005), loss, metrics=["accuracy"])

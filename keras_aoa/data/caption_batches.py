@@ -41,8 +41,9 @@ class CaptionBatches:
 
     - `region_images`: `(n, side, side, 3)` float32, the input of the network that computes region
       features.
-    - `proposals`: `(n, regions, 4)` float32. A box is x0, y0, x1, y1 in 0..1 of `region_images`.
-      The boxes are chosen at random in each epoch. Boxes with zero area are padding.
+    - `proposals`: `(n, regions, 4)` float32. A box is x0, y0, x1, y1 relative (0..1) to
+      `region_images`. The boxes are chosen at random in each epoch. Boxes with zero area are
+      padding.
 
     n is `batch_size`, or less in the last batch.
 

@@ -12,7 +12,7 @@ class NamedObject:
     Attributes:
         nouns: Words that name the object.
         adjectives: Words that describe the object.
-        box: `(x0, y0, x1, y1)` in 0..1 of the upright original image.
+        box: `(x0, y0, x1, y1)` relative (0..1) to the upright original image.
     """
 
     nouns: frozenset[str]

@@ -4,8 +4,8 @@ Sources: Liu et al., "Attention Correctness in Neural Image Captioning", AAAI 20
 arXiv:1605.09553; Pedersoli et al., arXiv:1612.01033, table 3. Source of `pointing`: Zhang et al.,
 "Top-down Neural Attention by Excitation Backprop", ECCV 2016, arXiv:1608.00507.
 
-Corners and boxes are in 0..1 of the network input, unless their description names the original
-image.
+Corners and boxes are relative (0..1) to the network input, unless their description names the
+original image.
 """
 
 import numpy as np
@@ -107,7 +107,8 @@ def localization(heat, boxes):
 def box_of_map(heat):
     """Return the box around the largest connected part of a map's strong pixels.
 
-    Strong pixels have at least `THRESHOLD` times the map's maximum. The box is in 0..1 of the map.
+    Strong pixels have at least `THRESHOLD` times the map's maximum. The box is relative (0..1) to
+    the map.
     """
     import cv2
 
@@ -138,7 +139,7 @@ def center_attention(original, mask):
     The weights sum to 1.
 
     Args:
-        original: Corners `(r, 4, 2)` of the regions, in 0..1 of the original image.
+        original: Corners `(r, 4, 2)` of the regions, relative (0..1) to the original image.
         mask: Array `(r,)`, which is false for regions that are padding.
     """
     distances = np.sum((np.mean(original, axis=1) - 0.5) ** 2, axis=-1)
@@ -150,7 +151,7 @@ class ImageRegions:
     """The regions of an image, and two attention priors with which the model is compared.
 
     Args:
-        corners: Corners `(r, 4, 2)` of the regions, in 0..1 of the network input.
+        corners: Corners `(r, 4, 2)` of the regions, relative (0..1) to the network input.
         mask: Array `(r,)`, which is false for regions that are padding.
         window: Part of the original image that the network input covers. It is the output of
             `data.images.preprocessing.window`, `(4,)`.

@@ -33,8 +33,8 @@ class Word:
     Attributes:
         text: The word.
         weights: Weights of the areas, `(k,)`.
-        corners: Corners `(k, 4, 2)` of the areas, in 0..1 of the upright original. Corners may lie
-            outside the original.
+        corners: Corners `(k, 4, 2)` of the areas, relative (0..1) to the upright original. Corners
+            may lie outside the original.
         regions: Number of all regions, including regions that are not noticeable.
         is_even: Whether the attention is so even that no area stands out.
     """

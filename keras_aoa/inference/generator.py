@@ -29,8 +29,8 @@ class Caption:
         log_prob: Natural logarithm of the caption's probability, STOP included.
         attention: Region probabilities `(words, r)` for each word. `attention`, `boxes`, `mask`
             and `window` are None if attention was not requested.
-        boxes: Corners (x, y) `(r, 4, 2)` of the regions, clockwise from the top left, in 0..1 of
-            the upright original. Corners may lie outside the original.
+        boxes: Corners (x, y) `(r, 4, 2)` of the regions, clockwise from the top left, relative
+            (0..1) to the upright original. Corners may lie outside the original.
         mask: Booleans `(r,)`, false for regions that are padding.
         window: The part of the original that the network received: x0, y0, x1, y1.
         image: The upright original, `(h, w, 3)` in uint8. Only `ImageCaptioner` sets this field.

@@ -31,8 +31,8 @@ class PairFactors(NamedTuple):
 
     `exponentials` has shape `(n, r, w)`, and `by_word (n, w, r)` is its transpose. `word_max` has
     shape `(n, w)`. `region_max` has shape `(n, r)`. The scores equal
-    `word_max + region_max + log(exponentials)`. The dtype of the exponentials is the dtype of the
-    matrix products that read them.
+    `word_max + region_max + log(exponentials)`. The exponentials have the dtype in
+    which matrix products are computed.
     """
 
     exponentials: Tensor

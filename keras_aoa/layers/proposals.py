@@ -25,9 +25,9 @@ class ProposalRegions(keras.layers.Layer):
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
-        proposals: Boxes `(n, r, 4)`: x0, y0, x1, y1 in 0..1 of the map. A box is padding if it has
-            no area or contains an infinite or NaN number. If all boxes of an image are padding,
-            the first box becomes the whole map.
+        proposals: Boxes `(n, r, 4)`: x0, y0, x1, y1 relative (0..1) to the map. A box is padding if
+            it has no area or contains an infinite or NaN number. If all boxes of an image are
+            padding, the first box becomes the whole map.
 
     Returns:
         `Regions`. The features of padding regions are 0.
@@ -100,7 +100,8 @@ def maximum_over_boxes(activations, boxes):
 
     Args:
         activations: `(n, rows, columns, f)`.
-        boxes: `(n, r, 4)`: x0, y0, x1, y1 in 0..1 of the map. This function clips the numbers.
+        boxes: `(n, r, 4)`: x0, y0, x1, y1 relative (0..1) to the map. This function clips the
+            numbers.
 
     Returns:
         Maxima, `(n, r, f)`.

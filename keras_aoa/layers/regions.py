@@ -268,7 +268,7 @@ def require_map(who, shape):
 
 
 def cell_boxes(rows, columns, stride=1, block=1):
-    """Return the corners `(r, 4, 2)` of each grid cell's box, in 0..1 of the map.
+    """Return the corners `(r, 4, 2)` of each grid cell's box, relative (0..1) to the map.
 
     A box may extend past the map.
     """

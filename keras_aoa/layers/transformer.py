@@ -187,7 +187,7 @@ class TransformerRegions(keras.layers.Layer):
         return regions_spec(self, activations.shape[0], kept_cells(activations, stride), features)
 
     def _boxes(self, transforms, size, stride):
-        """Return the corners `(n, r, 4, 2)` of the moved anchor boxes, in 0..1 of the map."""
+        """Return corners `(n, r, 4, 2)` of the moved anchor boxes, relative (0..1) to the map."""
         images, rows, columns = ops.shape(transforms)[:3]
         corners = transformed(
             ops.convert_to_tensor(CORNERS, dtype=transforms.dtype) * (BLOCK / 2),

@@ -10,9 +10,9 @@ def heat_map(weights, corners, height, width):
 
     Args:
         weights: Weights of the regions, `(..., r)`.
-        corners: Corners of convex regions, `(r, 4, 2)`, in 0..1 of the map. The corners of a region
-            are in clockwise or counterclockwise order. Regions may overlap and may lie partly or
-            entirely outside the map.
+        corners: Corners of convex regions, `(r, 4, 2)`, relative (0..1) to the map. The corners of
+            a region are in clockwise or counterclockwise order. Regions may overlap and may lie
+            partly or entirely outside the map.
         height, width: Size of the map in pixels.
 
     Returns:

@@ -49,7 +49,7 @@ class View:
 
         Args:
             attention: Attention at each word, `(words, r)`.
-            boxes: Corners `(r, 4, 2)` of the regions, in 0..1 of the upright original.
+            boxes: Corners `(r, 4, 2)` of the regions, relative (0..1) to the upright original.
 
         Returns:
             List of panels, which are uint8 arrays `(height, width, 3)`.

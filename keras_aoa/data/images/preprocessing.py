@@ -234,8 +234,8 @@ def window(height, width, settings):
         settings: `ImageSettings`.
 
     Returns:
-        x0, y0, x1, y1 in 0..1 of the original image, `(4,)` float32. If the input is padded, x1 or
-        y1 or both exceed 1.
+        x0, y0, x1, y1 relative (0..1) to the original image, `(4,)` float32. If the input is
+        padded, x1 or y1 or both exceed 1.
     """
     if settings.fit == "stretch":
         return tf.constant([0.0, 0.0, 1.0, 1.0])
@@ -261,7 +261,7 @@ def _central_square(height, width):
 
 
 def to_original(corners, window):
-    """Map points from 0..1 of the network's input to 0..1 of the upright original.
+    """Convert points relative to the network's input to points relative to the upright original.
 
     Args:
         corners: Array or tensor `(..., 2)` of x and y, which may lie outside 0..1.
@@ -272,7 +272,7 @@ def to_original(corners, window):
 
 
 def from_original(boxes, window):
-    """Map boxes from 0..1 of the upright original to 0..1 of a window.
+    """Convert boxes relative to the upright original to boxes relative to a window.
 
     Args:
         boxes: Array or tensor `(..., 4)`. A box is x0, y0, x1, y1.

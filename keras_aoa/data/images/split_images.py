@@ -99,7 +99,7 @@ class Images:
                 slice of the chosen proposals. The best proposal has index 0.
 
         Returns:
-            Boxes `(k, 4)` float32. A box is x0, y0, x1, y1 in 0..1 of `region_images`.
+            Boxes `(k, 4)` float32. A box is x0, y0, x1, y1 relative (0..1) to `region_images`.
         """
         boxes = self._boxes[index]
         return from_original(boxes_as_floats(boxes[choose(len(boxes))]), self.windows[index])
