@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from benchmarks.decoder import Size, random_batch, make_captioner
+from benchmarks.decoder import Size, make_captioner, random_batch
 from benchmarks.measure import in_new_process, median_seconds, print_row
 from keras_aoa.utils.command_line import parse, run
 

@@ -88,9 +88,9 @@ class RewardSettings(Group):
     image's other samples (Luo, 2020). 'greedy' is the score of the caption that greedy search
     generates (Rennie et al.)."""
     reward_cider: float = 1.0
-    """Weight of CIDEr-D in the score, which ranges from 0 to 10."""
+    """Weight of CIDEr-D in the score. CIDEr-D is a number from 0 to 10."""
     reward_bleu: float = 0.0
-    """Weight of BLEU-4 in the score, which ranges from 0 to 1."""
+    """Weight of BLEU-4 in the score. BLEU-4 is a number from 0 to 1."""
 
     minimum: ClassVar[dict] = {
         "reward_epochs": 0,
