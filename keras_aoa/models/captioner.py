@@ -20,8 +20,8 @@ class EncodedImages(NamedTuple):
     """Encoded images: their regions and the decoder state before the first word.
 
     `memory` is the `ImageMemory` of the attention layer. `state (n, 1, u)` and `attended (n, 1, f)`
-    are the cell's states. `boxes (n, r, 4, 2)` are the corners of the regions, in 0..1 of the
-    network's input. `mask (n, r)` is false for padding.
+    are the cell's states. `boxes (n, r, 4, 2)` are the corners of the regions, relative (0..1) to
+    the network's input. `mask (n, r)` is false for padding.
     """
 
     memory: Any
@@ -59,10 +59,10 @@ class Captioner(keras.Model):
         inputs: Dictionary. `images (n, rows, columns, 3)` are RGB pixels in 0..255.
             `captions (n, c, t + 1)` are word ids that begin with START and are padded with PAD.
             With a `region_backbone`, the dictionary also contains
-            `region_images (n, side, side, 3)` and `proposals (n, r, 4)`. Proposals are boxes in
-            0..1 of the region images. `features`, the output of `extract_features`, can replace
-            the images. If the input words differ from the captions, `fed (n, c, t)` contains the
-            input words (see `scheduled_sampling.py`).
+            `region_images (n, side, side, 3)` and `proposals (n, r, 4)`. Proposals are boxes
+            relative (0..1) to the region images. `features`, the output of `extract_features`, can
+            replace the images. If the input words differ from the captions, `fed (n, c, t)`
+            contains the input words (see `scheduled_sampling.py`).
         training: Whether to apply dropout and to update the batch-norm statistics.
 
     Returns:

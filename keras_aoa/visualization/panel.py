@@ -23,8 +23,8 @@ class View:
 
     Args:
         image: The upright original, a uint8 array `(h, w, 3)`.
-        window: Part of the image that the network input covers: x0, y0, x1, y1 in 0..1 of the
-            original.
+        window: Part of the image that the network input covers: x0, y0, x1, y1 relative (0..1)
+            to the original.
         scale: Panel pixels per image pixel.
 
     Attributes:
