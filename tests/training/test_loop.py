@@ -49,12 +49,14 @@ class Simulation:
     """Replaces epochs, captions and scores of a training; records what the loop does.
 
     Each epoch adds 1 to the word vectors and 0.5 to their averages and takes `seconds` of a
-    simulated clock. Validations return `scores` one after the other.
+    simulated clock. Validations return `scores` one after the other. `metrics` are the results of
+    some epochs by their number.
     """
 
     def __init__(self, monkeypatch, scores, seconds=0.0):
         self.scores, self.seconds, self.now = list(scores), seconds, 0.0
-        self.joint, self.validated, self.starts, self.evaluated = [], [], [], []
+        self.metrics = {}
+        self.stages, self.validated, self.starts, self.evaluated = [], [], [], []
         monkeypatch.setattr(training, "train_epoch", self.epoch)
         monkeypatch.setattr(training, "caption_split", self.captions)
         monkeypatch.setattr(training, "validation_cider", lambda *_: self.scores.pop(0))
@@ -64,15 +66,15 @@ class Simulation:
         monkeypatch.setattr(training, "time", clock)
         monkeypatch.setattr(saving, "time", clock)
 
-    def epoch(self, trainer, process, batches, progress, joint, *_):
+    def epoch(self, trainer, process, batches, progress, stage, *_):
         words, average = trainer.trained[WORDS], trainer.averages[WORDS]
         self.trainer, self.number = trainer, progress.epochs + 1
-        self.joint.append(joint)
+        self.stages.append(stage)
         self.starts.append(np.array(words.value))
         words.assign(np.array(words.value) + 1)
         average.assign(np.array(average.value) + 0.5)
         self.now += self.seconds
-        return float(self.number)
+        return self.metrics.get(self.number, {"loss": float(self.number)})
 
     def captions(self, *_):
         self.validated.append(self.number)
@@ -86,7 +88,7 @@ def test_the_best_weights_are_the_averages_after_the_epoch_with_the_highest_scor
 ):
     simulated = Simulation(monkeypatch, scores)
     run = training.train(settings)
-    assert simulated.joint == [False, True, True, True]
+    assert simulated.stages == [1, 2, 2, 2]
     assert simulated.validated == [1, 2, 3, 4]
     first = simulated.starts[0]
     for number in range(4):
@@ -144,7 +146,23 @@ def test_a_training_ends_with_the_epoch_in_which_its_minutes_pass(settings, monk
     progress = weights.load_arrays(run.last_file)[1]["progress"]
     assert (progress["epochs"], progress["stopped"], progress["seconds"]) == (2, True, 80.0)
     training.train(timed)
-    assert len(simulated.joint) == 2, "a finished training trains no more"
+    assert len(simulated.stages) == 2, "a finished training trains no more"
+
+
+def test_stage_3_ends_with_the_epoch_in_which_it_diverges(settings, monkeypatch, capsys):
+    rewarded = dataclasses.replace(settings, joint_epochs=1, reward_epochs=3, validate_every=9)
+    simulated = Simulation(monkeypatch, [0.1])
+    good = {"reward": 0.8, "length": 9.0, "entropy": 0.5, "bad_endings": 0.04}
+    simulated.metrics = {3: good, 4: {**good, "reward": 0.2}}
+    run = training.train(rewarded)
+    assert simulated.stages == [1, 2, 3, 3]
+    assert simulated.validated == [4]
+    progress = weights.load_arrays(run.last_file)[1]["progress"]
+    assert progress["stopped"]
+    assert progress["history"][2] == {"epoch": 3, **good}
+    printed = capsys.readouterr().out
+    assert "reward 0.800, words 9.0, entropy 0.50, bad endings 4.0 % (" in printed
+    assert "Stage 3 ends early: the mean reward fell from 0.800 to 0.200; lower" in printed
 
 
 def test_validation_scores_each_caption_against_all_references_of_its_image():
@@ -173,7 +191,8 @@ def test_the_vocabulary_has_only_the_words_of_the_training_split(settings, monke
     assert set(run.vocabulary.words[4:]) == {"a", "red", "square"}
 
 
-def test_checkpoints_of_older_runs_without_steps_are_read(tmp_path):
+@pytest.mark.parametrize("with_sum", [False, True])
+def test_checkpoints_of_older_runs_are_read(with_sum, tmp_path):
     restored = []
     run = SimpleNamespace(
         last_file=tmp_path / "last.npz",
@@ -183,9 +202,11 @@ def test_checkpoints_of_older_runs_without_steps_are_read(tmp_path):
     )
     trainer = SimpleNamespace(restore=lambda *given: restored.append(given), steps=12)
     old = {"epochs": 2, "stopped": False, "best": 0.5, "history": [{"epoch": 1, "loss": 3.0}]}
+    old |= {"loss_sum": 4.5} if with_sum else {}
     weights.save_arrays(run.best_file, {"a": np.ones(1)}, {})
     weights.save_arrays(run.last_file, {"a": np.zeros(1)}, {"steps": 12, "progress": old})
     progress = Checkpoints(run, True, 0.0).restore(trainer)
-    assert progress == Progress(2, 0, 0.0, 0.5, False, 0.0, [{"epoch": 1, "loss": 3.0}])
+    sums = {"loss": 4.5} if with_sum else {}
+    assert progress == Progress(2, 0, sums, 0.5, False, 0.0, [{"epoch": 1, "loss": 3.0}])
     [(arrays, steps, file)] = restored
     assert (list(arrays), steps, file) == (["a"], 12, run.last_file)
