@@ -5,6 +5,7 @@ each kill the same command resumes the run. Every second run is killed while it 
 The weights are compared with the weights of an uninterrupted run.
 """
 
+import gc
 import json
 import pathlib
 import signal
@@ -249,6 +250,8 @@ def draw(folder):
 
 def child(config):
     """Train with the settings in a file, and record each step. Skip the final evaluation."""
+    # Tracing creates many objects; searching among them for cycles takes a tenth of the time.
+    gc.set_threshold(50_000, 20, 20)
     from keras_aoa.settings.configuration import Configuration
 
     def record_step(trainer):

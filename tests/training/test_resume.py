@@ -103,10 +103,13 @@ def assert_same_run(run, other):
 # --- exact resume ---------------------------------------------------------------------------------
 
 
-def test_interrupts_save_a_checkpoint_and_the_same_command_resumes(
+def test_after_interrupts_and_a_full_disk_the_same_command_resumes(
     settings, finished, at_step, monkeypatch, capsys
 ):
-    """A run is interrupted in the last step of an epoch, in its validation, and amid the next."""
+    """A run is interrupted in the last step of an epoch, in its validation, and amid the next.
+
+    Then a limit on the file size simulates a full disk: both make a write fail half-way.
+    """
     at_step(2, interrupt, after=True)
     with pytest.raises(KeyboardInterrupt):
         training.train(settings)
@@ -136,8 +139,23 @@ def test_interrupts_save_a_checkpoint_and_the_same_command_resumes(
     output = capsys.readouterr().out
     assert "Resuming after step 3, in epoch 1." in output
     assert "Saved after step 5." in output
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = finished.last_file.stat().st_size // 2
+    at_step(6, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1])), after=True)
+    try:
+        with pytest.raises(
+            UserError,
+            match=rf"{os.strerror(errno.EFBIG)}; free some space\. "
+            r"The same command resumes after step 5\.",
+        ):
+            training.train(settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert weights.load_arrays(settings.folder / "last.npz")[1]["steps"] == 5
+    assert not list(settings.folder.glob("*.part.*"))
     resumed = training.train(settings)
-    assert "Resuming after step 5, in epoch 2." in capsys.readouterr().out
+    assert capsys.readouterr().out.count("Resuming after step 5, in epoch 2.") == 2
     assert_same_run(resumed, finished)
     assert own.exists()
 
@@ -343,22 +361,3 @@ def test_the_error_of_exhausted_memory_suggests_settings_to_lower(longer, at_ste
         r"The same command resumes after step 2\.",
     ):
         training.train(longer)
-
-
-def test_a_full_disk_keeps_the_last_checkpoint_and_is_reported(settings, finished, at_step):
-    """A limit on the file size simulates a full disk: both make a write fail half-way."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    size = finished.last_file.stat().st_size // 2
-    at_step(3, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1])), after=True)
-    try:
-        with pytest.raises(
-            UserError,
-            match=rf"{os.strerror(errno.EFBIG)}; free some space\. "
-            r"The same command resumes after step 2\.",
-        ):
-            training.train(settings)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert weights.load_arrays(settings.folder / "last.npz")[1]["steps"] == 2
-    assert not list(settings.folder.glob("*.part*"))
-    assert_same_run(training.train(settings), finished)

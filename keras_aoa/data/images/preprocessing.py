@@ -80,13 +80,18 @@ def decode(image_bytes, max_pixels=image_headers.MAX_PIXELS):
         tf.errors.InvalidArgumentError: The format is unknown, the file is damaged, or
             `image_headers.check_header` rejects it.
     """
+    image = decode_as_stored(image_bytes, max_pixels)
+    return _turn(image, exif_orientation(image_bytes))
+
+
+def decode_as_stored(image_bytes, max_pixels=image_headers.MAX_PIXELS):
+    """Decode a file like `decode`, but do not turn the image upright."""
     image_bytes = image_headers.check_header(image_bytes, max_pixels)
-    image = tf.cond(
+    return tf.cond(
         tf.strings.substr(image_bytes, 0, 3) == b"\xff\xd8\xff",
         lambda: _decode_jpeg(image_bytes),
         lambda: _decode_other(image_bytes),
     )
-    return _turn(image, exif_orientation(image_bytes))
 
 
 def read_image(path):

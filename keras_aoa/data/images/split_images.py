@@ -138,7 +138,11 @@ class Images:
         readable = np.zeros(count, bool)
         small = np.flatnonzero([is_small_file(path) for path in self._paths])
         purpose = f"{self.name}: reading {gigabytes:.2f} GB" if keep else f"{self.name}: checking"
-        # Threads, because a `tf.data.Dataset` would optimize the graph of `read` for a second.
+        # The first call, and the first one after `keras.utils.set_random_seed`, optimizes the graph
+        # for half a second; threads that start together would all do it.
+        with contextlib.suppress(tf.errors.OpError):
+            self._read(b"")
+        # Threads, because a `tf.data.Dataset` would optimize the graph of `read` again.
         with (
             ThreadPool() as threads,
             progress_bar(total=count, desc=purpose, unit="image", delay=3) as progress,
@@ -224,9 +228,6 @@ def _reader(views):
         window = pixels.pop("window")
         return {name: tf.cast(part, tf.uint8) for name, part in pixels.items()}, window
 
-    # The first call optimizes the graph for a second; threads that start together would all do it.
-    with contextlib.suppress(tf.errors.OpError):
-        read(b"")
     return read
 
 

@@ -129,14 +129,10 @@ def _reader():
     def read(data):
         orientation = exif.orientation(data)
 
-        def decoded():
-            shape = tf.shape(preprocessing.decode(data))
-            return tf.where(orientation >= 5, shape[1::-1], shape[:2])
-
         height_and_width = tf.cond(
             tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff",
             lambda: tf.image.extract_jpeg_shape(data)[:2],
-            decoded,
+            lambda: tf.shape(preprocessing.decode_as_stored(data))[:2],
         )
         return tf.concat([height_and_width[::-1], [orientation]], 0)
 
