@@ -99,7 +99,7 @@ def _check_space(dataset: str, archives: Sequence[Archive], staging: pathlib.Pat
 
 
 def _received(path: pathlib.Path) -> list[pathlib.Path]:
-    """Return the files of an archive on disk: gdown's partial files, or the complete archive."""
+    """Return the files that a download left: the complete archive, or gdown's partial files."""
     return [*path.parent.glob(f"{path.name}????????.part"), *path.parent.glob(path.name)]
 
 

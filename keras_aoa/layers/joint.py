@@ -162,7 +162,8 @@ def target_log_prob(target_score, target_region_scores, region_scores, log_norma
 
     Args:
         target_score: `a (n, c)` of the target word.
-        target_region_scores: `B (n, c, r)` of the target word, finite even for masked regions.
+        target_region_scores: Scores `B (n, c, r)` of the target word with each region. They are
+            finite even for masked regions.
         region_scores: `c (n, c, r)`, very low for masked regions.
         log_normalizer: Log normalizer `(n, c)` that `region_marginal` returned.
 

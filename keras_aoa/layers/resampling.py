@@ -70,7 +70,7 @@ def block_offsets(block, dtype="float32"):
 
 
 def anchor_centers(rows, columns, stride=1, dtype="float32"):
-    """Return the centers (x, y) of every `stride`-th cell, `(r, 2)`, in cells and row by row."""
+    """Return the centers (x, y) of every `stride`-th cell, an array `(r, 2)` in row-major order."""
     y, x = ops.meshgrid(
         ops.arange(0, rows, stride, dtype=dtype),
         ops.arange(0, columns, stride, dtype=dtype),

@@ -25,8 +25,8 @@ class SearchResult(NamedTuple):
     length penalty. Search ranks captions by score. `attention (n, k, t, r)` is p(r | h) for each
     word, where h is the state that predicts the word.
 
-    If search finds fewer than k captions for an image, the last hypotheses of the image do not
-    exist. Their ids are PAD, their log-probability and score are -inf, and their attention is 0.
+    If search finds fewer than k captions for an image, the image's last rows are empty. The ids of
+    an empty row are PAD, its log-probability and score are -inf, and its attention is 0.
     """
 
     ids: Tensor
