@@ -51,7 +51,7 @@ def main(arguments):
 
 
 def grow(axis, settings):
-    """Measure each value of an axis and print its row. Yield the rows without failures."""
+    """Measure each value of an axis and print its row. Yield only rows without a failure."""
     first = last = None
     for value in AXES[axis]:
         row = measured(replace(Size(), **{axis: value}), turns=settings.turns)

@@ -214,7 +214,7 @@ def generate(generator, batches, total, progress="", with_attention=False):
         total: Number of images, which the progress bar shows.
         progress: Label of the progress bar. If it is empty, no bar appears.
         with_attention: Whether each `Caption` contains attention and boxes. If it is a number n,
-            at least the captions of the first n images contain them.
+            the captions of the first n images contain them; other captions may lack them.
     """
     process, captions = generator.process, {}
     with progress_bar(total=total, desc=progress, unit="image", disable=not progress) as bar:

@@ -98,7 +98,7 @@ class SoftAttention(AttentionLayer):
         return Attended(ops.concatenate([state, attended], axis=-1), attended, context)
 
     def word_query(self, output):
-        """Compute theta_wh h + theta_wr v + theta_w `(n, c, e)` from outputs `(n, c, u + f)`."""
+        """Compute theta_wh h + theta_wr v + theta_w `(n, c, e)`; `output` contains h and v."""
         kernel = ops.concatenate([self.word_state, self.word_region], axis=1)
         query = dense(output, ops.transpose(kernel), self.compute_dtype)
         return query + ops.cast(self.word_bias, self._wide)

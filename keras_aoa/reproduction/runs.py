@@ -192,7 +192,7 @@ def measures_of(file, configurations, evaluation, is_wanted=None):
         return measures
     raise UserError(
         f"{file}: expected measures for the run's configured test split and search, received "
-        "others; remove the file."
+        "measures for another split or search; remove the file."
     )
 
 

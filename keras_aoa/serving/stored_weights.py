@@ -1,4 +1,4 @@
-"""Stores the variables of a SavedModel in 16 bits if this changes no number."""
+"""Stores the variables of a SavedModel in 16 bits if 16 bits represent their values exactly."""
 
 import uuid
 
