@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import exhausted
 import numpy as np
 import pytest
 
@@ -17,6 +18,11 @@ from keras_aoa.utils.command_line import run
 from keras_aoa.utils.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def start_to_exhaust_memory():
+    exhausted.start()
 
 
 def call(*arguments):
@@ -213,9 +219,7 @@ def test_out_of_memory_gives_one_line(in_tensorflow, capsys):
     def main(_):
         if not in_tensorflow:
             raise MemoryError
-        import tensorflow as tf
-
-        tf.zeros((2**44,))
+        exhausted.fail()
 
     with pytest.raises(SystemExit) as stop:
         run(main, [])

@@ -10,9 +10,9 @@ import shutil
 import signal
 import threading
 
+import exhausted
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from benchmarks import kill_and_resume as killing
 from keras_aoa.evaluation import evaluate as evaluation
@@ -32,6 +32,11 @@ def without_evaluation(monkeypatch):
     """Skip the evaluation after a training, which other files test."""
     monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
     monkeypatch.setattr(evaluation, "start_meteor", lambda: False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def start_to_exhaust_memory():
+    exhausted.start()
 
 
 @pytest.fixture
@@ -353,7 +358,7 @@ def test_nan_weights_never_replace_a_checkpoint(longer, monkeypatch):
 
 
 def test_the_error_of_exhausted_memory_suggests_settings_to_lower(longer, at_step):
-    at_step(4, lambda: tf.zeros((2**44,)))
+    at_step(4, exhausted.fail)
     with pytest.raises(
         UserError,
         match=r"out of memory \(.*\); lower batch_size \(2\), captions_per_image \(2\), .* in a "
