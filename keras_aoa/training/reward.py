@@ -65,18 +65,19 @@ class CaptionReward:
 
         grams = self._ngrams(ids)
         self._codes, known = np.unique(grams.code, return_inverse=True)
-        pairs = np.unique(image[grams.caption] * len(self._codes) + known)
-        frequencies = np.bincount(pairs % len(self._codes), minlength=len(self._codes))
+        # Each n-gram of each image, once for all references of the image.
+        self._pairs, row = np.unique(
+            image[grams.caption] * len(self._codes) + known, return_inverse=True
+        )
+        frequencies = np.bincount(self._pairs % len(self._codes), minlength=len(self._codes))
         # The last entry belongs to n-grams that no reference contains.
-        self._weight = np.log(len(references)) - np.log(np.append(frequencies, 1))
+        self._idf = np.log(len(references)) - np.log(np.append(frequencies, 1))
 
         shape = len(references), max(map(len, references))
-        self._pairs = pairs
-        self._counts = np.zeros((len(pairs), shape[1]), np.uint8)
-        row = np.searchsorted(pairs, image[grams.caption] * len(self._codes) + known)
+        self._counts = np.zeros((len(self._pairs), shape[1]), np.uint8)
         self._counts[row, place[grams.caption]] = np.minimum(grams.count, 255)
         self._norms = np.zeros((*shape, LONGEST))
-        squares = (grams.count * self._weight[known]) ** 2
+        squares = (grams.count * self._idf[known]) ** 2
         where = image[grams.caption], place[grams.caption], grams.order
         np.add.at(self._norms, where, squares)
         self._norms = np.sqrt(self._norms)
@@ -110,7 +111,7 @@ class CaptionReward:
         group = grams.caption * LONGEST + grams.order
         total = 0.0
         if cider:
-            total = cider * self._cider(image, captions, grams, self._weight[known], counts, group)
+            total = cider * self._cider(image, captions, grams, self._idf[known], counts, group)
         if bleu:
             total = total + bleu * self._bleu(image, captions, grams, counts, group)
         return np.broadcast_to(total, len(captions)).astype(np.float64)
@@ -126,8 +127,8 @@ class CaptionReward:
         last = captions[np.arange(len(captions)), np.maximum(length - 2, 0)]
         return ~(stopped & self.endings[last])
 
-    def _cider(self, image, captions, grams, weight, counts, group):
-        values, references = grams.count * weight, counts * weight[:, None]
+    def _cider(self, image, captions, grams, idf, counts, group):
+        values, references = grams.count * idf, counts * idf[:, None]
         size = len(captions) * LONGEST
         sums = sums_of_groups(np.minimum(values[:, None], references) * references, group, size)
         norms = np.sqrt(np.bincount(group, values**2, size)).reshape(-1, 1, LONGEST)

@@ -36,9 +36,9 @@ class Trainer:
         captioner: Built `Captioner`.
         configuration: `Configuration`.
         steps_per_epoch: Number of batches per epoch, for the schedule of the learning rates.
-        reward: `CaptionReward` of the training images, only for stage 3.
         optimizer: Optimizer class, a subclass of `PreReducedGradients`. The trainer creates one
             instance for the backbone and one for the other weights.
+        reward: `CaptionReward` of the training images, only for stage 3.
     """
 
     def __init__(self, captioner, configuration, steps_per_epoch, optimizer=Adam, reward=None):
@@ -92,6 +92,7 @@ class Trainer:
             self._functions[stage] = tf.function(
                 lambda *arguments: self._distributed_step(*arguments, stage), autograph=False
             )
+        # float32, as the weights: a product in float64 could round to another learning rate.
         settings, factor = self.configuration, np.float32(self.rate_factor())
         rate = settings.reward_learning_rate if stage == 3 else settings.learning_rate
         numbers = {
