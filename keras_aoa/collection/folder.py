@@ -47,7 +47,8 @@ def describe(run, search_settings):
     view = run.proposal_view
     if view and view.search.edge_model:
         described["edge_model"] = file_digest(view.search.edge_model)
-    return described | search_settings.of(run.configuration)
+    # As in the folder's file: json has no tuples.
+    return described | json.loads(json.dumps(search_settings.of(run.configuration)))
 
 
 class OutputFolder:

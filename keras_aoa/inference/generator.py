@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,9 @@ from keras_aoa.data.images.preprocessing import to_original
 from keras_aoa.data.text.tokenizer import join_words
 from keras_aoa.data.text.vocabulary import PAD, STOP
 from keras_aoa.distribution.process import Process
-from keras_aoa.models.search import IMPOSSIBLE, search
+from keras_aoa.models.choices import IMPOSSIBLE
+from keras_aoa.models.constraints import search_arguments
+from keras_aoa.models.search import search
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.progress import progress_bar
 
@@ -34,6 +37,8 @@ class Caption:
         mask: Booleans `(r,)`, false for regions that are padding.
         window: The part of the original that the network received: x0, y0, x1, y1.
         image: The upright original, `(h, w, 3)` in uint8. Only `ImageCaptioner` sets this field.
+        confidence: Geometric mean of the word probabilities, STOP included, in 0..1.
+        word_probs: Probability of each word, given the words before it.
     """
 
     text: str
@@ -44,6 +49,8 @@ class Caption:
     mask: np.ndarray | None = None
     window: np.ndarray | None = None
     image: np.ndarray | None = None
+    confidence: float = math.nan
+    word_probs: tuple[float, ...] = ()
 
     def picture(self, path=None, title=None):
         """Draw the attended regions of each word. Return the picture, and write a PNG to `path`.
@@ -66,9 +73,13 @@ class CaptionGenerator:
         proposals: Maximum number of object proposals per image. The caller computes the proposals.
         region_side: Side, in pixels, of the images from which proposals are pooled. None if the
             side is unknown or regions are not proposals.
+        options: Other fields of `SearchSettings` that have values.
 
     Attributes:
         settings: The search settings by name, with either `stride` or `proposals`.
+
+    Raises:
+        UserError: the captioner does not know a word of `prefix`.
     """
 
     def __init__(
@@ -81,9 +92,12 @@ class CaptionGenerator:
         stride=None,
         proposals=None,
         region_side=None,
+        **options,
     ):
         self.vocabulary = vocabulary
         self.settings = {"beam": beam, "max_words": max_words, "length_penalty": length_penalty}
+        self.settings |= options
+        arguments = search_arguments(self.settings, vocabulary)
         if captioner.region_backbone is None:
             self.settings["stride"] = stride
         else:
@@ -91,8 +105,7 @@ class CaptionGenerator:
 
         def run(inputs):
             encoded = captioner.encode(inputs, stride=stride)
-            result = search(captioner, encoded, beam, max_words, length_penalty)
-            return result, encoded.boxes, encoded.mask
+            return search(captioner, encoded, **arguments), encoded.boxes, encoded.mask
 
         self.process = Process()
         self._inputs = input_specs(captioner, region_side)
@@ -128,17 +141,16 @@ class CaptionGenerator:
                 the network's input.
             with_attention: Whether each `Caption` contains attention and boxes.
         """
-        return [beams[0] for beams in self._search(inputs, 1, with_attention)]
+        return [captions[0] for captions in self.hypotheses(inputs, 1, with_attention)]
 
-    def all_beams(self, inputs):
+    def hypotheses(self, inputs, count=None, with_attention=True):
         """Return a list of the hypotheses for each image, best first. A hypothesis is a `Caption`.
 
-        An image has fewer than `beam` hypotheses if search found fewer.
+        Args:
+            inputs, with_attention: As for a call.
+            count: Maximum number of hypotheses per image. None: `beam`. If search finds fewer
+                captions, an image has fewer hypotheses; it has at least one, which may be empty.
         """
-        return self._search(inputs, None, with_attention=True)
-
-    def _search(self, inputs, count, with_attention):
-        """Return the best `count` hypotheses of each image. If `count` is None, return all."""
         if not isinstance(inputs, dict):
             inputs = {"images": inputs}
         kind = "features" if "features" in inputs else "images"
@@ -151,11 +163,16 @@ class CaptionGenerator:
         captions = []
         for part, window in zip(parts, windows, strict=True):
             result, boxes, mask = tf.nest.pack_sequence_as(results, part)
-            ids, log_probs = result.ids.numpy()[:, :count], result.log_probs.numpy()[:, :count]
+            ids, log_probs, word_log_probs = (
+                values.numpy()[:, :count]
+                for values in (result.ids, result.log_probs, result.word_log_probs)
+            )
             attention = result.attention.numpy() if with_attention else None
             for image in range(len(ids)):
                 exists = log_probs[image] != IMPOSSIBLE
-                beams = list(map(self._caption, ids[image][exists], log_probs[image][exists]))
+                exists[0] = True
+                own = (values[image][exists] for values in (ids, log_probs, word_log_probs))
+                beams = list(map(self._caption, *own))
                 if with_attention:
                     own_window = None if window is None else np.asarray(window[image])
                     regions = boxes[image].numpy(), mask[image].numpy(), own_window
@@ -166,10 +183,13 @@ class CaptionGenerator:
                 captions.append(beams)
         return captions
 
-    def _caption(self, ids, log_prob):
+    def _caption(self, ids, log_prob, word_log_probs):
         length = int(np.argmax(np.append(np.isin(ids, (STOP, PAD)), True)))
         words = tuple(self.vocabulary.words[word] for word in ids[:length])
-        return Caption(join_words(words), words, float(log_prob))
+        steps = np.count_nonzero(ids != PAD)  # with STOP
+        confidence = math.exp(log_prob / steps) if steps else 0.0
+        word_probs = tuple(np.exp(word_log_probs[:length]).tolist())
+        return Caption(join_words(words), words, float(log_prob), confidence, word_probs)
 
 
 def input_specs(captioner, region_side=None):
@@ -252,5 +272,6 @@ def from_bytes(content):
     captions = {}
     for index, fields in json.loads(str(arrays.pop("fields"))).items():
         own = {name: arrays.get(f"{index}/{name}") for name in ARRAYS}
-        captions[int(index)] = Caption(**{**fields, "words": tuple(fields["words"])}, **own)
+        fields |= {name: tuple(fields[name]) for name in ("words", "word_probs")}
+        captions[int(index)] = Caption(**fields, **own)
     return captions

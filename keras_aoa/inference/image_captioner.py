@@ -64,7 +64,7 @@ class ImageCaptioner:
     def captions(self, image):
         """Return a list of all `Caption` hypotheses for an image, best first."""
         pixels = read_pixels(image)
-        captions = self.generator.all_beams(self._inputs(pixels))[0]
+        captions = self.generator.hypotheses(self._inputs(pixels))[0]
         return [replace(caption, image=pixels) for caption in captions]
 
     def _inputs(self, pixels):

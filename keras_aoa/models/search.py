@@ -1,4 +1,4 @@
-"""Batched greedy and beam search for captions, in one graph.
+"""Batched greedy search, beam search and sampling of captions, in one graph.
 
 Letters in shapes: n image, k beam, t time step, w vocabulary word, r region.
 """
@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
+from keras_aoa.data.text.vocabulary import PAD, START, STOP
+from keras_aoa.models.choices import IMPOSSIBLE, best_words, sampled_words
+from keras_aoa.models.constraints import Constraints, restriction
 
-# With a finite number, the length penalty could rank a missing hypothesis above a real one.
-IMPOSSIBLE = -math.inf
 LARGEST_LOG_DIVISOR = 80.0  # float32 can represent e^80 and e^-80
 
 Tensor = Any
@@ -23,19 +23,34 @@ class SearchResult(NamedTuple):
     `ids (n, k, t)` contains words and STOP, then PAD. `log_probs (n, k)` are natural logarithms of
     the caption probabilities, STOP included. `scores (n, k)` are the log-probabilities with the
     length penalty. Search ranks captions by score. `attention (n, k, t, r)` is p(r | h) for each
-    word, where h is the state that predicts the word.
+    word, where h is the state that predicts the word. `word_log_probs (n, k, t)` add up to
+    `log_probs`. All probabilities are the captioner's own, whatever the constraints.
 
     If search finds fewer than k captions for an image, the image's last rows are empty. The ids of
-    an empty row are PAD, its log-probability and score are -inf, and its attention is 0.
+    an empty row are PAD, its log-probability and score are -inf, and its other numbers are 0.
     """
 
     ids: Tensor
     log_probs: Tensor
     scores: Tensor
     attention: Tensor
+    word_log_probs: Tensor
 
 
-def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
+NO_CONSTRAINTS = Constraints()
+
+
+def search(
+    captioner,
+    encoded,
+    beam=1,
+    max_words=20,
+    length_penalty=0.0,
+    constraints=NO_CONSTRAINTS,
+    groups=1,
+    diversity=0.5,
+    sampling=None,
+):
     """Search for the most probable captions. With `beam=1`, the search is greedy.
 
     For each image, a step keeps the k hypotheses with the highest scores. The score is
@@ -50,6 +65,11 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
         max_words: Maximum length of a caption. A caption of this length may lack STOP.
         length_penalty: Any finite number. With 0, search ranks by log-probability. With 1, it
             ranks by mean log-probability per word.
+        constraints: `Constraints`.
+        groups: Number of groups of a diverse beam search, a divisor of `beam`; see
+            `choices.best_words`.
+        diversity: Strength of the diversity between groups, in nats.
+        sampling: `Sampling`, to sample `beam` captions instead. Samples may be equal.
 
     Returns:
         `SearchResult`.
@@ -57,28 +77,36 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
     images = ops.shape(encoded.state)[0]
     regions = ops.shape(encoded.boxes)[1]
     words = captioner.attention.vocabulary_size
-    never = [IMPOSSIBLE if word in (PAD, START, OOV) else 0.0 for word in range(words)]
-    only_words = ops.convert_to_tensor(never, dtype="float32")
+    restrict = restriction(constraints, words)
     only_padding = ops.where(ops.arange(words) == PAD, 0.0, IMPOSSIBLE)
-    # The k initial hypotheses are equal. If two of them continued, beams would be duplicates.
-    only_first = ops.where(ops.arange(beam) == 0, 0.0, IMPOSSIBLE)
-
     rank = ranking(length_penalty, max_words)
+    if sampling is None:
+        choose = best_words(groups, diversity, rank)
+        # A group's hypotheses are equal at first. If two of them continued, there would be
+        # duplicates.
+        start_log_probs = ops.where(ops.arange(beam) % (beam // groups) == 0, 0.0, IMPOSSIBLE)
+    else:
+        choose = sampled_words(sampling, beam, max_words)
+        start_log_probs = ops.zeros(beam)
 
     def is_unfinished(step, ids, finished, *_):
         return ops.logical_and(step < max_words, ops.logical_not(ops.all(finished)))
 
-    def advance(step, ids, finished, log_probs, lengths, attention, state, attended):
+    def advance(
+        step, ids, finished, log_probs, lengths, penalties, probs, attention, state, attended
+    ):
         last = ops.where(step == 0, START, ops.take(ids, ops.maximum(step - 1, 0), axis=2))
         state, attended, next_log_probs, region_probs = captioner.decode_step(
             last, state, attended, encoded.memory
         )
-        next_log_probs = ops.where(finished[:, :, None], only_padding, next_log_probs + only_words)
-        totals = log_probs[:, :, None] + next_log_probs
+        next_log_probs = ops.where(
+            finished[:, :, None], only_padding, restrict(step, ids, next_log_probs)
+        )
         lengths = lengths + ops.cast(ops.logical_not(finished), "float32")
-        ranks = rank(totals, lengths[:, :, None])
-        _, best = ops.top_k(ops.reshape(ranks, (images, beam * words)), beam)
-        parents, chosen = best // words, best % words
+        parents, chosen, penalties = choose(step, log_probs, next_log_probs, lengths, penalties)
+        chosen_log_probs = ops.take_along_axis(
+            ops.reshape(next_log_probs, (images, beam * words)), parents * words + chosen, axis=1
+        )
 
         def of_parents(values):
             return ops.reshape(gather_beams(values, parents), ops.shape(values))
@@ -88,7 +116,8 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
         attention = ops.where(
             now[:, None], gather_beams(region_probs, parents)[:, :, None], of_parents(attention)
         )
-        log_probs = ops.take_along_axis(ops.reshape(totals, (images, beam * words)), best, axis=1)
+        probs = ops.where(now, chosen_log_probs[:, :, None], of_parents(probs))
+        log_probs = of_parents(log_probs) + chosen_log_probs
         # A hypothesis that does not exist cannot continue, so it counts as finished.
         ended = ops.logical_or(chosen == STOP, log_probs == IMPOSSIBLE)
         finished = ops.logical_or(of_parents(finished), ended)
@@ -98,6 +127,8 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
             finished,
             log_probs,
             of_parents(lengths),
+            penalties,
+            probs,
             attention,
             of_parents(state),
             of_parents(attended),
@@ -107,18 +138,29 @@ def search(captioner, encoded, beam=1, max_words=20, length_penalty=0.0):
         ops.convert_to_tensor(0, dtype="int32"),
         ops.full((images, beam, max_words), PAD, dtype="int32"),
         ops.zeros((images, beam), dtype="bool"),
-        ops.broadcast_to(only_first, (images, beam)),
+        ops.broadcast_to(start_log_probs, (images, beam)),
         ops.zeros((images, beam)),
+        ops.zeros((images, beam)),
+        ops.zeros((images, beam, max_words)),
         ops.zeros((images, beam, max_words, regions)),
         ops.repeat(encoded.state, beam, axis=1),
         ops.repeat(encoded.attended, beam, axis=1),
     )
-    _, ids, _, log_probs, lengths, attention, _, _ = ops.while_loop(is_unfinished, advance, start)
+    _, ids, _, log_probs, lengths, _, probs, attention, _, _ = ops.while_loop(
+        is_unfinished, advance, start
+    )
     exists = log_probs != IMPOSSIBLE
-    scores = ops.where(exists, log_probs / lengths**length_penalty, IMPOSSIBLE)
-    ids = ops.where(exists[:, :, None], ids, PAD)
-    attention = ops.where(exists[:, :, None, None], attention, 0.0)
-    return SearchResult(ids, log_probs, scores, attention)
+    result = SearchResult(
+        ids=ops.where(exists[:, :, None], ids, PAD),
+        log_probs=log_probs,
+        scores=ops.where(exists, log_probs / lengths**length_penalty, IMPOSSIBLE),
+        attention=ops.where(exists[:, :, None, None], attention, 0.0),
+        word_log_probs=ops.where(exists[:, :, None], probs, 0.0),
+    )
+    if groups == 1 and sampling is None:
+        return result
+    order = ops.argsort(-rank(log_probs, lengths), axis=1)
+    return SearchResult(*(gather_beams(part, order) for part in result))
 
 
 def ranking(length_penalty, max_words):

@@ -6,6 +6,7 @@ from keras_aoa.data.images.preprocessing import from_original, to_original
 from keras_aoa.data.images.views import NetworkViews, read_batch
 from keras_aoa.data.text.tokenizer import has_spaceless_script
 from keras_aoa.data.text.vocabulary import PAD, STOP
+from keras_aoa.models.constraints import search_arguments
 from keras_aoa.models.search import search
 from keras_aoa.models.teacher_forcing import teacher_forcing
 from keras_aoa.serving.sentences import SentenceReader
@@ -29,6 +30,8 @@ OUTPUTS = {
     "log_probs": "(n, k) float32: natural log-probabilities of the captions, including their ends; "
     "-inf if fewer than k captions exist",
     "words": "(n, k, t) string: words of the captions, padded with empty strings",
+    "word_log_probs": "(n, k, t) float32: natural log-probabilities of the words",
+    "confidence": "(n, k) float32: geometric mean of the word probabilities, end included",
     "attention": "(n, k, t, r) float32: weights over the regions for each word",
     "boxes": "(n, r, 4, 2) float32: corners (x, y) of the regions, clockwise from the top left, in "
     "0..1 of the upright image",
@@ -54,8 +57,7 @@ class ServedCaptioner:
         image_settings: `ImageSettings` of the network's input.
         proposal_settings: `ImageSettings` of the images from which object proposals are pooled. It
             is None for other kinds of regions.
-        search_settings: Dictionary of `beam`, `max_words`, `length_penalty`, and either `stride` or
-            `proposals`.
+        search_settings: Search settings by name, as returned by `SearchSettings.of`.
         max_pixels: Maximum number of pixels in an image. Larger images are invalid.
 
     Attributes:
@@ -80,9 +82,9 @@ class ServedCaptioner:
         self._captioner = captioner
         self._words = vocabulary.words
         self._views = NetworkViews(image_settings, proposal_settings)
-        self._search = dict(search_settings)
-        self._stride = self._search.pop("stride", None)
-        self._max_proposals = self._search.pop("proposals", None)
+        self._search = search_arguments(search_settings, vocabulary)
+        self._stride = search_settings.get("stride")
+        self._max_proposals = search_settings.get("proposals")
         self._max_pixels = max_pixels
         image_bytes = tf.TensorSpec((None,), tf.string, "image_bytes")
         pixels = tf.TensorSpec((None, None, None, 3), tf.uint8, "pixels")
@@ -115,10 +117,14 @@ class ServedCaptioner:
         result = search(self._captioner, encoded, **self._search)
         is_word = (result.ids != STOP) & (result.ids != PAD) & valid[:, None, None]
         words = self._decode(result.ids, is_word)
+        steps = tf.reduce_sum(tf.cast(result.ids != PAD, tf.float32), axis=-1)
+        steps = tf.maximum(steps, 1.0)
         outputs = {
             "captions": self._join(words, result.ids),
             "log_probs": tf.where(valid[:, None], result.log_probs, 0.0),
             "words": words,
+            "word_log_probs": tf.where(is_word, result.word_log_probs, 0.0),
+            "confidence": tf.where(valid[:, None], tf.exp(result.log_probs / steps), 0.0),
             "attention": tf.where(is_word[..., None], result.attention, 0.0),
             "boxes": boxes,
             "valid": valid,

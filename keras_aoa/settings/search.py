@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated
 
 import tyro
@@ -12,21 +12,70 @@ from keras_aoa.utils.errors import UserError
 MAX_PROPOSALS = 2000  # per image
 
 
+# Settings that have an effect only with another setting.
+NEEDED = {
+    "diversity": "groups",
+    "temperature": "sample",
+    "top_k": "sample",
+    "top_p": "sample",
+    "seed": "sample",
+}
+# The least value of each whole number.
+LEAST = {
+    "beam": 1,
+    "max_words": 1,
+    "stride": 1,
+    "proposals": 1,
+    "min_words": 1,
+    "no_repeat": 1,
+    "groups": 1,
+    "top_k": 1,
+    "seed": 0,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
     """Search settings that replace a run's search settings. None keeps the run's value.
 
     Raises:
-        UserError: a value is out of range.
+        UserError: a value is out of range, or a setting needs another setting that is missing.
     """
 
     beam: int | None = None
-    """Beam size: number of hypotheses kept per image; 1 is greedy search. None: the run's beam."""
+    """Beam size: number of hypotheses kept per image; 1 is greedy search. With --sample: number of
+    samples. None: the run's beam."""
     max_words: int | None = None
     """Maximum length of a caption in words. None: the run's max_words."""
     length_penalty: float | None = None
     """Exponent p of the length in the score that ranks captions, log-probability / length^p. None:
     the run's length_penalty."""
+    min_words: int | None = None
+    """Minimum length of a caption in words."""
+    no_repeat: int | None = None
+    """Length of word sequences that a caption contains at most once. 1 forbids to repeat words,
+    and 3 forbids to repeat sequences of three words."""
+    prefix: str = ""
+    """Beginning of all captions, such as "a dog"."""
+    avoid: tuple[str, ...] = ()
+    """Words that captions do not contain. Words that the captioner does not know are ignored."""
+    groups: int | None = None
+    """Number of groups of a diverse beam search; the beam is split into groups of equal size."""
+    diversity: float | None = None
+    """With --groups: strength of the diversity. A higher number makes captions of different groups
+    differ more. None: 0.5."""
+    sample: bool = False
+    """Sample captions instead of searching for the most probable captions."""
+    temperature: float | None = None
+    """With --sample: exponent 1/T of the word probabilities. Below 1, probable words are sampled
+    more often. None: 1."""
+    top_k: int | None = None
+    """With --sample: number of words to sample from, the most probable words. None: all words."""
+    top_p: float | None = None
+    """With --sample: sample from the fewest words whose probabilities add up to this number
+    (nucleus sampling). None: 1, all words."""
+    seed: int | None = None
+    """With --sample: seed of the samples. Equal seeds give equal captions. None: 0."""
     stride: int | None = None
     """Distance between neighboring regions, in cells of the activation map. None: the run's
     test_stride."""
@@ -34,28 +83,38 @@ class SearchSettings:
     """Number of highest-scoring object proposals per image. None: the run's test_proposals."""
 
     def __post_init__(self):
-        penalty = self.length_penalty
-        is_number = isinstance(penalty, numbers.Real) and math.isfinite(penalty)
-        if penalty is not None and not is_number:
-            raise UserError(f"length_penalty: expected a finite number, received {penalty!r}.")
-        for name in ("beam", "max_words", "stride", "proposals"):
+        for name in ("length_penalty", "diversity", "temperature", "top_p"):
+            value = getattr(self, name)
+            is_number = isinstance(value, numbers.Real) and math.isfinite(value)
+            if value is not None and not is_number:
+                raise UserError(f"{name}: expected a finite number, received {value!r}.")
+        for name, least in LEAST.items():
             value = getattr(self, name)
             for number in value if isinstance(value, tuple) else (value,):
-                whole = isinstance(number, numbers.Integral) and not isinstance(number, bool)
-                if number is not None and not whole:
-                    raise UserError(f"{name}: expected a whole number, received {number!r}.")
-                if number is not None and number < 1:
-                    raise UserError(f"{name}: expected at least 1, received {number}.")
-                if name == "proposals" and number is not None and number > MAX_PROPOSALS:
-                    raise UserError(
-                        f"proposals: expected at most {MAX_PROPOSALS}, received {number}."
-                    )
+                if number is not None:
+                    _check_whole(name, number, least)
+        for name, wrong, expected in (
+            ("diversity", (self.diversity or 0) < 0, "at least 0"),
+            ("temperature", self.temperature is not None and self.temperature <= 0, "more than 0"),
+            ("top_p", self.top_p is not None and not 0 < self.top_p <= 1, "0 < top_p <= 1"),
+        ):
+            if wrong:
+                raise UserError(f"{name}: expected {expected}, received {getattr(self, name)}.")
+        for name, needed in NEEDED.items():
+            if getattr(self, name) is not None and not getattr(self, needed):
+                raise UserError(f"{name}: applies only with {needed}, which is missing; add it.")
+        if self.groups and self.sample:
+            raise UserError("groups: cannot be combined with sample; omit one of the two.")
 
     @property
     def changes(self):
-        """Dictionary of the settings that are not None."""
-        names = ("beam", "max_words", "length_penalty", "stride", "proposals")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        """Dictionary of the settings that have values."""
+        values = {field.name: getattr(self, field.name) for field in fields(SearchSettings)}
+        return {
+            name: value
+            for name, value in values.items()
+            if value not in (None, "", ()) and value is not False
+        }
 
     def of(self, configuration):
         """Return the search settings of a run.
@@ -64,10 +123,11 @@ class SearchSettings:
 
         Returns:
             Dictionary of `beam`, `max_words` and `length_penalty`. It also contains `proposals` if
-            the regions are proposals, else `stride`.
+            the regions are proposals, else `stride`. Other settings occur only if they have values.
 
         Raises:
-            UserError: a change does not apply to the configuration's kind of regions.
+            UserError: a change does not apply to the configuration's kind of regions, or two
+                settings contradict each other.
         """
         kind = configuration.regions
         wrong, right = ("stride", "proposals") if kind == "proposals" else ("proposals", "stride")
@@ -81,4 +141,26 @@ class SearchSettings:
         own[right] = (
             configuration.test_proposals if kind == "proposals" else configuration.test_stride
         )
-        return own | self.changes
+        settings = own | self.changes
+        beam, groups = settings["beam"], settings.get("groups", 1)
+        if not isinstance(beam, tuple) and beam % groups:
+            raise UserError(
+                f"groups: expected a divisor of the beam {beam}, received {groups}; change groups "
+                "or beam."
+            )
+        if settings.get("min_words", 0) > settings["max_words"]:
+            raise UserError(
+                f"min_words: expected at most max_words, {settings['max_words']}, received "
+                f"{settings['min_words']}."
+            )
+        return settings
+
+
+def _check_whole(name, number, least):
+    """Check a setting that is a whole number."""
+    if not isinstance(number, numbers.Integral) or isinstance(number, bool):
+        raise UserError(f"{name}: expected a whole number, received {number!r}.")
+    if number < least:
+        raise UserError(f"{name}: expected at least {least}, received {number}.")
+    if name == "proposals" and number > MAX_PROPOSALS:
+        raise UserError(f"proposals: expected at most {MAX_PROPOSALS}, received {number}.")

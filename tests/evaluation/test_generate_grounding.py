@@ -31,7 +31,7 @@ def generator(captioner):
 
 
 def test_all_beams_are_the_hypotheses_of_search_as_words(captioner, generator):
-    captions = generator.all_beams(IMAGES)
+    captions = generator.hypotheses(IMAGES)
     encoded = captioner.encode(IMAGES, stride=1)
     expected = search(captioner, encoded, beam=3, max_words=4)
     lengths = set()
@@ -55,7 +55,7 @@ def test_all_beams_are_the_hypotheses_of_search_as_words(captioner, generator):
 
 
 def test_the_caption_of_an_image_is_its_best_hypothesis(generator):
-    best = [beams[0] for beams in generator.all_beams(IMAGES)]
+    best = [beams[0] for beams in generator.hypotheses(IMAGES)]
     for generated, expected in zip(generator(IMAGES), best, strict=True):
         assert generated.words == expected.words
         assert generated.log_prob == expected.log_prob

@@ -59,7 +59,7 @@ def captions_of_boxes(live, image, boxes):
 
     inputs = {name: np.asarray(view)[None] for name, view in live.views(image).items()}
     inputs["proposals"] = from_original(np.float32(boxes), inputs["window"][0])[None]
-    return live.generator.all_beams(inputs)[0]
+    return live.generator.hypotheses(inputs)[0]
 
 
 def test_eight_clients_get_the_captions_of_their_own_images(served):

@@ -23,7 +23,7 @@ def captioner():
 
 def live(captioner, vocabulary=VOCABULARY, **settings):
     """Texts and log-probabilities of all hypotheses of the live search."""
-    found = CaptionGenerator(captioner, vocabulary, **settings).all_beams(IMAGES.astype("float32"))
+    found = CaptionGenerator(captioner, vocabulary, **settings).hypotheses(IMAGES.astype("float32"))
     return [[caption.text for caption in beams] for beams in found], [
         [caption.log_prob for caption in beams] for beams in found
     ]
