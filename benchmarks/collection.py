@@ -42,10 +42,11 @@ def main(arguments):
     from keras_aoa.collection.captioner import ShardCaptioner
     from keras_aoa.collection.folder import OutputFolder
     from keras_aoa.collection.shards import Shard
+    from keras_aoa.inference.batches import BatchCaptioner
     from keras_aoa.inference.image_captioner import ImageCaptioner
 
     single = ImageCaptioner(settings.run)
-    many = ShardCaptioner(single, settings.batch_size)
+    many = ShardCaptioner(BatchCaptioner(single, settings.batch_size))
     rates = []
     with tempfile.TemporaryDirectory() as temporary:
         temporary = pathlib.Path(temporary)

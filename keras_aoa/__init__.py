@@ -3,7 +3,7 @@
 __version__ = "0.1.0"
 
 
-def load(run):
+def load(run, **search_settings):
     """Load a captioner, ready to caption images.
 
     Args:
@@ -11,14 +11,17 @@ def load(run):
             captioner that is not on this machine is `hf://owner/name` on the Hugging Face Hub, or
             the URL of an archive with its digest. `keras_aoa.runs.named.run_folder` describes all
             forms. Comma-separated runs form an ensemble.
+        search_settings: The fields of `keras_aoa.settings.search.SearchSettings`, such as `beam`,
+            `min_words` or `prefix`.
 
     Returns:
         `keras_aoa.inference.image_captioner.ImageCaptioner`.
 
     Raises:
         UserError: there is no such run or captioner, a download fails, a file is damaged, the run
-            has no trained weights, or its files belong to different runs.
+            has no trained weights, its files belong to different runs, or a search setting is
+            out of range.
     """
     from keras_aoa.inference.image_captioner import ImageCaptioner
 
-    return ImageCaptioner(run)
+    return ImageCaptioner(run, **search_settings)

@@ -17,7 +17,7 @@ from apache_beam.runners.runner import create_runner
 from apache_beam.utils.shared import Shared
 
 from keras_aoa.collection.shards import Shard, ShardError
-from keras_aoa.collection.work import load_captioner, open_folder, report
+from keras_aoa.collection.work import ONE_CAPTION, load_captioner, open_folder, report
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import closest
@@ -38,15 +38,18 @@ class CaptionShards(beam.PTransform):
         output: Folder for the captions.
         search_settings: `SearchSettings`.
         batch_size: Number of images in a batch.
+        output_settings: `OutputSettings`.
 
     Raises:
         UserError: the run or the output folder is invalid. The error is raised when a worker
             starts.
     """
 
-    def __init__(self, run, output, search_settings=None, batch_size=32):
+    def __init__(
+        self, run, output, search_settings=None, batch_size=32, output_settings=ONE_CAPTION
+    ):
         super().__init__()
-        self._work = (run, output, search_settings or SearchSettings(), batch_size)
+        self._work = (run, output, search_settings or SearchSettings(), batch_size, output_settings)
 
     def expand(self, paths):
         # Without a reshuffle, Beam may give all shards to one worker. A shard may take an hour.
@@ -54,18 +57,23 @@ class CaptionShards(beam.PTransform):
 
 
 class _CaptionShard(beam.DoFn):
-    def __init__(self, run, output, search_settings, batch_size):
+    def __init__(self, run, output, search_settings, batch_size, output_settings):
         self._run, self._output = run, output
         self._search_settings, self._batch_size = search_settings, batch_size
+        self._output_settings = output_settings
         self._shared = Shared()
 
     def setup(self):
-        self._folder = open_folder(self._run, self._output, self._search_settings)
+        self._folder = open_folder(
+            self._run, self._output, self._search_settings, self._output_settings
+        )
         # All threads of a process share one captioner, so that only one network is in memory.
         self._captioner = self._shared.acquire(self._load)
 
     def _load(self):
-        return load_captioner(self._run, self._search_settings, self._batch_size)
+        return load_captioner(
+            self._run, self._search_settings, self._batch_size, self._output_settings
+        )
 
     def process(self, path):
         shard = Shard(path)
@@ -79,11 +87,14 @@ class _CaptionShard(beam.DoFn):
         yield {**counts, "shard": path}
 
 
-def caption_in_pipeline(run, shards, output, search_settings, batch_size, runner, options):
+def caption_in_pipeline(
+    run, shards, output, search_settings, batch_size, output_settings, runner, options
+):
     """Caption shards on the workers of a Beam runner.
 
     Args:
-        run, shards, output, search_settings, batch_size: Arguments of `caption_shards`.
+        run, shards, output, search_settings, batch_size, output_settings: Arguments of
+            `caption_shards`.
         runner: Name of the runner, such as `DirectRunner`.
         options: Pipeline options of Beam, each `name=value` or `name`.
 
@@ -101,10 +112,10 @@ def caption_in_pipeline(run, shards, output, search_settings, batch_size, runner
         if name not in known:
             raise UserError(f"runner options: unknown option {option!r}. {closest(name, known)}")
     pipeline_options = PipelineOptions([f"--{option.lstrip('-')}" for option in options])
-    folder = open_folder(run, output, search_settings)
+    folder = open_folder(run, output, search_settings, output_settings)
     unfinished = [shard for shard in shards if folder.record(shard) is None]
     if unfinished:
         with beam.Pipeline(runner, pipeline_options) as pipeline:
             paths = pipeline | beam.Create([shard.path for shard in unfinished])
-            _ = paths | CaptionShards(run, output, search_settings, batch_size)
+            _ = paths | CaptionShards(run, output, search_settings, batch_size, output_settings)
     report(folder, shards, len(shards) - len(unfinished))

@@ -5,46 +5,62 @@ of image paths. The captions are written to files of json lines.
 """
 
 import contextlib
+import csv
 import itertools
+import os
 import pathlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import tyro
 
-from keras_aoa.collection.lines import caption_line
-from keras_aoa.collection.shards import SUFFIXES, find_shards, is_image_name, worker_shards
+from keras_aoa.collection.shards import find_shards, worker_shards
+from keras_aoa.inference.entries import SUFFIXES, is_image_name, read_entries
+from keras_aoa.inference.lines import COLUMNS, json_line, table_rows, text_lines
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_writable, on_disk
 from keras_aoa.utils.keras_settings import use_keras_defaults
+from keras_aoa.utils.progress import progress_bar
 from keras_aoa.utils.text import printable
 
 
 @dataclass(frozen=True)
 class Arguments(SearchSettings):
-    """Caption images with a trained run, and print each caption with its log-probability."""
+    """Caption images with a trained run.
+
+    Print each caption with its log-probability.
+    """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run, or a captioner's name such as flickr8k; comma-separated runs form an
     ensemble."""
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")] = ()
-    """Image files, or folders of images."""
+    """Image files, or folders of images; - reads paths from standard input, one per line."""
+    recursive: bool = False
+    """Also caption the images in all subfolders of folders."""
+    captions: int = 1
+    """Number of captions per image, at most the beam. If --beam is missing, the beam is increased
+    to this number."""
+    least_confidence: float = 0.0
+    """Leave out captions with less confidence. The confidence of a caption is the geometric mean
+    of the probabilities of its words, from 0 to 1."""
     pictures: str = ""
     """Folder for pictures that show each word's attended regions."""
     json: bool = False
-    """Print one json object per image: words, log-probability, and the corners of each word's
-    strongest region."""
+    """Print one json object per image: the captions with their probabilities and confidences, and
+    for each word its probability and the corners of its strongest region."""
+    output: str = ""
+    """New file for the captions instead of printing them: FILE.jsonl contains a json object per
+    image, FILE.csv a row per caption. With --shards: folder for the captions."""
+    batch_size: int = 32
+    """Number of images per batch."""
     shards: tuple[str, ...] = ()
     """Shards to caption instead of images: tar archives (.tar), lists of image paths (.txt), or
     patterns of such files. The captions of each shard are written to one file of json lines.
     Finished shards are skipped."""
-    output: str = ""
-    """With --shards: folder for the captions."""
-    batch_size: int = 32
-    """With --shards: number of images per batch."""
     worker: str = ""
     """With --shards: I/N captions only the shards of worker I. N is the number of workers, which
     are counted from 0. By default all shards are captioned."""
@@ -57,12 +73,33 @@ class Arguments(SearchSettings):
         super().__post_init__()
         if self.batch_size < 1:
             raise UserError(f"batch_size: expected at least 1, received {self.batch_size}.")
+        if self.captions < 1:
+            raise UserError(f"captions: expected at least 1, received {self.captions}.")
+        if self.beam is not None and self.captions > self.beam:
+            raise UserError(
+                f"captions: expected at most the beam {self.beam}, received {self.captions}; "
+                "increase beam."
+            )
+        if not 0 <= self.least_confidence <= 1:
+            raise UserError(
+                f"least_confidence: expected a number from 0 to 1, received "
+                f"{self.least_confidence}."
+            )
         if not self.shards:
             given = [name for name in _SHARD_SETTINGS if getattr(self, name)]
             if given:
                 raise UserError(
                     f"{given[0]}: applies only to --shards, which is missing; add --shards, or "
                     f"omit {given[0]}."
+                )
+            if self.output and not self.output.endswith((".jsonl", ".csv")):
+                raise UserError(
+                    f"output: expected FILE.jsonl or FILE.csv, received {self.output!r}; a folder "
+                    "applies only to --shards."
+                )
+            if self.output and os.path.lexists(self.output):
+                raise UserError(
+                    f"output: {self.output} exists, and is not overwritten; choose another name."
                 )
             return
         if self.images or self.pictures:
@@ -83,7 +120,7 @@ class Arguments(SearchSettings):
             raise UserError("runner_options: expected a --runner, received none; add --runner.")
 
 
-_SHARD_SETTINGS = ("output", "worker", "runner", "runner_options")
+_SHARD_SETTINGS = ("worker", "runner", "runner_options")
 
 
 def main(arguments):
@@ -98,11 +135,13 @@ def main(arguments):
 def caption_shards(settings):
     """Caption all shards of a collection, or only this worker's shards."""
     shards = worker_shards(find_shards(settings.shards), settings.worker)
-    search_settings = SearchSettings(**settings.changes)
-    work = (settings.run, shards, settings.output, search_settings, settings.batch_size)
-    if not settings.runner:
-        from keras_aoa.collection.work import caption_shards
+    from keras_aoa.collection.work import OutputSettings, caption_shards
 
+    search_settings = SearchSettings(**search_changes(settings))
+    output_settings = OutputSettings(settings.captions, settings.least_confidence)
+    work = (settings.run, shards, settings.output, search_settings, settings.batch_size)
+    work = (*work, output_settings)
+    if not settings.runner:
         caption_shards(*work)
         return
     try:
@@ -118,65 +157,115 @@ def caption_shards(settings):
 
 
 def caption_images(settings):
-    """Caption images one at a time, and print one line per image."""
-    files = image_files(settings.images)
+    """Caption images in batches, and write or print the captions."""
+    files = image_files(settings.images, settings.recursive)
     folder = pathlib.Path(settings.pictures) if settings.pictures else None
     if folder:
         check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
+    if settings.output:
+        check_writable(pathlib.Path(settings.output).parent)
+    changes = search_changes(settings)
     use_keras_defaults()
+    from keras_aoa.inference.batches import BatchCaptioner
     from keras_aoa.inference.image_captioner import ImageCaptioner
 
-    captioner = ImageCaptioner(settings.run, **settings.changes)
-    unread = []
-    for file in files:
-        try:
-            caption = captioner.caption(file)
-        except UserError as mistake:
-            unread.append(file)
-            print(mistake, file=sys.stderr)
-            continue
-        line = as_line(file, caption)
-        if settings.json:
-            line = caption_line(str(file), caption)
-        print(line, flush=True)
-        if folder:
-            with new_file(folder, file.stem) as path:
-                caption.picture(path, title=file.name)
+    batches = BatchCaptioner(ImageCaptioner(settings.run, **changes), settings.batch_size)
+    images = batches(read_entries(map(str, files)), settings.captions, settings.least_confidence)
+    unread = 0
+    with opened(settings) as write:
+        # On a terminal, the captions themselves show the progress.
+        shown = (not settings.output and sys.stdout.isatty()) or len(files) <= settings.batch_size
+        for image in progress_bar(images, total=len(files), unit="image", disable=shown):
+            write(image)
+            if image.error:
+                unread += 1
+                print(f"{printable(image.name)}: {image.error}", file=sys.stderr)
+            elif folder and image.captions:
+                file = pathlib.Path(image.name)
+                with new_file(folder, file.stem) as path:
+                    replace(image.captions[0], source=file).picture(path, title=file.name)
+    if settings.output:
+        print(f"{settings.output}: captions of {len(files) - unread} images.")
     if unread:
-        raise UserError(f"caption: {len(unread)} of {len(files)} images could not be read.")
+        raise UserError(f"caption: {unread} of {len(files)} images could not be read.")
 
 
-def image_files(names):
+def search_changes(settings):
+    """Return the changed search settings, with a beam that is large enough for all captions."""
+    changes = settings.changes
+    if settings.captions > 1 and settings.beam is None:
+        from keras_aoa.runs.ensemble import open_run
+
+        beam = open_run(settings.run).configuration.beam
+        # Groups have equal sizes.
+        groups = settings.groups or 1
+        changes["beam"] = -(-max(beam, settings.captions) // groups) * groups
+    return changes
+
+
+@contextlib.contextmanager
+def opened(settings):
+    """Open the output, and yield a function that writes a `CaptionedImage` to it."""
+    with contextlib.ExitStack() as stack:
+        file = sys.stdout
+        if settings.output:
+            file = stack.enter_context(open(settings.output, "x", encoding="utf-8", newline=""))
+        if settings.output.endswith(".csv"):
+            table = csv.writer(file)
+            table.writerow(COLUMNS)
+
+        def write(image):
+            if settings.output.endswith(".csv"):
+                table.writerows(table_rows(image))
+            elif settings.json or settings.output:
+                if settings.output or not image.error:
+                    print(json_line(image), file=file, flush=True)
+            elif not image.error:
+                print(*text_lines(image), sep="\n", file=file, flush=True)
+
+        yield write
+
+
+def image_files(names, recursive=False):
     """Return image files, and the images in folders.
 
     Args:
-        names: Paths of image files and of folders.
+        names: Paths of image files and of folders; "-" stands for the paths on standard input.
+        recursive: Whether to include the images in subfolders.
 
     Raises:
         UserError: there are no names, a file does not exist, or a folder contains no images.
     """
     if not names:
         raise UserError("caption: expected image files or folders after the run, received none.")
+    given = itertools.chain.from_iterable(
+        (line.rstrip("\r\n") for line in sys.stdin) if name == "-" else [name] for name in names
+    )
     files = []
-    for name in map(on_disk, names):
+    for name in map(on_disk, filter(None, given)):
         if name.is_dir():
-            images = sorted(file for file in name.iterdir() if is_image_name(file))
+            inside = [file for file in name.glob("**/*" if recursive else "*") if file.is_file()]
+            images = sorted(file for file in inside if is_image_name(file))
             if not images:
                 raise UserError(
-                    f"{name}: expected a folder of images ({' '.join(SUFFIXES)}), found none."
+                    f"{name}: expected a folder of images ({' '.join(SUFFIXES)}), found none"
+                    f"{'' if recursive else '; --recursive also searches subfolders'}."
+                )
+            if len(images) < len(inside):
+                print(
+                    f"{name}: {len(inside) - len(images)} files are not images "
+                    f"({' '.join(SUFFIXES)}), and are left out.",
+                    file=sys.stderr,
                 )
             files += images
         elif name.exists():
             files.append(name)
         else:
             raise UserError(f"{name}: expected an image or a folder of images, found nothing.")
+    if not files:
+        raise UserError("caption: expected paths on standard input, received none.")
     return files
-
-
-def as_line(file, caption):
-    """Return the line of text to print for a caption."""
-    return f"{printable(file)}: {caption.text} ({caption.log_prob:.2f})"
 
 
 @contextlib.contextmanager

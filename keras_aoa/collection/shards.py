@@ -4,44 +4,31 @@ Images are read directly from an archive, which is not unpacked. The name of a f
 only a label and is never used as a path.
 """
 
-import collections
 import functools
 import glob
 import hashlib
 import os
 import pathlib
-import stat
 import tarfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from keras_aoa.inference.entries import (
+    MAX_BYTES,
+    SUFFIXES,
+    Entry,
+    is_image_name,
+    read_entries,
+    too_large,
+)
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import is_desktop_file, on_disk
+from keras_aoa.utils.files import on_disk
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-MAX_BYTES = 2**28  # per image file; only uncompressed images of 90 or more megapixels are larger
-
-_READERS = 8  # threads that read the files of a list; a network disk has high latency
 _BLOCK = 512  # bytes of a tar header
 _SAMPLES, _SAMPLE_BYTES = 64, 4096  # number and size of the samples in an archive's digest
 
 
-def is_image_name(path):
-    """Return whether a path has an image's suffix and names no file that a desktop added."""
-    return str(path).lower().endswith(SUFFIXES) and not is_desktop_file(path)
-
-
 class ShardError(UserError):
     """A shard cannot be read. The error does not affect other shards."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An image of a shard: its name, and either the content of the file or an error."""
-
-    name: str
-    content: bytes | None = None
-    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -190,7 +177,7 @@ class Contents:
             if not member.isreg():
                 yield Entry(member.name, error="expected an image, found a link or a device.")
             elif member.size > MAX_BYTES:
-                yield Entry(member.name, error=_too_large(member.size))
+                yield Entry(member.name, error=too_large(member.size))
             else:
                 yield Entry(member.name, archive.extractfile(member).read())
         if self.left_out and not images:
@@ -206,39 +193,10 @@ class Contents:
                 f"{self._path}: expected paths of images, but no listed file exists; the first is "
                 f"{first!r}. Relative paths start at {os.getcwd()!r}."
             )
-        with ThreadPoolExecutor(_READERS) as pool:
-            waiting = collections.deque()
-            for path in self._lines():
-                waiting.append(pool.submit(_read, path))
-                if len(waiting) > 2 * _READERS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        yield from read_entries(self._lines())
 
     def _lines(self):
         with open(self._path, "rb") as file:
             for line in file:
                 if path := line.rstrip(b"\r\n"):
                     yield os.fsdecode(path)
-
-
-def _read(path):
-    try:
-        file_path = on_disk(path)
-        status = os.stat(file_path)
-        if not stat.S_ISREG(status.st_mode):
-            return Entry(path, error="expected an image, found something that is not a file.")
-        if status.st_size > MAX_BYTES:
-            return Entry(path, error=_too_large(status.st_size))
-        with open(file_path, "rb") as file:
-            return Entry(path, file.read())
-    except OSError as error:
-        return Entry(path, error=f"expected an image, received: {error.strerror}.")
-    except ValueError as error:  # not a valid file name
-        return Entry(path, error=f"expected an image, received: {error}.")
-
-
-def _too_large(size):
-    return (
-        f"expected at most {MAX_BYTES / 1e6:.0f} MB, received {size / 1e6:.0f}; shrink the image."
-    )

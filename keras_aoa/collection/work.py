@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from dataclasses import dataclass, fields
 
 from keras_aoa.collection.folder import OutputFolder, describe
 from keras_aoa.collection.shards import ShardError
@@ -11,16 +12,41 @@ from keras_aoa.utils.keras_settings import use_keras_defaults
 from keras_aoa.utils.progress import progress_bar
 
 
-def open_folder(run, output, search_settings):
+@dataclass(frozen=True)
+class OutputSettings:
+    """Which captions of an image are written.
+
+    `captions` is the maximum number per image. Captions with less confidence than
+    `least_confidence` are left out.
+    """
+
+    captions: int = 1
+    least_confidence: float = 0.0
+
+    @property
+    def changes(self):
+        """Dictionary of the settings that are not the defaults."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        }
+
+
+ONE_CAPTION = OutputSettings()
+
+
+def open_folder(run, output, search_settings, output_settings=ONE_CAPTION):
     """Open or create the `OutputFolder` for the captions of a run.
 
     Raises:
         UserError: the run does not exist, or the folder's captions were made with other settings.
     """
-    return OutputFolder(output, describe(open_run(run), search_settings))
+    settings = describe(open_run(run), search_settings) | output_settings.changes
+    return OutputFolder(output, settings)
 
 
-def load_captioner(run, search_settings, batch_size):
+def load_captioner(run, search_settings, batch_size, output_settings=ONE_CAPTION):
     """Load a run as a `ShardCaptioner`.
 
     Raises:
@@ -28,12 +54,14 @@ def load_captioner(run, search_settings, batch_size):
     """
     use_keras_defaults()
     from keras_aoa.collection.captioner import ShardCaptioner
+    from keras_aoa.inference.batches import BatchCaptioner
     from keras_aoa.inference.image_captioner import ImageCaptioner
 
-    return ShardCaptioner(ImageCaptioner(run, **search_settings.changes), batch_size)
+    batches = BatchCaptioner(ImageCaptioner(run, **search_settings.changes), batch_size)
+    return ShardCaptioner(batches, **vars(output_settings))
 
 
-def caption_shards(run, shards, output, search_settings, batch_size):
+def caption_shards(run, shards, output, search_settings, batch_size, output_settings=ONE_CAPTION):
     """Caption the unfinished shards, then print a summary.
 
     Args:
@@ -42,16 +70,17 @@ def caption_shards(run, shards, output, search_settings, batch_size):
         output: Folder for the captions.
         search_settings: `SearchSettings`.
         batch_size: Number of images in a batch.
+        output_settings: `OutputSettings`.
 
     Raises:
         UserError: the run is incomplete, the folder's captions were made with other settings, or
             some shards cannot be read. In the last case, the error is raised after all other shards
             are finished.
     """
-    folder = open_folder(run, output, search_settings)
+    folder = open_folder(run, output, search_settings, output_settings)
     unfinished = [shard for shard in shards if folder.record(shard) is None]
     if unfinished:
-        captioner = load_captioner(run, search_settings, batch_size)
+        captioner = load_captioner(run, search_settings, batch_size, output_settings)
         with progress_bar(unit="image") as bar:
             for number, shard in enumerate(unfinished, 1):
                 bar.set_description(

@@ -4,6 +4,7 @@ import io
 import json
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,7 @@ from keras_aoa.data.images.preprocessing import to_original
 from keras_aoa.data.text.tokenizer import join_words
 from keras_aoa.data.text.vocabulary import PAD, STOP
 from keras_aoa.distribution.process import Process
+from keras_aoa.inference.pixels import read_pixels
 from keras_aoa.models.choices import IMPOSSIBLE
 from keras_aoa.models.constraints import search_arguments
 from keras_aoa.models.search import search
@@ -20,6 +22,7 @@ from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.progress import progress_bar
 
 ARRAYS = ("attention", "boxes", "mask", "window")
+_LOCAL = ("image", "source")  # fields that no other process needs
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Caption:
         mask: Booleans `(r,)`, false for regions that are padding.
         window: The part of the original that the network received: x0, y0, x1, y1.
         image: The upright original, `(h, w, 3)` in uint8. Only `ImageCaptioner` sets this field.
+        source: The image as it was passed to `ImageCaptioner`, if `image` is not kept in memory.
         confidence: Geometric mean of the word probabilities, STOP included, in 0..1.
         word_probs: Probability of each word, given the words before it.
     """
@@ -49,6 +53,7 @@ class Caption:
     mask: np.ndarray | None = None
     window: np.ndarray | None = None
     image: np.ndarray | None = None
+    source: Any = None
     confidence: float = math.nan
     word_probs: tuple[float, ...] = ()
 
@@ -59,7 +64,14 @@ class Caption:
         """
         from keras_aoa.visualization.pictures import attention_picture
 
-        return attention_picture(self.image, self, path, title)
+        return attention_picture(self.pixels, self, path, title)
+
+    @property
+    def pixels(self):
+        """The upright original, `(h, w, 3)` in uint8, read again if it is not in memory."""
+        if self.image is not None or self.source is None:
+            return self.image
+        return read_pixels(self.source)
 
 
 class CaptionGenerator:
@@ -189,7 +201,13 @@ class CaptionGenerator:
         steps = np.count_nonzero(ids != PAD)  # with STOP
         confidence = math.exp(log_prob / steps) if steps else 0.0
         word_probs = tuple(np.exp(word_log_probs[:length]).tolist())
-        return Caption(join_words(words), words, float(log_prob), confidence, word_probs)
+        return Caption(
+            join_words(words),
+            words,
+            float(log_prob),
+            confidence=confidence,
+            word_probs=word_probs,
+        )
 
 
 def input_specs(captioner, region_side=None):
@@ -254,7 +272,7 @@ def to_bytes(captions):
     """Serialize `{index: Caption}` for another process."""
     arrays, fields = {}, {}
     for index, caption in captions.items():
-        own = {name: value for name, value in vars(caption).items() if name != "image"}
+        own = {name: value for name, value in vars(caption).items() if name not in _LOCAL}
         for name in ARRAYS:
             array = own.pop(name)
             if array is not None:

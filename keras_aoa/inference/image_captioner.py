@@ -1,35 +1,31 @@
 """Generates captions for your own images, from Python."""
 
-import os
-import pathlib
+import functools
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import tensorflow as tf
 
-from keras_aoa.data.images.preprocessing import decode, from_original, read_image, reason
+from keras_aoa.data.images.preprocessing import from_original
 from keras_aoa.data.images.views import NetworkViews
 from keras_aoa.data.proposals import edge_boxes
 from keras_aoa.data.proposals.cache import propose
+from keras_aoa.inference.batches import BatchCaptioner
 from keras_aoa.inference.generator import CaptionGenerator
+from keras_aoa.inference.pixels import as_entry, read_pixels
 from keras_aoa.runs.ensemble import open_run
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import printable
 
-NO_PICTURE = (
-    "expected a JPEG, PNG, GIF, BMP or WebP picture, received a damaged file or another format{}; "
-    "convert it."
-)
-
 
 class ImageCaptioner:
-    """Generates captions with a trained run, for one image at a time.
+    """Generates captions with a trained run, for one image or for many.
 
     Args:
         run: Folder of the run. Several folders, separated by commas, form an ensemble.
-        search_settings: The fields of `SearchSettings`: `beam`, `max_words`, `length_penalty`,
-            `stride` and `proposals`.
+        search_settings: The fields of `keras_aoa.settings.search.SearchSettings`, such as `beam`,
+            `min_words` or `prefix`.
 
     Raises:
         UserError: the folder contains no run, or the run has no trained weights. The files of the
@@ -51,21 +47,54 @@ class ImageCaptioner:
         )
 
     def caption(self, image):
-        """Return the best `Caption` of an image.
+        """Return the best `Caption` of an image, or a list of the best captions of several images.
+
+        Many images are captioned in batches, and their captions are the same as one by one.
 
         Args:
-            image: Path of a file, content of a file as bytes, or RGB pixels `(h, w, 3)` in uint8.
+            image: Path of a file, content of a file as bytes, or RGB pixels `(h, w, 3)` in uint8;
+                or a list, tuple or iterator of such images.
 
         Raises:
-            UserError: the file does not exist, or the image cannot be decoded.
+            UserError: a file does not exist, or an image cannot be decoded.
         """
-        return self.captions(image)[0]
+        if isinstance(image, list | tuple | Iterator):
+            return self._caption_all(image)
+        return self.captions(image, 1)[0]
 
-    def captions(self, image):
-        """Return a list of all `Caption` hypotheses for an image, best first."""
+    def captions(self, image, k=None):
+        """Return a list of `Caption` hypotheses for an image, best first.
+
+        Args:
+            image: As for `caption`, but only one image.
+            k: Maximum number of captions, at most the beam. None: the beam.
+
+        Raises:
+            UserError: as raised by `caption`, or k exceeds the beam.
+        """
+        beam = self.generator.settings["beam"]
+        if k is not None and not 1 <= k <= beam:
+            raise UserError(
+                f"captions: expected 1 to {beam} captions (the beam), received {k}; load the run "
+                "with a larger beam."
+            )
         pixels = read_pixels(image)
-        captions = self.generator.hypotheses(self._inputs(pixels))[0]
+        captions = self.generator.hypotheses(self._inputs(pixels), k)[0]
         return [replace(caption, image=pixels) for caption in captions]
+
+    def _caption_all(self, images):
+        sources = list(images)
+        found = self._batches(map(as_entry, sources))
+        captions = []
+        for source, image in zip(sources, found, strict=True):
+            if image.error:
+                raise UserError(f"{printable(image.name)}: {image.error}")
+            captions.append(replace(image.captions[0], source=source))
+        return captions
+
+    @functools.cached_property
+    def _batches(self):
+        return BatchCaptioner(self)
 
     def _inputs(self, pixels):
         """Return a batch that contains one image."""
@@ -74,31 +103,3 @@ class ImageCaptioner:
             boxes = propose(pixels, self.proposal_settings)[: self.generator.settings["proposals"]]
             inputs["proposals"] = from_original(boxes, inputs["window"][0])[None]
         return inputs
-
-
-def read_pixels(image):
-    """Return the upright pixels `(h, w, 3)` of an image, in uint8.
-
-    `image` is the path of a file, the content of a file as bytes, or an array of pixels.
-
-    Raises:
-        UserError: the file does not exist, the image cannot be decoded, or the array has the
-            wrong shape or dtype.
-    """
-    try:
-        if isinstance(image, str | os.PathLike):
-            if not pathlib.Path(image).is_file():
-                raise UserError(f"{printable(image)}: expected an image, found no file.")
-            return read_image(image)
-        if isinstance(image, bytes):
-            return decode(image).numpy()
-    except (OSError, tf.errors.OpError) as error:
-        name = "the bytes" if isinstance(image, bytes) else printable(image)
-        raise UserError(f"{name}: {NO_PICTURE.format(f' ({reason(error)})')}") from None
-    pixels = np.asarray(image)
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
-        raise UserError(
-            f"caption: expected RGB pixels (height, width, 3) in uint8, received shape "
-            f"{pixels.shape} in {pixels.dtype}; convert them, or give the file's path."
-        )
-    return pixels

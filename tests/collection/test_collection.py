@@ -17,6 +17,8 @@ from keras_aoa import caption
 from keras_aoa.collection.captioner import ShardCaptioner
 from keras_aoa.collection.folder import OutputFolder, describe
 from keras_aoa.collection.shards import Shard, ShardError, find_shards
+from keras_aoa.collection.work import ONE_CAPTION
+from keras_aoa.inference.batches import BatchCaptioner
 from keras_aoa.inference.image_captioner import ImageCaptioner
 from keras_aoa.runs.ensemble import open_run
 from keras_aoa.settings.search import SearchSettings
@@ -35,7 +37,7 @@ def single(trained):
 
 @pytest.fixture(scope="module")
 def many(single):
-    return ShardCaptioner(single, batch_size=4)
+    return ShardCaptioner(BatchCaptioner(single, batch_size=4))
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def test_every_kind_of_run_gives_the_same_captions_in_batches(trained, kind, tmp
     images = [file_of(photograph(30 + 9 * seed, 90, seed), "PNG") for seed in range(5)]
     files = [(f"{seed}.png", image) for seed, image in enumerate(images)]
     path = write_tar(tmp_path / f"{kind}.tar", [*files, ("text.png", b"no picture")])
-    ShardCaptioner(single, batch_size=4).caption(Shard(path), folder)
+    ShardCaptioner(BatchCaptioner(single, batch_size=4)).caption(Shard(path), folder)
     *lines, last = read_lines(folder.path / f"{kind}.jsonl")
     for line, image in zip(lines, images, strict=True):
         assert_equals_single_image(line, image, single)
@@ -184,7 +186,8 @@ def test_two_workers_divide_the_shards_and_a_third_command_has_nothing_to_do(
     assert [os.path.basename(name) for name in names[:9]] == [f"{n:02d}.png" for n in range(9)]
     assert names[9:] == ["a.png", "b.png"]
     caption.main(command)
-    assert loaded == [(str(trained.folder), SearchSettings(), 2)] * 2, "not loaded a third time"
+    settings = str(trained.folder), SearchSettings(), 2, ONE_CAPTION
+    assert loaded == [settings] * 2, "not loaded a third time"
     assert capsys.readouterr().out.startswith(f"{out}: 5 of 5 shards are finished, 5 of them by")
     assert {path.name: path.stat().st_mtime_ns for path in out.glob("*.jsonl")} == times[1]
 

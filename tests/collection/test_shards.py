@@ -248,7 +248,10 @@ def test_an_error_names_the_settings_that_differ(changes, line, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--output", "out"], "output: applies only to --shards"),
+        (
+            ["--output", "out"],
+            r"output: expected FILE\.jsonl or FILE\.csv, received 'out'; a folder applies only",
+        ),
         (["--shards", "a.tar"], "output: expected a folder"),
         (["photo.jpg", "--shards", "a.tar", "--output", "out"], "images: cannot be combined"),
         (["--shards", "a.tar", "--output", "o", "--pictures", "p"], "pictures: cannot be combined"),

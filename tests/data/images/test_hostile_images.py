@@ -6,7 +6,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from types import SimpleNamespace
 
 import hostile_images
 import numpy as np
@@ -15,13 +14,15 @@ import tensorflow as tf
 from image_files import chunk
 from pictures_of_all_kinds import file_of, photograph
 
-from keras_aoa.caption import as_line
 from keras_aoa.data.examples import Example
 from keras_aoa.data.images.preprocessing import MAX_BYTES, ImageSettings, decode, why_unreadable
 from keras_aoa.data.images.split_images import Images, image_batches
 from keras_aoa.data.images.views import read_batch
 from keras_aoa.data.proposals.cache import ProposalCache, ProposalSettings
-from keras_aoa.inference.image_captioner import read_pixels
+from keras_aoa.inference.batches import CaptionedImage
+from keras_aoa.inference.generator import Caption
+from keras_aoa.inference.lines import text_lines
+from keras_aoa.inference.pixels import read_pixels
 from keras_aoa.utils.errors import UserError
 
 # Bytes of memory that the process below may use. Some files declare images of 2.7e9 bytes.
@@ -298,6 +299,6 @@ def test_file_names_may_be_invalid_text(tmp_path, caplog):
     for line in (
         *caplog.messages,
         str(refusal.value),
-        as_line(examples[0].path, SimpleNamespace(text="a", log_prob=-1)),
+        *text_lines(CaptionedImage(examples[0].path, (Caption("a", ("a",), -1.0),))),
     ):
         assert line.encode("utf-8") and line.isprintable()

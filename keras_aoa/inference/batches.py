@@ -1,0 +1,144 @@
+"""Captions images in batches while a background thread reads and decodes the next batches."""
+
+import collections
+import contextlib
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_aoa.data.images.headers import MAX_PIXELS
+from keras_aoa.data.images.preprocessing import from_original
+from keras_aoa.data.images.views import read_batch
+from keras_aoa.data.proposals import edge_boxes
+from keras_aoa.data.proposals.cache import one_core_per_thread, propose
+from keras_aoa.inference.generator import Caption
+from keras_aoa.inference.pixels import why_invalid
+
+_PREFETCH = 2  # batches that are read and decoded in advance
+
+
+class CaptionedImage(NamedTuple):
+    """The captions of an image, best first, or the error if the image cannot be read.
+
+    `best_confidence` is the confidence of the best caption, even if all captions were left out.
+    """
+
+    name: str
+    captions: tuple[Caption, ...] = ()
+    error: str = ""
+    best_confidence: float = 0.0
+
+
+class BatchCaptioner:
+    """Captions images in batches.
+
+    The captions do not depend on the batch size. The caption of an image is the same as if
+    `captioner` captioned the image alone.
+
+    Args:
+        captioner: `ImageCaptioner`.
+        batch_size: Number of images in a batch.
+
+    Raises:
+        UserError: the edge model for object proposals cannot be read.
+    """
+
+    def __init__(self, captioner, batch_size=32):
+        self._generator = captioner.generator
+        self._batch_size = batch_size
+        self._search = captioner.proposal_settings
+        self._views = captioner.views
+        shapes = dict(self._views.shapes)
+        if self._search:
+            shapes["proposals"] = (self._generator.settings["proposals"], 4)
+            if self._search.edge_model:
+                # Several threads need the model; load it only once, before they start.
+                edge_boxes.load_forest(self._search.edge_model)
+
+        def read(image_bytes):
+            with tf.device("CPU:0"):
+                return read_batch(image_bytes, self._view, shapes, MAX_PIXELS)
+
+        signature = [tf.TensorSpec((None,), tf.string)]
+        self._read = tf.function(read, input_signature=signature, autograph=False)
+
+    def __call__(self, entries, count=1, least_confidence=0.0):
+        """Yield a `CaptionedImage` for each entry, in order.
+
+        Args:
+            entries: Iterable of `Entry`. It is read in a background thread.
+            count: Maximum number of captions per image. None: the beam.
+            least_confidence: Captions with less confidence are left out.
+        """
+        with contextlib.closing(_prefetch(self._batches(entries))) as batches:
+            for images, inputs in batches:
+                found = iter(self._hypotheses(inputs, count))
+                for image in images:
+                    if not image.error:
+                        captions = next(found)
+                        sure = (one for one in captions if one.confidence >= least_confidence)
+                        image = image._replace(
+                            captions=tuple(sure), best_confidence=captions[0].confidence
+                        )
+                    yield image
+
+    def _batches(self, entries):
+        """Yield batches: a `CaptionedImage` without captions for each entry, and network inputs.
+
+        The network inputs contain only the images that can be read.
+        """
+        entries = iter(entries)
+        with one_core_per_thread() if self._search else contextlib.nullcontext():
+            while batch := list(itertools.islice(entries, self._batch_size)):
+                inputs, valid = self._read([entry.content or b"" for entry in batch])
+                valid = valid.numpy()
+                if not valid.all():
+                    indices = np.flatnonzero(valid)
+                    inputs = {name: tf.gather(part, indices) for name, part in inputs.items()}
+                # Without the files' contents, so that a waiting batch contains only pixels.
+                images = [
+                    CaptionedImage(entry.name, error="" if readable else why_invalid(entry))
+                    for entry, readable in zip(batch, valid, strict=True)
+                ]
+                yield images, inputs
+
+    def _view(self, pixels):
+        views = self._views(pixels)
+        if self._search:
+            max_proposals = self._generator.settings["proposals"]
+
+            def padded_proposals(pixels):
+                boxes = propose(pixels, self._search)[:max_proposals]
+                return np.pad(boxes, [[0, max_proposals - len(boxes)], [0, 0]])
+
+            boxes = tf.numpy_function(padded_proposals, [pixels], tf.float32, stateful=False)
+            views["proposals"] = tf.ensure_shape(boxes, (max_proposals, 4))
+        return views
+
+    def _hypotheses(self, inputs, count):
+        """Return the captions of each image of a batch."""
+        if not len(inputs["window"]):
+            return []
+        if self._search:
+            windows, boxes = inputs["window"].numpy(), inputs["proposals"].numpy()
+            used = (boxes[..., 2:] > boxes[..., :2]).all(axis=-1).any(axis=0).sum()
+            proposals = from_original(boxes[:, :used], windows[:, None])
+            inputs = {**inputs, "proposals": proposals}
+        return self._generator.hypotheses(inputs, count)
+
+
+def _prefetch(items):
+    """Run a generator ahead in a background thread, and yield its items."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            waiting = collections.deque(pool.submit(next, items, end) for _ in range(_PREFETCH))
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(pool.submit(next, items, end))
+                yield item
+        finally:
+            pool.shutdown(cancel_futures=True)
+            items.close()

@@ -1,0 +1,65 @@
+"""Pixels of images that users supply: as paths, as contents of files, or as arrays."""
+
+import os
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from keras_aoa.data.images.preprocessing import decode, read_image, reason
+from keras_aoa.inference.entries import Entry, read_entry
+from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import printable
+
+NO_PICTURE = (
+    "expected a JPEG, PNG, GIF, BMP or WebP picture, received a damaged file or another format{}; "
+    "convert it."
+)
+
+
+def why_invalid(entry):
+    """Return the error of an `Entry` that is not an image."""
+    if entry.error:
+        return entry.error
+    try:
+        decode(entry.content)
+    except tf.errors.OpError as error:
+        return NO_PICTURE.format(f" ({reason(error)})")
+    return NO_PICTURE.format("")
+
+
+def as_entry(image):
+    """Return an image, as `ImageCaptioner.caption` expects it, as an `Entry`."""
+    if isinstance(image, str | os.PathLike):
+        return read_entry(os.fspath(image))
+    if isinstance(image, bytes):
+        return Entry("the bytes", image)
+    return Entry("the pixels", tf.io.encode_png(read_pixels(image)).numpy())
+
+
+def read_pixels(image):
+    """Return the upright pixels `(h, w, 3)` of an image, in uint8.
+
+    `image` is the path of a file, the content of a file as bytes, or an array of pixels.
+
+    Raises:
+        UserError: the file does not exist, the image cannot be decoded, or the array has the
+            wrong shape or dtype.
+    """
+    try:
+        if isinstance(image, str | os.PathLike):
+            if not pathlib.Path(image).is_file():
+                raise UserError(f"{printable(image)}: expected an image, found no file.")
+            return read_image(image)
+        if isinstance(image, bytes):
+            return decode(image).numpy()
+    except (OSError, tf.errors.OpError) as error:
+        name = "the bytes" if isinstance(image, bytes) else printable(image)
+        raise UserError(f"{name}: {NO_PICTURE.format(f' ({reason(error)})')}") from None
+    pixels = np.asarray(image)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+        raise UserError(
+            f"caption: expected RGB pixels (height, width, 3) in uint8, received shape "
+            f"{pixels.shape} in {pixels.dtype}; convert them, or give the file's path."
+        )
+    return pixels
