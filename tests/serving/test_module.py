@@ -42,6 +42,30 @@ def test_the_graph_ranks_with_the_length_penalty_as_the_live_search_does(caption
     np.testing.assert_allclose(answer["log_probs"], log_probs, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"min_words": 4, "no_repeat": 1},
+        {"prefix": "blue ball", "avoid": ("red",)},
+        {"groups": 3, "diversity": 2.0},
+        {"sample": True, "temperature": 1.5, "top_k": 3, "top_p": 0.9, "seed": 4},
+    ],
+)
+def test_the_graph_has_the_options_of_the_live_search(captioner, options):
+    settings = {**SEARCH, "length_penalty": 0.7}
+    plain, _ = live(captioner, **settings)
+    expected, log_probs = live(captioner, **settings, **options)
+    assert expected != plain
+    served = ServedCaptioner(
+        captioner, VOCABULARY, ImageSettings(tiny.SIDE), None, {**settings, **options}
+    )
+    answer = served.signatures["pixels"](IMAGES)
+    texts = [[text.decode() for text in beams if text] for beams in answer["captions"].numpy()]
+    assert texts == [[text for text in beams if text] for beams in expected]
+    for found, own in zip(answer["log_probs"].numpy(), log_probs, strict=True):
+        np.testing.assert_allclose(found[np.isfinite(found)], own, atol=1e-4)
+
+
 def test_words_of_scripts_without_spaces_are_joined_as_in_the_live_captions(captioner):
     vocabulary = Vocabulary(["\u4e00", "\u53ea", "cat", "\u72d7"])
     expected, _ = live(captioner, vocabulary, **SEARCH, length_penalty=0.0)

@@ -31,6 +31,10 @@ def assert_row_equals(answers, row, captions):
         count = len(caption.words)
         words = answers["words"][row, k].tolist()
         assert words == [*caption.words, *[""] * (len(words) - count)]
+        word_probs = np.exp(answers["word_log_probs"][row, k])
+        np.testing.assert_allclose(word_probs[:count], caption.word_probs, atol=1e-4)
+        assert (word_probs[count:] == 1).all()
+        np.testing.assert_allclose(answers["confidence"][row, k], caption.confidence, atol=1e-4)
         attention, regions = answers["attention"][row, k], len(caption.boxes)
         np.testing.assert_allclose(attention[:count, :regions], caption.attention, atol=1e-4)
         assert not attention[count:].any()
