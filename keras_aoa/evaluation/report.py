@@ -8,42 +8,18 @@ import pathlib
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from keras_aoa.data.images.preprocessing import read_image
 from keras_aoa.evaluation.metrics import score, start_meteor
 from keras_aoa.evaluation.split import SplitCaptioner
 from keras_aoa.runs.ensemble import open_run
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import write_text
-from keras_aoa.visualization.panel import regions_of, window_of
+from keras_aoa.visualization.areas import Word, noticeable_areas
+from keras_aoa.visualization.panel import window_of
 from keras_aoa.visualization.report_page import render
 
 FILE = "report.html"
 RANKED_BY = "CIDEr"
-NOTICEABLE = 0.05  # smallest weight shown, relative to the word's largest weight
-MAX_AREAS = 200  # per word; limits the size of the page
-EVEN = 1.2  # relative to uniform; if the largest weight is smaller, no area stands out
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word of a caption and its noticeable areas, strongest first.
-
-    Attributes:
-        text: The word.
-        weights: Weights of the areas, `(k,)`.
-        corners: Corners `(k, 4, 2)` of the areas, relative (0..1) to the upright original. Corners
-            may lie outside the original.
-        regions: Number of all regions, including regions that are not noticeable.
-        is_even: Whether the attention is so even that no area stands out.
-    """
-
-    text: str
-    weights: Any
-    corners: Any
-    regions: int
-    is_even: bool
 
 
 @dataclass(frozen=True)
@@ -272,26 +248,8 @@ def choose(ranked, count):
 
 def report_caption(caption, own_score):
     """Convert a `Caption` to a `ReportCaption`, which contains only noticeable areas."""
-    attention, boxes = regions_of(caption, "report")
-    words = tuple(
-        noticeable(text, weights, boxes)
-        for text, weights in zip(caption.words, attention, strict=True)
-    )
+    words = noticeable_areas(caption, "report")
     return ReportCaption(words, caption.log_prob, window_of(caption), own_score)
-
-
-def noticeable(text, weights, corners):
-    """Return a `Word` with the noticeable regions.
-
-    Args:
-        text: The word.
-        weights: Weights of all regions, `(r,)`.
-        corners: Corners of all regions, `(r, 4, 2)`.
-    """
-    order = np.argsort(-weights, kind="stable")[:MAX_AREAS]
-    order = order[weights[order] >= NOTICEABLE * weights.max()]
-    is_even = len(weights) > 1 and weights.max() * len(weights) < EVEN
-    return Word(text, weights[order], corners[order], len(weights), bool(is_even))
 
 
 def report_image(example, captions):

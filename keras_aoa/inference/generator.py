@@ -66,6 +66,18 @@ class Caption:
 
         return attention_picture(self.pixels, self, path, title)
 
+    def __repr__(self):
+        return f"Caption({self.text!r}, confidence={self.confidence:.2f})"
+
+    def _repr_html_(self):
+        """Show the picture in a notebook; each word highlights the areas that it attends to."""
+        pixels = self.pixels
+        if pixels is None or self.attention is None:
+            return None
+        from keras_aoa.visualization.highlights import caption_html
+
+        return caption_html([self], pixels)
+
     @property
     def pixels(self):
         """The upright original, `(h, w, 3)` in uint8, read again if it is not in memory."""

@@ -16,7 +16,7 @@ from keras_aoa import evaluate as command
 from keras_aoa.evaluation import report
 from keras_aoa.inference.generator import Caption
 from keras_aoa.utils.errors import UserError
-from keras_aoa.visualization import report_page
+from keras_aoa.visualization import areas, highlights
 from keras_aoa.visualization.report_page import render
 
 SIZE = (480, 360)
@@ -111,7 +111,7 @@ def test_the_page_contains_no_web_address():
 
 
 def test_areas_are_drawn_in_units_of_the_picture():
-    values = report_page.highlight(word("dog", (0.8, DIAMOND), (0.4, LEFT), (0.1, LEFT)), SIZE)
+    values = highlights.highlight(word("dog", (0.8, DIAMOND), (0.4, LEFT), (0.1, LEFT)), SIZE)
     diamond, left = "M360 90l96 90-96 90-96-90z", "M0 0l120 0 0 360-120 0z"
     assert values["holes"] == [(diamond, 1.0), (left, 0.5), (left, 0.125)]
     assert values["outlines"] == [(left, 0.5), (diamond, 1.0)]
@@ -124,22 +124,22 @@ def test_labels_lie_inside_the_picture_and_do_not_overlap():
     for _ in range(200):
         boxes = random.uniform(-0.5, 1.5, (3, 1, 2)) + LEFT * random.uniform(0.05, 2, (3, 1, 2))
         areas = zip((0.4, 0.3, 0.2), boxes, strict=True)
-        labels = report_page.highlight(word("dog", *areas), SIZE)["labels"]
+        labels = highlights.highlight(word("dog", *areas), SIZE)["labels"]
         positions = [position for *position, _ in labels]
         assert 1 <= len(positions) <= 3
         for x, y in positions:
-            assert 0 <= x <= SIZE[0] - report_page.LABEL_WIDTH
-            assert report_page.LABEL_HEIGHT - 4 <= y < SIZE[1]
+            assert 0 <= x <= SIZE[0] - highlights.LABEL_WIDTH
+            assert highlights.LABEL_HEIGHT - 4 <= y < SIZE[1]
         for index, (x, y) in enumerate(positions):
             for other_x, other_y in positions[:index]:
-                wide, high = report_page.LABEL_WIDTH, report_page.LABEL_HEIGHT
+                wide, high = highlights.LABEL_WIDTH, highlights.LABEL_HEIGHT
                 assert abs(x - other_x) >= wide or abs(y - other_y) >= high
 
 
 def test_the_part_outside_the_network_input_is_marked():
-    assert report_page.outside_window(WHOLE, SIZE) == ""
-    assert report_page.outside_window([0, 0, 1.2, 1.5], SIZE) == "", "padding is outside the image"
-    path = report_page.outside_window([0.125, 0, 0.875, 1], SIZE)
+    assert highlights.outside_window(WHOLE, SIZE) == ""
+    assert highlights.outside_window([0, 0, 1.2, 1.5], SIZE) == "", "padding is outside the image"
+    path = highlights.outside_window([0.125, 0, 0.875, 1], SIZE)
     assert path == "M0 0H480V360H0zM60.0 0.0V360.0H420.0V0.0z"
 
 
@@ -159,18 +159,18 @@ def test_the_legend_explains_the_part_outside_the_network_input_if_there_is_one(
     [(1.0, "100 %", "1"), (0.376, "38 %", ".38"), (0.004, "<1 %", "0"), (0.0, "0 %", "0")],
 )
 def test_shares_are_formatted_briefly(share, percent, style):
-    assert (report_page.percent(share), report_page.short(share)) == (percent, style)
+    assert (highlights.percent(share), highlights.short(share)) == (percent, style)
 
 
 def test_negative_numbers_have_a_minus_sign_and_zero_has_none():
-    assert [report_page.number(value) for value in (-12.34, -0.04, 0.0, 5)] == [
+    assert [highlights.number(value) for value in (-12.34, -0.04, 0.0, 5)] == [
         "\N{MINUS SIGN}12.3", "0.0", "0.0", "5.0",
     ]  # fmt: skip
 
 
 def test_pictures_are_scaled_down_but_never_up():
     def decoded(pixels):
-        content = report_page.base64.b64decode(report_page.data_uri(pixels).split(",")[1])
+        content = highlights.base64.b64decode(highlights.data_uri(pixels).split(",")[1])
         return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
     large = np.full((1200, 1600, 3), (200, 30, 60), np.uint8)
@@ -182,12 +182,12 @@ def test_pictures_are_scaled_down_but_never_up():
 def test_noticeable_areas_are_sorted_from_strongest_to_weakest():
     weights = np.array([0.02, 0.6, 0.0, 0.03, 0.35])
     corners = np.arange(5)[:, None, None] + LEFT
-    dog = report.noticeable("dog", weights, corners)
+    dog = areas.noticeable("dog", weights, corners)
     np.testing.assert_array_equal(dog.weights, [0.6, 0.35, 0.03])
     np.testing.assert_array_equal(dog.corners, corners[[1, 4, 3]])
     assert dog.regions == 5 and not dog.is_even
-    assert report.noticeable("dog", np.full(1000, 0.001), np.zeros((1000, 4, 2))).is_even
-    assert not report.noticeable("dog", np.ones(1), corners[:1]).is_even, "one region"
+    assert areas.noticeable("dog", np.full(1000, 0.001), np.zeros((1000, 4, 2))).is_even
+    assert not areas.noticeable("dog", np.ones(1), corners[:1]).is_even, "one region"
 
 
 def test_areas_are_in_coordinates_of_the_original_without_padding():

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from keras_aoa.evaluation.report import Report, ReportCaption, ReportImage, Summary, Word
+from keras_aoa.evaluation.report import Report, ReportCaption, ReportImage, Summary
+from keras_aoa.visualization.areas import Word
 
 HOSTILE = "<script>alert('&amp;\"')</script><img src=x onerror=alert(1)>"
 LONG = "hippopotamus" * 20
