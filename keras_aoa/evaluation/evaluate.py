@@ -7,6 +7,7 @@ from keras_aoa.evaluation.split import SplitCaptioner
 from keras_aoa.visualization.pictures import attention_picture, contact_sheet, curves_picture
 
 PICTURES = "pictures"
+COUNTED = ("phrases", "vocabulary_used", "mean_length")  # printed unchanged, not times 100
 
 
 def evaluate(run, settings, data=None, history=(), process=None):
@@ -44,6 +45,7 @@ def evaluate(run, settings, data=None, history=(), process=None):
         **task.metadata(generator.settings),
         **scores.agreement,
         **task.grounding(captions),
+        **task.diversity(texts),
     }
     task.write(content, f"scores_{task.split}.json", "scores.json")
     draw(task.folder / PICTURES, captions, images, settings.pictures, history)
@@ -71,14 +73,15 @@ def draw(folder, captions, images, count, history):
 
 
 def print_scores(task, scores, content):
-    """Print the metrics, times 100, and the folder of the results."""
+    """Print the metrics, times 100 unless they are `COUNTED`, and the folder of the results."""
     print(format_scores(scores))
     for name in ("CIDEr_leave_one_out", "human_CIDEr_leave_one_out", "share_of_human_CIDEr"):
         if content.get(name) is not None:
             print(f"{name} {100 * content[name]:.1f}")
-    for name, value in content.get("grounding", {}).items():
+    for name, value in {**content.get("grounding", {}), **content["diversity"]}.items():
         if value is not None:
-            print(f"{name} {value if name == 'phrases' else f'{100 * value:.1f}'}")
+            number = value if name in COUNTED else 100 * value
+            print(f"{name} {number:.{0 if isinstance(number, int) else 1}f}")
     for line in (*scores.notes, *scores.missing.values()):
         print(line)
     print(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from keras_aoa.data.build import scored_split
 from keras_aoa.data.images.split_images import image_batches
 from keras_aoa.distribution.process import Process
+from keras_aoa.evaluation.diversity import diversity
 from keras_aoa.evaluation.grounding import ground
 from keras_aoa.inference.generator import CaptionGenerator, generate
 from keras_aoa.settings.search import SearchSettings
@@ -105,6 +106,15 @@ class SplitCaptioner:
         """Return `{"grounding": ...}` for `scores.json`, or `{}` if the data have no objects."""
         grounding = ground(captions, self.examples)
         return {"grounding": asdict(grounding)} if grounding else {}
+
+    def diversity(self, texts):
+        """Return `{"diversity": ...}` for `scores.json`.
+
+        Novelty needs the run's own training captions, which another data set does not contain.
+        """
+        training = () if self.settings.data else self.data.splits.get("train", ())
+        known = (caption for example in training for caption in example.captions)
+        return {"diversity": asdict(diversity(texts.values(), known))}
 
     def metadata(self, search):
         """Return the entries of a results file that describe how the results were computed.

@@ -16,6 +16,7 @@ from keras_aoa.evaluation.split import EvaluationSettings, caption_split
 from keras_aoa.inference.generator import CaptionGenerator
 from keras_aoa.models import weights
 from keras_aoa.training import next_steps
+from keras_aoa.training.callbacks import Callbacks
 from keras_aoa.training.checkpoints import Checkpoints
 from keras_aoa.training.frozen import frozen_features
 from keras_aoa.training.logs import SAMPLES, TensorBoard, describe
@@ -30,13 +31,15 @@ from keras_aoa.utils.progress import print_progress, progress_bar
 STAGES = ("RNN", "both", "reward")
 
 
-def train(configuration):
+def train(configuration, callbacks=()):
     """Train a captioner and evaluate it. If the run's folder already exists, resume the run.
 
     A run that is already finished and evaluated stays unchanged.
 
     Args:
         configuration: `Configuration`.
+        callbacks: List of `keras.callbacks.Callback`. Only the chief calls them. A callback ends
+            the training if it sets `model.stop_training` to True.
 
     Returns:
         The `Run`. Its folder contains the best weights, scores and pictures.
@@ -47,11 +50,12 @@ def train(configuration):
     """
     started = time.monotonic()
     process = start_process(configuration)
+    callbacks = Callbacks(callbacks, process)
     with process.report_lost_workers(), contextlib.ExitStack() as held:
         run, data, *images = process.chief_first(lambda: prepare_run(configuration, held, process))
         checkpoints = Checkpoints(run, process.chief, started)
         with report_failures(configuration, checkpoints):
-            history = train_run(configuration, process, run, images, checkpoints)
+            history = train_run(configuration, process, run, images, checkpoints, callbacks)
             del images
             # Several workers always evaluate: on a shared disk they may read different file times,
             # and an evaluation waits for all workers.
@@ -93,7 +97,7 @@ def start_process(configuration):
     return process
 
 
-def train_run(configuration, process, run, images, checkpoints):
+def train_run(configuration, process, run, images, checkpoints, callbacks):
     """Train all remaining epochs.
 
     Args:
@@ -103,6 +107,7 @@ def train_run(configuration, process, run, images, checkpoints):
         images: List of two `Images`. The first is for training, the second for selecting the best
             weights.
         checkpoints: `Checkpoints`.
+        callbacks: `Callbacks`.
 
     Returns:
         List of dictionaries. Each contains the metrics of one epoch.
@@ -136,31 +141,44 @@ def train_run(configuration, process, run, images, checkpoints):
         print_progress(f"Resuming after step {checkpoints.step}, in epoch {progress.epochs + 1}.")
     board = TensorBoard(run.folder / "tensorboard", process.chief)
     stage = None
-    for epoch in range(progress.epochs, configuration.epochs):
-        if progress.stopped:
-            break
+    epochs = () if progress.stopped else range(progress.epochs, configuration.epochs)
+    if epochs:
+        callbacks.begin(trainer)
+
+    def validate(epoch_metrics):
+        # An interruption during validation must not lose training steps.
+        checkpoints.save(trainer, progress)
+        captions = captions_for_validation(trainer, generator, select_images)
+        score = epoch_metrics["CIDEr"] = validation_cider(select_images, captions)
+        board.validation(trainer.steps, score, select_images, captions)
+        if score > progress.best:
+            progress.best = score
+            arrays = trainer.evaluated_weights()
+            if process.chief:
+                weights.save_arrays(run.best_file, arrays, run.digests)
+        # Validation leaves large reference cycles, which Python might free much later.
+        gc.collect()
+
+    for epoch in epochs:
         if stage != configuration.stage(epoch):
             stage = configuration.stage(epoch)
             training, select_images = sources(process, run, captioner, batches, images, stage)
             batches.set_source(training)
-        metrics = train_epoch(trainer, process, batches, progress, stage, board, checkpoints)
+        callbacks.call("on_epoch_begin", epoch, {})
+        metrics = train_epoch(trainer, process, batches, progress, board, checkpoints, callbacks)
         epoch_metrics = {"epoch": epoch + 1, **metrics}
         time_is_up = 0 < 60 * configuration.minutes < checkpoints.seconds()
         diverged = why_diverged(metrics, progress.history) if stage == 3 else ""
-        last = epoch + 1 == configuration.epochs or time_is_up or bool(diverged)
+        ended = callbacks.ended()
+        last = epoch + 1 == configuration.epochs or time_is_up or bool(diverged) or ended
         if last or (epoch + 1) % configuration.validate_every == 0:
-            # An interruption during validation must not lose training steps.
-            checkpoints.save(trainer, progress)
-            captions = captions_for_validation(trainer, generator, select_images)
-            score = epoch_metrics["CIDEr"] = validation_cider(select_images, captions)
-            board.validation(trainer.steps, score, select_images, captions)
-            if score > progress.best:
-                progress.best = score
-                arrays = trainer.evaluated_weights()
-                if process.chief:
-                    weights.save_arrays(run.best_file, arrays, run.digests)
-            # Validation leaves large reference cycles, which Python might free much later.
-            gc.collect()
+            validate(epoch_metrics)
+        logs = {name: value for name, value in epoch_metrics.items() if name != "epoch"}
+        callbacks.call("on_epoch_end", epoch, logs)
+        if not last and callbacks.ended():
+            last = ended = True
+            if "CIDEr" not in epoch_metrics:
+                validate(epoch_metrics)
         progress.history.append(epoch_metrics)
         progress.epochs, progress.stopped = epoch + 1, last
         progress.steps, progress.sums = 0, {}
@@ -168,6 +186,12 @@ def train_run(configuration, process, run, images, checkpoints):
         print_progress(describe(epoch_metrics, configuration, progress.seconds))
         if diverged:
             print_progress(f"Stage 3 ends early: {diverged} The best weights are kept.")
+        if ended:
+            print_progress("A callback ended the training. The best weights are kept.")
+        if last:
+            break
+    if epochs:
+        callbacks.call("on_train_end", logs)
     return progress.history
 
 
@@ -206,7 +230,7 @@ def sources(process, run, captioner, batches, images, stage):
     )
 
 
-def train_epoch(trainer, process, batches, progress, stage, board, checkpoints):
+def train_epoch(trainer, process, batches, progress, board, checkpoints, callbacks):
     """Train the remaining steps of the current epoch.
 
     Args:
@@ -214,9 +238,9 @@ def train_epoch(trainer, process, batches, progress, stage, board, checkpoints):
         process: `Process`.
         batches: `CaptionBatches`.
         progress: `Progress`, updated in place.
-        stage: Number of the stage, 1 to 3.
         board: `TensorBoard`.
         checkpoints: `Checkpoints`.
+        callbacks: `Callbacks`. One of them may end the epoch early.
 
     Returns:
         The means of the epoch's metrics: `loss`, in nats per word. In stage 3, the
@@ -226,6 +250,7 @@ def train_epoch(trainer, process, batches, progress, stage, board, checkpoints):
         KeyboardInterrupt: a stop was requested. The current step was finished and saved.
         UserError: the loss is not finite.
     """
+    stage = trainer.configuration.stage(progress.epochs)
     every, total = trainer.configuration.checkpoint_steps, batches.batches_per_epoch
     parts = batches.epoch(progress.epochs, progress.steps, process.replicas)
     with (
@@ -239,6 +264,7 @@ def train_epoch(trainer, process, batches, progress, stage, board, checkpoints):
         ) as bar,
     ):
         for batch in bar:
+            callbacks.call("on_train_batch_begin", progress.steps, {})
             metrics, stopped = trainer.step(batch, stage, stop.asked)
             if not np.isfinite(metrics["loss"]):
                 index = np.concatenate([part.numpy() for part in process.local(batch["index"])])
@@ -250,11 +276,14 @@ def train_epoch(trainer, process, batches, progress, stage, board, checkpoints):
             shown = next(iter(metrics))
             bar.set_postfix({shown: f"{progress.means()[shown]:.3f}"}, refresh=False)
             board.step(trainer.steps, metrics, trainer.rate_factor())
+            callbacks.call("on_train_batch_end", progress.steps - 1, metrics)
             if stopped or (trainer.steps % every == 0 and progress.steps < total):
                 checkpoints.save(trainer, progress)
             if stopped:
                 print_progress(f"Saved after step {trainer.steps}.")
                 raise KeyboardInterrupt
+            if callbacks.ended():
+                break
     return progress.means()
 
 

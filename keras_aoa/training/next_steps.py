@@ -13,6 +13,13 @@ MEANINGS = {
     "phrases_correct": 'percent of phrases such as "a red boat" that fit an object in the image',
     "attention_on_object": "percent of the attention on an object while the caption names it",
 }
+VARIETY = {
+    "distinct_1": "different words per 100 generated words",
+    "distinct_2": "different pairs of neighboring words per 100 generated words",
+    "vocabulary_used": "number of different words",
+    "mean_length": "words per caption",
+    "novel_captions": "percent of captions that are not among the training captions",
+}
 
 
 def is_evaluated(run, data):
@@ -44,11 +51,18 @@ def print_meanings(content):
     Args:
         content: Content of `scores.json`.
     """
-    present = {**content, **content.get("grounding", {})}
-    meanings = {name: text for name, text in MEANINGS.items() if present.get(name) is not None}
-    print_progress("\nWhat the scores mean (higher is better):")
-    for name, text in meanings.items():
-        print_progress(f"  {name:<21} {text}")
+    present = {**content, **content.get("grounding", {}), **content.get("diversity", {})}
+    for title, meanings in (
+        ("What the scores mean (higher is better)", MEANINGS),
+        ("How varied the captions are", VARIETY),
+    ):
+        lines = [
+            f"  {name:<21} {text}"
+            for name, text in meanings.items()
+            if present.get(name) is not None
+        ]
+        if lines:
+            print_progress("\n".join((f"\n{title}:", *lines)))
 
 
 def print_commands(run, data):

@@ -21,6 +21,7 @@ EXAMPLES = (
     Example("unreadable.png", "0.png", ("some other image here", "nothing else")),
     *(Example(name, name, texts) for name, texts in REFERENCES.items()),
 )
+TRAINING = (Example("trained.png", "3.png", ("Two fish swim far.", "a red dog")),)
 
 
 @pytest.fixture
@@ -29,7 +30,9 @@ def run(tmp_path):
     return SimpleNamespace(
         configuration=Configuration(data="animals"),
         results_folder=tmp_path,
-        load_data=lambda data, images: CaptionData("animals", {"test": EXAMPLES}),
+        load_data=lambda data, images: CaptionData(
+            data or "animals", {"train": TRAINING, "test": EXAMPLES}
+        ),
     )
 
 
@@ -48,7 +51,7 @@ def says(first, second):
     ],
 )
 def test_captions_are_scored_against_all_references_of_their_image(
-    run, monkeypatch, captions, bleu, cider
+    run, monkeypatch, capsys, captions, bleu, cider
 ):
     """CIDEr of a caption is 10 for an equal reference, 0 for another; the mean over both counts."""
     monkeypatch.setattr(evaluation, "start_meteor", lambda: False)
@@ -61,12 +64,24 @@ def test_captions_are_scored_against_all_references_of_their_image(
     assert content["Bleu_1"] == pytest.approx(bleu, abs=1e-6)
     assert content["CIDEr"] == pytest.approx(cider, abs=1e-6)
     assert content["images"] == 2 and content["search"] == {"beam": 1}
+    printed = capsys.readouterr().out.splitlines()
+    assert f"Bleu_1 {100 * bleu:.1f}" in printed
+    assert f"vocabulary_used {content['diversity']['vocabulary_used']}" in printed
+    assert "mean_length 4.0" in printed and "phrases" not in printed
+    assert f"distinct_1 {100 * content['diversity']['distinct_1']:.1f}" in printed
     for name in ("scores.json", "scores_test.json"):
         assert json.loads((run.results_folder / name).read_text()) == content
     written = json.loads((run.results_folder / "captions_test.json").read_text())
     assert {entry["image_id"]: entry["caption"] for entry in written} == dict(
         zip(REFERENCES, captions, strict=True)
     )
+
+
+def test_only_the_runs_own_data_tells_which_captions_are_novel(run):
+    texts = {"first.png": "two fish swim far", "second.png": "a red cat"}
+    for data, novel in (("", 0.5), ("other", None)):
+        task = SplitCaptioner(run, EvaluationSettings(data=data, split="test"))
+        assert task.diversity(texts)["diversity"]["novel_captions"] == novel
 
 
 def test_references_and_texts_have_the_ids_of_their_images(run):

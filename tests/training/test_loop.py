@@ -6,17 +6,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bright_square import brightness
+from simulated_epochs import WORDS, Simulation, prepare
 
 from keras_aoa.data.examples import Example
 from keras_aoa.inference.generator import Caption
 from keras_aoa.models import weights
-from keras_aoa.training import checkpoints as saving
 from keras_aoa.training import loop as training
 from keras_aoa.training import preparation
 from keras_aoa.training.checkpoints import Checkpoints, Progress
-
-WORDS = "cell/000/word_kernel"
 
 
 @pytest.fixture
@@ -28,58 +25,7 @@ def settings(squares_settings, tmp_path):
 
 @pytest.fixture(autouse=True)
 def prepared(monkeypatch):
-    """Prepare runs without reading images, and with a backbone without weights."""
-
-    def images(configuration, data, view):
-        return [
-            SimpleNamespace(
-                name=name,
-                examples=data.splits[name],
-                readable=np.arange(len(data.splits[name])),
-                has_proposals=False,
-            )
-            for name in ("train", "val")
-        ]
-
-    monkeypatch.setattr(preparation, "load_images", images)
-    monkeypatch.setattr(preparation, "make_backbone", lambda settings: brightness())
-
-
-class Simulation:
-    """Replaces epochs, captions and scores of a training; records what the loop does.
-
-    Each epoch adds 1 to the word vectors and 0.5 to their averages and takes `seconds` of a
-    simulated clock. Validations return `scores` one after the other. `metrics` are the results of
-    some epochs by their number.
-    """
-
-    def __init__(self, monkeypatch, scores, seconds=0.0):
-        self.scores, self.seconds, self.now = list(scores), seconds, 0.0
-        self.metrics = {}
-        self.stages, self.validated, self.starts, self.evaluated = [], [], [], []
-        monkeypatch.setattr(training, "train_epoch", self.epoch)
-        monkeypatch.setattr(training, "caption_split", self.captions)
-        monkeypatch.setattr(training, "validation_cider", lambda *_: self.scores.pop(0))
-        monkeypatch.setattr(training.TensorBoard, "validation", lambda *_: None)
-        monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
-        clock = SimpleNamespace(monotonic=lambda: self.now)
-        monkeypatch.setattr(training, "time", clock)
-        monkeypatch.setattr(saving, "time", clock)
-
-    def epoch(self, trainer, process, batches, progress, stage, *_):
-        words, average = trainer.trained[WORDS], trainer.averages[WORDS]
-        self.trainer, self.number = trainer, progress.epochs + 1
-        self.stages.append(stage)
-        self.starts.append(np.array(words.value))
-        words.assign(np.array(words.value) + 1)
-        average.assign(np.array(average.value) + 0.5)
-        self.now += self.seconds
-        return self.metrics.get(self.number, {"loss": float(self.number)})
-
-    def captions(self, *_):
-        self.validated.append(self.number)
-        self.evaluated.append(np.array(self.trainer.trained[WORDS].value))
-        return {}
+    prepare(monkeypatch)
 
 
 @pytest.mark.parametrize(("scores", "best"), [([0.5, 0.4, 0.3, 0.2], 1), ([0.2, 0.6, 0.6, 0.3], 2)])

@@ -65,4 +65,8 @@ def test_only_scores_that_exist_are_explained(capsys):
     next_steps.print_meanings({"CIDEr": 0.5, "grounding": {"phrases_correct": None}})
     printed = capsys.readouterr().out
     assert "CIDEr " in printed
-    assert "phrases_correct" not in printed
+    assert "phrases_correct" not in printed and "How varied" not in printed
+    next_steps.print_meanings({"diversity": {"distinct_1": 0.0, "novel_captions": None}})
+    printed = capsys.readouterr().out
+    assert "distinct_1 " in printed
+    assert "novel_captions" not in printed and "higher is better" not in printed

@@ -1,0 +1,56 @@
+"""Calls Keras callbacks during a training."""
+
+import keras
+
+END, GO_ON = b"end", b""
+
+
+class Callbacks:
+    """Calls `keras.callbacks.Callback`s in the chief, and tells all workers when one ends training.
+
+    Args:
+        callbacks: List of callbacks. All workers receive a list, but only the chief calls them.
+        process: `Process`.
+
+    Raises:
+        TypeError: an element of `callbacks` is not a Keras callback.
+    """
+
+    def __init__(self, callbacks, process):
+        for callback in callbacks:
+            if not isinstance(callback, keras.callbacks.Callback):
+                raise TypeError(
+                    "train: `callbacks` must contain objects of keras.callbacks.Callback; "
+                    f"received {callback!r}."
+                )
+        self._process = process
+        self._any = bool(callbacks)
+        self._called = list(callbacks) if process.chief else []
+        self._model = None
+
+    def begin(self, trainer):
+        """Give the callbacks the captioner, and call `on_train_begin`.
+
+        The captioner's `optimizer` is the optimizer of all weights except the backbone's. Callbacks
+        can read its learning rate, but the trainer sets it anew in each step.
+        """
+        if not self._any:
+            return
+        self._model = trainer.captioner
+        self._model.optimizer = trainer.optimizer
+        self._model.stop_training = False
+        self.call("set_model", self._model)
+        steps, epochs = trainer.steps_per_epoch, trainer.configuration.epochs
+        self.call("set_params", {"epochs": epochs, "steps": steps, "verbose": 0})
+        self.call("on_train_begin", {})
+
+    def call(self, method, *arguments):
+        """Call a method of all callbacks."""
+        for callback in self._called:
+            getattr(callback, method)(*arguments)
+
+    def ended(self):
+        """Return whether a callback set `stop_training`. All processes must call this method."""
+        if not self._any:
+            return False
+        return END in self._process.gather(END if self._model.stop_training else GO_ON)
