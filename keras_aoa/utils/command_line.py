@@ -12,6 +12,29 @@ from keras_aoa.utils.errors import UserError, system_reason
 from keras_aoa.utils.files import require_local
 from keras_aoa.utils.text import closest, first_line
 
+# Names that users of Keras, PyTorch and other captioners try first, by the name of the setting.
+OTHER_NAMES = {
+    "backbone": ("arch", "cnn", "encoder", "model"),
+    "batch-size": ("batch", "bs"),
+    "beam": ("beam-size", "beam-width", "num-beams"),
+    "clip-norm": ("clip", "clipnorm", "grad-clip", "max-grad-norm"),
+    "data": ("data-dir", "data-path", "dataset"),
+    "distribution": ("device", "devices", "gpu", "gpus", "strategy"),
+    "embedding-dim": ("embed-dim", "embed-size", "emb-dim"),
+    "image-size": ("img-size", "input-size", "resolution"),
+    "images": ("image-dir", "image-folder", "img-dir"),
+    "learning-rate": ("lr",),
+    "max-words": ("max-len", "max-length", "max-new-tokens"),
+    "minimum-count": ("min-freq", "min-word-freq", "vocab-threshold"),
+    "name": ("exp-name", "experiment", "run-name"),
+    "output": ("logdir", "out", "output-dir", "save-dir"),
+    "precision": ("amp", "dtype", "fp16", "mixed-precision"),
+    "rnn-epochs": ("epochs", "max-epochs", "num-epochs"),
+    "start-from": ("checkpoint", "init-from", "pretrained"),
+    "units": ("hidden-dim", "hidden-size"),
+    "warmup-steps": ("warmup",),
+}
+
 
 def parse(settings_class, program, arguments, default=None, known=None):
     """Parse command-line arguments into a dataclass, and refuse unknown arguments.
@@ -31,9 +54,17 @@ def parse(settings_class, program, arguments, default=None, known=None):
         if not unknown[0].startswith("-"):
             raise UserError(f"{program}: unexpected argument {unknown[0]!r}; see {program} --help.")
         raise UserError(
-            f"{program}: unknown setting {unknown[0]!r}. {closest(name.replace('_', '-'), known)}"
+            f"{program}: unknown setting {unknown[0]!r}. {_similar(name.replace('_', '-'), known)}"
         )
     return settings
+
+
+def _similar(name, known):
+    """Return a "Did you mean" sentence for the name of an unknown setting."""
+    for setting, others in OTHER_NAMES.items():
+        if name in others and setting in known:
+            return f"Did you mean {setting}?"
+    return closest(name, known)
 
 
 def parse_known(settings_class, program, arguments, default=None):
@@ -140,7 +171,7 @@ def _output_is_closed():
 
 
 def refuse_urls(arguments):
-    """Refuse URLs in all arguments except the values of `--base-url` and `--runner-options`.
+    """Refuse URLs in all arguments except captioners and `--base-url` and `--runner-options`.
 
     Raises:
         UserError: An argument is a URL.
@@ -150,7 +181,9 @@ def refuse_urls(arguments):
         value = argument
         if argument.startswith("--"):
             name, _, value = argument.replace("_", "-").partition("=")
-        if name not in ("--base-url", "--runner-options"):
+        # `keras_aoa.runs.named` downloads captioners with these names.
+        is_captioner = value.startswith("hf://") or "#sha256=" in value
+        if name not in ("--base-url", "--runner-options") and not is_captioner:
             require_local(value)
 
 
