@@ -64,7 +64,7 @@ def run_folder(name):
         return _verified(BUNDLED / name, name)
     raise UserError(
         f"{name}: expected the folder of a run or the name of a captioner, found neither. "
-        f"{similar_runs(path)} To train one: python train.py."
+        f"{similar_runs(path)} To train one: keras-aoa train."
     )
 
 
@@ -107,7 +107,7 @@ def _verified(folder, name):
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"{name}: expected a packed captioner, found no {CHECKSUMS} that can be read; pack a "
-            "run with python -m keras_aoa.pack."
+            "run with keras-aoa pack."
         ) from None
     if version != FORMAT:
         raise UserError(
