@@ -1,6 +1,6 @@
 """Train a captioner: `python train.py --help`."""
 
-from keras_aoa.train import command
+from keras_aoa.cli import start
 
 if __name__ == "__main__":
-    command()
+    start("train")

@@ -1,7 +1,6 @@
-"""Export a run for TensorFlow Serving: `python export/saved_model.py --help`."""
+"""Export a run as a SavedModel: `python export/saved_model.py --help`."""
 
-from keras_aoa.export import main
-from keras_aoa.utils.command_line import run
+from keras_aoa.cli import start
 
 if __name__ == "__main__":
-    run(main)
+    start("export")

@@ -1,12 +1,13 @@
-"""`python evaluate.py` and `python -m keras_aoa.evaluate`: score a run or a file of captions."""
+"""`keras-aoa evaluate` and `python evaluate.py`: score a run or a file of captions."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
 
+from keras_aoa.cli import start
 from keras_aoa.settings.search import SearchSettings
-from keras_aoa.utils.command_line import parse, run
+from keras_aoa.utils.command_line import parse, program
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.keras_settings import use_keras_defaults
 
@@ -83,20 +84,19 @@ class Arguments(SearchSettings):
 def main(arguments):
     """Score the run or the file of captions that the arguments name."""
     settings = parse(Arguments, "evaluate.py", arguments)
+    called = program("evaluate.py")
     if bool(settings.run) == bool(settings.results):
         raise UserError(
-            "evaluate.py: expected the folder of a run, or --results with --references; "
+            f"{called}: expected the folder of a run, or --results with --references; "
             f"received {'both' if settings.run else 'neither'}."
         )
     if settings.pictures < 0:
         raise UserError(f"pictures: expected at least 0, received {settings.pictures}.")
     outputs = [name for name in OUTPUTS if getattr(settings, name)]
     if outputs and settings.results:
-        raise UserError(
-            f"evaluate.py: --{outputs[0]} needs the folder of a run, received --results."
-        )
+        raise UserError(f"{called}: --{outputs[0]} needs the folder of a run, received --results.")
     if len(outputs) > 1:
-        raise UserError(f"evaluate.py: expected --{outputs[0]} or --{outputs[1]}, received both.")
+        raise UserError(f"{called}: expected --{outputs[0]} or --{outputs[1]}, received both.")
     if settings.beside and not settings.report:
         raise UserError(f"with: expected --report, received {settings.beside} without it.")
     if settings.results:
@@ -110,7 +110,9 @@ def evaluate_files(settings):
     from keras_aoa.evaluation.results import format_scores, score_files
 
     if not settings.references:
-        raise UserError("evaluate.py: --results needs --references, a file of COCO captions.")
+        raise UserError(
+            f"{program('evaluate.py')}: --results needs --references, a file of COCO captions."
+        )
     scores = score_files(
         settings.results,
         settings.references,
@@ -177,4 +179,4 @@ def evaluate_run(settings):
 
 
 if __name__ == "__main__":
-    run(main)
+    start("evaluate")

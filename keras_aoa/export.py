@@ -1,4 +1,4 @@
-"""`python export/saved_model.py RUN OUT`: export a run as a SavedModel for TensorFlow Serving."""
+"""`keras-aoa export RUN OUT`: export a run as a SavedModel for TensorFlow Serving."""
 
 import math
 import time
@@ -7,8 +7,9 @@ from typing import Annotated
 
 import tyro
 
+from keras_aoa.cli import start
 from keras_aoa.settings.search import SearchSettings
-from keras_aoa.utils.command_line import parse, run
+from keras_aoa.utils.command_line import parse
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.keras_settings import use_keras_defaults
 
@@ -58,4 +59,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    run(main)
+    start("export")

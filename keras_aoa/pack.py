@@ -1,11 +1,12 @@
-"""`python -m keras_aoa.pack RUN FOLDER`: pack a trained run into a small captioner to share."""
+"""`keras-aoa pack RUN FOLDER`: pack a trained run into a small captioner to share."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
-from keras_aoa.utils.command_line import parse, run
+from keras_aoa.cli import start
+from keras_aoa.utils.command_line import parse
 from keras_aoa.utils.keras_settings import use_keras_defaults
 
 
@@ -37,4 +38,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    run(main)
+    start("pack")

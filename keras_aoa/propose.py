@@ -1,9 +1,9 @@
-"""`python -m keras_aoa.propose`: find the object proposals of a data set before training."""
+"""`keras-aoa propose`: find the object proposals of a data set before training."""
 
 from dataclasses import replace
 
+from keras_aoa.cli import start
 from keras_aoa.settings.arguments import parse_configuration
-from keras_aoa.utils.command_line import run
 
 PURPOSE = (
     "Find the object proposals of all images of a data set and store them in OUTPUT/data. The "
@@ -38,4 +38,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    run(main, interrupted="The same command resumes.")
+    start("propose")

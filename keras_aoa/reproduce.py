@@ -1,13 +1,14 @@
-"""`python -m keras_aoa.reproduce table1`: train the runs of the paper's tables and figures."""
+"""`keras-aoa reproduce table1`: train the runs of the paper's tables and figures."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import tyro
 
+from keras_aoa.cli import start
 from keras_aoa.settings.arguments import parse_settings, preset, take_config
 from keras_aoa.settings.presets import PAPER
-from keras_aoa.utils.command_line import parse_known, run
+from keras_aoa.utils.command_line import parse_known
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.keras_settings import use_keras_defaults
 from keras_aoa.utils.text import closest
@@ -108,4 +109,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    run(main, interrupted="The same command resumes; finished runs are kept.")
+    start("reproduce")

@@ -1,7 +1,7 @@
-"""`python train.py` and `python -m keras_aoa.train`: train a captioner."""
+"""`keras-aoa train` and `python train.py`: train a captioner."""
 
+from keras_aoa.cli import start
 from keras_aoa.settings.arguments import parse_configuration
-from keras_aoa.utils.command_line import run
 from keras_aoa.utils.keras_settings import use_keras_defaults
 
 PURPOSE = "Train a captioner, evaluate it, and draw the regions that it attends to."
@@ -16,10 +16,5 @@ def main(arguments):
     train(configuration)
 
 
-def command():
-    """Run `main` with the command-line arguments of this process."""
-    run(main, interrupted="The same command resumes from the last checkpoint.")
-
-
 if __name__ == "__main__":
-    command()
+    start("train")

@@ -1,5 +1,6 @@
 """Commands as a user calls them: help, captions of images, and errors of one line."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import pytest
 
 import keras_aoa
 from keras_aoa import caption, evaluate, train
+from keras_aoa.settings.configuration import Configuration
 from keras_aoa.settings.presets import PRESETS
 from keras_aoa.utils import command_line
 from keras_aoa.utils.command_line import run
@@ -77,6 +79,27 @@ def test_a_mistake_gives_one_line_and_exit_status_2(arguments, line, tmp_path):
     assert line in errors[-1]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "meant"),
+    [
+        ("--lr=1", "learning-rate"),
+        ("-lr", "learning-rate"),
+        ("--num_epochs", "rnn-epochs"),
+        ("--gpus", "distribution"),
+    ],
+)
+def test_names_of_other_programs_find_the_setting(argument, meant):
+    with pytest.raises(UserError, match=rf"unknown setting .*\. Did you mean {meant}\?$"):
+        train.main([argument])
+
+
+def test_names_of_other_programs_belong_to_settings_and_are_none_themselves():
+    settings = {field.name.replace("_", "-") for field in dataclasses.fields(Configuration)}
+    others = [name for names in command_line.OTHER_NAMES.values() for name in names]
+    assert set(command_line.OTHER_NAMES) <= settings
+    assert not settings & set(others) and len(others) == len(set(others))
 
 
 def test_settings_select_and_change_a_preset(monkeypatch):

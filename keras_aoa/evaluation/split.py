@@ -192,7 +192,7 @@ def open_split(data, configuration, name=""):
         raise UserError(
             f"evaluate: {len(uncaptioned)} of {len(examples)} images of {split} have no "
             f"caption to score against: {', '.join(uncaptioned[:3])}; add captions; to "
-            "generate captions without scores, use python -m keras_aoa.caption."
+            "generate captions without scores, use keras-aoa caption."
         )
     return split, examples
 

@@ -7,6 +7,30 @@ from keras_aoa.models.scenes_network import ImagePreprocessing
 from keras_aoa.utils.errors import UserError
 
 
+def check_image_size(backbone, size):
+    """Check that a backbone accepts images of `size` pixels and returns a map with a cell.
+
+    Raises:
+        UserError: the backbone has another input size, or the images are too small.
+    """
+    fixed = backbone.input_shape[1]
+    if fixed not in (None, size):
+        raise UserError(
+            f"image_size: expected {fixed}, which the backbone's input has, received {size}; set "
+            f"image_size to {fixed}, or choose another backbone."
+        )
+    try:
+        cells = backbone.compute_output_spec(keras.KerasTensor((1, size, size, 3)))["map"].shape
+        too_small = 0 in cells
+    except ValueError:  # the size of a layer's output would be 0 or less
+        too_small = True
+    if too_small:
+        raise UserError(
+            f"image_size: the backbone's layers need larger images, received {size}; increase "
+            "image_size, or choose another backbone."
+        )
+
+
 def map_filter(backbone):
     """Return the 3x3 convolution that follows the map in a backbone built with `before_map`.
 

@@ -1,10 +1,12 @@
 """Finds a run by its folder, or a packed captioner by its name, Hugging Face name or URL."""
 
+import difflib
 import hashlib
 import json
 import pathlib
 import re
 
+from keras_aoa.data.images.file_names import OTHER_SUFFIXES, SUFFIXES, is_image_name
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import on_disk, require_local
 from keras_aoa.utils.text import closest, one_line
@@ -36,6 +38,16 @@ def run_folder(name):
     """
     name = str(name)
     path = on_disk(name)
+    if path.is_file():
+        received = (
+            "an image; the run comes first"
+            if is_image_name(path, SUFFIXES + OTHER_SUFFIXES)
+            else "a file"
+        )
+        raise UserError(
+            f"{path}: expected a run's folder or a captioner's name such as flickr8k, received "
+            f"{received}."
+        )
     if path.exists():
         return path
     if name.startswith(HUB):
@@ -52,8 +64,19 @@ def run_folder(name):
         return _verified(BUNDLED / name, name)
     raise UserError(
         f"{name}: expected the folder of a run or the name of a captioner, found neither. "
-        f"{closest(name, bundled_names())} To train one: python train.py."
+        f"{similar_runs(path)} To train one: keras-aoa train."
     )
+
+
+def similar_runs(path):
+    """Return a sentence that names runs and captioners whose names resemble a missing folder's."""
+    folders = dict.fromkeys([path.parent, pathlib.Path("runs")])
+    runs = {file.parent for folder in folders for file in folder.glob("*/config.json")}
+    known = [*sorted(runs), *map(pathlib.Path, bundled_names())]
+    near = difflib.get_close_matches(path.name, {run.name for run in known}, n=3, cutoff=0.7)
+    if near:
+        return f"Did you mean {' or '.join(str(run) for run in known if run.name in near)}?"
+    return closest(str(path), [str(run) for run in known])
 
 
 def bundled_names():
@@ -84,7 +107,7 @@ def _verified(folder, name):
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"{name}: expected a packed captioner, found no {CHECKSUMS} that can be read; pack a "
-            "run with python -m keras_aoa.pack."
+            "run with keras-aoa pack."
         ) from None
     if version != FORMAT:
         raise UserError(

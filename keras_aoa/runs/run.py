@@ -35,7 +35,7 @@ class Run:
         if not self.config_file.is_file():
             raise UserError(
                 f"{self.folder}: expected the folder of a run, found no config.json in it; "
-                "train one: python train.py."
+                "train one: keras-aoa train."
             )
         self.configuration = Configuration.read(self.config_file)
         self.vocabulary = Vocabulary.load(self.vocabulary_file)
@@ -144,7 +144,7 @@ class Run:
         if not self.best_file.is_file():
             raise UserError(
                 f"{self.folder}: expected trained weights (best.npz), found none; train the run: "
-                f"python train.py --name {self.folder.name}."
+                f"keras-aoa train --name {self.folder.name}."
             )
         arrays, metadata = weights.load_arrays(self.best_file)
         self.check(metadata, self.best_file)

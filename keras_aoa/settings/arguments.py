@@ -4,16 +4,16 @@ import dataclasses
 
 from keras_aoa.settings.configuration import GROUPS, Configuration
 from keras_aoa.settings.presets import PRESETS
-from keras_aoa.utils.command_line import parse
+from keras_aoa.utils.command_line import parse, program
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import closest
 
 
-def parse_configuration(program, arguments, purpose):
+def parse_configuration(command, arguments, purpose):
     """Parse a command's arguments into a `Configuration`.
 
     Args:
-        program: Name of the command.
+        command: Name of the command, as in `parse`.
         arguments: List of strings.
         purpose: Text that describes the command in its help.
     """
@@ -23,13 +23,13 @@ def parse_configuration(program, arguments, purpose):
             f"{purpose}\n\n"
             f"--config NAME   Preset to start from: {', '.join(PRESETS)}; or the path of a "
             "config.json. Default: scenes.\n"
-            f"                `{program} --config NAME --help` lists the preset's values as "
-            "defaults.\n"
+            f"                `{program(command)} --config NAME --help` lists the preset's values "
+            "as defaults.\n"
         )
-    return parse_settings(program, rest, preset(name))
+    return parse_settings(command, rest, preset(name))
 
 
-def parse_settings(program, arguments, default):
+def parse_settings(command, arguments, default):
     """Parse settings into a `Configuration`.
 
     Settings that are not given keep their values in `default`.
@@ -45,7 +45,7 @@ def parse_settings(program, arguments, default):
         for name, group in GROUPS.items()
     ]
     known = [field.name for field in dataclasses.fields(Configuration)]
-    nested = parse(dataclasses.make_dataclass("Settings", groups), program, arguments, known=known)
+    nested = parse(dataclasses.make_dataclass("Settings", groups), command, arguments, known=known)
     settings = {}
     for name in GROUPS:
         settings |= dataclasses.asdict(getattr(nested, name))

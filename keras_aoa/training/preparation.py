@@ -7,6 +7,7 @@ from keras_aoa.data.images.split_images import Images
 from keras_aoa.data.proposals.edge_boxes import check_opencv
 from keras_aoa.data.text.vocabulary import SPECIAL, Vocabulary
 from keras_aoa.distribution.process import Process
+from keras_aoa.models.backbone_parts import check_image_size
 from keras_aoa.models.backbones import PRETRAINED_SCENES, make_backbone
 from keras_aoa.models.build import backbone_settings, make_captioner
 from keras_aoa.runs.data_record import data_changes, write_record
@@ -81,6 +82,7 @@ def prepare_run(configuration, held, process=None):
         start.check_vocabulary(vocabulary)
     keras.utils.set_random_seed(configuration.seed)
     backbone = start_backbone(configuration)
+    check_image_size(backbone, configuration.image_size)
     captioner = make_captioner(configuration, backbone, len(vocabulary))
     if start:
         start.load(captioner)

@@ -1,6 +1,7 @@
 """Parses the arguments of all commands, and turns errors into one-line messages."""
 
 import contextlib
+import contextvars
 import io
 import os
 import re
@@ -12,38 +13,105 @@ from keras_aoa.utils.errors import UserError, system_reason
 from keras_aoa.utils.files import require_local
 from keras_aoa.utils.text import closest, first_line
 
+# Names that users of Keras, PyTorch and other captioners try first, by the name of the setting.
+OTHER_NAMES = {
+    "backbone": ("arch", "cnn", "encoder", "model"),
+    "batch-size": ("batch", "bs"),
+    "beam": ("beam-size", "beam-width", "num-beams"),
+    "clip-norm": ("clip", "clipnorm", "grad-clip", "max-grad-norm"),
+    "data": ("data-dir", "data-path", "dataset"),
+    "distribution": ("device", "devices", "gpu", "gpus", "strategy"),
+    "embedding-dim": ("embed-dim", "embed-size", "emb-dim"),
+    "image-size": ("img-size", "input-size", "resolution"),
+    "images": ("image-dir", "image-folder", "img-dir"),
+    "learning-rate": ("lr",),
+    "max-words": ("max-len", "max-length", "max-new-tokens"),
+    "minimum-count": ("min-freq", "min-word-freq", "vocab-threshold"),
+    "name": ("exp-name", "experiment", "run-name"),
+    "output": ("logdir", "out", "output-dir", "save-dir"),
+    "precision": ("amp", "dtype", "fp16", "mixed-precision"),
+    "rnn-epochs": ("epochs", "max-epochs", "num-epochs"),
+    "start-from": ("checkpoint", "init-from", "pretrained"),
+    "units": ("hidden-dim", "hidden-size"),
+    "warmup-steps": ("warmup",),
+}
 
-def parse(settings_class, program, arguments, default=None, known=None):
+
+# Packages that may be missing, with the extra that installs them.
+EXTRAS = {
+    "apache_beam": "beam",
+    "cv2": "train",
+    "gdown": "download",
+    "huggingface_hub": "hub",
+    "jinja2": "train",
+    "kserve": "serve",
+    "matplotlib": "train",
+    "pycocoevalcap": "train",
+    "pycocotools": "train",
+    "tensorflow": "train",
+    "tensorflow_serving": "export",
+    "tqdm": "train",
+    "tyro": "train",
+}
+
+_called = contextvars.ContextVar("called", default="")
+
+
+def program(default):
+    """Return the running command as the user called it, e.g. `keras-aoa train` or `train.py`.
+
+    Args:
+        default: The name if Python code calls the command's function, instead of `run`.
+    """
+    return _called.get() or default
+
+
+def _called_as():
+    """Return the name by which the user started this process."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec:
+        return f"python -m {spec.name.removesuffix('.__main__')}"
+    return os.path.basename(sys.argv[0])
+
+
+def parse(settings_class, name, arguments, default=None, known=None):
     """Parse command-line arguments into a dataclass, and refuse unknown arguments.
 
     Args:
-        settings_class, program, arguments, default: Arguments of `parse_known`.
+        settings_class, name, arguments, default: Arguments of `parse_known`.
         known: Names of known settings, for the error message. By default the fields' names.
 
     Raises:
         UserError: A value has the wrong type, or an argument is unknown. For an unknown setting,
             the message suggests similar names.
     """
-    settings, unknown = parse_known(settings_class, program, arguments, default)
+    settings, unknown = parse_known(settings_class, name, arguments, default)
+    called = program(name)
     if unknown:
-        known = [name.replace("_", "-") for name in known or settings_class.__dataclass_fields__]
-        name = unknown[0].lstrip("-").split("=")[0]
+        known = [field.replace("_", "-") for field in known or settings_class.__dataclass_fields__]
+        setting = unknown[0].lstrip("-").split("=")[0].replace("_", "-")
         if not unknown[0].startswith("-"):
-            raise UserError(f"{program}: unexpected argument {unknown[0]!r}; see {program} --help.")
-        raise UserError(
-            f"{program}: unknown setting {unknown[0]!r}. {closest(name.replace('_', '-'), known)}"
-        )
+            raise UserError(f"{called}: unexpected argument {unknown[0]!r}; see {called} --help.")
+        raise UserError(f"{called}: unknown setting {unknown[0]!r}. {_similar(setting, known)}")
     return settings
 
 
-def parse_known(settings_class, program, arguments, default=None):
+def _similar(name, known):
+    """Return a "Did you mean" sentence for the name of an unknown setting."""
+    for setting, others in OTHER_NAMES.items():
+        if name in others and setting in known:
+            return f"Did you mean {setting}?"
+    return closest(name, known)
+
+
+def parse_known(settings_class, name, arguments, default=None):
     """Parse the command-line arguments that match the fields of a dataclass.
 
     The docstrings of the class and of its fields are the help text.
 
     Args:
         settings_class: A dataclass.
-        program: Name of the command, for messages.
+        name: Name of the command, if Python code calls it; see `program`.
         arguments: List of strings.
         default: An instance that contains the default values. If None, the fields have their own
             defaults.
@@ -61,15 +129,19 @@ def parse_known(settings_class, program, arguments, default=None):
     try:
         with contextlib.redirect_stderr(stderr):
             return tyro.cli(
-                settings_class, prog=program, args=arguments, return_unknown_args=True, **options
+                settings_class,
+                prog=program(name),
+                args=arguments,
+                return_unknown_args=True,
+                **options,
             )
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise UserError(f"{program}: {_first_sentence(stderr.getvalue())}") from None
+        raise UserError(f"{program(name)}: {_first_sentence(stderr.getvalue())}") from None
 
 
-def run(main, arguments=None, interrupted=""):
+def run(main, arguments=None, interrupted="", subcommand=""):
     """Run a command's `main(arguments)` and turn errors into messages and exit codes.
 
     The exit code is 0 on success, 2 after a user's mistake and 130 after Ctrl-C. If the program
@@ -80,6 +152,8 @@ def run(main, arguments=None, interrupted=""):
         main: Function that receives a list of strings.
         arguments: List of strings. By default the process's command-line arguments.
         interrupted: Message to print after Ctrl-C.
+        subcommand: The process's first argument, if it names the command. `main` does not receive
+            it.
     """
     # The user's `keras.json` may select another backend, but the commands need TensorFlow.
     os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -88,17 +162,36 @@ def run(main, arguments=None, interrupted=""):
         # command.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    if arguments is None:
-        quiet_start.install()
+    if arguments is not None:
+        _run(main, arguments, interrupted)
+        return
+    token = _called.set(f"{_called_as()} {subcommand}".rstrip())
+    quiet_start.install()
+    try:
+        _run(main, sys.argv[2:] if subcommand else sys.argv[1:], interrupted)
+    finally:
+        _called.reset(token)
+
+
+def _run(main, arguments, interrupted):
     try:
         try:
-            arguments = sys.argv[1:] if arguments is None else arguments
             refuse_urls(arguments)
             main(arguments)
         finally:
             sys.stdout.flush()  # a closed pipe must fail here, not when Python exits
     except UserError as mistake:
         print(mistake, file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        print(
+            f"{program(_called_as())}: needs {package}, which is not installed; run pip install "
+            f"'keras-aoa[{EXTRAS[package]}]'.",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except MemoryError as error:
         print(_out_of_memory(str(error)), file=sys.stderr)
@@ -140,7 +233,7 @@ def _output_is_closed():
 
 
 def refuse_urls(arguments):
-    """Refuse URLs in all arguments except the values of `--base-url` and `--runner-options`.
+    """Refuse URLs in all arguments except captioners and `--base-url` and `--runner-options`.
 
     Raises:
         UserError: An argument is a URL.
@@ -150,7 +243,9 @@ def refuse_urls(arguments):
         value = argument
         if argument.startswith("--"):
             name, _, value = argument.replace("_", "-").partition("=")
-        if name not in ("--base-url", "--runner-options"):
+        # `keras_aoa.runs.named` downloads captioners with these names.
+        is_captioner = value.startswith("hf://") or "#sha256=" in value
+        if name not in ("--base-url", "--runner-options") and not is_captioner:
             require_local(value)
 
 

@@ -76,9 +76,14 @@ def require_local(path):
     """
     # `pathlib.Path` removes one of the two slashes.
     if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+", os.fspath(path)):
+        remedy = (
+            "download the file first, for example with curl -LO"
+            if match[1].lower() in ("http", "https")
+            else "mount it as a folder, or copy the files"
+        )
         raise UserError(
             f"{match[1]}://{os.fspath(path)[match.end() :]}: expected a path on this machine, "
-            "received a URL; mount it as a folder, or copy the files."
+            f"received a URL; {remedy}."
         )
 
 

@@ -4,6 +4,7 @@ import gzip
 import logging
 import pathlib
 import re
+import unicodedata
 
 import cv2
 import pytest
@@ -44,10 +45,53 @@ def test_own_photographs_may_be_in_images_or_another_folder(tmp_path):
     photographs(tmp_path / "images", *(f"{i}.jpg" for i in range(5)))
     data = read(tmp_path)
     assert len(examples_of(data)) == 5
-    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    elsewhere = tmp_path.with_name(f"{tmp_path.name}-elsewhere")
+    (tmp_path / "images").rename(elsewhere)
     refused(tmp_path, r"5 of its 5 images do not exist: .* and 2 more; looked in .*images")
-    moved = read(tmp_path, images=str(tmp_path / "elsewhere"))
+    moved = read(tmp_path, images=str(elsewhere))
     assert names(moved) == names(data)
+
+
+@pytest.mark.parametrize("folder", ["Images", "image", "photos", "any/a/b"])
+def test_images_are_found_in_subfolders(tmp_path, folder):
+    files = [f"{number}.jpg" for number in range(3)]
+    # Kaggle's Flickr8k has this file.
+    put(tmp_path, {"captions.txt": "image,caption\n" + "".join(f"{f},a dog\n" for f in files)})
+    photographs(tmp_path / folder, *files)
+    photographs(tmp_path / "more/deeper/than/three/levels", *files)
+    found = examples_of(read(tmp_path))
+    assert {key: example.path for key, example in found.items()} == {
+        file: str(tmp_path / folder / file) for file in files
+    }
+    assert examples_of(read(tmp_path / "captions.txt")) == found
+
+
+def test_images_are_found_by_the_end_of_their_paths_in_either_unicode_form(tmp_path):
+    rows = ["x/1.jpg,a dog", "y/1.jpg,a cat", unicodedata.normalize("NFC", "ö.jpg,a bird")]
+    put(tmp_path, {"captions.csv": "\n".join(["image,caption", *rows])})
+    other_form = unicodedata.normalize("NFD", "ö.jpg")
+    photographs(tmp_path / "archive", "x/1.jpg", "y/1.jpg", other_form)
+    stored = {
+        pathlib.Path(e.path).relative_to(tmp_path) for e in examples_of(read(tmp_path)).values()
+    }
+    assert stored == {pathlib.Path("archive", name) for name in ("x/1.jpg", "y/1.jpg", other_form)}
+
+
+def test_an_image_in_two_subfolders_is_refused(tmp_path):
+    put(tmp_path, {"captions.csv": "image,caption\n1.jpg,a\n2.jpg,b\n3.jpg,c\n"})
+    photographs(tmp_path / "large", "1.jpg", "2.jpg", "3.jpg")
+    photographs(tmp_path / "small", "2.jpg")
+    refused(tmp_path, "expected one 2.jpg, found large/2.jpg, small/2.jpg in .*; name .*--images")
+    assert len(examples_of(read(tmp_path, images=str(tmp_path / "large")))) == 3
+
+
+def test_other_formats_take_precedence_over_captions_txt(tmp_path):
+    photographs(tmp_path, *(f"{number}.jpg" for number in range(3)))
+    put(
+        tmp_path,
+        {"captions.txt": "notes\n", "my.token": "".join(f"{i}.jpg#0\ta\n" for i in range(3))},
+    )
+    assert len(examples_of(read(tmp_path))) == 3
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,35 @@ def test_names_work_for_members_of_an_ensemble_and_for_a_warm_start(bundled, run
     assert WarmStart(NAME).run.folder == bundled / NAME
 
 
+def test_a_mistyped_run_names_the_runs_with_similar_names(bundled):
+    for folder in ("runs/scenes", "elsewhere/scenes", "elsewhere/photos", "runs/no-run"):
+        (bundled.parent / folder).mkdir(parents=True)
+        if "no-run" not in folder:
+            (bundled.parent / folder / "config.json").touch()
+    for name, similar in {
+        "scenes": r"runs/scenes\?",
+        "run/scenes": r"runs/scenes\?",
+        "runs/scnes": r"runs/scenes\?",
+        "elsewhere/scene": r"elsewhere/scenes or runs/scenes\?",
+        "elsewhere/photo": r"elsewhere/photos\?",
+        "elsewhere/sqares": rf"{NAME}\?",
+    }.items():
+        with pytest.raises(UserError, match=rf"found neither\. Did you mean {similar}"):
+            run_folder(name)
+    with pytest.raises(UserError, match=r"found neither\. Known: .*runs/scenes"):
+        run_folder("runs/no-rum")
+
+
+@pytest.mark.parametrize(
+    ("file", "received"),
+    [("photo.JPG", "an image; the run comes first"), ("a.heic", "an image"), ("a.npz", "a file")],
+)
+def test_a_file_in_the_place_of_a_run_is_noticed(tmp_path, file, received):
+    (tmp_path / file).touch()
+    with pytest.raises(UserError, match=rf"{file}: expected a run's folder .* {received}"):
+        open_run(tmp_path / file)
+
+
 def test_unknown_names_name_the_nearest_and_the_known_ones(bundled):
     assert bundled_names() == [NAME]
     with pytest.raises(UserError, match=r"^sqares: .*found neither\. Did you mean squares\?"):

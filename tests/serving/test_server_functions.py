@@ -4,14 +4,16 @@ import asyncio
 import base64
 import concurrent.futures
 import json
-import sys
+import socket
 import threading
-import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from kserve_stand_in import InvalidInput, server_module
+
+from keras_aoa import serve
+from keras_aoa.utils.errors import UserError
 
 TEXT = tf.TensorSpec((None,), tf.string, "image_bytes")
 PIXELS = tf.TensorSpec((None, 2), tf.uint8, "pixels")
@@ -20,7 +22,7 @@ SENTENCES = tf.TensorSpec((None, None), tf.string, "captions")
 
 @pytest.fixture(scope="module")
 def server():
-    """The module `export/server.py`, with stand-ins for the parts of KServe that it uses."""
+    """The module with stand-ins for the parts of KServe that it uses."""
     with server_module() as module:
         yield module
 
@@ -226,30 +228,81 @@ def test_requests_of_different_shapes_are_never_joined(model):
 
 
 def test_the_newest_version_is_served(server, tmp_path, monkeypatch):
-    served, started = [], []
-
-    def model(*arguments):
-        served.append(arguments)
-        return types.SimpleNamespace(load=lambda: None)
-
-    web = types.SimpleNamespace(start=started.append)
-    monkeypatch.setattr(server, "ServedModel", model)
-    monkeypatch.setattr(server.kserve, "ModelServer", lambda **_: web, raising=False)
+    served = []
+    monkeypatch.setattr(server, "serve", lambda *arguments: served.append(arguments))
     for name in ("9", "10", ".11.part"):
         (tmp_path / name).mkdir()
-    monkeypatch.setattr(sys, "argv", ["server.py", str(tmp_path), "--batch", "8", "--wait", "2"])
-    server.main()
-    assert served == [("captioner", tmp_path / "10", 8, 2.0)]
-    assert len(started) == 1
+    serve.main([str(tmp_path), "--batch", "8", "--wait", "2"])
+    serve.main([str(tmp_path), "--host", "::", "--port", "80", "--name", "x"])
+    assert served == [
+        (tmp_path / "10", "captioner", "127.0.0.1", 8501, 8, 2.0),
+        (tmp_path / "10", "x", "::", 80, 16, 5.0),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [([], "expected exported versions"), (["--batch", "0"], "--batch of")]
+    ("arguments", "message"),
+    [
+        ([], "expected exported versions, found none; export a run: keras-aoa export"),
+        (["--batch", "0"], "batch: expected at least 1"),
+        (["--wait", "-1"], "wait: expected at least 0"),
+        (["--port", "65536"], "port: expected from 1 to 65535"),
+    ],
 )
-def test_invalid_arguments_end_the_command(
-    server, tmp_path, monkeypatch, capsys, arguments, message
-):
-    monkeypatch.setattr(sys, "argv", ["server.py", str(tmp_path), *arguments])
-    with pytest.raises(SystemExit):
-        server.main()
-    assert message in capsys.readouterr().err
+def test_invalid_arguments_are_refused(tmp_path, arguments, message):
+    with pytest.raises(UserError, match=message):
+        serve.main([str(tmp_path), *arguments])
+
+
+def test_an_address_in_use_is_refused_before_the_model_is_loaded(server, monkeypatch):
+    monkeypatch.setattr(server, "ServedModel", None)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=f"127.0.0.1 and port {port} .*in use.*--port"):
+            server.serve("folder", "captioner", "127.0.0.1", port, 1, 0)
+    with pytest.raises(UserError, match=r"serve: expected an address to listen on, received 1\.2"):
+        server.bound("1.2.3.4", 0)
+
+
+def test_the_server_listens_on_the_given_address_only(server):
+    with server.bound("127.0.0.1", 0) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+    with server.bound("::1", 0) as listener:
+        assert listener.getsockname()[0] == "::1"
+
+
+# --- the log of requests --------------------------------------------------------------------------
+
+
+def answered(server, scope, status):
+    """Send a request through `RequestLog`, and return the messages that the client receives."""
+
+    async def app(scope, receive, send):
+        if status is None:
+            raise ValueError
+        await send({"type": "http.response.start", "status": status})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    received = []
+
+    async def send(message):
+        received.append(message["type"])
+
+    asyncio.run(server.RequestLog(app)(scope, None, send))
+    return received
+
+
+def test_each_request_is_logged_on_one_line(server, capsys):
+    request = {"type": "http", "method": "POST", "path": "/v1/models/captioner:predict"}
+    assert answered(server, request, 400) == ["http.response.start", "http.response.body"]
+    assert answered(server, {**request, "path": "/a\nb"}, 404)
+    with pytest.raises(ValueError, match=r"^$"):
+        answered(server, request, None)
+    assert answered(server, {"type": "lifespan"}, 200)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rpartition(" ")[0].rpartition(" ")[0] for line in lines] == [
+        "POST /v1/models/captioner:predict 400",
+        "POST '/a\\nb' 404",
+        "POST /v1/models/captioner:predict 500",
+    ]
+    assert all(line.endswith(" ms") for line in lines)

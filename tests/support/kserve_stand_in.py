@@ -1,14 +1,13 @@
-"""Loads `export/server.py` without KServe, with stand-ins for the parts that it uses."""
+"""Imports `keras_aoa.serving.server` without KServe, with stand-ins for the parts that it uses."""
 
 import contextlib
-import importlib.util
-import pathlib
+import importlib
 import sys
 import types
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+SERVER = "keras_aoa.serving.server"
 
 
 class InvalidInput(ValueError):
@@ -19,13 +18,18 @@ class InvalidInput(ValueError):
 def server_module():
     """Yield the module; the stand-ins are removed afterwards."""
     model = type("Model", (), {"__init__": lambda self, name: setattr(self, "name", name)})
-    stand_ins = {"kserve": types.ModuleType("kserve"), "kserve.errors": types.ModuleType("errors")}
-    stand_ins["kserve"].Model = model
-    stand_ins["kserve.errors"].InvalidInput = InvalidInput
+    contents = {
+        "kserve": {"Model": model},
+        "kserve.errors": {"InvalidInput": InvalidInput},
+        "kserve.protocol": {},
+        "kserve.protocol.rest": {},
+        "kserve.protocol.rest.server": {"RESTServer": None},
+    }
     with pytest.MonkeyPatch.context() as patch:
-        for name, module in stand_ins.items():
-            patch.setitem(sys.modules, name, module)
-        spec = importlib.util.spec_from_file_location("server", ROOT / "export/server.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        for name, content in contents.items():
+            patch.setitem(sys.modules, name, types.ModuleType(name))
+            vars(sys.modules[name]).update(content)
+        patch.delitem(sys.modules, SERVER, raising=False)
+        module = importlib.import_module(SERVER)
+        patch.setitem(sys.modules, SERVER, module)
         yield module

@@ -15,7 +15,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 """
-TRAIN = "from keras_aoa.train import command\ncommand()\n"
+TRAIN = "from keras_aoa.cli import start\nstart('train')\n"
 
 
 def cluster(index, ports):

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 
+import keras
 import pytest
 from bright_square import brightness
 from reader_files import photographs, put
@@ -47,6 +48,30 @@ def refused(configuration, message, **changes):
             prepare(configuration, **changes)
     assert "\n" not in str(refusal.value)
     assert not configuration.folder.exists()
+
+
+def test_a_network_that_cannot_take_the_image_size_is_refused_without_a_folder(
+    configuration, monkeypatch
+):
+    pixels = keras.Input((32, 32, 3))
+    monkeypatch.setattr(preparation, "start_backbone", lambda _: network(pixels))
+    with pytest.raises(UserError, match=r"^image_size: expected 32, .* received 64; set .* 32, or"):
+        prepare(configuration, image_size=64)
+    monkeypatch.setattr(
+        preparation, "start_backbone", lambda _: network(keras.Input((None, None, 3)))
+    )
+    with pytest.raises(UserError, match=r"^image_size: .* larger images, received 20; increase"):
+        prepare(configuration, image_size=20)
+    assert not configuration.folder.exists()
+    prepare(configuration, image_size=21)
+    assert configuration.folder.exists()
+
+
+def network(pixels):
+    """A network whose input has at least 21 pixels."""
+    activations = keras.layers.Conv2D(2, 21)(pixels)
+    vector = keras.layers.GlobalAveragePooling2D()(activations)
+    return keras.Model(pixels, {"map": activations, "vector": vector})
 
 
 def test_data_without_a_needed_split_is_refused(configuration):

@@ -5,6 +5,7 @@ import unicodedata
 import pytest
 
 from keras_aoa.caption import image_files
+from keras_aoa.data.images.file_names import find_images
 from keras_aoa.utils.command_line import refuse_urls, run
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_output, check_writable, is_desktop_file, on_disk
@@ -31,6 +32,7 @@ def test_urls_in_place_of_paths_are_refused(arguments, capsys):
 
 def test_settings_that_may_be_urls_and_windows_paths_are_not_refused():
     refuse_urls(["--base-url", "https://mirror.org/coco", "--runner_options", "gs://b", "x"])
+    refuse_urls(["hf://owner/name", "https://x.org/captioner.zip#sha256=0a"])
     refuse_urls(["C:/photos/a.jpg", "a:b", "12:30//x", "--preprocessing="])
 
 
@@ -66,6 +68,36 @@ def test_folders_leave_out_files_that_desktops_add(tmp_path):
     (tmp_path / "b.jpg").unlink()
     with pytest.raises(UserError, match="expected a folder of images"):
         image_files([tmp_path])
+
+
+def test_images_of_folders_and_skipped_files_are_found_in_order(tmp_path):
+    for name in ("b.jpg", "a.HEIC", "._b.jpg", "notes.txt", "sub/c.png", "sub/d.csv", ".git/e.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    files, skipped = find_images([tmp_path, tmp_path / "notes.txt"])
+    assert files == [tmp_path / name for name in ("a.HEIC", "b.jpg", "notes.txt")]
+    assert skipped == [tmp_path / "notes.txt"]
+    found = find_images([tmp_path], recursive=True)
+    assert found.files == [tmp_path / name for name in ("a.HEIC", "b.jpg", "sub/c.png")]
+    assert found.message.startswith("Skipped 2 files that are no images: ")
+    assert all(name in found.message for name in ("notes.txt", "d.csv"))
+    assert find_images([tmp_path / "b.jpg"]).message == ""
+
+
+def test_a_folder_without_images_names_recursive_if_subfolders_have_some(tmp_path):
+    (tmp_path / "x/y").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"expected a folder of images \(.*\), found none\.$"):
+        find_images([tmp_path])
+    (tmp_path / "x/y/a.jpg").touch()
+    with pytest.raises(UserError, match=r"found none; add --recursive for the 1 in subfolders\.$"):
+        find_images([tmp_path])
+    with pytest.raises(UserError, match="found nothing"):
+        find_images([tmp_path / "z.jpg"])
+
+
+def test_urls_of_images_are_refused_with_the_way_to_download_them():
+    with pytest.raises(UserError, match=r"https://x.org/a.jpg: .* a URL; download .* curl -LO"):
+        find_images(["https://x.org/a.jpg"])
 
 
 @pytest.mark.parametrize(("given", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])

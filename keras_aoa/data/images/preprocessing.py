@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_aoa.data.images import headers as image_headers
 from keras_aoa.data.images.exif import orientation as exif_orientation
+from keras_aoa.data.images.other_formats import as_decodable
 from keras_aoa.utils.errors import UserError
 
 Fit = Literal["crop", "stretch", "pad"]
@@ -98,14 +99,30 @@ def read_image(path):
     """Read an image file as an array, as returned by `decode`.
 
     Raises:
-        OSError: The file does not exist.
+        OSError: The file does not exist, or has a format that can be named, but not decoded.
         tf.errors.OpError: The path is not a regular file, the file cannot be read, the file has
             more than `MAX_BYTES`, or `decode` fails.
     """
     if not is_small_file(path):
         message = f"not a file of at most {MAX_BYTES} bytes"
         raise tf.errors.InvalidArgumentError(None, None, message)
-    return decode(tf.io.read_file(os.fsencode(path))).numpy()
+    return decode_content(tf.io.read_file(os.fsencode(path)).numpy())
+
+
+def decode_content(content):
+    """Decode a file's content like `decode`, also HEIC and AVIF if Pillow can read them.
+
+    Args:
+        content: The file's content, bytes.
+
+    Returns:
+        RGB array `(height, width, 3)`, uint8.
+
+    Raises:
+        OtherFormat: The format can be named, but not decoded.
+        tf.errors.OpError: `decode` fails.
+    """
+    return decode(as_decodable(content)).numpy()
 
 
 def is_small_file(path):

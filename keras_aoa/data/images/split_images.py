@@ -13,6 +13,7 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 import tensorflow as tf
 
+from keras_aoa.data.images.other_formats import read_file
 from keras_aoa.data.images.preprocessing import (
     decode,
     from_original,
@@ -224,7 +225,7 @@ def _reader(views):
     # Trace once for all splits and epochs: tracing takes as long as reading hundreds of images.
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def read(path):
-        pixels = views(decode(tf.io.read_file(path)))
+        pixels = views(decode(read_file(path)))
         window = pixels.pop("window")
         return {name: tf.cast(part, tf.uint8) for name, part in pixels.items()}, window
 

@@ -6,6 +6,7 @@ import pathlib
 from keras_aoa.data.examples import CaptionData
 from keras_aoa.data.readers.coco import CAPTION_FILE, read_coco, read_objects
 from keras_aoa.data.readers.entities import has_entities, with_entities
+from keras_aoa.data.readers.files import IMAGE_FOLDERS
 from keras_aoa.data.readers.flickr import (
     SPLIT_FILES,
     is_token_file,
@@ -32,9 +33,11 @@ __all__ = [
 ]
 
 SUPPORTED = (
-    "captions.csv (image,caption) · Flickr8k.token.txt · results_20130124.token · *.token · "
+    "captions.csv or captions.txt (image,caption) · Flickr8k.token.txt · results_20130124.token · "
+    "*.token · "
     "dataset_*.json (Karpathy) · annotations/captions_train2017.json or 2014 (COCO)"
 )
+KAGGLE_FILE = "captions.txt"
 # Karpathy's archive has all three files. The reader uses the file whose images are beside it.
 BESIDE_KARPATHY = {
     "dataset_coco.json": {"train2014", "val2014"},
@@ -58,8 +61,9 @@ def read(
 
     In a folder, `read` looks for these files in this order and uses the first match:
     `captions.csv`, a token file with Flickr8k's split lists, Karpathy's JSON with its images,
-    another token file, COCO's annotations. If the path is a file, `read` uses this file. If the
-    path is COCO's folder `annotations`, `read` uses COCO's own splits.
+    another token file, COCO's annotations, Karpathy's JSON, `captions.txt` as in Kaggle's Flickr8k.
+    If the path is a file, `read` uses this file. If the path is COCO's folder `annotations`, `read`
+    uses COCO's own splits.
 
     Every image of your own data must exist. Public data sets are often stored only partly, so
     their missing images are left out with a warning. If all images are missing, an error is raised.
@@ -102,7 +106,7 @@ def _read_file(
     objects: bool,
 ) -> CaptionData:
     """Read a caption file; the file's name selects the reader."""
-    if name.endswith(".csv"):
+    if name.endswith(".csv") or pathlib.PurePath(name).name == KAGGLE_FILE:
         return read_own(folder / name, images)
     if is_token_file(name):
         return read_flickr(folder / name, images)
@@ -119,7 +123,7 @@ def _choose(folder: pathlib.Path, names: set[str]) -> str:
         return "captions.csv"
     if "Flickr8k.token.txt" in names and not names.isdisjoint(SPLIT_FILES.values()):
         return "Flickr8k.token.txt"
-    here = names | _names(folder / "images")
+    here = names.union(*(_names(folder / each) for each in IMAGE_FOLDERS))
     karpathy = [name for name in BESIDE_KARPATHY if name in names]
     coco = [name for name in names if CAPTION_FILE.fullmatch(name)] or [
         f"annotations/{name}"
@@ -132,6 +136,7 @@ def _choose(folder: pathlib.Path, names: set[str]) -> str:
         sorted(filter(is_token_file, names)),
         list(one_per_year.values()),
         karpathy,
+        [KAGGLE_FILE] if KAGGLE_FILE in names else [],
     ):
         if len(kind) > 1:
             raise UserError(

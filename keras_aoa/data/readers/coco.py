@@ -11,7 +11,14 @@ import re
 from typing import Any
 
 from keras_aoa.data.examples import CaptionData, Example, NamedObject
-from keras_aoa.data.readers.files import entries, inside, locate, make_example, read_json
+from keras_aoa.data.readers.files import (
+    entries,
+    image_folders,
+    inside,
+    locate,
+    make_example,
+    read_json,
+)
 from keras_aoa.data.readers.frames import Size, with_upright_boxes
 from keras_aoa.data.readers.splits import paper_splits
 from keras_aoa.data.text.coco_synonyms import nouns_of
@@ -65,7 +72,7 @@ def read_coco(
     root = annotations.parent if annotations.name == "annotations" else annotations
     data = locate(
         CaptionData(f"coco{year}", splits),
-        [pathlib.Path(images)] if images else [root, root / "images"],
+        [pathlib.Path(images)] if images else image_folders(root),
         source=annotations,
         complete=False,
     )

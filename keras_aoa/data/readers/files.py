@@ -16,6 +16,10 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import on_disk
 from keras_aoa.utils.text import clip, first_three, one_line, printable
 
+# Names that people give to the folder of images beside a caption file.
+IMAGE_FOLDERS = ("images", "Images", "image", "photos")
+SEARCHED_LEVELS = 3  # of subfolders; deeper folders belong to something else
+
 MAX_UNPACKED_BYTES = 2**30  # the captions of Flickr30k have 17 million bytes
 
 _TYPE_NAMES = {int: "a whole number", str: "a text", list: "a list"}
@@ -147,21 +151,58 @@ def present(folder: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
                 files = {entry.name for entry in listing if entry.is_file()}
         except (OSError, ValueError):  # ValueError: the name contains a null byte
             continue
-        composed = {unicodedata.normalize("NFC", file): file for file in files}
+        composed = {_composed(file): file for file in files}
         stored = os.path.relpath(listed, folder) if listed != folder / subfolder else subfolder
         for name in members:
             base = os.path.basename(name)
-            file = base if base in files else composed.get(unicodedata.normalize("NFC", base))
+            file = base if base in files else composed.get(_composed(base))
             if file is not None:
                 unchanged = (stored, file) == (subfolder, base)
                 existing[name] = name if unchanged else os.path.join(stored, file)
     return existing
 
 
+def image_folders(folder: pathlib.Path, *more: str) -> list[pathlib.Path]:
+    """Return the folders that may contain the images of a caption file in `folder`."""
+    return [folder, *(folder / name for name in (*IMAGE_FOLDERS, *more))]
+
+
+def in_subfolders(root: pathlib.Path, names: Iterable[str]) -> dict[str, list[str]]:
+    """Find files in the subfolders of a folder, up to `SEARCHED_LEVELS` deep.
+
+    Hidden folders are left out.
+
+    Returns:
+        Dictionary from the names of existing files to the paths, relative to `root`, that end with
+        the name.
+    """
+    wanted: dict[str, list[str]] = {}
+    for name in names:
+        wanted.setdefault(os.path.basename(_composed(name)), []).append(name)
+    existing: dict[str, list[str]] = {}
+    for folder, subfolders, files in os.walk(root):
+        relative = os.path.relpath(folder, root)
+        level = 0 if relative == "." else relative.count(os.sep) + 1
+        deeper = level < SEARCHED_LEVELS
+        subfolders[:] = sorted(name for name in subfolders if deeper and name[0] != ".")
+        for file in files:
+            path = os.path.normpath(os.path.join(relative, file))
+            for name in wanted.get(_composed(file), ()):
+                if _composed(f"/{path}").endswith(_composed(f"/{name}")):
+                    existing.setdefault(name, []).append(path)
+    return existing
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
 def locate(
     data: CaptionData, folders: Sequence[pathlib.Path], source: pathlib.Path, complete: bool
 ) -> CaptionData:
     """Resolve relative image paths against the folder that contains the most images.
+
+    If none of the folders contains an image, their subfolders are searched.
 
     Args:
         data: Data set whose paths are relative to a folder of images.
@@ -175,7 +216,8 @@ def locate(
         The data set with the resolved paths.
 
     Raises:
-        UserError: All images are missing, or some are missing and `complete` is true.
+        UserError: All images are missing, some are missing and `complete` is true, or an image is
+            in several subfolders.
     """
     names = [example.path for examples in data.splits.values() for example in examples]
     if not names:
@@ -183,11 +225,20 @@ def locate(
     existing_by_folder = [present(folder, names) for folder in folders]
     best = max(range(len(folders)), key=lambda index: len(existing_by_folder[index]))
     folder, existing = str(folders[best]), existing_by_folder[best]
+    if not existing:
+        folder = os.path.commonpath(folders)
+        for name, paths in in_subfolders(pathlib.Path(folder), names).items():
+            if len(paths) > 1:
+                raise UserError(
+                    f"{source}: expected one {printable(name)}, found {first_three(paths)} in "
+                    f"{folder or '.'}; name the folder of the images with --images."
+                )
+            existing[name] = paths[0]
     missing = [name for name in names if name not in existing]
     problem = f"{len(missing)} of its {len(names)} images do not exist: {first_three(missing)}"
     if not existing:
         searched = ", ".join(dict.fromkeys(map(str, folders)))
-        raise UserError(f"{source}: {problem}; looked in {searched}.")
+        raise UserError(f"{source}: {problem}; looked in {searched} and subfolders.")
     if missing and complete:
         raise UserError(f"{source}: {problem}; add them to {folder} or remove their captions.")
     if missing:

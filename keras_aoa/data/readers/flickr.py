@@ -9,7 +9,7 @@ import pathlib
 import unicodedata
 
 from keras_aoa.data.examples import CaptionData
-from keras_aoa.data.readers.files import inside, locate, make_example, read_text
+from keras_aoa.data.readers.files import image_folders, inside, locate, make_example, read_text
 from keras_aoa.data.readers.splits import split_by_name
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import clip, first_three, one_line
@@ -26,8 +26,8 @@ SPLIT_FILES = {
 }
 # The published archive spells its folder "Flicker8k".
 IMAGE_FOLDERS = {
-    "flickr8k": ("images", "Flicker8k_Dataset", "Flickr8k_Dataset", "."),
-    "flickr30k": ("images", "flickr30k-images", "flickr30k_images", "."),
+    "flickr8k": ("Flicker8k_Dataset", "Flickr8k_Dataset"),
+    "flickr30k": ("flickr30k-images", "flickr30k_images"),
 }
 
 
@@ -90,10 +90,11 @@ def read_flickr(path: pathlib.Path, images: str | None = None) -> CaptionData:
         splits = {split: tuple(examples[n] for n in names) for split, names in listed.items()}
     else:
         splits = split_by_name(examples.values(), path)
-    folders = [path.parent / folder for folder in IMAGE_FOLDERS.get(name, ("images", "."))]
     return locate(
         CaptionData(name, splits),
-        [pathlib.Path(images)] if images else folders,
+        [pathlib.Path(images)]
+        if images
+        else image_folders(path.parent, *IMAGE_FOLDERS.get(name, ())),
         source=path,
         complete=path.name not in PUBLIC,
     )

@@ -8,7 +8,14 @@ import pathlib
 from typing import Any
 
 from keras_aoa.data.examples import CaptionData, Example
-from keras_aoa.data.readers.files import entries, inside, locate, make_example, read_json
+from keras_aoa.data.readers.files import (
+    entries,
+    image_folders,
+    inside,
+    locate,
+    make_example,
+    read_json,
+)
 from keras_aoa.data.readers.flickr import IMAGE_FOLDERS
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import clip, printable
@@ -64,10 +71,11 @@ def read_karpathy(
         example = make_example(image_id, name, captions, where)
         splits.setdefault(SPLITS[image["split"]], []).append(example)
     name = str(document.get("dataset") or path.stem.removeprefix("dataset_"))
-    folders = [path.parent / folder for folder in IMAGE_FOLDERS.get(name, ("images", "."))]
     return locate(
         CaptionData(name, {split: tuple(examples) for split, examples in splits.items()}),
-        [pathlib.Path(images)] if images else folders,
+        [pathlib.Path(images)]
+        if images
+        else image_folders(path.parent, *IMAGE_FOLDERS.get(name, ())),
         source=path,
         complete=False,
     )

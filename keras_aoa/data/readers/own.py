@@ -1,5 +1,7 @@
 """Reads your own photographs: a folder with `captions.csv`, one caption per line.
 
+Kaggle's Flickr8k has the same format in `captions.txt`.
+
 image,caption,split          the column `split` is optional
 beach/1.jpg,"a dog, running",train
 """
@@ -9,7 +11,7 @@ import io
 import pathlib
 
 from keras_aoa.data.examples import CaptionData, Example
-from keras_aoa.data.readers.files import inside, locate, make_example, read_text
+from keras_aoa.data.readers.files import image_folders, inside, locate, make_example, read_text
 from keras_aoa.data.readers.splits import split_by_name
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import clip, one_line, printable
@@ -19,7 +21,7 @@ SPLITS = {"train": "train", "val": "val", "dev": "val", "test": "test"}
 
 
 def read_own(path: pathlib.Path, images: str | None = None) -> CaptionData:
-    """Read `captions.csv`, whose images are beside it or in `images/`.
+    """Read `captions.csv`, whose images are beside it, in `images/` or in another subfolder.
 
     An image may have several lines, one for each caption. Without the column `split`,
     `split_by_name` decides the splits. An image's id is its name in the file. Each image must
@@ -59,7 +61,7 @@ def read_own(path: pathlib.Path, images: str | None = None) -> CaptionData:
         splits = split_by_name(examples, path)
     return locate(
         CaptionData(path.resolve().parent.name, splits),
-        [pathlib.Path(images)] if images else [path.parent, path.parent / "images"],
+        [pathlib.Path(images)] if images else image_folders(path.parent),
         source=path,
         complete=True,
     )
