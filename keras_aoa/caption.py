@@ -16,12 +16,13 @@ from typing import Annotated
 import tyro
 
 from keras_aoa.collection.shards import find_shards, worker_shards
-from keras_aoa.inference.entries import SUFFIXES, is_image_name, read_entries
+from keras_aoa.data.images.file_names import find_images
+from keras_aoa.inference.entries import read_entries
 from keras_aoa.inference.lines import COLUMNS, json_line, table_rows, text_lines
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import check_writable, on_disk
+from keras_aoa.utils.files import check_writable
 from keras_aoa.utils.keras_settings import use_keras_defaults
 from keras_aoa.utils.progress import progress_bar
 from keras_aoa.utils.text import printable
@@ -228,44 +229,26 @@ def opened(settings):
 
 
 def image_files(names, recursive=False):
-    """Return image files, and the images in folders.
+    """Return image files, and the images in folders. Print a line about other files in folders.
 
     Args:
         names: Paths of image files and of folders; "-" stands for the paths on standard input.
         recursive: Whether to include the images in subfolders.
 
     Raises:
-        UserError: there are no names, a file does not exist, or a folder contains no images.
+        UserError: there are no names, or as raised by `find_images`.
     """
     if not names:
         raise UserError("caption: expected image files or folders after the run, received none.")
     given = itertools.chain.from_iterable(
         (line.rstrip("\r\n") for line in sys.stdin) if name == "-" else [name] for name in names
     )
-    files = []
-    for name in map(on_disk, filter(None, given)):
-        if name.is_dir():
-            inside = [file for file in name.glob("**/*" if recursive else "*") if file.is_file()]
-            images = sorted(file for file in inside if is_image_name(file))
-            if not images:
-                raise UserError(
-                    f"{name}: expected a folder of images ({' '.join(SUFFIXES)}), found none"
-                    f"{'' if recursive else '; --recursive also searches subfolders'}."
-                )
-            if len(images) < len(inside):
-                print(
-                    f"{name}: {len(inside) - len(images)} files are not images "
-                    f"({' '.join(SUFFIXES)}), and are left out.",
-                    file=sys.stderr,
-                )
-            files += images
-        elif name.exists():
-            files.append(name)
-        else:
-            raise UserError(f"{name}: expected an image or a folder of images, found nothing.")
-    if not files:
+    found = find_images(filter(None, given), recursive)
+    if found.message:
+        print(found.message, file=sys.stderr)
+    if not found.files:
         raise UserError("caption: expected paths on standard input, received none.")
-    return files
+    return found.files
 
 
 @contextlib.contextmanager

@@ -12,14 +12,8 @@ import pathlib
 import tarfile
 from dataclasses import dataclass
 
-from keras_aoa.inference.entries import (
-    MAX_BYTES,
-    SUFFIXES,
-    Entry,
-    is_image_name,
-    read_entries,
-    too_large,
-)
+from keras_aoa.data.images.file_names import SUFFIXES, is_image_name
+from keras_aoa.inference.entries import MAX_BYTES, Entry, read_entries, too_large
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import on_disk
 

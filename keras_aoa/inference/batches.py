@@ -15,7 +15,7 @@ from keras_aoa.data.images.views import read_batch
 from keras_aoa.data.proposals import edge_boxes
 from keras_aoa.data.proposals.cache import one_core_per_thread, propose
 from keras_aoa.inference.generator import Caption
-from keras_aoa.inference.pixels import why_invalid
+from keras_aoa.inference.pixels import as_decodable_entry, why_invalid
 
 _PREFETCH = 2  # batches that are read and decoded in advance
 
@@ -92,7 +92,9 @@ class BatchCaptioner:
         """
         entries = iter(entries)
         with one_core_per_thread() if self._search else contextlib.nullcontext():
-            while batch := list(itertools.islice(entries, self._batch_size)):
+            while batch := list(
+                map(as_decodable_entry, itertools.islice(entries, self._batch_size))
+            ):
                 inputs, valid = self._read([entry.content or b"" for entry in batch])
                 valid = valid.numpy()
                 if not valid.all():

@@ -6,9 +6,8 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from keras_aoa.utils.files import is_desktop_file, on_disk
+from keras_aoa.utils.files import on_disk
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 MAX_BYTES = 2**28  # per image file; only uncompressed images of 90 or more megapixels are larger
 
 _READERS = 8  # threads that read files; a network disk has high latency
@@ -21,11 +20,6 @@ class Entry:
     name: str
     content: bytes | None = None
     error: str = ""
-
-
-def is_image_name(path):
-    """Return whether a path has an image's suffix and names no file that a desktop added."""
-    return str(path).lower().endswith(SUFFIXES) and not is_desktop_file(path)
 
 
 def read_entries(paths):

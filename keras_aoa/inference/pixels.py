@@ -2,30 +2,44 @@
 
 import os
 import pathlib
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.images.preprocessing import decode, read_image, reason
+from keras_aoa.data.images.other_formats import OtherFormat, as_decodable
+from keras_aoa.data.images.preprocessing import decode, decode_content, read_image, reason
 from keras_aoa.inference.entries import Entry, read_entry
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import printable
 
-NO_PICTURE = (
-    "expected a JPEG, PNG, GIF, BMP or WebP picture, received a damaged file or another format{}; "
-    "convert it."
-)
+EXPECTED = "expected a JPEG, PNG, GIF, BMP or WebP picture, received "
+
+
+def message(error):
+    """Return the message for an error that `read_image` or `decode_content` raised."""
+    if isinstance(error, OtherFormat):
+        return f"{EXPECTED}{error}."
+    return f"{EXPECTED}a damaged file or another format ({reason(error)}); convert it."
+
+
+def as_decodable_entry(entry):
+    """Return an `Entry` whose content TensorFlow decodes. HEIC and AVIF files are converted."""
+    try:
+        return entry if entry.error else replace(entry, content=as_decodable(entry.content))
+    except OtherFormat as error:
+        return Entry(entry.name, error=message(error))
 
 
 def why_invalid(entry):
-    """Return the error of an `Entry` that is not an image."""
+    """Return the error of an `Entry` that cannot be decoded."""
     if entry.error:
         return entry.error
     try:
         decode(entry.content)
     except tf.errors.OpError as error:
-        return NO_PICTURE.format(f" ({reason(error)})")
-    return NO_PICTURE.format("")
+        return message(error)
+    return f"{EXPECTED}a damaged file or another format; convert it."
 
 
 def as_entry(image):
@@ -52,10 +66,10 @@ def read_pixels(image):
                 raise UserError(f"{printable(image)}: expected an image, found no file.")
             return read_image(image)
         if isinstance(image, bytes):
-            return decode(image).numpy()
+            return decode_content(image)
     except (OSError, tf.errors.OpError) as error:
         name = "the bytes" if isinstance(image, bytes) else printable(image)
-        raise UserError(f"{name}: {NO_PICTURE.format(f' ({reason(error)})')}") from None
+        raise UserError(f"{name}: {message(error)}") from None
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
         raise UserError(

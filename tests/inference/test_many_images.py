@@ -143,14 +143,14 @@ def test_paths_come_from_standard_input_and_subfolders(
     inside.mkdir(parents=True)
     (inside / "x.png").write_bytes((squares / "03.png").read_bytes())
     (tmp_path / "notes.txt").write_text("text")
-    with pytest.raises(UserError, match="found none; --recursive also searches subfolders"):
+    with pytest.raises(UserError, match="found none; add --recursive for the 1 in subfolders"):
         command(tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{squares / '04.png'}\n{tmp_path}\n\n"))
     command("-", "--recursive")
     printed = capsys.readouterr()
     names = [line.split(": ")[0] for line in printed.out.splitlines()]
     assert names == [str(squares / "04.png"), str(inside / "x.png")]
-    assert f"{tmp_path}: 1 files are not images" in printed.err
+    assert f"Skipped files that are not images (1): {tmp_path / 'notes.txt'}." in printed.err
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     with pytest.raises(UserError, match="expected paths on standard input, received none"):
         command("-")
