@@ -1,6 +1,7 @@
 """Scores a run on a split: writes captions, metrics, grounding and pictures."""
 
 from keras_aoa.data.images.preprocessing import read_image
+from keras_aoa.evaluation.confidence import cider_by_confidence
 from keras_aoa.evaluation.metrics import score, start_meteor
 from keras_aoa.evaluation.results import format_scores, score_content, write_results
 from keras_aoa.evaluation.split import SplitCaptioner
@@ -46,6 +47,10 @@ def evaluate(run, settings, data=None, history=(), process=None):
         **scores.agreement,
         **task.grounding(captions),
         **task.diversity(texts),
+        "confidence": cider_by_confidence(
+            [caption.confidence for caption in captions.values()],
+            [scores.per_image[task.examples[index].image_id]["CIDEr"] for index in captions],
+        ),
     }
     task.write(content, f"scores_{task.split}.json", "scores.json")
     draw(task.folder / PICTURES, captions, images, settings.pictures, history)
@@ -78,7 +83,8 @@ def print_scores(task, scores, content):
     for name in ("CIDEr_leave_one_out", "human_CIDEr_leave_one_out", "share_of_human_CIDEr"):
         if content.get(name) is not None:
             print(f"{name} {100 * content[name]:.1f}")
-    for name, value in {**content.get("grounding", {}), **content["diversity"]}.items():
+    groups = (content.get(name, {}) for name in ("grounding", "diversity", "confidence"))
+    for name, value in [item for group in groups for item in group.items()]:
         if value is not None:
             number = value if name in COUNTED else 100 * value
             print(f"{name} {number:.{0 if isinstance(number, int) else 1}f}")

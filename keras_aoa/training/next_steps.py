@@ -20,6 +20,10 @@ VARIETY = {
     "mean_length": "words per caption",
     "novel_captions": "percent of captions that are not among the training captions",
 }
+CONFIDENCE = {
+    "CIDEr_most_confident": "CIDEr of the third of the captions with the most confidence",
+    "CIDEr_least_confident": "CIDEr of the third with the least confidence",
+}
 
 
 def is_evaluated(run, data):
@@ -51,10 +55,12 @@ def print_meanings(content):
     Args:
         content: Content of `scores.json`.
     """
-    present = {**content, **content.get("grounding", {}), **content.get("diversity", {})}
+    groups = (content.get(name, {}) for name in ("grounding", "diversity", "confidence"))
+    present = {**content, **{name: own[name] for own in groups for name in own}}
     for title, meanings in (
         ("What the scores mean (higher is better)", MEANINGS),
         ("How varied the captions are", VARIETY),
+        ("Whether the captioner knows when it is right", CONFIDENCE),
     ):
         lines = [
             f"  {name:<21} {text}"

@@ -157,6 +157,8 @@ def run(main, arguments=None, interrupted="", subcommand=""):
     """
     # The user's `keras.json` may select another backend, but the commands need TensorFlow.
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    # Otherwise TensorFlow takes all GPU memory, and captioning could not run beside a training.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     for stream in (sys.stdout, sys.stderr):
         # A file name or caption with characters that the terminal cannot show must not end a
         # command.

@@ -79,7 +79,7 @@ def test_images_of_folders_and_skipped_files_are_found_in_order(tmp_path):
     assert skipped == [tmp_path / "notes.txt"]
     found = find_images([tmp_path], recursive=True)
     assert found.files == [tmp_path / name for name in ("a.HEIC", "b.jpg", "sub/c.png")]
-    assert found.message.startswith("Skipped 2 files that are no images: ")
+    assert found.message.startswith("Skipped files that are not images (2): ")
     assert all(name in found.message for name in ("notes.txt", "d.csv"))
     assert find_images([tmp_path / "b.jpg"]).message == ""
 

@@ -25,7 +25,9 @@ class ImageFiles(NamedTuple):
         """One line about the skipped files; "" if there are none."""
         if not self.skipped:
             return ""
-        return f"Skipped files that are not images ({len(self.skipped)}): {first_three(self.skipped)}."
+        return (
+            f"Skipped files that are not images ({len(self.skipped)}): {first_three(self.skipped)}."
+        )
 
 
 def is_image_name(path: str | os.PathLike, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
