@@ -134,8 +134,12 @@ def expects_gpu():
 def filter_lines(source, target):
     """Copy lines from a binary stream to another, except harmless lines of TensorFlow's log."""
     has_gpu = expects_gpu()
+    hidden = False
     for line in source:
-        if not is_harmless(line.decode(errors="replace"), has_gpu):
+        # "\t [[{{node ReadFile}}]]" continues the line before it.
+        if not line.startswith(b"\t [["):
+            hidden = is_harmless(line.decode(errors="replace"), has_gpu)
+        if not hidden:
             target.write(line)
             target.flush()
 

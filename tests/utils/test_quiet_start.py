@@ -1,12 +1,13 @@
 """TensorFlow's lines that report no problem are left out of a command's output; others are not."""
 
+import io
 import os
 import subprocess
 import sys
 
 import pytest
 
-from keras_aoa.utils.quiet_start import LEVEL, is_harmless
+from keras_aoa.utils.quiet_start import LEVEL, filter_lines, is_harmless
 
 HARMLESS = [
     "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
@@ -43,6 +44,14 @@ def test_harmless_lines_are_recognized(has_gpu):
         assert is_harmless(line, has_gpu) is not has_gpu, line
     for line in TROUBLE:
         assert not is_harmless(line, has_gpu), line
+
+
+def test_a_continuation_shares_the_fate_of_its_line():
+    own = "\t [[{{node ReadFile}}]]"
+    lines = [HARMLESS[-3], own, TROUBLE[0], own, HARMLESS[0], own, TROUBLE[-1], own]
+    shown = io.BytesIO()
+    filter_lines(io.BytesIO("".join(f"{line}\n" for line in lines).encode()), shown)
+    assert shown.getvalue().decode().splitlines() == [TROUBLE[0], own, TROUBLE[-1], own]
 
 
 COMMAND = """
