@@ -201,9 +201,8 @@ class Captioner(keras.Model):
         words = self.attention.embed(fed)
         state_dropout = None
         if training and self.dropout:
-            words = keras.random.dropout(words, self.dropout, seed=self.seeds)
-            ones = ops.ones((images, count, time, self.cell.units))
-            state_dropout = keras.random.dropout(ones, self.dropout, seed=self.seeds)
+            word_dropout, state_dropout = self.dropout_masks(images, count, time)
+            words = words * word_dropout
         start = [repeat_captions(part, count) for part in (encoded.state, encoded.attended)]
         outputs, normalizers = self.cell.run(words, start, encoded.memory, state_dropout)
         flat = (images, count * time)
@@ -216,7 +215,17 @@ class Captioner(keras.Model):
         log_probs = ops.reshape(log_probs, (images, count, time))
         return ops.where(targets == PAD, 0.0, log_probs)
 
-    def decode_step(self, ids, state, attended, memory):
+    def dropout_masks(self, images, count, time):
+        """Return random dropout masks for input words `(n, c, t, e)` and states `(n, c, t, u)`."""
+        widths = self.attention.embedding_dim, self.cell.units
+        return tuple(
+            keras.random.dropout(
+                ops.ones((images, count, time, width)), self.dropout, seed=self.seeds
+            )
+            for width in widths
+        )
+
+    def decode_step(self, ids, state, attended, memory, dropout=(None, None)):
         """Feed one word of each caption to the cell and predict the next word.
 
         Args:
@@ -224,13 +233,18 @@ class Captioner(keras.Model):
             state: State before the input word, `(n, c, u)`.
             attended: Region vector before the input word, `(n, c, f)`.
             memory: The images' `ImageMemory`.
+            dropout: Dropout masks for the words `(n, c, e)` and the states `(n, c, u)`, or None.
 
         Returns:
             The new `state`, the new `attended`, log p `(n, c, w)` of the next word, and
             p(r) `(n, c, r)` for the state that predicts the next word.
         """
         words = self.attention.embed(ids)
-        step = self.cell.step(words, self.cell.project(words), (state, attended), memory)
+        word_dropout, state_dropout = dropout
+        if word_dropout is not None:
+            words = words * word_dropout
+        word_gates = self.cell.project(words)
+        step = self.cell.step(words, word_gates, (state, attended), memory, state_dropout)
         log_probs, region_probs = self.attention.log_probs(step.output, memory, step.scores)
         return step.state, step.attended, log_probs, region_probs
 

@@ -9,7 +9,7 @@ from keras_aoa.data.text.vocabulary import PAD, START, STOP
 from keras_aoa.models.captioner import repeat_captions
 
 
-def sample_captions(captioner, encoded, uniform):
+def sample_captions(captioner, encoded, uniform, dropout=(None, None)):
     """Sample captions of each image, word by word, from p(w).
 
     Unlike search, sampling may choose OOV, because OOV is a part of p(w).
@@ -19,6 +19,7 @@ def sample_captions(captioner, encoded, uniform):
         encoded: `EncodedImages`, as returned by `captioner.encode`.
         uniform: Random numbers in 0..1, one for each word of the captions, `(n, c, t)`. A caption
             with t words may lack STOP.
+        dropout: `captioner.dropout_masks` for these captions. By default, no dropout.
 
     Returns:
         Ids `(n, c, t + 1)` that begin with START. After STOP, they are PAD.
@@ -32,7 +33,11 @@ def sample_captions(captioner, encoded, uniform):
 
     def advance(step, ids, finished, state, attended):
         state, attended, log_probs, _ = captioner.decode_step(
-            ops.take(ids, step, axis=2), state, attended, encoded.memory
+            ops.take(ids, step, axis=2),
+            state,
+            attended,
+            encoded.memory,
+            [None if mask is None else ops.take(mask, step, axis=2) for mask in dropout],
         )
         chosen = sample_words(log_probs, ops.take(uniform, step, axis=2))
         chosen = ops.where(finished, padding, chosen)

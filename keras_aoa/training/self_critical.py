@@ -49,16 +49,19 @@ def sample(captioner, inputs, step, reward, settings):
     Returns:
         `Samples`.
     """
-    encoded = captioner.encode(inputs)
     shape = settings.reward_samples, settings.max_words
+    encoded, dropout = captioner.encode(inputs, training=True), (None, None)
+    if settings.dropout:
+        dropout = captioner.dropout_masks(tf.shape(inputs["index"])[0], *shape)
     seed = settings.seed + SEEDS * tf.cast(step, tf.int32)
     uniform = tf.map_fn(
         lambda index: tf.random.stateless_uniform(shape, [seed, index]), inputs["index"], tf.float32
     )
-    captions = sample_captions(captioner, encoded, uniform)
+    captions = sample_captions(captioner, encoded, uniform, dropout)
     scored = captions[:, :, 1:]
     greedy = settings.reward_baseline == "greedy"
     if greedy:
+        encoded = captioner.encode(inputs)
         best = search(captioner, encoded, beam=1, max_words=settings.max_words).ids
         scored = tf.concat([scored, best], axis=1)
 

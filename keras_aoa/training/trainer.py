@@ -218,12 +218,15 @@ class Trainer:
 
     def _reward_step(self, batch, images, step):
         settings = self.configuration
+        seeds = self.captioner.seeds.state
+        seed = tf.identity(seeds.value)
         samples = self_critical.sample(self.captioner, batch, step, self.reward, settings)
+        # The gradient belongs to the probabilities of the samples, so it needs their dropout masks.
+        seeds.assign(seed)
         real = tf.cast(self_critical.has_captions(batch["captions"]), tf.float32)
         share = (real / (images * settings.reward_samples))[:, None]
         with tf.GradientTape() as tape:
-            # Without dropout: the gradient belongs to the probabilities of the sampled captions.
-            log_probs = self.captioner({**batch, "captions": samples.captions})
+            log_probs = self.captioner({**batch, "captions": samples.captions}, training=True)
             loss = self_critical.policy_loss(log_probs, samples.advantages, share)
         self._apply(tape, loss, joint=False)
         return self_critical.sample_metrics(loss, samples, log_probs, share)

@@ -69,3 +69,29 @@ def test_region_dropout_drops_a_feature_in_all_regions_of_an_image():
     )
     assert set(np.round(factors.ravel(), 3)) == {0, 2}
     assert (factors[0, 0] != factors[1, 0]).any()
+
+
+@pytest.mark.parametrize("variant", tiny.VARIANTS)
+def test_steps_and_whole_captions_have_the_same_dropout(variant):
+    """Sampling runs step by step, and the gradient of its samples over whole captions."""
+    captioner = tiny.make_captioner(variant, weights=1, dropout=0.4, region_dropout=0.2)
+    seed = np.array(captioner.seeds.state)
+    encoded = captioner.encode(IMAGES, training=True)
+    words, states = captioner.dropout_masks(2, 2, 4)
+    state, attended = (np.repeat(part, 2, axis=1) for part in (encoded.state, encoded.attended))
+    log_probs = []
+    for step in range(4):
+        state, attended, own, _ = captioner.decode_step(
+            CAPTIONS[:, :, step],
+            state,
+            attended,
+            encoded.memory,
+            (words[:, :, step], states[:, :, step]),
+        )
+        target = CAPTIONS[:, :, step + 1, None]
+        log_probs.append(np.take_along_axis(np.asarray(own), target, axis=2)[..., 0])
+    found = np.where(CAPTIONS[:, :, 1:] == PAD, 0, np.stack(log_probs, axis=2))
+    captioner.seeds.state.assign(seed)
+    expected = captioner(INPUTS, training=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(found - captioner(INPUTS)).max() > 0.01

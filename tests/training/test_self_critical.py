@@ -109,7 +109,8 @@ def test_the_mean_of_other_samples_is_a_baseline_that_does_not_change_the_mean(i
 def make_trainer(**changes):
     settings = dataclasses.replace(SETTINGS, **changes)
     reward = CaptionReward(REFERENCES, VOCABULARY, settings.reward_cider, settings.reward_bleu)
-    return Trainer(tiny.make_captioner(dropout=0.5), settings, 5, SGD, reward)
+    captioner = tiny.make_captioner(dropout=settings.dropout, region_dropout=settings.dropout)
+    return Trainer(captioner, settings, 5, SGD, reward)
 
 
 def samples_of(trainer, batch, step=0):
@@ -123,6 +124,7 @@ def test_a_step_follows_the_advantages_of_its_samples(baseline):
     trainer = make_trainer(reward_baseline=baseline, reward_samples=3, reward_bleu=2.0)
     captioner, count = trainer.captioner, 2 * 3  # the third image only fills up the batch
     trainer.steps = 5  # the first step of stage 3
+    seed = np.array(captioner.seeds.state)
     inputs, samples = samples_of(trainer, BATCH, trainer.steps)
     captions = np.asarray(samples.captions)
     index = np.repeat(BATCH["index"], 3)
@@ -137,13 +139,16 @@ def test_a_step_follows_the_advantages_of_its_samples(baseline):
         assert np.ptp(shifts[:, 0]) > 0.01
 
     before = arrays(trainer.own_variables)
+    captioner.seeds.state.assign(seed)  # the gradient has the dropout masks of the samples
     with tf.GradientTape() as tape:
-        log_probs = captioner({**inputs, "captions": captions})
+        log_probs = captioner({**inputs, "captions": captions}, training=True)
         weights = np.asarray(samples.advantages)[:2, :, None]
         loss = -tf.reduce_sum(weights * log_probs[:2]) / count
     expected = tape.gradient(loss, [variable.value for variable in trainer.own_variables])
+    captioner.seeds.state.assign(seed)
     metrics, stopped = trainer.step(BATCH, 3)
     assert not stopped
+    assert (np.array(captioner.seeds.state) != seed).any(), "the next step has other masks"
     moved = zip(arrays(trainer.own_variables), before, expected, strict=True)
     assert np.abs(rewards[:2] - rewards[:2].mean(1, keepdims=True)).max() > 0.1
     for new, old, gradient in moved:
@@ -167,7 +172,7 @@ def test_a_step_follows_the_advantages_of_its_samples(baseline):
 
 
 def test_samples_depend_on_step_and_image_but_not_on_the_rest_of_the_batch():
-    trainer = make_trainer()
+    trainer = make_trainer(dropout=0.0)
     _, together = samples_of(trainer, BATCH)
     part = {name: values[1:2] for name, values in BATCH.items()}
     _, alone = samples_of(trainer, part)
@@ -175,7 +180,7 @@ def test_samples_depend_on_step_and_image_but_not_on_the_rest_of_the_batch():
     np.testing.assert_allclose(alone.advantages[0], together.advantages[1], atol=1e-6)
     _, later = samples_of(trainer, BATCH, step=1)
     assert (np.asarray(later.captions) != np.asarray(together.captions)).any()
-    _, other = samples_of(make_trainer(seed=1), BATCH)
+    _, other = samples_of(make_trainer(dropout=0.0, seed=1), BATCH)
     assert (np.asarray(other.captions) != np.asarray(together.captions)).any()
 
 
