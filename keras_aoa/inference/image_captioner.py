@@ -41,7 +41,7 @@ class ImageCaptioner:
         if view:
             edge_boxes.check_opencv()
         self.views = NetworkViews(run.image_settings, view.settings if view else None)
-        self.captioner = run.load_captioner()
+        self.captioner = run.load_for_inference()
         self.generator = CaptionGenerator.from_configuration(
             self.captioner, run.vocabulary, run.configuration, search_settings
         )

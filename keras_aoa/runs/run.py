@@ -154,6 +154,14 @@ class Run:
         weights.assign(variables, arrays, self.best_file)
         return captioner
 
+    def load_for_inference(self):
+        """Return the captioner with the run's best weights and faster networks.
+
+        Raises:
+            UserError: as raised by `load_captioner`.
+        """
+        return self.load_captioner().for_inference()
+
     def load_data(self, data="", images=""):
         """Return the `CaptionData` of the run's data set, or of another data set."""
         return build.read_data(self.located_configuration, self.all_runs, data, images)

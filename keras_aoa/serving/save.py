@@ -88,7 +88,7 @@ def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS
     search = search_settings.of(run.configuration)
     view = run.proposal_view
     served = ServedCaptioner(
-        run.load_captioner(),
+        run.load_for_inference(),
         run.vocabulary,
         run.image_settings,
         view.settings if view else None,
