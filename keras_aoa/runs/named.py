@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import os
 import pathlib
 import re
 
@@ -18,7 +19,7 @@ HUB = "hf://"
 URL = re.compile(r"https?://[^#]+?\.(?:zip|tar|tar\.gz)#sha256=(?P<digest>[0-9a-f]{64})")
 
 
-def run_folder(name):
+def run_folder(name: str | os.PathLike) -> pathlib.Path:
     """Return the folder of a run or of a packed captioner.
 
     A captioner is downloaded if necessary.
