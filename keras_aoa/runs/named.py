@@ -39,16 +39,7 @@ def run_folder(name: str | os.PathLike) -> pathlib.Path:
     """
     name = str(name)
     path = on_disk(name)
-    if path.is_file():
-        received = (
-            "an image; the run comes first"
-            if is_image_name(path, SUFFIXES + OTHER_SUFFIXES)
-            else "a file"
-        )
-        raise UserError(
-            f"{path}: expected a run's folder or a captioner's name such as flickr8k, received "
-            f"{received}."
-        )
+    refuse_file(path)
     if path.exists():
         return path
     if name.startswith(HUB):
@@ -67,6 +58,25 @@ def run_folder(name: str | os.PathLike) -> pathlib.Path:
         f"{name}: expected the folder of a run or the name of a captioner, found neither. "
         f"{similar_runs(path)} To train one: keras-aoa train."
     )
+
+
+def refuse_file(name):
+    """Refuse a file in the place of a run. This needs no time, and may precede other checks.
+
+    Raises:
+        UserError: the name is a file; the message says whether it is an image.
+    """
+    path = on_disk(name)
+    if path.is_file():
+        received = (
+            "an image; the run comes first"
+            if is_image_name(path, SUFFIXES + OTHER_SUFFIXES)
+            else "a file"
+        )
+        raise UserError(
+            f"{path}: expected a run's folder or a captioner's name such as flickr8k, received "
+            f"{received}."
+        )
 
 
 def similar_runs(path):
