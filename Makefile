@@ -61,12 +61,15 @@ test-backends: install .venv-jax/installed .venv-torch/installed
 
 # `make .venv-beam/installed` uses the rule above for `python -m keras_aoa.caption --runner`.
 
-# Serves the newest version in MODEL on http://localhost:8501/v1/models/captioner:predict
+# Serves the newest version in MODEL on http://127.0.0.1:8501/v1/models/captioner:predict. With
+# HOST=0.0.0.0, the server accepts requests from all networks.
 MODEL ?= exported
+HOST ?= 127.0.0.1
 serve: .venv-serve/installed
-	.venv-serve/bin/python export/server.py $(MODEL)
+	.venv-serve/bin/python export/server.py $(MODEL) --host $(HOST)
 
 .venv-serve/installed: requirements-serve.txt
+	@echo "make serve: installing the server into .venv-serve, which takes minutes ..."
 	$(PYTHON) -m venv .venv-serve
 	.venv-serve/bin/pip install --quiet --upgrade pip
 	.venv-serve/bin/pip install --quiet -r requirements-serve.txt

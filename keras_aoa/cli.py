@@ -25,12 +25,14 @@ class Command(NamedTuple):
         purpose: One line of the program's help.
         first: Arguments that come before the user's arguments.
         interrupted: Message to print after Ctrl-C.
+        extra: The extra that installs all packages of the command, as in `run`.
     """
 
     module: str
     purpose: str
     first: tuple[str, ...] = ()
     interrupted: str = ""
+    extra: str = ""
 
 
 COMMANDS = {
@@ -50,8 +52,8 @@ COMMANDS = {
         "write a page that shows the attended regions of each word",
         first=("--report",),
     ),
-    "export": Command("keras_aoa.export", "export a run as a SavedModel"),
-    "serve": Command("keras_aoa.serve", "serve an exported run over HTTP"),
+    "export": Command("keras_aoa.export", "export a run as a SavedModel", extra="train,export"),
+    "serve": Command("keras_aoa.serve", "serve an exported run over HTTP", extra="serve"),
     "reproduce": Command(
         "keras_aoa.reproduce",
         "train the runs of a table or figure of the paper",
@@ -63,7 +65,9 @@ COMMANDS = {
         interrupted="The same command resumes.",
     ),
     "pack": Command("keras_aoa.pack", "pack a trained run into a small captioner to share"),
-    "download": Command("keras_aoa.data.download", "download COCO or Karpathy's splits"),
+    "download": Command(
+        "keras_aoa.data.download", "download COCO or Karpathy's splits", extra="train,download"
+    ),
 }
 
 
@@ -87,6 +91,7 @@ def start(name, named_by_user=False):
         functools.partial(_call, COMMANDS[name]),
         interrupted=COMMANDS[name].interrupted,
         subcommand=name if named_by_user else "",
+        extra=COMMANDS[name].extra,
     )
 
 

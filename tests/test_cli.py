@@ -112,6 +112,12 @@ def test_a_missing_package_is_one_line_with_the_command_that_installs_it(
     )
 
 
+def test_a_command_with_an_extra_of_its_own_names_it(call, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    monkeypatch.delitem(sys.modules, "keras_aoa.serve", raising=False)
+    assert call("serve", "exported")[2].endswith("run pip install 'keras-aoa[serve]'.\n")
+
+
 def test_outside_of_the_program_messages_have_the_default_name(call):
     assert call("evaluate")[2].startswith("keras-aoa evaluate: expected the folder")
     with pytest.raises(UserError, match=r"^evaluate\.py: expected the folder"):

@@ -53,7 +53,8 @@ def test_settings_that_it_names_exist():
     for settings in (Configuration, evaluate, caption):
         known |= set(settings.__dataclass_fields__)
     commands = re.findall(
-        r"(?:train\.py|evaluate\.py|keras_aoa\.caption)((?:[^`\n]|\\\n)*)", README
+        r"(?:train\.py|evaluate\.py|keras-aoa (?:train|evaluate|report|caption))((?:[^`\n]|\\\n)*)",
+        README,
     )
     used = {name.replace("-", "_") for text in commands for name in re.findall(r"--([\w-]+)", text)}
     assert used

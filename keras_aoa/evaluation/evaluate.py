@@ -1,17 +1,29 @@
 """Scores a run on a split: writes captions, metrics, grounding and pictures."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from keras_aoa.data.examples import CaptionData
 from keras_aoa.data.images.preprocessing import read_image
+from keras_aoa.distribution.process import Process
 from keras_aoa.evaluation.confidence import cider_by_confidence
 from keras_aoa.evaluation.metrics import score, start_meteor
 from keras_aoa.evaluation.results import format_scores, score_content, write_results
-from keras_aoa.evaluation.split import SplitCaptioner
+from keras_aoa.evaluation.split import EvaluationSettings, SplitCaptioner
+from keras_aoa.runs.run import Run
 from keras_aoa.visualization.pictures import attention_picture, contact_sheet, curves_picture
 
 PICTURES = "pictures"
 COUNTED = ("phrases", "vocabulary_used", "mean_length")  # printed unchanged, not times 100
 
 
-def evaluate(run, settings, data=None, history=(), process=None):
+def evaluate(
+    run: Run,
+    settings: EvaluationSettings,
+    data: CaptionData | None = None,
+    history: Sequence[dict[str, float]] = (),
+    process: Process | None = None,
+) -> dict[str, Any] | None:
     """Caption a split with a run's best weights and score the captions.
 
     Writes `captions_SPLIT.json`, `scores_SPLIT.json` and pictures. The scores are also written to

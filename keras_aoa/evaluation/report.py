@@ -8,10 +8,12 @@ import pathlib
 from dataclasses import dataclass, replace
 from typing import Any
 
+from keras_aoa.data.examples import CaptionData
 from keras_aoa.data.images.preprocessing import read_image
 from keras_aoa.evaluation.metrics import score, start_meteor
-from keras_aoa.evaluation.split import SplitCaptioner
+from keras_aoa.evaluation.split import EvaluationSettings, SplitCaptioner
 from keras_aoa.runs.ensemble import open_run
+from keras_aoa.runs.run import Run
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import write_text
 from keras_aoa.visualization.areas import Word, noticeable_areas
@@ -86,7 +88,13 @@ class Report:
     sections: dict[str, tuple[ReportImage, ...]]
 
 
-def write_report(run, settings, others="", count=24, data=None):
+def write_report(
+    run: Run,
+    settings: EvaluationSettings,
+    others: str = "",
+    count: int = 24,
+    data: CaptionData | None = None,
+) -> pathlib.Path:
     """Caption a split with one or more runs, and write `report.html`.
 
     Args:

@@ -1,5 +1,6 @@
 """Opens a run, or an ensemble of comma-separated runs, by its name on the command line."""
 
+import os
 import pathlib
 
 from keras_aoa.runs.named import run_folder
@@ -10,7 +11,7 @@ from keras_aoa.utils.errors import UserError
 SHARED = ("regions", "image_size", "fit", "proposals_size", "proposals_fit", "test_stride")
 
 
-def open_run(name):
+def open_run(name: str | os.PathLike) -> Run:
     """Open the `Run` in a folder, or the `EnsembleRun` of comma-separated folders.
 
     Raises:

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import os
 import pathlib
 import re
 
@@ -18,7 +19,7 @@ HUB = "hf://"
 URL = re.compile(r"https?://[^#]+?\.(?:zip|tar|tar\.gz)#sha256=(?P<digest>[0-9a-f]{64})")
 
 
-def run_folder(name):
+def run_folder(name: str | os.PathLike) -> pathlib.Path:
     """Return the folder of a run or of a packed captioner.
 
     A captioner is downloaded if necessary.
@@ -38,16 +39,7 @@ def run_folder(name):
     """
     name = str(name)
     path = on_disk(name)
-    if path.is_file():
-        received = (
-            "an image; the run comes first"
-            if is_image_name(path, SUFFIXES + OTHER_SUFFIXES)
-            else "a file"
-        )
-        raise UserError(
-            f"{path}: expected a run's folder or a captioner's name such as flickr8k, received "
-            f"{received}."
-        )
+    refuse_file(path)
     if path.exists():
         return path
     if name.startswith(HUB):
@@ -66,6 +58,25 @@ def run_folder(name):
         f"{name}: expected the folder of a run or the name of a captioner, found neither. "
         f"{similar_runs(path)} To train one: keras-aoa train."
     )
+
+
+def refuse_file(name):
+    """Refuse a file in the place of a run. This needs no time, and may precede other checks.
+
+    Raises:
+        UserError: the name is a file; the message says whether it is an image.
+    """
+    path = on_disk(name)
+    if path.is_file():
+        received = (
+            "an image; the run comes first"
+            if is_image_name(path, SUFFIXES + OTHER_SUFFIXES)
+            else "a file"
+        )
+        raise UserError(
+            f"{path}: expected a run's folder or a captioner's name such as flickr8k, received "
+            f"{received}."
+        )
 
 
 def similar_runs(path):

@@ -1,6 +1,7 @@
 """Packs a trained run into a small folder for captioning, export and evaluation."""
 
 import json
+import os
 import pathlib
 import shutil
 import tempfile
@@ -16,7 +17,9 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_writable
 
 
-def pack(run, output, name="", card=""):
+def pack(
+    run: Run, output: str | os.PathLike, name: str = "", card: str = ""
+) -> tuple[pathlib.Path, float]:
     """Pack the settings, vocabulary, scores, network and best weights of a run.
 
     The network and the weights are stored in 16 bits. Checksums of the files are added.

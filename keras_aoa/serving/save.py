@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from keras_aoa.runs.run import Run
 from keras_aoa.serving.module import (
     BYTES,
     INPUTS,
@@ -20,6 +21,7 @@ from keras_aoa.serving.module import (
     SCORE_OUTPUTS,
     ServedCaptioner,
 )
+from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError, system_reason
 from keras_aoa.utils.files import check_writable
 
@@ -57,7 +59,13 @@ class Exported:
         return lines
 
 
-def export_run(run, output, search_settings, version=None, max_pixels=MAX_PIXELS):
+def export_run(
+    run: Run,
+    output: str | os.PathLike,
+    search_settings: SearchSettings,
+    version: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Exported:
     """Save a run's captioner, with image decoding and search, as `output/<version>`.
 
     The export is written to a temporary folder, then renamed atomically. Existing versions are

@@ -12,11 +12,12 @@ import os
 import re
 import socket
 import time
+import warnings
 
 import kserve
 import numpy as np
 import tensorflow as tf
-from kserve.errors import InvalidInput
+from kserve.errors import InvalidInput, ModelNotFound
 from kserve.protocol.rest.server import RESTServer
 
 from keras_aoa.utils.errors import UserError
@@ -46,9 +47,8 @@ def serve(folder, name, host, port, batch, wait):
         print(f"{folder}: loading ...", flush=True)
         model = ServedModel(name, folder, batch, wait)
         model.load()
-        for quiet in ("kserve", "kserve.trace", "uvicorn.access", "uvicorn.error"):
-            logging.getLogger(quiet).setLevel(logging.WARNING)
         server = kserve.ModelServer(http_port=port, enable_grpc=False)
+        quiet_libraries()
         server.register_model(model)
         kserve.model_server.app.add_middleware(RequestLog)
         # `ModelServer.start` would listen on all networks.
@@ -57,6 +57,19 @@ def serve(folder, name, host, port, batch, wait):
         address = f"[{host}]" if ":" in host else host
         print(f"Listening on http://{address}:{port}/v1/models/{name}:predict", flush=True)
         web.run(sockets=[listener])
+
+
+def quiet_libraries():
+    """Remove all log lines of KServe and its web server, except warnings and internal errors."""
+    for name in ("kserve", "kserve.trace", "uvicorn.access", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # KServe logs a stack trace for each invalid request.
+    logging.getLogger("kserve").addFilter(
+        lambda record: (
+            not (record.exc_info and isinstance(record.exc_info[1], InvalidInput | ModelNotFound))
+        )
+    )
+    warnings.filterwarnings("ignore", module="fastapi")
 
 
 def bound(host, port):

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -15,6 +16,8 @@ from keras_aoa.evaluation.metrics import cider
 from keras_aoa.evaluation.split import EvaluationSettings, caption_split
 from keras_aoa.inference.generator import CaptionGenerator
 from keras_aoa.models import weights
+from keras_aoa.runs.run import Run
+from keras_aoa.settings.configuration import Configuration
 from keras_aoa.training import next_steps
 from keras_aoa.training.callbacks import Callbacks
 from keras_aoa.training.checkpoints import Checkpoints
@@ -31,7 +34,7 @@ from keras_aoa.utils.progress import print_progress, progress_bar
 STAGES = ("RNN", "both", "reward")
 
 
-def train(configuration, callbacks=()):
+def train(configuration: Configuration, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Run:
     """Train a captioner and evaluate it. If the run's folder already exists, resume the run.
 
     A run that is already finished and evaluated stays unchanged.

@@ -141,7 +141,7 @@ def parse_known(settings_class, name, arguments, default=None):
         raise UserError(f"{program(name)}: {_first_sentence(stderr.getvalue())}") from None
 
 
-def run(main, arguments=None, interrupted="", subcommand=""):
+def run(main, arguments=None, interrupted="", subcommand="", extra=""):
     """Run a command's `main(arguments)` and turn errors into messages and exit codes.
 
     The exit code is 0 on success, 2 after a user's mistake and 130 after Ctrl-C. If the program
@@ -154,6 +154,8 @@ def run(main, arguments=None, interrupted="", subcommand=""):
         interrupted: Message to print after Ctrl-C.
         subcommand: The process's first argument, if it names the command. `main` does not receive
             it.
+        extra: The extra that installs all packages of the command. By default the extra of the
+            missing package.
     """
     # The user's `keras.json` may select another backend, but the commands need TensorFlow.
     os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -165,17 +167,17 @@ def run(main, arguments=None, interrupted="", subcommand=""):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     if arguments is not None:
-        _run(main, arguments, interrupted)
+        _run(main, arguments, interrupted, extra)
         return
     token = _called.set(f"{_called_as()} {subcommand}".rstrip())
     quiet_start.install()
     try:
-        _run(main, sys.argv[2:] if subcommand else sys.argv[1:], interrupted)
+        _run(main, sys.argv[2:] if subcommand else sys.argv[1:], interrupted, extra)
     finally:
         _called.reset(token)
 
 
-def _run(main, arguments, interrupted):
+def _run(main, arguments, interrupted, extra):
     try:
         try:
             refuse_urls(arguments)
@@ -191,7 +193,7 @@ def _run(main, arguments, interrupted):
             raise
         print(
             f"{program(_called_as())}: needs {package}, which is not installed; run pip install "
-            f"'keras-aoa[{EXTRAS[package]}]'.",
+            f"'keras-aoa[{extra or EXTRAS[package]}]'.",
             file=sys.stderr,
         )
         sys.exit(2)

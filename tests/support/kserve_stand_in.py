@@ -20,7 +20,7 @@ def server_module():
     model = type("Model", (), {"__init__": lambda self, name: setattr(self, "name", name)})
     contents = {
         "kserve": {"Model": model},
-        "kserve.errors": {"InvalidInput": InvalidInput},
+        "kserve.errors": {"InvalidInput": InvalidInput, "ModelNotFound": KeyError},
         "kserve.protocol": {},
         "kserve.protocol.rest": {},
         "kserve.protocol.rest.server": {"RESTServer": None},

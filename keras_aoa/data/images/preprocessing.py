@@ -95,7 +95,7 @@ def decode_as_stored(image_bytes, max_pixels=image_headers.MAX_PIXELS):
     )
 
 
-def read_image(path):
+def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read an image file as an array, as returned by `decode`.
 
     Raises:
@@ -109,7 +109,7 @@ def read_image(path):
     return decode_content(tf.io.read_file(os.fsencode(path)).numpy())
 
 
-def decode_content(content):
+def decode_content(content: bytes) -> np.ndarray:
     """Decode a file's content like `decode`, also HEIC and AVIF if Pillow can read them.
 
     Args:
