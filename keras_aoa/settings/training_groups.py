@@ -18,7 +18,10 @@ class TrainingSettings(Group):
     joint_epochs: int = 0
     """Number of epochs of stage 2, in which the backbone is trained too."""
     batch_size: int = 10
-    """Number of images in a training step, over all replicas together."""
+    """Number of images in a batch, over all replicas together."""
+    accumulate: int = 1
+    """Number of batches per optimizer step, whose gradients are summed. N batches need the memory
+    of one batch, and train like one batch with N times as many images."""
     learning_rate: float = 5e-4
     """Adam's learning rate for all weights except the backbone's weights."""
     backbone_learning_rate: float = 1e-5
@@ -56,6 +59,7 @@ class TrainingSettings(Group):
         "rnn_epochs": 0,
         "joint_epochs": 0,
         "batch_size": 1,
+        "accumulate": 1,
         "warmup_steps": 0,
         "minutes": 0,
         "validate_every": 1,
