@@ -1,7 +1,5 @@
 """The training steps on any number of replicas, with a separate learning rate for the backbone."""
 
-import math
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -9,7 +7,7 @@ import tensorflow as tf
 from keras_aoa.models import weights
 from keras_aoa.models.captioner import caption_loss, word_count
 from keras_aoa.models.scheduled_sampling import sampled_inputs
-from keras_aoa.training import self_critical
+from keras_aoa.training import schedule, self_critical
 from keras_aoa.training.accumulation import Accumulator
 from keras_aoa.training.self_critical import SAMPLE_METRICS
 
@@ -40,6 +38,10 @@ class Trainer:
         optimizer: Optimizer class, a subclass of `PreReducedGradients`. The trainer creates one
             instance for the backbone and one for the other weights.
         reward: `CaptionReward` of the training images, only for stage 3.
+
+    Attributes:
+        steps: Number of optimizer steps that were trained.
+        plateaus: Number of plateaus of the validated score, for the decay `plateau`.
     """
 
     def __init__(self, captioner, configuration, steps_per_epoch, optimizer=Adam, reward=None):
@@ -48,7 +50,7 @@ class Trainer:
         self.steps_per_epoch = steps_per_epoch
         self.reward = reward
         self.strategy = tf.distribute.get_strategy()
-        self.steps = 0
+        self.steps = self.plateaus = 0
         self.backbone_variables = captioner.backbone_trainable_variables
         backbone = {id(v) for v in self.backbone_variables}
         self.own_variables = [v for v in captioner.trainable_variables if id(v) not in backbone]
@@ -128,26 +130,14 @@ class Trainer:
         return self._functions[stage, last]
 
     def rate_factor(self):
-        """Return the factor by which warmup and decay scale the learning rates at this step.
-
-        Stage 3 has no warmup, and its decay begins anew.
-        """
-        settings = self.configuration
-        before = self._steps_before_rewards()
-        if settings.reward_epochs and self.steps >= before:
-            factor, share = 1, (self.steps - before) / max(1, self._total_steps() - before)
-        else:
-            warmup = settings.warmup_steps
-            factor = min(1.0, (self.steps + 1) / warmup) if warmup else 1
-            share = self.steps / before
-        if settings.decay == "cosine":
-            factor *= 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-        return factor
+        """Return the factor by which warmup and decay scale the learning rates at this step."""
+        return schedule.rate_factor(
+            self.configuration, self.steps, self.steps_per_epoch, self.plateaus
+        )
 
     def sampled_share(self):
         """Return the probability that scheduled sampling replaces an input word at this step."""
-        total = max(1, self._steps_before_rewards())
-        return self.configuration.scheduled_sampling * min(1.0, self.steps / total)
+        return schedule.sampled_share(self.configuration, self.steps, self.steps_per_epoch)
 
     def state(self):
         """Return the complete training state as a dictionary of arrays."""
@@ -181,13 +171,6 @@ class Trainer:
             return function()
         finally:
             weights.assign(self.trained, own, "averages")
-
-    def _steps_before_rewards(self):
-        settings = self.configuration
-        return (settings.rnn_epochs + settings.joint_epochs) * self.steps_per_epoch
-
-    def _total_steps(self):
-        return self.configuration.epochs * self.steps_per_epoch
 
     def _distributed_step(self, batch, numbers, stage, last):
         count = self_critical.image_count if stage == 3 else word_count
