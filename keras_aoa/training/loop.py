@@ -22,7 +22,7 @@ from keras_aoa.training.checkpoints import Checkpoints
 from keras_aoa.training.frozen import frozen_features
 from keras_aoa.training.logs import SAMPLES, TensorBoard, describe
 from keras_aoa.training.preparation import prepare_run
-from keras_aoa.training.reward import CaptionReward
+from keras_aoa.training.reward import CaptionReward, keep_frequencies
 from keras_aoa.training.schedule import count_plateaus
 from keras_aoa.training.stopping import StopRequest, not_finite, report_failures, why_diverged
 from keras_aoa.training.trainer import Trainer
@@ -167,6 +167,11 @@ def train_run(configuration, process, run, images, checkpoints, callbacks):
             stage = configuration.stage(epoch)
             training, select_images = sources(process, run, captioner, batches, images, stage)
             batches.set_source(training)
+            if stage == 3:
+                frequencies = run.folder / "document_frequencies.npz"
+                process.chief_first(
+                    lambda file=frequencies: process.chief and keep_frequencies(file, reward)
+                )
         trainer.plateaus = count_plateaus(configuration, progress.history)
         callbacks.call("on_epoch_begin", epoch, {})
         metrics = train_epoch(trainer, process, batches, progress, board, checkpoints, callbacks)

@@ -114,6 +114,7 @@ def test_stage_3_ends_with_the_epoch_in_which_it_diverges(settings, monkeypatch,
     run = training.train(rewarded)
     assert simulated.stages == [1, 2, 3, 3]
     assert simulated.validated == [4]
+    assert (run.folder / "document_frequencies.npz").exists()
     progress = weights.load_arrays(run.last_file)[1]["progress"]
     assert progress["stopped"]
     assert progress["history"][2] == {"epoch": 3, **good}
