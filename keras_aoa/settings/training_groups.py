@@ -18,13 +18,22 @@ class TrainingSettings(Group):
     joint_epochs: int = 0
     """Number of epochs of stage 2, in which the backbone is trained too."""
     batch_size: int = 10
-    """Number of images in a training step, over all replicas together."""
+    """Number of images in a batch, over all replicas together."""
+    accumulate: int = 1
+    """Number of batches per optimizer step, whose gradients are summed. N batches need the memory
+    of one batch, and train like one batch with N times as many images."""
     learning_rate: float = 5e-4
     """Adam's learning rate for all weights except the backbone's weights."""
     backbone_learning_rate: float = 1e-5
     """Adam's learning rate for the backbone in stage 2."""
-    decay: Literal["none", "cosine"] = "none"
-    """Schedule of both learning rates: constant, or a cosine decay to 0 over all epochs."""
+    decay: Literal["none", "cosine", "step", "plateau"] = "none"
+    """Schedule of the learning rates. 'cosine' lets them fall to 0 over all epochs. 'step'
+    multiplies them by decay_factor every decay_epochs epochs. 'plateau' does so when the validated
+    CIDEr has not risen for decay_epochs validations."""
+    decay_factor: float = 0.5
+    """Factor of the decays 'step' and 'plateau'."""
+    decay_epochs: int = 3
+    """Number of epochs of the decay 'step', or of validations of the decay 'plateau'."""
     warmup_steps: int = 0
     """Number of steps in which both learning rates rise from 0 at the start of training."""
     average: float = 0.0
@@ -56,6 +65,8 @@ class TrainingSettings(Group):
         "rnn_epochs": 0,
         "joint_epochs": 0,
         "batch_size": 1,
+        "accumulate": 1,
+        "decay_epochs": 1,
         "warmup_steps": 0,
         "minutes": 0,
         "validate_every": 1,
@@ -63,7 +74,7 @@ class TrainingSettings(Group):
         "checkpoint_steps": 1,
     }
     positive: ClassVar[tuple] = ("learning_rate", "backbone_learning_rate", "clip_norm")
-    rates: ClassVar[tuple] = ("dropout", "region_dropout", "average")
+    rates: ClassVar[tuple] = ("decay_factor", "dropout", "region_dropout", "average")
 
     @classmethod
     def check(cls, settings):

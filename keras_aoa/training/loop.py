@@ -19,12 +19,14 @@ from keras_aoa.models import weights
 from keras_aoa.runs.run import Run
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.training import next_steps
+from keras_aoa.training.accumulation import groups
 from keras_aoa.training.callbacks import Callbacks
 from keras_aoa.training.checkpoints import Checkpoints
 from keras_aoa.training.frozen import frozen_features
 from keras_aoa.training.logs import SAMPLES, TensorBoard, describe
 from keras_aoa.training.preparation import prepare_run
-from keras_aoa.training.reward import CaptionReward
+from keras_aoa.training.reward import CaptionReward, keep_frequencies
+from keras_aoa.training.schedule import count_plateaus
 from keras_aoa.training.stopping import StopRequest, not_finite, report_failures, why_diverged
 from keras_aoa.training.trainer import Trainer
 from keras_aoa.training.warm_start import WarmStart
@@ -136,7 +138,8 @@ def train_run(configuration, process, run, images, checkpoints, callbacks):
         print_progress(WarmStart(configuration.start_from).load(captioner))
     reward = make_reward(configuration, run, training_images)
     with process.strategy.scope():
-        trainer = Trainer(captioner, configuration, batches.batches_per_epoch, reward=reward)
+        steps = -(-batches.batches_per_epoch // configuration.accumulate)
+        trainer = Trainer(captioner, configuration, steps, reward=reward)
         generator = CaptionGenerator.from_configuration(captioner, run.vocabulary, configuration)
     progress = checkpoints.restore(trainer)
     process.wait()  # all processes must read the checkpoint before it is replaced
@@ -167,6 +170,12 @@ def train_run(configuration, process, run, images, checkpoints, callbacks):
             stage = configuration.stage(epoch)
             training, select_images = sources(process, run, captioner, batches, images, stage)
             batches.set_source(training)
+            if stage == 3:
+                frequencies = run.folder / "document_frequencies.npz"
+                process.chief_first(
+                    lambda file=frequencies: process.chief and keep_frequencies(file, reward)
+                )
+        trainer.plateaus = count_plateaus(configuration, progress.history)
         callbacks.call("on_epoch_begin", epoch, {})
         metrics = train_epoch(trainer, process, batches, progress, board, checkpoints, callbacks)
         epoch_metrics = {"epoch": epoch + 1, **metrics}
@@ -254,23 +263,25 @@ def train_epoch(trainer, process, batches, progress, board, checkpoints, callbac
         UserError: the loss is not finite.
     """
     stage = trainer.configuration.stage(progress.epochs)
-    every, total = trainer.configuration.checkpoint_steps, batches.batches_per_epoch
-    parts = batches.epoch(progress.epochs, progress.steps, process.replicas)
+    every, size = trainer.configuration.checkpoint_steps, trainer.configuration.accumulate
+    total = trainer.steps_per_epoch
+    parts = batches.epoch(progress.epochs, progress.steps * size, process.replicas)
     with (
         StopRequest() as stop,
         progress_bar(
-            process.feed(parts),
+            groups(process.feed(parts), size),
             total=total,
             initial=progress.steps,
             desc=f"epoch {progress.epochs + 1} ({STAGES[stage - 1]})",
             unit="step",
         ) as bar,
     ):
-        for batch in bar:
+        for group in bar:
             callbacks.call("on_train_batch_begin", progress.steps, {})
-            metrics, stopped = trainer.step(batch, stage, stop.asked)
+            metrics, stopped = trainer.step(group, stage, stop.asked)
             if not np.isfinite(metrics["loss"]):
-                index = np.concatenate([part.numpy() for part in process.local(batch["index"])])
+                parts = [part for batch in group for part in process.local(batch["index"])]
+                index = np.concatenate([part.numpy() for part in parts])
                 names = batches.names(dict.fromkeys(index.tolist()))
                 raise not_finite(metrics["loss"], trainer.steps, names, checkpoints)
             if stage == 3:  # this loss is no measure of progress: it is 0 on average

@@ -5,12 +5,16 @@ al., arXiv:1504.00325; Papineni et al., "BLEU", ACL 2002. Letters in shapes: m c
 g different n-gram of a caption, r reference.
 """
 
+import hashlib
+import json
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.data.text.vocabulary import PAD, STOP
+from keras_aoa.models import weights
+from keras_aoa.utils.errors import UserError
 
 LONGEST = 4  # words of an n-gram
 SIGMA = 6.0  # of CIDEr-D's penalty for lengths that differ
@@ -45,10 +49,15 @@ class CaptionReward:
 
     Attributes:
         endings: Booleans, by word id: whether some reference ends with the word.
+        codes: Codes `(g,)` of all n-grams of the references, sorted.
+        frequencies: Document frequencies `(g,)`: for each n-gram the number of images with a
+            reference that contains it.
+        digest: Digest of the references.
     """
 
     def __init__(self, references, vocabulary, cider=1.0, bleu=0.0):
         self.weights = cider, bleu
+        self.digest = hashlib.sha256(json.dumps(references).encode()).hexdigest()[:16]
         numbers = {word: number for number, word in enumerate(vocabulary.words)}
         texts = [
             [*(numbers.setdefault(word, len(numbers)) for word in tokenize(caption)), STOP]
@@ -64,14 +73,14 @@ class CaptionReward:
         self._base = min(len(numbers), MOST_WORDS) + 1
 
         grams = self._ngrams(ids)
-        self._codes, known = np.unique(grams.code, return_inverse=True)
+        self.codes, known = np.unique(grams.code, return_inverse=True)
         # Each n-gram of each image, once for all references of the image.
         self._pairs, row = np.unique(
-            image[grams.caption] * len(self._codes) + known, return_inverse=True
+            image[grams.caption] * len(self.codes) + known, return_inverse=True
         )
-        frequencies = np.bincount(self._pairs % len(self._codes), minlength=len(self._codes))
+        self.frequencies = np.bincount(self._pairs % len(self.codes), minlength=len(self.codes))
         # The last entry belongs to n-grams that no reference contains.
-        self._idf = np.log(len(references)) - np.log(np.append(frequencies, 1))
+        self._idf = np.log(len(references)) - np.log(np.append(self.frequencies, 1))
 
         shape = len(references), max(map(len, references))
         self._counts = np.zeros((len(self._pairs), shape[1]), np.uint8)
@@ -99,13 +108,13 @@ class CaptionReward:
         cider, bleu = self.weights
         image, captions = np.asarray(image, np.int64), np.asarray(captions, np.int64)
         grams = self._ngrams(captions)
-        known = np.searchsorted(self._codes, grams.code)
-        known[known == len(self._codes)] = 0
-        known = np.where(self._codes[known] == grams.code, known, len(self._codes))
-        pair = image[grams.caption] * len(self._codes) + known
+        known = np.searchsorted(self.codes, grams.code)
+        known[known == len(self.codes)] = 0
+        known = np.where(self.codes[known] == grams.code, known, len(self.codes))
+        pair = image[grams.caption] * len(self.codes) + known
         row = np.searchsorted(self._pairs, pair)
         row[row == len(self._pairs)] = 0
-        found = (self._pairs[row] == pair) & (known < len(self._codes))
+        found = (self._pairs[row] == pair) & (known < len(self.codes))
         counts = np.where(found[:, None], self._counts[row], 0)
         # The n-grams of one caption and one n follow each other.
         group = grams.caption * LONGEST + grams.order
@@ -177,6 +186,31 @@ class CaptionReward:
         # An n-gram's code has n digits, and no digit is 0.
         order = np.searchsorted(self._base ** np.arange(1, LONGEST), code, side="right")
         return NGrams(starts // ordered.shape[1], code, order, count)
+
+
+def keep_frequencies(file, reward):
+    """Save a run's document frequencies, or check those that it saved when stage 3 began.
+
+    Args:
+        file: File of the run, `.npz`.
+        reward: `CaptionReward` of the training images.
+
+    Raises:
+        UserError: the saved frequencies belong to other captions, or the file is damaged.
+    """
+    arrays = {"codes": reward.codes, "frequencies": reward.frequencies}
+    metadata = {"captions": reward.digest}
+    if not file.exists():
+        weights.save_arrays(file, arrays, metadata)
+        return
+    saved, saved_metadata = weights.load_arrays(file)
+    if saved_metadata != metadata or not all(
+        np.array_equal(saved.get(name), array) for name, array in arrays.items()
+    ):
+        raise UserError(
+            f"{file}: stage 3 began with other training captions, so rewards would change; "
+            "restore these captions, or choose another --name."
+        )
 
 
 def sums_of_groups(values, group, count):

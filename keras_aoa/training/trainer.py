@@ -1,7 +1,5 @@
 """The training steps on any number of replicas, with a separate learning rate for the backbone."""
 
-import math
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -9,7 +7,8 @@ import tensorflow as tf
 from keras_aoa.models import weights
 from keras_aoa.models.captioner import caption_loss, word_count
 from keras_aoa.models.scheduled_sampling import sampled_inputs
-from keras_aoa.training import self_critical
+from keras_aoa.training import schedule, self_critical
+from keras_aoa.training.accumulation import Accumulator
 from keras_aoa.training.self_critical import SAMPLE_METRICS
 
 REPLICA_SEED = 7919  # difference between the random seeds of two replicas
@@ -35,10 +34,14 @@ class Trainer:
     Args:
         captioner: Built `Captioner`.
         configuration: `Configuration`.
-        steps_per_epoch: Number of batches per epoch, for the schedule of the learning rates.
+        steps_per_epoch: Number of optimizer steps per epoch, for the schedule of learning rates.
         optimizer: Optimizer class, a subclass of `PreReducedGradients`. The trainer creates one
             instance for the backbone and one for the other weights.
         reward: `CaptionReward` of the training images, only for stage 3.
+
+    Attributes:
+        steps: Number of optimizer steps that were trained.
+        plateaus: Number of plateaus of the validated score, for the decay `plateau`.
     """
 
     def __init__(self, captioner, configuration, steps_per_epoch, optimizer=Adam, reward=None):
@@ -47,16 +50,22 @@ class Trainer:
         self.steps_per_epoch = steps_per_epoch
         self.reward = reward
         self.strategy = tf.distribute.get_strategy()
-        self.steps = 0
+        self.steps = self.plateaus = 0
         self.backbone_variables = captioner.backbone_trainable_variables
         backbone = {id(v) for v in self.backbone_variables}
         self.own_variables = [v for v in captioner.trainable_variables if id(v) not in backbone]
         with_backbone = configuration.joint_epochs > 0
-        self.optimizer, self.backbone_optimizer = optimizer(), optimizer()
+        # Callbacks may read the rates before the first step.
+        self.optimizer = optimizer(configuration.learning_rate)
+        self.backbone_optimizer = optimizer(configuration.backbone_learning_rate)
         self.optimizer.build(self.own_variables)
         # Adam's variables need twice the backbone's memory: a gigabyte for VGG16.
         if with_backbone:
             self.backbone_optimizer.build(self.backbone_variables)
+        self._accumulator = None
+        if configuration.accumulate > 1:
+            backbone_part = self.backbone_variables if with_backbone else []
+            self._accumulator = Accumulator(self.own_variables + backbone_part)
         if captioner.from_scratch and self.strategy.num_replicas_in_sync > 1:
             synchronize_normalization(captioner)
         # Store a loaded region backbone with the weights: no other file of this run contains it.
@@ -72,12 +81,12 @@ class Trainer:
             }
         self._functions = {}
 
-    def step(self, batch, stage, stop=False):
-        """Train on one batch.
+    def step(self, batches, stage, stop=False):
+        """Train on one batch, or on several batches whose gradients are accumulated.
 
         Args:
-            batch: A batch of `CaptionBatches`, or a distributed batch. Stage 3 does not use its
-                captions.
+            batches: A batch of `CaptionBatches`, a distributed batch, or a list of at most
+                `accumulate` batches. Stage 3 does not use their captions.
             stage: 1 trains all weights except the backbone's, 2 trains all weights, and 3 trains
                 the weights of stage 1 on sampled captions.
             stop: Whether this process was asked to stop.
@@ -86,12 +95,7 @@ class Trainer:
             A dictionary of metrics, and whether any process was asked to stop. The metrics are
             `loss`, in nats per word. In stage 3, they are the `SAMPLE_METRICS`.
         """
-        if stage not in self._functions:
-            # One trace per shape, without reduce_retracing: a trace for several shapes rounds
-            # differently, and a resumed run would use it for other batches.
-            self._functions[stage] = tf.function(
-                lambda *arguments: self._distributed_step(*arguments, stage), autograph=False
-            )
+        batches = batches if isinstance(batches, list) else [batches]
         # float32, as the weights: a product in float64 could round to another learning rate.
         settings, factor = self.configuration, np.float32(self.rate_factor())
         rate = settings.reward_learning_rate if stage == 3 else settings.learning_rate
@@ -104,32 +108,36 @@ class Trainer:
             "stop": stop,
         }
         numbers = {name: tf.constant(value, tf.float32) for name, value in numbers.items()}
-        result, stops = self._functions[stage](batch, numbers)
+        results, stops, counts = zip(
+            *(self._function(stage, batch is batches[-1])(batch, numbers) for batch in batches),
+            strict=True,
+        )
         self.steps += 1
+        means = results[0].numpy()
+        if len(batches) > 1:
+            means = np.average([result.numpy() for result in results], axis=0, weights=counts)
         names = SAMPLE_METRICS if stage == 3 else ("loss",)
-        return dict(zip(names, map(float, result.numpy()), strict=True)), bool(stops)
+        return dict(zip(names, map(float, means), strict=True)), any(map(bool, stops))
+
+    def _function(self, stage, last):
+        """Return the compiled function for a batch. `last` updates the weights after the batch."""
+        if (stage, last) not in self._functions:
+            # One trace per shape, without reduce_retracing: a trace for several shapes rounds
+            # differently, and a resumed run would use it for other batches.
+            self._functions[stage, last] = tf.function(
+                lambda *arguments: self._distributed_step(*arguments, stage, last), autograph=False
+            )
+        return self._functions[stage, last]
 
     def rate_factor(self):
-        """Return the factor by which warmup and decay scale the learning rates at this step.
-
-        Stage 3 has no warmup, and its decay begins anew.
-        """
-        settings = self.configuration
-        before = self._steps_before_rewards()
-        if settings.reward_epochs and self.steps >= before:
-            factor, share = 1, (self.steps - before) / max(1, self._total_steps() - before)
-        else:
-            warmup = settings.warmup_steps
-            factor = min(1.0, (self.steps + 1) / warmup) if warmup else 1
-            share = self.steps / before
-        if settings.decay == "cosine":
-            factor *= 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-        return factor
+        """Return the factor by which warmup and decay scale the learning rates at this step."""
+        return schedule.rate_factor(
+            self.configuration, self.steps, self.steps_per_epoch, self.plateaus
+        )
 
     def sampled_share(self):
         """Return the probability that scheduled sampling replaces an input word at this step."""
-        total = max(1, self._steps_before_rewards())
-        return self.configuration.scheduled_sampling * min(1.0, self.steps / total)
+        return schedule.sampled_share(self.configuration, self.steps, self.steps_per_epoch)
 
     def state(self):
         """Return the complete training state as a dictionary of arrays."""
@@ -164,14 +172,7 @@ class Trainer:
         finally:
             weights.assign(self.trained, own, "averages")
 
-    def _steps_before_rewards(self):
-        settings = self.configuration
-        return (settings.rnn_epochs + settings.joint_epochs) * self.steps_per_epoch
-
-    def _total_steps(self):
-        return self.configuration.epochs * self.steps_per_epoch
-
-    def _distributed_step(self, batch, numbers, stage):
+    def _distributed_step(self, batch, numbers, stage, last):
         count = self_critical.image_count if stage == 3 else word_count
         # Reduce both numbers together, because each reduction communicates between all machines.
         counts = self.strategy.run(
@@ -180,14 +181,14 @@ class Trainer:
         total, stops = tf.unstack(self.strategy.reduce("SUM", counts, axis=None))
         self.optimizer.learning_rate.assign(numbers["rate"])
         self.backbone_optimizer.learning_rate.assign(numbers["backbone_rate"])
-        results = self.strategy.run(self._replica_step, (batch, total, numbers, stage))
-        for name, value in self.averages.items():
+        results = self.strategy.run(self._replica_step, (batch, total, numbers, stage, last))
+        for name, value in self.averages.items() if last else ():
             current = self.trained[name].value
             share = tf.cast(numbers["average"], value.dtype)
             value.assign(share * value + (1 - share) * tf.convert_to_tensor(current))
-        return self.strategy.reduce("SUM", results, axis=None), stops > 0
+        return self.strategy.reduce("SUM", results, axis=None), stops > 0, total
 
-    def _replica_step(self, batch, total, numbers, stage):
+    def _replica_step(self, batch, total, numbers, stage, last):
         context, seeds = tf.distribute.get_replica_context(), self.captioner.seeds.state
         replica = context.replica_id_in_sync_group * REPLICA_SEED
         several = context.num_replicas_in_sync > 1
@@ -197,9 +198,14 @@ class Trainer:
         if stage != 2 and "features" not in batch:
             batch = {**batch, "features": self.captioner.extract_features(batch)}
         if stage == 3:
-            result = self._reward_step(batch, total, numbers["step"])
+            gradients, result = self._reward_step(batch, total, numbers["step"])
         else:
-            result = self._caption_step(batch, total, numbers["sampled"], joint=stage == 2)
+            gradients, result = self._caption_step(batch, total, numbers["sampled"], stage == 2)
+        if self._accumulator:
+            self._accumulator.add(gradients, total)
+            gradients = self._accumulator.take(gradients) if last else None
+        if last:
+            self._apply(gradients)
         if several:
             seeds.assign_sub(tf.stack([replica, 0]))
         return result
@@ -213,8 +219,7 @@ class Trainer:
             inputs = {**inputs, "fed": sampled_inputs(captioner, encoded, captions, sampled)}
         with tf.GradientTape() as tape:
             loss = caption_loss(captioner(inputs, training=True), batch["captions"], words)
-        self._apply(tape, loss, joint)
-        return tf.stack([loss])
+        return self._gradients(tape, loss, joint), tf.stack([loss])
 
     def _reward_step(self, batch, images, step):
         settings = self.configuration
@@ -228,19 +233,21 @@ class Trainer:
         with tf.GradientTape() as tape:
             log_probs = self.captioner({**batch, "captions": samples.captions}, training=True)
             loss = self_critical.policy_loss(log_probs, samples.advantages, share)
-        self._apply(tape, loss, joint=False)
-        return self_critical.sample_metrics(loss, samples, log_probs, share)
+        metrics = self_critical.sample_metrics(loss, samples, log_probs, share)
+        return self._gradients(tape, loss, joint=False), metrics
 
-    def _apply(self, tape, loss, joint):
+    def _gradients(self, tape, loss, joint):
         variables = self.own_variables + (self.backbone_variables if joint else [])
-        gradients = tape.gradient(loss, [v.value for v in variables])
+        return tape.gradient(loss, [v.value for v in variables])
+
+    def _apply(self, gradients):
         # Sum before clipping, so that the result does not depend on the number of replicas.
         gradients, _ = tf.clip_by_global_norm(
             sum_over_replicas(gradients), self.configuration.clip_norm
         )
         own = len(self.own_variables)
         self.optimizer.apply_gradients(zip(gradients[:own], self.own_variables, strict=True))
-        if joint:
+        if len(gradients) > own:
             self.backbone_optimizer.apply_gradients(
                 zip(gradients[own:], self.backbone_variables, strict=True)
             )

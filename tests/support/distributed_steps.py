@@ -24,6 +24,7 @@ from keras_aoa.distribution.process import Process, make_strategy
 from keras_aoa.inference.generator import CaptionGenerator, generate
 from keras_aoa.models.build import make_captioner
 from keras_aoa.settings.configuration import Configuration
+from keras_aoa.training.accumulation import groups
 from keras_aoa.training.reward import CaptionReward
 from keras_aoa.training.trainer import Adam, PreReducedGradients, Trainer
 
@@ -59,6 +60,7 @@ def train(process, regions, optimizer, data, folder):
         rnn_epochs=1, joint_epochs=1, reward_epochs=1, reward_samples=3,
         reward_learning_rate=0.02, learning_rate=0.02, backbone_learning_rate=0.02,
         clip_norm=0.5, average=0.5, flip=True, max_words=2,
+        accumulate=2 if optimizer is Adam else 1,
     )  # fmt: skip
     view = None
     if regions == "proposals":
@@ -72,15 +74,16 @@ def train(process, regions, optimizer, data, folder):
         keras.utils.set_random_seed(0)
         captioner = make_captioner(configuration, network(), len(vocabulary))
         reward = CaptionReward([example.captions for example in examples], vocabulary)
-        steps = batches.batches_per_epoch
+        steps = -(-batches.batches_per_epoch // configuration.accumulate)
         trainer = Trainer(captioner, configuration, steps, optimizer, reward)
         generator = CaptionGenerator.from_configuration(captioner, vocabulary, configuration)
     losses = []
     while trainer.steps < STEPS:
-        epoch, done = divmod(trainer.steps, batches.batches_per_epoch)
-        for batch in process.feed(batches.epoch(epoch, done, process.replicas)):
+        epoch, done = divmod(trainer.steps, steps)
+        parts = batches.epoch(epoch, done * configuration.accumulate, process.replicas)
+        for group in groups(process.feed(parts), configuration.accumulate):
             stage = 1 + (trainer.steps >= JOINT_FROM) + (trainer.steps >= REWARDS_FROM)
-            metrics, stopped = trainer.step(batch, stage)
+            metrics, stopped = trainer.step(group, stage)
             assert not stopped
             losses.append(sum(metrics.values()))
             if trainer.steps == STEPS:

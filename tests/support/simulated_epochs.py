@@ -40,7 +40,7 @@ class Simulation:
 
     def __init__(self, monkeypatch, scores, seconds=0.0):
         self.scores, self.seconds, self.now = list(scores), seconds, 0.0
-        self.metrics = {}
+        self.metrics, self.plateaus = {}, []
         self.stages, self.validated, self.starts, self.evaluated = [], [], [], []
         monkeypatch.setattr(training, "train_epoch", self.epoch)
         monkeypatch.setattr(training, "caption_split", self.captions)
@@ -54,6 +54,7 @@ class Simulation:
     def epoch(self, trainer, process, batches, progress, *_):
         words, average = trainer.trained[WORDS], trainer.averages[WORDS]
         self.trainer, self.number = trainer, progress.epochs + 1
+        self.plateaus.append(trainer.plateaus)
         self.stages.append(trainer.configuration.stage(progress.epochs))
         self.starts.append(np.array(words.value))
         words.assign(np.array(words.value) + 1)

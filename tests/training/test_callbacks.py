@@ -85,15 +85,14 @@ def test_only_keras_callbacks_are_accepted(settings):
 
 def steps(process, callbacks):
     """Run an epoch of four steps; returns the numbers of its steps and its means."""
-    trainer = SimpleNamespace(steps=0, configuration=SimpleNamespace(checkpoint_steps=9))
-    trainer.configuration.stage = lambda epoch: 1
+    settings = SimpleNamespace(checkpoint_steps=9, accumulate=1, stage=lambda epoch: 1, epochs=1)
+    trainer = SimpleNamespace(steps=0, configuration=settings, steps_per_epoch=4)
     trainer.rate_factor = lambda: 1.0
     trainer.captioner = trainer.optimizer = SimpleNamespace()
-    trainer.steps_per_epoch = trainer.configuration.epochs = 4
 
     def step(batch, stage, stop):
         trainer.steps += 1
-        return {"loss": float(batch)}, False
+        return {"loss": float(batch[0])}, False
 
     trainer.step = step
     batches = SimpleNamespace(batches_per_epoch=4, epoch=lambda *_: range(1, 5))

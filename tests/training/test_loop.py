@@ -95,6 +95,17 @@ def test_a_training_ends_with_the_epoch_in_which_its_minutes_pass(settings, monk
     assert len(simulated.stages) == 2, "a finished training trains no more"
 
 
+def test_a_resumed_training_counts_the_plateaus_before_it(settings, monkeypatch):
+    decaying = dataclasses.replace(settings, decay="plateau", decay_epochs=1)
+    simulated = Simulation(monkeypatch, [0.5, 0.4])
+    with pytest.raises(IndexError):  # no score is left for the third epoch
+        training.train(decaying)
+    assert simulated.plateaus == [0, 0, 1]
+    simulated.scores = [0.3, 0.2]
+    training.train(decaying)
+    assert simulated.plateaus == [0, 0, 1, 1, 2]
+
+
 def test_stage_3_ends_with_the_epoch_in_which_it_diverges(settings, monkeypatch, capsys):
     rewarded = dataclasses.replace(settings, joint_epochs=1, reward_epochs=3, validate_every=9)
     simulated = Simulation(monkeypatch, [0.1])
@@ -103,6 +114,7 @@ def test_stage_3_ends_with_the_epoch_in_which_it_diverges(settings, monkeypatch,
     run = training.train(rewarded)
     assert simulated.stages == [1, 2, 3, 3]
     assert simulated.validated == [4]
+    assert (run.folder / "document_frequencies.npz").exists()
     progress = weights.load_arrays(run.last_file)[1]["progress"]
     assert progress["stopped"]
     assert progress["history"][2] == {"epoch": 3, **good}

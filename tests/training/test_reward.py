@@ -6,8 +6,10 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 
 from keras_aoa.data.text.vocabulary import OOV, PAD, STOP, Vocabulary
+from keras_aoa.models.weights import load_arrays
 from keras_aoa.training import reward as reward_module
-from keras_aoa.training.reward import CaptionReward
+from keras_aoa.training.reward import CaptionReward, keep_frequencies
+from keras_aoa.utils.errors import UserError
 
 VOCABULARY = Vocabulary(["a", "dog", "cat", "red", "runs", "on", "the", "grass", "sits"])
 RARE = ["zebra", "yak", "newt"]  # in references only
@@ -114,3 +116,20 @@ def test_words_beyond_the_largest_number_count_as_one_word(monkeypatch):
     caption = np.array([[VOCABULARY.words.index("a"), VOCABULARY.words.index("runs"), STOP]])
     found = [CaptionReward(texts, VOCABULARY)(np.array([1]), caption) for texts in (several, one)]
     assert found[0] == found[1] > 0
+
+
+def test_document_frequencies_count_the_images_with_an_n_gram_and_are_kept(tmp_path):
+    file = tmp_path / "frequencies.npz"
+    references = [["a dog runs", "a dog sits"], ["a red dog"], ["the cat sits"]]
+    reward = CaptionReward(references, VOCABULARY)
+    keep_frequencies(file, reward)
+    saved, _ = load_arrays(file)
+    # All images have STOP. Two images each have "a", "dog", "sits", and "sits" before STOP.
+    assert np.bincount(saved["frequencies"]).tolist() == [0, 25, 4, 1]
+    content = file.read_bytes()
+    keep_frequencies(file, CaptionReward(references, VOCABULARY))
+    assert file.read_bytes() == content
+    for others in ([*references[:2], ["the cat runs"]], references[::-1]):
+        with pytest.raises(UserError, match=r"frequencies\.npz: stage 3 began with other training"):
+            keep_frequencies(file, CaptionReward(others, VOCABULARY))
+    assert file.read_bytes() == content

@@ -10,6 +10,7 @@ from steps import SGD, arrays
 
 from keras_aoa.models.captioner import caption_loss
 from keras_aoa.settings.configuration import Configuration
+from keras_aoa.training.schedule import count_plateaus
 from keras_aoa.training.trainer import Trainer
 
 BATCH = {
@@ -130,6 +131,11 @@ def scheduled():
             {"decay": "cosine", "warmup_steps": 100},
             {0: 0.01, 49: 0.25 * (1 + np.cos(np.pi * 0.49)), 50: 0.51 / 2, 100: 0},
         ),
+        # Two epochs are 40 steps.
+        (
+            {"decay": "step", "decay_factor": 0.1, "decay_epochs": 2, "warmup_steps": 10},
+            {4: 0.5, 9: 1, 39: 1, 40: 0.1, 79: 0.1, 80: 0.01},
+        ),
     ],
 )
 def test_the_learning_rate_rises_during_warmup_and_decays_to_zero(scheduled, settings, factors):
@@ -140,6 +146,43 @@ def test_the_learning_rate_rises_during_warmup_and_decays_to_zero(scheduled, set
     for scheduled.steps in factors:
         found[scheduled.steps] = scheduled.rate_factor()
     assert found == pytest.approx(factors, abs=1e-12)
+
+
+def test_the_learning_rate_falls_with_each_plateau(scheduled):
+    scheduled.configuration = dataclasses.replace(
+        SETTINGS, rnn_epochs=5, decay="plateau", decay_factor=0.2, warmup_steps=10
+    )
+    for plateaus, factor in enumerate((1, 0.2, 0.04)):
+        scheduled.plateaus = plateaus
+        for scheduled.steps, warmup in ((4, 0.5), (60, 1)):
+            assert scheduled.rate_factor() == pytest.approx(factor * warmup, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("scores", "plateaus"),
+    [
+        ([], 0),
+        ([5, 4], 0),
+        ([5, 4, 5], 1),  # an equal score has not risen
+        ([5, 4, 3, 2, 1], 2),
+        ([5, 4, 6, 5, 7], 0),
+        ([5, 4, 4, 6, 1, 1, 1], 2),
+        ([5, None, 4, None, 3, None], 1),  # epochs that were not validated do not count
+    ],
+)
+def test_a_plateau_is_a_number_of_validations_without_a_higher_score(scores, plateaus):
+    settings = dataclasses.replace(SETTINGS, decay="plateau", decay_epochs=2, rnn_epochs=20)
+    history = [{"epoch": 1} if score is None else {"CIDEr": score} for score in scores]
+    assert count_plateaus(settings, history) == plateaus
+
+
+def test_stage_3_counts_only_its_own_plateaus():
+    settings = dataclasses.replace(
+        SETTINGS, decay="plateau", decay_epochs=1, rnn_epochs=1, joint_epochs=2, reward_epochs=9
+    )
+    scores = [{"CIDEr": score} for score in (5, 4, 3, 1, 2, 1)]
+    found = [count_plateaus(settings, scores[:epochs]) for epochs in range(7)]
+    assert found == [0, 0, 1, 0, 0, 0, 1]
 
 
 def test_scheduled_sampling_rises_linearly_to_its_setting(scheduled):
