@@ -21,6 +21,9 @@ class Arguments:
     """Batch sizes to measure, in images."""
     beams: tuple[int, ...] = (1, 3, 5, 10)
     """Beam sizes. Beam size 1 (greedy search) is always included."""
+    groups: int = 5
+    """Number of groups of the diverse beam search that is measured beside the beam of this size. 1:
+    none."""
     turns: int = 5
     """Number of timed searches. The results are medians."""
     json: bool = False
@@ -36,23 +39,26 @@ def main(arguments):
 
     captioner = make_captioner(Size().words)
     greedy = {}
-    for beam in sorted({1, *settings.beams}):
+    cases = [(beam, 1) for beam in sorted({1, *settings.beams})]
+    if settings.groups > 1:
+        cases.append((settings.groups, settings.groups))
+    for beam, groups in cases:
 
-        def caption(features, beam=beam):
+        def caption(features, beam=beam, groups=groups):
             encoded = captioner.encode_features(features)
-            return search(captioner, encoded, beam, LENGTH).ids
+            return tuple(search(captioner, encoded, beam, LENGTH, groups=groups))
 
         compiled = tf.function(caption, autograph=False, reduce_retracing=True)
         for images in settings.images:
             features = random_batch(Size(images=images))["features"]
-            seconds = median_seconds(lambda: compiled(features).numpy(), settings.turns)  # noqa: B023
+            seconds = median_seconds(lambda: compiled(features)[0].numpy(), settings.turns)  # noqa: B023
             greedy.setdefault(images, seconds)
             row = {
-                "images": images, "beam": beam, "captions_a_second": images / seconds,
-                "over_greedy": seconds / greedy[images],
+                "images": images, "beam": beam, "groups": groups,
+                "captions_a_second": images / seconds, "over_greedy": seconds / greedy[images],
             }  # fmt: skip
             text = (
-                f"beam {beam:2}, {images:2} images: {1000 * seconds:6.0f} ms, "
+                f"beam {beam:2}, {groups} groups, {images:2} images: {1000 * seconds:6.0f} ms, "
                 f"{images / seconds:6.1f} captions/s, "
                 f"{seconds / greedy[images]:.2f} times greedy"
             )

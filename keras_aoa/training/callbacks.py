@@ -6,7 +6,7 @@ END, GO_ON = b"end", b""
 
 
 class Callbacks:
-    """Calls `keras.callbacks.Callback`s in the chief, and tells all workers when one ends training.
+    """Calls Keras callbacks in the chief, and tells all workers when one ends training.
 
     Args:
         callbacks: List of callbacks. All workers receive a list, but only the chief calls them.
