@@ -35,7 +35,7 @@ def write_joint(captioner):
         steps = self.unrolled(words, self.project(words), states, memory, state_dropout)
         return ops.stack([step.output for step in steps], axis=2), None
 
-    def target_log_probs(self, states, targets, memory, log_normalizer=None):
+    def target_log_probs(self, states, targets, memory, log_normalizer=None, smoothing=0.0):
         captions, time = log_probs[0].shape[1], len(log_probs)
         stacked = ops.stack(log_probs, axis=2)
         stacked = ops.reshape(stacked, (-1, captions * time, self.vocabulary_size))

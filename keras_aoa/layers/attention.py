@@ -229,17 +229,26 @@ class AreaAttention(AttentionLayer):
         )
         return word_log_probs, scores.marginal.probs
 
-    def target_log_probs(self, output, targets, memory, log_normalizer=None):
+    def target_log_probs(self, output, targets, memory, log_normalizer=None, smoothing=0.0):
         if not self.uses_regions:
-            return self.target_softmax(output, targets)
+            return self.target_softmax(output, targets, smoothing)
         scores, words = self.target_scores(output, targets)
         region_scores = self.region_scores(output, memory)
+        word_scores = None
+        if log_normalizer is None or smoothing:
+            word_scores = self.word_scores(output)
         if log_normalizer is None:
             log_normalizer = region_marginal(
-                self.word_scores(output), region_scores, memory.factors, self.compute_dtype
+                word_scores, region_scores, memory.factors, self.compute_dtype
             ).log_normalizer
         pair_scores = batched_product(words, ops.swapaxes(memory.keys, 1, 2), self.compute_dtype)
-        return target_log_prob(scores, pair_scores, region_scores, log_normalizer)
+        log_probs = target_log_prob(scores, pair_scores, region_scores, log_normalizer)
+        if not smoothing:
+            return log_probs
+        of_all_words = word_log_marginal(
+            word_scores, region_scores, memory.factors, log_normalizer, self.compute_dtype
+        )
+        return (1 - smoothing) * log_probs + smoothing * self.mean_over_words(of_all_words)
 
     def attended(self, scores, memory):
         """Compute v = p(r | h)^T R `(n, c, f)` from `JointScores` (equation 6)."""

@@ -173,14 +173,18 @@ class AttentionLayer(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def target_log_probs(self, output, targets, memory, log_normalizer=None):
+    def target_log_probs(self, output, targets, memory, log_normalizer=None, smoothing=0.0):
         """Return log p(w*) of known next words w*, without the probabilities of other words.
+
+        With label smoothing E, return (1 - E) log p(w*) + E m instead, where m is the mean of
+        log p(w) over all words except `never_predicted`.
 
         Args:
             output: The `output (n, c, o)` of `Attended`.
             targets: Ids of the next words, `(n, c)`.
             memory: The images' `ImageMemory`.
             log_normalizer: Log normalizer `(n, c)` that `run` returned. It may be None.
+            smoothing: Label smoothing E, from 0 to 1.
 
         Returns:
             The natural logarithms log p(w*), `(n, c)`.
@@ -217,10 +221,21 @@ class AttentionLayer(keras.layers.Layer):
         scores = ops.sum(self.word_query(output) * words, axis=-1)
         return scores + self._word_penalty(targets), words
 
-    def target_softmax(self, output, targets):
-        """Return log p(w*) `(n, c)`, where p(w) is the softmax of `word_scores`."""
+    def target_softmax(self, output, targets, smoothing=0.0):
+        """Return `target_log_probs (n, c)`, where p(w) is the softmax of `word_scores`."""
         scores, _ = self.target_scores(output, targets)
-        return scores - ops.maximum(ops.logsumexp(self.word_scores(output), axis=-1), scores)
+        word_scores = self.word_scores(output)
+        log_normalizer = ops.maximum(ops.logsumexp(word_scores, axis=-1), scores)
+        if smoothing:
+            scores = (1 - smoothing) * scores + smoothing * self.mean_over_words(word_scores)
+        return scores - log_normalizer
+
+    def mean_over_words(self, values):
+        """Return the mean of values `(n, c, w)` over all words except `never_predicted`."""
+        never = set(self.never_predicted)
+        if never:
+            values = ops.where(self._word_mask(), values, 0.0)
+        return ops.sum(values, axis=-1) / (self.vocabulary_size - len(never))
 
     def get_config(self):
         return {

@@ -106,8 +106,8 @@ class SoftAttention(AttentionLayer):
     def log_probs(self, output, memory, scores=None):
         return ops.log_softmax(self.word_scores(output), axis=-1), scores
 
-    def target_log_probs(self, output, targets, memory, log_normalizer=None):
-        return self.target_softmax(output, targets)
+    def target_log_probs(self, output, targets, memory, log_normalizer=None, smoothing=0.0):
+        return self.target_softmax(output, targets, smoothing)
 
     def call(self, states, previous_states, regions, region_mask=None):
         memory = self.precompute(regions, region_mask)

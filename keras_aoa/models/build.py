@@ -65,6 +65,7 @@ def make_captioner(configuration, backbone, vocabulary_size):
         cell,
         dropout=configuration.dropout,
         region_dropout=configuration.region_dropout,
+        label_smoothing=configuration.label_smoothing,
         from_scratch=not is_pretrained(configuration.backbone, configuration.backbone_weights),
         image_first=configuration.image_first,
         feature_length=configuration.feature_length,

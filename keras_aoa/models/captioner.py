@@ -55,6 +55,8 @@ class Captioner(keras.Model):
         seed: Seed of dropout.
         region_backbone: Second network, only for object proposals. Proposals are pooled from the
             activation map that this network computes. None for all other kinds of regions.
+        label_smoothing: Share of each word's target probability that is spread evenly over all
+            words that can be predicted. It is used only in training.
 
     Call arguments:
         inputs: Dictionary. `images (n, rows, columns, 3)` are RGB pixels in 0..255.
@@ -64,10 +66,12 @@ class Captioner(keras.Model):
             relative (0..1) to the region images. `features`, the output of `extract_features`, can
             replace the images. If the input words differ from the captions, `fed (n, c, t)`
             contains the input words (see `scheduled_sampling.py`).
-        training: Whether to apply dropout and to update the batch-norm statistics.
+        training: Whether to apply dropout and label smoothing, and to update the batch-norm
+            statistics.
 
     Returns:
-        Log-probabilities `(n, c, t)` of the next words of the captions, with 0 at padding. `fit`
+        Log-probabilities `(n, c, t)` of the next words of the captions, with 0 at padding. With
+        label smoothing, they are averaged with the mean log-probability of all words. `fit`
         minimizes their negative mean over words and needs no targets.
     """
 
@@ -83,6 +87,7 @@ class Captioner(keras.Model):
         feature_length=0.0,
         seed=0,
         region_backbone=None,
+        label_smoothing=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -91,6 +96,7 @@ class Captioner(keras.Model):
         self.cell = cell
         self.dropout = dropout
         self.region_dropout = region_dropout
+        self.label_smoothing = label_smoothing
         self.from_scratch = from_scratch
         self.image_first = image_first
         self.feature_length = feature_length
@@ -222,12 +228,15 @@ class Captioner(keras.Model):
             words = words * word_dropout
         start = [repeat_captions(part, count) for part in (encoded.state, encoded.attended)]
         outputs, normalizers = self.cell.run(words, start, encoded.memory, state_dropout)
-        flat = (images, count * time)
+        flat, memory = (images, count * time), encoded.memory
+        outputs = ops.reshape(outputs, (*flat, outputs.shape[-1]))
+        normalizers = None if normalizers is None else ops.reshape(normalizers, flat)
         log_probs = self.attention.target_log_probs(
-            ops.reshape(outputs, (*flat, outputs.shape[-1])),
+            outputs,
             ops.reshape(targets, flat),
-            encoded.memory,
-            None if normalizers is None else ops.reshape(normalizers, flat),
+            memory,
+            normalizers,
+            self.label_smoothing if training else 0.0,
         )
         log_probs = ops.reshape(log_probs, (images, count, time))
         return ops.where(targets == PAD, 0.0, log_probs)
@@ -276,6 +285,7 @@ class Captioner(keras.Model):
             "cell": keras.saving.serialize_keras_object(self.cell),
             "dropout": self.dropout,
             "region_dropout": self.region_dropout,
+            "label_smoothing": self.label_smoothing,
             "from_scratch": self.from_scratch,
             "image_first": self.image_first,
             "feature_length": self.feature_length,

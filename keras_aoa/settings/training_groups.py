@@ -43,6 +43,9 @@ class TrainingSettings(Group):
     """Dropout rate of words, states and the image vector."""
     region_dropout: float = 0.0
     """Dropout rate of region features. All regions of an image share one mask."""
+    label_smoothing: float = 0.0
+    """Label smoothing in stages 1 and 2: share of each word's target probability that is spread
+    evenly over all words that can be predicted."""
     scheduled_sampling: float = 0.0
     """Scheduled sampling (Bengio et al., 2015): share of input words that are sampled from the
     model instead of taken from the caption. The share rises linearly from 0 to this value."""
@@ -74,7 +77,13 @@ class TrainingSettings(Group):
         "checkpoint_steps": 1,
     }
     positive: ClassVar[tuple] = ("learning_rate", "backbone_learning_rate", "clip_norm")
-    rates: ClassVar[tuple] = ("decay_factor", "dropout", "region_dropout", "average")
+    rates: ClassVar[tuple] = (
+        "decay_factor",
+        "dropout",
+        "region_dropout",
+        "label_smoothing",
+        "average",
+    )
 
     @classmethod
     def check(cls, settings):
