@@ -214,9 +214,10 @@ class Captioner(keras.Model):
     def call(self, inputs, training=False):
         captions = ops.cast(inputs["captions"], "int32")
         encoded = self.encode(inputs, training)
-        return self.caption_log_probs(encoded, captions, training, inputs.get("fed"))
+        smoothing = self.label_smoothing if training else 0.0
+        return self.caption_log_probs(encoded, captions, training, inputs.get("fed"), smoothing)
 
-    def caption_log_probs(self, encoded, captions, training=False, fed=None):
+    def caption_log_probs(self, encoded, captions, training=False, fed=None, smoothing=0.0):
         """Return log p `(n, c, t)` of the next words for ids `(n, c, t + 1)`, with 0 at padding."""
         images, count, time = ops.shape(captions)
         fed, targets = captions[:, :, :-1] if fed is None else fed, captions[:, :, 1:]
@@ -236,7 +237,7 @@ class Captioner(keras.Model):
             ops.reshape(targets, flat),
             memory,
             normalizers,
-            self.label_smoothing if training else 0.0,
+            smoothing,
         )
         log_probs = ops.reshape(log_probs, (images, count, time))
         return ops.where(targets == PAD, 0.0, log_probs)

@@ -231,7 +231,9 @@ class Trainer:
         real = tf.cast(self_critical.has_captions(batch["captions"]), tf.float32)
         share = (real / (images * settings.reward_samples))[:, None]
         with tf.GradientTape() as tape:
-            log_probs = self.captioner({**batch, "captions": samples.captions}, training=True)
+            # Not by `call`, because label smoothing would change the gradient.
+            encoded = self.captioner.encode(batch, training=True)
+            log_probs = self.captioner.caption_log_probs(encoded, samples.captions, training=True)
             loss = self_critical.policy_loss(log_probs, samples.advantages, share)
         metrics = self_critical.sample_metrics(loss, samples, log_probs, share)
         return self._gradients(tape, loss, joint=False), metrics

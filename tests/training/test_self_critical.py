@@ -109,7 +109,11 @@ def test_the_mean_of_other_samples_is_a_baseline_that_does_not_change_the_mean(i
 def make_trainer(**changes):
     settings = dataclasses.replace(SETTINGS, **changes)
     reward = CaptionReward(REFERENCES, VOCABULARY, settings.reward_cider, settings.reward_bleu)
-    captioner = tiny.make_captioner(dropout=settings.dropout, region_dropout=settings.dropout)
+    captioner = tiny.make_captioner(
+        dropout=settings.dropout,
+        region_dropout=settings.dropout,
+        label_smoothing=settings.label_smoothing,
+    )
     return Trainer(captioner, settings, 5, SGD, reward)
 
 
@@ -182,6 +186,18 @@ def test_samples_depend_on_step_and_image_but_not_on_the_rest_of_the_batch():
     assert (np.asarray(later.captions) != np.asarray(together.captions)).any()
     _, other = samples_of(make_trainer(dropout=0.0, seed=1), BATCH)
     assert (np.asarray(other.captions) != np.asarray(together.captions)).any()
+
+
+def test_label_smoothing_does_not_change_stage_3():
+    tf.config.run_functions_eagerly(True)  # faster for a single step
+    try:
+        plain, smoothed = (make_trainer(label_smoothing=share) for share in (0, 0.5))
+        metrics = [trainer.step(BATCH, 3)[0] for trainer in (plain, smoothed)]
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert metrics[0] == metrics[1]
+    for one, other in zip(arrays(plain.own_variables), arrays(smoothed.own_variables), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_rewards_rise():
