@@ -15,12 +15,14 @@ from typing import Annotated
 
 import tyro
 
+from keras_aoa.cli import start
 from keras_aoa.collection.shards import find_shards, worker_shards
 from keras_aoa.data.images.file_names import find_images
 from keras_aoa.inference.entries import read_entries
 from keras_aoa.inference.lines import COLUMNS, json_line, table_rows, text_lines
+from keras_aoa.runs.named import refuse_file
 from keras_aoa.settings.search import SearchSettings
-from keras_aoa.utils.command_line import parse, run
+from keras_aoa.utils.command_line import parse
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_writable
 from keras_aoa.utils.keras_settings import use_keras_defaults
@@ -159,6 +161,7 @@ def caption_shards(settings):
 
 def caption_images(settings):
     """Caption images in batches, and write or print the captions."""
+    refuse_file(settings.run)
     files = image_files(settings.images, settings.recursive)
     folder = pathlib.Path(settings.pictures) if settings.pictures else None
     if folder:
@@ -273,4 +276,4 @@ def new_file(folder, stem):
 
 
 if __name__ == "__main__":
-    run(main, interrupted="With --shards, the same command resumes.")
+    start("caption")

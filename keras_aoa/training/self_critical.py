@@ -55,7 +55,9 @@ def sample(captioner, inputs, step, reward, settings):
         dropout = captioner.dropout_masks(tf.shape(inputs["index"])[0], *shape)
     seed = settings.seed + SEEDS * tf.cast(step, tf.int32)
     uniform = tf.map_fn(
-        lambda index: tf.random.stateless_uniform(shape, [seed, index]), inputs["index"], tf.float32
+        lambda index: tf.random.stateless_uniform(shape, [seed, index]),
+        inputs["index"],
+        fn_output_signature=tf.float32,
     )
     captions = sample_captions(captioner, encoded, uniform, dropout)
     scored = captions[:, :, 1:]
