@@ -1,4 +1,9 @@
-"""Serves the demo page, without scripts, fonts or requests from other machines."""
+"""Serves the demo page, which needs nothing from other machines.
+
+Gradio 6.31, the usual kit for such pages, was tried: in the browser, it refuses files without a
+known type, such as IMG_1.HEIC, so no remedy can be named. It also copies photographs to the disk,
+and adds 170 MB of packages. Werkzeug is installed anyway, because TensorBoard needs it.
+"""
 
 import functools
 import json
@@ -57,8 +62,12 @@ def serve(run, host, port, browser, max_pixels):
             request_handler=Quiet,
             fd=listener.fileno(),
         )
-        address = url(host, server.port)
+        # These addresses stand for all networks. Not every browser opens them.
+        own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        address = url(own, server.port)
         print(f"Open {address} in a browser; Ctrl-C ends the page.", flush=True)
+        if own != host:
+            print("On other devices, open the same port at this machine's name.", flush=True)
         # Without a display, Python would start a browser inside the terminal.
         if browser and (sys.platform != "linux" or {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}):
             webbrowser.open(address)

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import shutil
+import time
 
 import cv2
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 import keras_aoa
 from keras_aoa.demo_page.captions import IMAGES, Demonstration
+from keras_aoa.inference.sentences import SentenceScorer
+from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError
 
 MAX_PIXELS = 10_000
@@ -49,7 +52,7 @@ def check_equal(captions, expected):
 @pytest.mark.parametrize(
     ("settings", "search"),
     [
-        ({}, {}),
+        ({}, {"beam": 2}),
         ({"count": 5, "min_words": 2}, {"beam": 5, "min_words": 2}),
         (
             {"count": 3, "temperature": 1.5, "seed": 4},
@@ -58,12 +61,17 @@ def check_equal(captions, expected):
     ],
 )
 def test_captions_equal_those_in_python(
-    demonstration, shown, trained, photographs, settings, search
+    demonstration, shown, trained, photographs, monkeypatch, settings, search
 ):
+    compiled, used = demonstration._generator, []
+    monkeypatch.setattr(
+        demonstration, "_generator", lambda each: used.append(each) or compiled(each)
+    )
     html, texts, note = demonstration.captions("a.png", photographs[0], **settings)
     count = settings.get("count", 1)
     expected = keras_aoa.load(trained.folder, **search).captions(photographs[0], count)
     check_equal(shown[0], expected)
+    assert used == [SearchSettings(**search)]
     assert texts == [one.text for one in expected] and not note
     assert html == f"{len(expected)} captions, (40, 60, 3)"
 
@@ -75,6 +83,16 @@ def test_a_captions_score_is_that_of_the_search(demonstration, shown, trained, p
         if len(caption.words) < demonstration.max_words:
             check_equal(shown[-1], [caption])
         assert texts == [caption.text] and not note
+
+
+def test_a_sentence_is_scored_with_the_regions_of_the_captioner(trained, photographs):
+    captioner = keras_aoa.load(trained.folder, stride=2)
+    caption = captioner.captions(photographs[1], 1)[0]
+    inputs = captioner.inputs(caption.image)
+    scored = SentenceScorer(captioner)(inputs, caption.text)
+    assert len(scored.mask) < len(keras_aoa.load(trained.folder).caption(photographs[1]).mask)
+    for name in ("word_probs", "attention", "boxes", "mask"):
+        np.testing.assert_allclose(getattr(scored, name), getattr(caption, name), rtol=1e-4)
 
 
 def test_the_probability_of_a_word_does_not_depend_on_the_words_after_it(
@@ -176,10 +194,24 @@ def test_an_ensemble_is_shown_like_a_run(demonstration, shown, trained, photogra
     assert shown[2][0].log_prob == pytest.approx(shown[0][0].log_prob, rel=1e-4)
 
 
-def test_threads_get_the_answers_to_their_own_photographs(demonstration, photographs):
+def test_threads_get_the_answers_to_their_own_photographs_one_at_a_time(
+    demonstration, photographs, monkeypatch
+):
     expected = [demonstration.captions("a", content)[1] for content in photographs]
     assert len({*map(tuple, expected)}) > 1
     demonstration._photographs.clear()
+    active, most = [], []
+    prepare = demonstration._photograph
+
+    def photograph(name, content):
+        active.append(name)
+        time.sleep(0.005)
+        most.append(len(active))
+        active.pop()
+        return prepare(name, content)
+
+    monkeypatch.setattr(demonstration, "_photograph", photograph)
     with concurrent.futures.ThreadPoolExecutor(5) as pool:
         answers = pool.map(lambda content: demonstration.captions("a", content)[1], photographs * 3)
         assert list(answers) == expected * 3
+    assert set(most) == {1}
