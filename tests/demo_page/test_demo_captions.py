@@ -215,3 +215,14 @@ def test_threads_get_the_answers_to_their_own_photographs_one_at_a_time(
         answers = pool.map(lambda content: demonstration.captions("a", content)[1], photographs * 3)
         assert list(answers) == expected * 3
     assert set(most) == {1}
+
+
+def test_captions_with_object_proposals_equal_those_in_python(
+    trained_proposals, shown, photographs
+):
+    demonstration = Demonstration(trained_proposals.folder, MAX_PIXELS)
+    _, (text,), _ = demonstration.captions("a.png", photographs[3])
+    demonstration.sentence("a.png", photographs[3], text)
+    expected = keras_aoa.load(trained_proposals.folder).captions(photographs[3], 1)
+    check_equal(shown[0], expected)
+    np.testing.assert_allclose(shown[1][0].attention, expected[0].attention, rtol=1e-4, atol=1e-6)
