@@ -53,6 +53,7 @@ COMMANDS = {
         first=("--report",),
     ),
     "export": Command("keras_aoa.export", "export a run as a SavedModel", extra="train,export"),
+    "demo": Command("keras_aoa.demo", "open a page that captions the photographs dropped on it"),
     "serve": Command("keras_aoa.serve", "serve an exported run over HTTP", extra="serve"),
     "reproduce": Command(
         "keras_aoa.reproduce",

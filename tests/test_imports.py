@@ -21,7 +21,7 @@ ORDER = (
     {"inference"},
     {"evaluation"},
     {"training"},
-    {"collection", "serving", "reproduction"},
+    {"collection", "serving", "reproduction", "demo_page"},
 )
 
 
@@ -122,6 +122,7 @@ def test_importing_the_layers_loads_no_other_part_of_the_package():
         "keras_aoa.caption",
         "keras_aoa.collection.work",
         "keras_aoa.export",
+        "keras_aoa.demo",
         "keras_aoa.propose",
         "keras_aoa.pretrain",
         "keras_aoa.data.readers",

@@ -79,8 +79,20 @@ class ImageCaptioner:
                 "with a larger beam."
             )
         pixels = read_pixels(image)
-        captions = self.generator.hypotheses(self._inputs(pixels), k)[0]
+        captions = self.generator.hypotheses(self.inputs(pixels), k)[0]
         return [replace(caption, image=pixels) for caption in captions]
+
+    def inputs(self, pixels):
+        """Return the network inputs of a batch that contains one image, a dictionary.
+
+        Args:
+            pixels: The upright image, `(h, w, 3)` in uint8.
+        """
+        inputs = {name: np.asarray(view)[None] for name, view in self.views(pixels).items()}
+        if self.proposal_settings:
+            boxes = propose(pixels, self.proposal_settings)[: self.generator.settings["proposals"]]
+            inputs["proposals"] = from_original(boxes, inputs["window"][0])[None]
+        return inputs
 
     def _caption_all(self, images):
         sources = list(images)
@@ -95,11 +107,3 @@ class ImageCaptioner:
     @functools.cached_property
     def _batches(self):
         return BatchCaptioner(self)
-
-    def _inputs(self, pixels):
-        """Return a batch that contains one image."""
-        inputs = {name: np.asarray(view)[None] for name, view in self.views(pixels).items()}
-        if self.proposal_settings:
-            boxes = propose(pixels, self.proposal_settings)[: self.generator.settings["proposals"]]
-            inputs["proposals"] = from_original(boxes, inputs["window"][0])[None]
-        return inputs

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import socket
 import time
 import warnings
 
@@ -20,7 +19,7 @@ import tensorflow as tf
 from kserve.errors import InvalidInput, ModelNotFound
 from kserve.protocol.rest.server import RESTServer
 
-from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.address import bound, url
 from keras_aoa.utils.text import printable
 
 THREADS = 64  # requests in progress at the same time
@@ -54,8 +53,7 @@ def serve(folder, name, host, port, batch, wait):
         # `ModelServer.start` would listen on all networks.
         web = RESTServer(APP, server.dataplane, server.model_repository_extension, port)
         listener.listen()
-        address = f"[{host}]" if ":" in host else host
-        print(f"Listening on http://{address}:{port}/v1/models/{name}:predict", flush=True)
+        print(f"Listening on {url(host, port, f'v1/models/{name}:predict')}", flush=True)
         web.run(sockets=[listener])
 
 
@@ -70,25 +68,6 @@ def quiet_libraries():
         )
     )
     warnings.filterwarnings("ignore", module="fastapi")
-
-
-def bound(host, port):
-    """Return a socket with this address, which does not listen yet.
-
-    Raises:
-        UserError: the address cannot be used.
-    """
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise UserError(
-            f"serve: expected an address to listen on, received {host} and port {port} "
-            f"({(error.strerror or str(error)).lower()}); choose another --host or --port."
-        ) from None
-    return listener
 
 
 class RequestLog:

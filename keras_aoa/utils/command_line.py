@@ -52,6 +52,7 @@ EXTRAS = {
     "tensorflow_serving": "export",
     "tqdm": "train",
     "tyro": "train",
+    "werkzeug": "train",
 }
 
 _called = contextvars.ContextVar("called", default="")

@@ -70,7 +70,7 @@ def regions_in_captioning(run, examples):
     """Features and boxes in the original image, by image name, from `ImageCaptioner`."""
     captioner, by_name = ImageCaptioner(run.folder), {}
     for example in examples:
-        inputs = captioner._inputs(read_image(example.path))
+        inputs = captioner.inputs(read_image(example.path))
         encoded = captioner.captioner.encode(inputs, stride=run.configuration.test_stride)
         boxes = captioner.caption(example.path).boxes
         by_name[example.image_id] = np.asarray(encoded.memory.regions[0]), boxes

@@ -28,8 +28,8 @@ RIGHT = "\ue014"  # the arrow key
 
 
 @contextlib.contextmanager
-def opened(path):
-    """Open a file in a `Tab`; skips the test if there is no Chromium."""
+def opened(page):
+    """Open a page, a file's path or a URL, in a `Tab`; skips the test if there is no Chromium."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if not (chromium and driver):
@@ -45,7 +45,7 @@ def opened(path):
             port = next(filter(None, messages))[1]
             tab = Tab(f"http://localhost:{port}/session", chromium, profile)
             try:
-                tab.ask("url", url=path.resolve().as_uri())
+                tab.ask("url", url=page if isinstance(page, str) else page.resolve().as_uri())
                 yield tab
             finally:
                 tab.ask("", method="DELETE")
@@ -106,6 +106,10 @@ class Tab:
     def click(self, selector):
         """Click on or tap an element."""
         self.ask(f"element/{self.find(selector)[ELEMENT]}/click")
+
+    def type(self, selector, text):
+        """Type into a text field, or choose the file with the path `text` in a file field."""
+        self.ask(f"element/{self.find(selector)[ELEMENT]}/value", text=str(text))
 
     def press(self, *keys):
         """Press keys in the focused element."""

@@ -1,0 +1,1 @@
+"""A page on this machine that captions the photographs dropped on it."""
