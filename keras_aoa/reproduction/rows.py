@@ -10,12 +10,15 @@ ENSEMBLE = "ensemble"  # a row that combines the runs of another row
 class Row:
     """A row of a table.
 
-    `paper` is the paper's CIDEr on COCO, first with a frozen CNN, then with a fine-tuned CNN.
+    `paper` is the paper's CIDEr on COCO, first with a frozen CNN, then with a fine-tuned CNN. If
+    `continues_grid` is true, each run starts from the grid run with the same seed and the same
+    stage, and has no stages but those in `settings`.
     """
 
     title: str
     settings: dict
     paper: tuple[float | None, float | None] = (None, None)
+    continues_grid: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ TABLES = {
             "sampled": Row(
                 "spatial transformers, scheduled sampling",
                 {"regions": "transformer", "scheduled_sampling": 0.25},
+            ),
+            "rewarded": Row(
+                "activation grid, then self-critical training (stage 3)",
+                {"reward_epochs": 3, "reward_learning_rate": 1e-4, "decay": "cosine"},
+                continues_grid=True,
             ),
             ENSEMBLE: Row("spatial transformers, ensemble of 3", {}, (None, 98.1)),
         },

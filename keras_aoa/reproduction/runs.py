@@ -23,8 +23,8 @@ class Runs:
     """Trains missing runs and shows the progress.
 
     Args:
-        chains: Lists of `Configuration`. Each run starts from the previous run in its list. A run
-            may be in several lists.
+        chains: Lists of `Configuration`. A run may start from an earlier run of its list. A run may
+            be in several lists.
         jobs: Number of trainings that run at the same time.
     """
 
@@ -55,7 +55,7 @@ class Runs:
             pool.shutdown(cancel_futures=True)
 
     def _chain(self, chain):
-        before = None
+        earlier = {}
         for configuration in chain:
             name = configuration.name
             with self._lock:
@@ -65,11 +65,12 @@ class Runs:
                     break
                 try:
                     if name not in self._results:
+                        before = earlier.get(configuration.start_from)
                         self._results[name] = self._scores(configuration, before)
                 except BaseException:
                     self._stopped.set()
                     raise
-            before = configuration
+            earlier[str(configuration.folder)] = configuration
 
     def _scores(self, configuration, before):
         if not is_trained(configuration):

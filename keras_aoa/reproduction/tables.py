@@ -155,8 +155,25 @@ def chain(base, row, name, seed, settings):
     """Return a row's configurations for a seed, in the order of training.
 
     A run with a frozen CNN is followed by a fine-tuned run, unless `tuning_epochs` is 0. If the run
-    with a frozen CNN starts from the grid run, the list begins with the grid run.
+    with a frozen CNN starts from the grid run, the list begins with the grid run. If the row
+    continues the grid's runs, the list begins with these runs.
     """
+    if row.continues_grid:
+        before = chain(base, GRID, "grid", seed, settings)
+        own = [
+            replace(
+                run,
+                name=run.name.replace(f"{base.name}-grid", f"{base.name}-{name}"),
+                start_from=str(run.folder),
+                rnn_epochs=0,
+                joint_epochs=0,
+                warmup_steps=0,
+                feature_cache=base.feature_cache,
+                **row.settings,
+            )
+            for run in before
+        ]
+        return [*before, *own]
     name = f"{base.name}-{name}-{seed}"
     frozen = replace(base, name=name, seed=seed, joint_epochs=0, **row.settings)
     before = []

@@ -41,6 +41,8 @@ def test_rows_differ_only_in_attention_and_stage_settings():
         base = PRESETS[name]
         for table in TABLES.values():
             for row, of_row in table.rows.items():
+                if of_row.continues_grid:
+                    continue
                 frozen, tuned = chain(base, of_row, row, 0, TableSettings())
                 changed = {"regions", "variant", "joint_epochs", "scheduled_sampling"}
                 assert set(base.differences(frozen)) <= changed
@@ -58,6 +60,19 @@ def test_a_warm_started_transformer_starts_from_the_grid_run_of_its_seed():
         assert len(row_chain(base, row, 0, settings)) == 2
     only_frozen = dataclasses.replace(settings, tuning_epochs=0)
     assert row_chain(base, "transformer", 2, only_frozen) == [grid, frozen]
+
+
+def test_self_critical_runs_continue_the_grid_runs_of_both_stages():
+    base, settings = PRESETS["coco"], TableSettings(tuning_epochs=4)
+    runs_of_row = chain(base, TABLES["table4"].rows["rewarded"], "rewarded", 1, settings)
+    assert runs_of_row[:2] == row_chain(base, "grid", 1, settings)
+    for run, start in zip(runs_of_row[2:], runs_of_row[:2], strict=True):
+        assert run.name == start.name.replace("grid", "rewarded")
+        assert run.start_from == str(start.folder)
+        assert (run.rnn_epochs, run.joint_epochs, run.reward_epochs) == (0, 0, 3)
+        assert run.feature_cache == base.feature_cache
+    only_frozen = dataclasses.replace(settings, tuning_epochs=0)
+    assert len(chain(base, TABLES["table4"].rows["rewarded"], "rewarded", 1, only_frozen)) == 2
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
@@ -110,7 +125,7 @@ def test_rows_with_the_same_name_share_their_runs_in_all_tables():
             if row != ENSEMBLE:
                 configurations = chain(PRESETS["study"], of_row, row, 0, TableSettings())
                 assert settings.setdefault(row, configurations) == configurations
-    assert len(settings) == 10
+    assert len(settings) == 11
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
