@@ -14,7 +14,7 @@ from keras_aoa.data.images.preprocessing import from_original
 from keras_aoa.data.images.views import read_batch
 from keras_aoa.data.proposals import edge_boxes
 from keras_aoa.data.proposals.cache import one_core_per_thread, propose
-from keras_aoa.inference.generator import Caption
+from keras_aoa.inference.caption import Caption
 from keras_aoa.inference.pixels import as_decodable_entry, why_invalid
 
 _PREFETCH = 2  # batches that are read and decoded in advance

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_aoa.data.text.tokenizer import join_words, tokenize
 from keras_aoa.data.text.vocabulary import OOV, PAD
-from keras_aoa.inference.generator import Caption, with_regions
+from keras_aoa.inference.caption import Caption, with_regions
 from keras_aoa.models.teacher_forcing import teacher_forcing
 from keras_aoa.utils.errors import UserError
 

@@ -12,7 +12,6 @@ from keras import ops
 
 from keras_aoa.data.text.vocabulary import PAD
 from keras_aoa.layers.products import scale_to_length, wide_dtype
-from keras_aoa.models.folding import fold_batch_normalization
 
 Tensor = Any
 
@@ -127,22 +126,6 @@ class Captioner(keras.Model):
         if not self.cell.built:  # loading a saved model builds the cell first
             self.cell.build((None, self.attention.embedding_dim))
         self.built = True
-
-    def for_inference(self):
-        """Return a captioner that shares this captioner's weights and has faster networks.
-
-        Its networks cannot be trained. See `folding.py`.
-        """
-        config = {name: getattr(self, name) for name in self.get_config() if hasattr(self, name)}
-        networks = {
-            name: fold_batch_normalization(config[name])
-            for name in ("backbone", "region_backbone")
-            if config[name] is not None
-        }
-        made = Captioner(**{**config, **networks, "dtype": self.dtype_policy})
-        made.image_projection = self.image_projection
-        made.built = self.built
-        return made
 
     def encode(self, inputs, training=False, stride=None):
         """Compute the regions of images, and the cell's states before the first word.

@@ -10,6 +10,25 @@ import numpy as np
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
+def for_inference(captioner):
+    """Return a captioner that shares a captioner's weights and has faster networks.
+
+    Its networks cannot be trained.
+
+    Args:
+        captioner: Built `Captioner`.
+    """
+    names = (name for name in captioner.get_config() if hasattr(captioner, name))
+    parts = {name: getattr(captioner, name) for name in names}
+    for name in ("backbone", "region_backbone"):
+        if parts[name] is not None:
+            parts[name] = fold_batch_normalization(parts[name])
+    made = type(captioner)(**{**parts, "dtype": captioner.dtype_policy})
+    made.image_projection = captioner.image_projection
+    made.built = captioner.built
+    return made
+
+
 def fold_batch_normalization(network):
     """Return a network with the same outputs at inference, but with fewer layers.
 

@@ -160,7 +160,9 @@ class Run:
         Raises:
             UserError: as raised by `load_captioner`.
         """
-        return self.load_captioner().for_inference()
+        from keras_aoa.models.folding import for_inference
+
+        return for_inference(self.load_captioner())
 
     def load_data(self, data="", images=""):
         """Return the `CaptionData` of the run's data set, or of another data set."""

@@ -9,7 +9,7 @@ from keras_aoa.data.examples import CaptionData, Example
 from keras_aoa.evaluation import evaluate as evaluation
 from keras_aoa.evaluation.metrics import score
 from keras_aoa.evaluation.split import EvaluationSettings, SplitCaptioner
-from keras_aoa.inference.generator import Caption
+from keras_aoa.inference.caption import Caption
 from keras_aoa.settings.configuration import Configuration
 
 # The references of an image have no word in common with each other or with the other image's.

@@ -8,7 +8,8 @@ import tiny
 from keras_aoa.data.examples import Example, NamedObject
 from keras_aoa.data.text.vocabulary import PAD, STOP, Vocabulary
 from keras_aoa.evaluation.grounding import ground, share_inside
-from keras_aoa.inference.generator import Caption, CaptionGenerator, generate
+from keras_aoa.inference.caption import Caption
+from keras_aoa.inference.generator import CaptionGenerator, generate
 from keras_aoa.models.search import search
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.settings.search import SearchSettings

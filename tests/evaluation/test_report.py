@@ -14,7 +14,7 @@ from report_example import DIAMOND, HOSTILE, LEFT, LONG, WHOLE, example, word
 
 from keras_aoa import evaluate as command
 from keras_aoa.evaluation import report
-from keras_aoa.inference.generator import Caption
+from keras_aoa.inference.caption import Caption
 from keras_aoa.utils.errors import UserError
 from keras_aoa.visualization import areas, highlights
 from keras_aoa.visualization.report_page import render

@@ -11,8 +11,8 @@ import pytest
 import keras_aoa
 from keras_aoa import caption
 from keras_aoa.inference.batches import BatchCaptioner
+from keras_aoa.inference.caption import from_bytes, to_bytes
 from keras_aoa.inference.entries import Entry
-from keras_aoa.inference.generator import from_bytes, to_bytes
 from keras_aoa.inference.image_captioner import ImageCaptioner
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError

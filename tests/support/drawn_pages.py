@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_aoa.inference.generator import Caption
+from keras_aoa.inference.caption import Caption
 from keras_aoa.visualization.canvas import Page
 
 TWENTY = " ".join(f"word{number}" for number in range(20))

@@ -9,7 +9,7 @@ import pytest
 from simulated_epochs import WORDS, Simulation, prepare
 
 from keras_aoa.data.examples import Example
-from keras_aoa.inference.generator import Caption
+from keras_aoa.inference.caption import Caption
 from keras_aoa.models import weights
 from keras_aoa.training import loop as training
 from keras_aoa.training import preparation

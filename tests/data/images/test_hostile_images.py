@@ -20,7 +20,7 @@ from keras_aoa.data.images.split_images import Images, image_batches
 from keras_aoa.data.images.views import read_batch
 from keras_aoa.data.proposals.cache import ProposalCache, ProposalSettings
 from keras_aoa.inference.batches import CaptionedImage
-from keras_aoa.inference.generator import Caption
+from keras_aoa.inference.caption import Caption
 from keras_aoa.inference.lines import text_lines
 from keras_aoa.inference.pixels import read_pixels
 from keras_aoa.utils.errors import UserError
