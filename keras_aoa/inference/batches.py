@@ -64,6 +64,15 @@ class BatchCaptioner:
 
         signature = [tf.TensorSpec((None,), tf.string)]
         self._read = tf.function(read, input_signature=signature, autograph=False)
+        self._extract = None
+        # An ensemble has no common features.
+        if hasattr(captioner.captioner, "extract_features"):
+            pixels = {
+                name: tf.TensorSpec((None, *shapes[name])) for name in self._views.pixel_settings
+            }
+            self._extract = tf.function(
+                captioner.captioner.extract_features, input_signature=[pixels], autograph=False
+            )
 
     def __call__(self, entries, count=1, least_confidence=0.0):
         """Yield a `CaptionedImage` for each entry, in order.
@@ -100,6 +109,10 @@ class BatchCaptioner:
                 if not valid.all():
                     indices = np.flatnonzero(valid)
                     inputs = {name: tf.gather(part, indices) for name, part in inputs.items()}
+                # The search of a batch leaves processors idle, which compute the next features.
+                if self._extract and valid.any():
+                    pixels = {name: inputs.pop(name) for name in self._views.pixel_settings}
+                    inputs["features"] = self._extract(pixels)
                 # Without the files' contents, so that a waiting batch contains only pixels.
                 images = [
                     CaptionedImage(entry.name, error="" if readable else why_invalid(entry))
