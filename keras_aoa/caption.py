@@ -24,7 +24,7 @@ from keras_aoa.runs.named import refuse_file
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.command_line import parse
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.files import check_writable
+from keras_aoa.utils.files import check_writable, on_disk
 from keras_aoa.utils.keras_settings import use_keras_defaults
 from keras_aoa.utils.progress import progress_bar
 from keras_aoa.utils.text import printable
@@ -162,6 +162,11 @@ def caption_shards(settings):
 def caption_images(settings):
     """Caption images in batches, and write or print the captions."""
     refuse_file(settings.run)
+    if settings.avoid and not settings.images:
+        raise UserError(
+            "caption: expected image files or folders after the run, received none; write them "
+            "before --avoid, which takes all that follows."
+        )
     files = image_files(settings.images, settings.recursive)
     folder = pathlib.Path(settings.pictures) if settings.pictures else None
     if folder:
@@ -176,12 +181,13 @@ def caption_images(settings):
 
     batches = BatchCaptioner(ImageCaptioner(settings.run, **changes), settings.batch_size)
     images = batches(read_entries(map(str, files)), settings.captions, settings.least_confidence)
-    unread = 0
+    unread = captioned = 0
     with opened(settings) as write:
         # On a terminal, the captions themselves show the progress.
         shown = (not settings.output and sys.stdout.isatty()) or len(files) <= settings.batch_size
         for image in progress_bar(images, total=len(files), unit="image", disable=shown):
             write(image)
+            captioned += bool(image.captions)
             if image.error:
                 unread += 1
                 print(f"{printable(image.name)}: {image.error}", file=sys.stderr)
@@ -190,7 +196,7 @@ def caption_images(settings):
                 with new_file(folder, file.stem) as path:
                     replace(image.captions[0], source=file).picture(path, title=file.name)
     if settings.output:
-        print(f"{settings.output}: captions of {len(files) - unread} images.")
+        print(f"{settings.output}: captions of {captioned} of {len(files)} images.")
     if unread:
         raise UserError(f"caption: {unread} of {len(files)} images could not be read.")
 
@@ -214,7 +220,10 @@ def opened(settings):
     with contextlib.ExitStack() as stack:
         file = sys.stdout
         if settings.output:
-            file = stack.enter_context(open(settings.output, "x", encoding="utf-8", newline=""))
+            file = stack.enter_context(
+                # Not every file name is UTF-8.
+                open(settings.output, "x", encoding="utf-8", errors="backslashreplace", newline="")
+            )
         if settings.output.endswith(".csv"):
             table = csv.writer(file)
             table.writerow(COLUMNS)
@@ -222,6 +231,7 @@ def opened(settings):
         def write(image):
             if settings.output.endswith(".csv"):
                 table.writerows(table_rows(image))
+                file.flush()
             elif settings.json or settings.output:
                 if settings.output or not image.error:
                     print(json_line(image), file=file, flush=True)
@@ -235,7 +245,8 @@ def image_files(names, recursive=False):
     """Return image files, and the images in folders. Print a line about other files in folders.
 
     Args:
-        names: Paths of image files and of folders; "-" stands for the paths on standard input.
+        names: Paths of image files and of folders. "-" stands for the paths on standard input; if
+            such a path does not exist, its image counts as unreadable.
         recursive: Whether to include the images in subfolders.
 
     Raises:
@@ -243,10 +254,13 @@ def image_files(names, recursive=False):
     """
     if not names:
         raise UserError("caption: expected image files or folders after the run, received none.")
-    given = itertools.chain.from_iterable(
-        (line.rstrip("\r\n") for line in sys.stdin) if name == "-" else [name] for name in names
-    )
-    found = find_images(filter(None, given), recursive)
+    given = [name for name in names if name != "-"]
+    missing = []
+    if len(given) < len(names):
+        for line in filter(None, (line.rstrip("\r\n") for line in sys.stdin)):
+            (given if os.path.lexists(on_disk(line)) else missing).append(line)
+    found = find_images(given, recursive)
+    found.files.extend(map(pathlib.Path, missing))
     if found.message:
         print(found.message, file=sys.stderr)
     if not found.files:

@@ -45,7 +45,8 @@ COMMANDS = {
     "caption": Command(
         "keras_aoa.caption",
         "caption images with a run, or with the captioner flickr8k",
-        interrupted="With --shards, the same command resumes.",
+        interrupted="Captions that were printed or written are complete. With --shards, the same "
+        "command resumes.",
     ),
     "report": Command(
         "keras_aoa.evaluate",

@@ -23,13 +23,17 @@ _PREFETCH = 2  # batches that are read and decoded in advance
 class CaptionedImage(NamedTuple):
     """The captions of an image, best first, or the error if the image cannot be read.
 
-    `best_confidence` is the confidence of the best caption, even if all captions were left out.
+    `ranks` are the ranks of the captions, beginning with 1, among all captions that were asked for.
+    Captions with too little confidence are left out; `best_confidence` is the largest confidence of
+    all. `several` tells whether more than one caption was asked for.
     """
 
     name: str
     captions: tuple[Caption, ...] = ()
     error: str = ""
+    ranks: tuple[int, ...] = (1,)
     best_confidence: float = 0.0
+    several: bool = False
 
 
 class BatchCaptioner:
@@ -88,9 +92,16 @@ class BatchCaptioner:
                 for image in images:
                     if not image.error:
                         captions = next(found)
-                        sure = (one for one in captions if one.confidence >= least_confidence)
+                        kept = [
+                            (rank, caption)
+                            for rank, caption in enumerate(captions, 1)
+                            if caption.confidence >= least_confidence
+                        ]
                         image = image._replace(
-                            captions=tuple(sure), best_confidence=captions[0].confidence
+                            captions=tuple(caption for _, caption in kept),
+                            ranks=tuple(rank for rank, _ in kept),
+                            best_confidence=max(caption.confidence for caption in captions),
+                            several=count != 1,
                         )
                     yield image
 

@@ -10,12 +10,13 @@ import numpy as np
 
 from keras_aoa.data.images.preprocessing import to_original
 from keras_aoa.inference.pixels import read_pixels
+from keras_aoa.utils.errors import UserError
 
 ARRAYS = ("attention", "boxes", "mask", "window")
 _LOCAL = ("image", "source")  # fields that no other process needs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Caption:
     """A caption, and the attended regions of each word.
 
@@ -61,7 +62,10 @@ class Caption:
 
     def _repr_html_(self):
         """Show the picture in a notebook; each word highlights the areas that it attends to."""
-        pixels = self.pixels
+        try:
+            pixels = self.pixels
+        except UserError:  # the file was removed or changed
+            pixels = None
         if pixels is None or self.attention is None:
             return None
         from keras_aoa.visualization.highlights import caption_html

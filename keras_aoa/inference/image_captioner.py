@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import replace
+from numbers import Integral
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from keras_aoa.inference.pixels import as_entry, read_pixels
 from keras_aoa.runs.ensemble import open_run
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError
-from keras_aoa.utils.text import printable
+from keras_aoa.utils.text import closest, printable
 
 
 class ImageCaptioner:
@@ -34,6 +35,10 @@ class ImageCaptioner:
     """
 
     def __init__(self, run, **search_settings):
+        for name in search_settings:
+            if name not in SearchSettings.__dataclass_fields__:
+                known = closest(name, SearchSettings.__dataclass_fields__)
+                raise UserError(f"load: unknown setting {name!r}. {known}")
         search_settings = SearchSettings(**search_settings)
         run = open_run(run)
         view = run.proposal_view
@@ -58,7 +63,7 @@ class ImageCaptioner:
         Raises:
             UserError: a file does not exist, or an image cannot be decoded.
         """
-        if isinstance(image, list | tuple | Iterator):
+        if isinstance(image, list | tuple | Iterator) and not hasattr(image, "read"):
             return self._caption_all(image)
         return self.captions(image, 1)[0]
 
@@ -73,9 +78,9 @@ class ImageCaptioner:
             UserError: as raised by `caption`, or k exceeds the beam.
         """
         beam = self.generator.settings["beam"]
-        if k is not None and not 1 <= k <= beam:
+        if k is not None and (not isinstance(k, Integral) or not 1 <= k <= beam):
             raise UserError(
-                f"captions: expected 1 to {beam} captions (the beam), received {k}; load the run "
+                f"captions: expected 1 to {beam} captions (the beam), received {k!r}; load the run "
                 "with a larger beam."
             )
         pixels = read_pixels(image)
@@ -98,9 +103,9 @@ class ImageCaptioner:
         sources = list(images)
         found = self._batches(map(as_entry, sources))
         captions = []
-        for source, image in zip(sources, found, strict=True):
+        for index, (source, image) in enumerate(zip(sources, found, strict=True)):
             if image.error:
-                raise UserError(f"{printable(image.name)}: {image.error}")
+                raise UserError(f"{printable(image.name)} (index {index}): {image.error}")
             captions.append(replace(image.captions[0], source=source))
         return captions
 

@@ -12,23 +12,28 @@ def text_lines(image):
     """Return the lines of text for a `CaptionedImage`: one for each caption."""
     name = printable(image.name)
     if not image.captions:
-        return [f"{name}: no caption; the best has confidence {image.best_confidence:.2f}"]
-    if len(image.captions) == 1:
+        return [f"{name}: {left_out(image)}"]
+    if not image.several:
         caption = image.captions[0]
         return [f"{name}: {caption.text} ({caption.log_prob:.2f})"]
     return [
         f"{name}: {rank}. {caption.text} ({caption.log_prob:.2f}, confidence "
         f"{caption.confidence:.2f})"
-        for rank, caption in enumerate(image.captions, 1)
+        for rank, caption in zip(image.ranks, image.captions, strict=True)
     ]
+
+
+def left_out(image):
+    """Return why a `CaptionedImage` has no captions."""
+    return f"no caption; the largest confidence is {image.best_confidence:.2f}"
 
 
 def json_line(image):
     """Return a `CaptionedImage` as a line of json.
 
-    The line describes the best caption. If there are several, `captions` describes all. If the
+    The line describes the best caption. If several were asked for, `captions` describes all. If the
     image cannot be read, the line contains an error instead. If no caption has enough confidence,
-    `caption` is null.
+    `caption` is null, and `confidence` the largest confidence.
     """
     if image.error:
         return json.dumps({"image": image.name, "error": image.error})
@@ -37,8 +42,9 @@ def json_line(image):
             {"image": image.name, "caption": None, "confidence": image.best_confidence}
         )
     described = [described_caption(caption) for caption in image.captions]
-    several = {"captions": described} if len(described) > 1 else {}
-    return json.dumps({"image": image.name, **described[0], **several})
+    ranked = [{"rank": rank, **own} for rank, own in zip(image.ranks, described, strict=True)]
+    every = {"captions": ranked} if image.several else {}
+    return json.dumps({"image": image.name, **described[0], **every})
 
 
 def described_caption(caption):
@@ -72,8 +78,8 @@ def table_rows(image):
     if image.error:
         return [(image.name, "", "", "", "", image.error)]
     if not image.captions:
-        return [(image.name, "", "", f"{image.best_confidence:.4f}", "", "")]
+        return [(image.name, "", "", "", "", left_out(image))]
     return [
         (image.name, rank, caption.text, f"{caption.confidence:.4f}", f"{caption.log_prob:.4f}", "")
-        for rank, caption in enumerate(image.captions, 1)
+        for rank, caption in zip(image.ranks, image.captions, strict=True)
     ]

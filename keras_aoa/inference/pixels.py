@@ -46,31 +46,49 @@ def as_entry(image):
     """Return an image, as `ImageCaptioner.caption` expects it, as an `Entry`."""
     if isinstance(image, str | os.PathLike):
         return read_entry(os.fspath(image))
+    image = content_of(image)
     if isinstance(image, bytes):
         return Entry("the bytes", image)
-    return Entry("the pixels", tf.io.encode_png(read_pixels(image)).numpy())
+    try:
+        return Entry("the pixels", tf.io.encode_png(read_pixels(image)).numpy())
+    except UserError as error:
+        return Entry("the pixels", error=str(error))
+
+
+def content_of(image):
+    """Return the content of an open file as bytes, and any other value unchanged."""
+    return image.read() if hasattr(image, "read") else image
 
 
 def read_pixels(image):
     """Return the upright pixels `(h, w, 3)` of an image, in uint8.
 
-    `image` is the path of a file, the content of a file as bytes, or an array of pixels.
+    `image` is the path of a file, an open file, the content of a file as bytes, or an array of
+    pixels, which is copied.
 
     Raises:
         UserError: the file does not exist, the image cannot be decoded, or the array has the
             wrong shape or dtype.
     """
+    image = content_of(image)
     try:
         if isinstance(image, str | os.PathLike):
             if not pathlib.Path(image).is_file():
-                raise UserError(f"{printable(image)}: expected an image, found no file.")
+                raise UserError(
+                    f"{printable(image) or repr(image)}: expected an image, found no file."
+                )
             return read_image(image)
         if isinstance(image, bytes):
             return decode_content(image)
     except (OSError, tf.errors.OpError) as error:
         name = "the bytes" if isinstance(image, bytes) else printable(image)
         raise UserError(f"{name}: {message(error)}") from None
-    pixels = np.asarray(image)
+    if image is None or isinstance(image, list | tuple | dict):
+        raise UserError(
+            f"caption: expected the path of an image, bytes or an array of pixels, received "
+            f"{type(image).__name__}."
+        )
+    pixels = np.array(image)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
         raise UserError(
             f"caption: expected RGB pixels (height, width, 3) in uint8, received shape "

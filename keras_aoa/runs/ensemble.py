@@ -6,6 +6,7 @@ import pathlib
 from keras_aoa.runs.named import run_folder
 from keras_aoa.runs.run import Run
 from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.text import clip
 
 # All members must agree in these settings, because they attend to the same regions of an image.
 SHARED = ("regions", "image_size", "fit", "proposals_size", "proposals_fit", "test_stride")
@@ -17,6 +18,11 @@ def open_run(name: str | os.PathLike) -> Run:
     Raises:
         UserError: a folder contains no run, or the runs cannot form an ensemble.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise UserError(
+            f"run: expected a run's folder or a captioner's name such as 'flickr8k', received "
+            f"{clip(name)}."
+        )
     folders = [folder for folder in str(name).split(",") if folder]
     if pathlib.Path(name).exists() or len(folders) < 2:
         return Run(run_folder(name))

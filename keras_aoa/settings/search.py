@@ -10,6 +10,8 @@ import tyro
 from keras_aoa.utils.errors import UserError
 
 MAX_PROPOSALS = 2000  # per image
+MAX_BEAM = 1000
+SEVERAL = ("stride", "proposals")  # an evaluation may compare several numbers
 
 
 # Settings that have an effect only with another setting.
@@ -83,6 +85,7 @@ class SearchSettings:
     """Number of highest-scoring object proposals per image. None: the run's test_proposals."""
 
     def __post_init__(self):
+        self._check_types()
         for name in ("length_penalty", "diversity", "temperature", "top_p"):
             value = getattr(self, name)
             is_number = isinstance(value, numbers.Real) and math.isfinite(value)
@@ -90,7 +93,8 @@ class SearchSettings:
                 raise UserError(f"{name}: expected a finite number, received {value!r}.")
         for name, least in LEAST.items():
             value = getattr(self, name)
-            for number in value if isinstance(value, tuple) else (value,):
+            several = name in SEVERAL and isinstance(value, tuple)
+            for number in value if several else (value,):
                 if number is not None:
                     _check_whole(name, number, least)
         for name, wrong, expected in (
@@ -106,6 +110,17 @@ class SearchSettings:
         if self.groups and self.sample:
             raise UserError("groups: cannot be combined with sample; omit one of the two.")
 
+    def _check_types(self):
+        avoid = self.avoid
+        if not isinstance(avoid, list | tuple) or not all(isinstance(each, str) for each in avoid):
+            raise UserError(f"avoid: expected a list of words, received {avoid!r}.")
+        if not isinstance(self.prefix, str):
+            raise UserError(f"prefix: expected a text, received {self.prefix!r}.")
+        if not isinstance(self.sample, bool):
+            raise UserError(f"sample: expected True or False, received {self.sample!r}.")
+        if isinstance(self.beam, numbers.Integral) and self.beam > MAX_BEAM:
+            raise UserError(f"beam: expected at most {MAX_BEAM}, received {self.beam}.")
+
     @property
     def changes(self):
         """Dictionary of the settings that have values."""
@@ -113,7 +128,7 @@ class SearchSettings:
         return {
             name: value
             for name, value in values.items()
-            if value not in (None, "", ()) and value is not False
+            if value not in (None, "", (), []) and value is not False
         }
 
     def of(self, configuration):
@@ -143,7 +158,7 @@ class SearchSettings:
         )
         settings = own | self.changes
         beam, groups = settings["beam"], settings.get("groups", 1)
-        if not isinstance(beam, tuple) and beam % groups:
+        if beam % groups:
             raise UserError(
                 f"groups: expected a divisor of the beam {beam}, received {groups}; change groups "
                 "or beam."

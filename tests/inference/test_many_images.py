@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from keras_aoa.inference.batches import BatchCaptioner
 from keras_aoa.inference.caption import from_bytes, to_bytes
 from keras_aoa.inference.entries import Entry
 from keras_aoa.inference.image_captioner import ImageCaptioner
+from keras_aoa.inference.lines import json_line, table_rows, text_lines
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError
 
@@ -53,9 +55,15 @@ def test_a_list_of_paths_bytes_and_pixels_gives_the_captions_of_single_images(ca
 
 
 def test_an_unreadable_image_of_a_list_is_named(captioner, squares):
-    with pytest.raises(UserError, match=r"nowhere\.jpg: expected an image, received: No such file"):
+    with pytest.raises(
+        UserError, match=r"nowhere\.jpg \(index 1\): expected an image, received: No"
+    ):
         captioner.caption([squares / "00.png", "nowhere.jpg"])
-    with pytest.raises(UserError, match=r"the bytes: expected a JPEG.*\(.+\); convert it"):
+    with pytest.raises(UserError, match=r"\(index 1\): caption: expected the path .* NoneType"):
+        captioner.caption([squares / "00.png", None])
+    with pytest.raises(
+        UserError, match=r"the bytes \(index 0\): expected a JPEG.*\(.+\); convert it"
+    ):
         captioner.caption([b"text"])
 
 
@@ -77,9 +85,9 @@ def test_probabilities_of_words_belong_to_the_caption(captioner, squares):
     )
 
 
-@pytest.mark.parametrize("k", [0, 4])
+@pytest.mark.parametrize("k", [0, 4, 2.5, "3"])
 def test_more_captions_than_the_beam_are_refused(captioner, squares, k):
-    with pytest.raises(UserError, match=f"expected 1 to 3 captions .the beam., received {k}"):
+    with pytest.raises(UserError, match=f"expected 1 to 3 captions .the beam., received {k!r}"):
         captioner.captions(squares / "03.png", k)
 
 
@@ -100,7 +108,7 @@ def test_a_table_has_a_row_per_caption_and_names_errors(command, squares, tmp_pa
     output = tmp_path / "captions.csv"
     with pytest.raises(UserError, match="1 of 16 images could not be read"):
         command(squares, broken, "--captions", 3, "--output", output)
-    assert "captions of 15 images" in capsys.readouterr().out
+    assert "captions of 15 of 16 images" in capsys.readouterr().out
     with open(output, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 46
@@ -124,12 +132,59 @@ def test_json_lines_describe_all_captions(command, squares, tmp_path, captioner)
         probs = [word["prob"] for word in one["words"]]
         np.testing.assert_allclose(probs, caption_.word_probs, rtol=1e-4)
         assert one["confidence"] == pytest.approx(caption_.confidence, rel=1e-4)
-    assert {name: line[name] for name in line["captions"][0]} == line["captions"][0]
+    first, second = line["captions"]
+    assert (first.pop("rank"), second["rank"]) == (1, 2)
+    assert {name: line[name] for name in first} == first
+
+
+def test_captions_keep_their_ranks_and_the_largest_confidence_is_named(captioner, squares):
+    """Search ranks by score, so the second caption may have more confidence than the first."""
+    content = (squares / "03.png").read_bytes()
+    every = captioner.captions(content)
+    best = max(range(3), key=lambda index: every[index].confidence)
+    (image,) = BatchCaptioner(captioner)([Entry("a", content)], 3, every[best].confidence - 1e-6)
+    assert image.ranks == (best + 1,)
+    assert text_lines(image)[0].startswith(f"a: {best + 1}. {every[best].text} (")
+    assert json.loads(json_line(image))["captions"][0]["rank"] == best + 1
+    assert [row[1] for row in table_rows(image)] == [best + 1]
+    (none,) = BatchCaptioner(captioner)([Entry("a", content)], 3, 0.999)
+    assert none.best_confidence == pytest.approx(every[best].confidence, abs=1e-5)
+    assert table_rows(none)[0][3] == ""
+    assert "the largest confidence is" in table_rows(none)[0][5]
+
+
+def test_names_that_are_not_utf_8_are_written(command, squares, tmp_path):
+    image = os.fsencode(tmp_path) + b"/lat\xe9.png"
+    with open(image, "wb") as file:
+        file.write((squares / "03.png").read_bytes())
+    command(os.fsdecode(image), "--output", tmp_path / "a.csv")
+    assert b"lat\\udce9.png,1," in (tmp_path / "a.csv").read_bytes()
+
+
+def test_open_files_are_read_and_pixels_are_copied(captioner, squares):
+    with open(squares / "03.png", "rb") as file:
+        caption_ = captioner.caption(file)
+    assert caption_.text == captioner.caption(squares / "03.png").text
+    pixels = caption_.pixels.copy()
+    kept = captioner.caption(pixels)
+    pixels[:] = 0
+    np.testing.assert_array_equal(kept.pixels, caption_.pixels)
+    assert len({kept, caption_}) == 2
+
+
+def test_a_caption_without_its_file_shows_no_picture(captioner, squares, tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes((squares / "03.png").read_bytes())
+    (caption_,) = captioner.caption([file])
+    assert "<svg" in caption_._repr_html_()
+    file.unlink()
+    assert caption_._repr_html_() is None
+    assert repr(caption_).startswith(f"Caption({caption_.text!r}, confidence=0.")
 
 
 def test_uncertain_captions_are_left_out_and_said(command, squares, capsys):
     command(squares / "03.png", "--least-confidence", 1)
-    assert "03.png: no caption; the best has confidence 0." in capsys.readouterr().out
+    assert "03.png: no caption; the largest confidence is 0." in capsys.readouterr().out
     command(squares / "03.png", "--least-confidence", 1, "--json")
     line = json.loads(capsys.readouterr().out)
     assert line["caption"] is None
@@ -154,6 +209,12 @@ def test_paths_come_from_standard_input_and_subfolders(
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     with pytest.raises(UserError, match="expected paths on standard input, received none"):
         command("-")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"gone.png\n{squares / '04.png'}\n"))
+    with pytest.raises(UserError, match="1 of 2 images could not be read"):
+        command("-")
+    printed = capsys.readouterr()
+    assert printed.out.startswith(str(squares / "04.png"))
+    assert "gone.png: expected an image, received: No such file" in printed.err
 
 
 def test_more_captions_enlarge_the_beam(trained):
@@ -198,6 +259,12 @@ def test_wrong_arguments_are_refused(arguments, message):
         ({"sample": True, "seed": -1}, "seed: expected at least 0"),
         ({"groups": 2, "diversity": -1.0}, "diversity: expected at least 0"),
         ({"groups": 2, "sample": True}, "groups: cannot be combined with sample"),
+        ({"avoid": "man"}, "avoid: expected a list of words, received 'man'"),
+        ({"avoid": [3]}, r"avoid: expected a list of words, received \[3\]"),
+        ({"prefix": ["a"]}, r"prefix: expected a text, received \['a'\]"),
+        ({"sample": "no"}, "sample: expected True or False, received 'no'"),
+        ({"beam": (1, 2)}, r"beam: expected a whole number, received \(1, 2\)"),
+        ({"beam": 100_000}, "beam: expected at most 1000, received 100000"),
     ],
 )
 def test_wrong_search_settings_are_refused(settings, message):
@@ -210,12 +277,24 @@ def test_wrong_search_settings_are_refused(settings, message):
     [
         ({"beam": 4, "groups": 3}, "groups: expected a divisor of the beam 4, received 3"),
         ({"min_words": 6}, "min_words: expected at most max_words, 5, received 6"),
+        ({"beem": 6}, "load: unknown setting 'beem'. Did you mean beam?"),
         ({"prefix": "a dinosaur"}, "prefix: expected words of the captioner, received 'dinosaur'"),
     ],
 )
 def test_settings_that_do_not_fit_the_run_are_refused(trained, settings, message):
     with pytest.raises(UserError, match=message):
         keras_aoa.load(trained.folder, **settings)
+
+
+@pytest.mark.parametrize("run", [None, 3, ["flickr8k"]])
+def test_a_run_of_another_type_is_refused(run):
+    with pytest.raises(UserError, match="run: expected a run's folder or a captioner's name"):
+        keras_aoa.load(run)
+
+
+def test_avoid_that_took_the_images_is_noticed():
+    with pytest.raises(UserError, match="write them before --avoid, which takes all that follows"):
+        caption.main(["flickr8k", "--avoid", "man", "photo.jpg"])
 
 
 def test_changes_keep_zeros_but_not_defaults():
