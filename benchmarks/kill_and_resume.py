@@ -178,6 +178,7 @@ def wait_for_writing(process, config, number):
         writing = any(run_folder(config).glob("last.*.part.npz"))
         number -= writing and not was_writing
         was_writing = writing
+        time.sleep(0.001)
 
 
 def configure(folder, name):
