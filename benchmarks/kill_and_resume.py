@@ -7,9 +7,10 @@ The weights are compared with the weights of an uninterrupted run.
 
 import gc
 import json
+import multiprocessing
+import os
 import pathlib
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -113,7 +114,7 @@ def kill_and_resume(folder, runs, seed):
     started, process = time.monotonic(), start(reference)
     wait_for_step(process, reference, 1)
     first = time.monotonic()
-    if process.wait():
+    if end(process):
         raise RuntimeError((folder / "reference.log").read_text())
     times = ReferenceTimes(first - started, time.monotonic() - first, last_step(reference))
     random, outcomes = np.random.default_rng(seed), []
@@ -140,14 +141,14 @@ def one_run(config, reference, while_writing, times, random):
             wait_for_step(process, config, step)
             duration = times.start if step <= first_step else times.training / times.steps
             wait(process, random.uniform(0, 1) * duration)
-        process.send_signal(signal.SIGKILL)
-        if process.wait() != -signal.SIGKILL:
+        process.kill()
+        if end(process) != -signal.SIGKILL:
             break  # the run had already ended
         outcome.kills += 1
         outcome.while_writing += bool(list(run_folder(config).glob("*.part*")))
         done, kept = last_step(config), checkpoint_step(config)
         outcome.steps_lost = max(outcome.steps_lost, done - kept)
-    if start(config).wait():
+    if end(start(config)):
         raise RuntimeError(config.with_suffix(".log").read_text())
     leftovers = list(run_folder(config).glob("*.part*"))
     outcome.identical = not leftovers and all(
@@ -159,24 +160,25 @@ def one_run(config, reference, while_writing, times, random):
 
 def wait_for_step(process, config, number):
     """Wait until a run has trained for `number` steps or has ended."""
-    while process.poll() is None and last_step(config) < number:
+    while process.is_alive() and last_step(config) < number:
         time.sleep(0.01)
 
 
 def wait(process, seconds):
     """Wait for a number of seconds, or until the process ends."""
     end = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < end:
+    while process.is_alive() and time.monotonic() < end:
         time.sleep(0.01)
 
 
 def wait_for_writing(process, config, number):
     """Wait until a process has started to write `number` checkpoints, or has ended."""
     was_writing = False
-    while process.poll() is None and number:
+    while process.is_alive() and number:
         writing = any(run_folder(config).glob("last.*.part.npz"))
         number -= writing and not was_writing
         was_writing = writing
+        time.sleep(0.001)
 
 
 def configure(folder, name):
@@ -198,13 +200,21 @@ def run_folder(config):
 
 
 def start(config):
-    """Start training in a new process."""
-    with open(config.with_suffix(".log"), "ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.kill_and_resume", "--child", str(config)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    """Start training in a new process.
+
+    The processes are forked from one that has imported TensorFlow, which takes seconds.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["keras_aoa.training.loop"])
+    process = context.Process(target=child, args=(config,), daemon=True)
+    process.start()
+    return process
+
+
+def end(process):
+    """Wait until a process ends, and return its exit status."""
+    process.join()
+    return process.exitcode
 
 
 def last_step(config):
@@ -250,6 +260,9 @@ def draw(folder):
 
 def child(config):
     """Train with the settings in a file, and record each step. Skip the final evaluation."""
+    with open(config.with_suffix(".log"), "ab") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
     # Tracing creates many objects; searching among them for cycles takes a tenth of the time.
     gc.set_threshold(50_000, 20, 20)
     from keras_aoa.settings.configuration import Configuration
@@ -262,7 +275,4 @@ def child(config):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        child(pathlib.Path(sys.argv[2]))
-    else:
-        main(tyro.cli(Settings, description=__doc__))
+    main(tyro.cli(Settings, description=__doc__))

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import pathlib
+import sys
 
 import pytest
 from made_once import made_once
@@ -38,7 +39,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Make Python search for reference cycles less often.
+    """Make Python search for reference cycles less often, and TensorFlow not optimize graphs.
 
     TensorFlow creates many objects when it traces a function. A tenth of the processor time would
     go into searching among them and among those of the imported modules.
@@ -46,6 +47,10 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 10, 5)
+    # Most functions of the tests run only a few times, so optimizing their graphs takes longer than
+    # it saves. Processes that tests start optimize their graphs as usual.
+    if tensorflow := sys.modules.get("tensorflow"):
+        tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,19 @@ import subprocess
 import sys
 import time
 
+import distributed_steps
 import numpy as np
 import pytest
 import tensorflow as tf
-from processes import ROOT, TRAIN, TWO_CPUS, chief_and_worker, cluster, free_ports, start_workers
+from processes import (
+    ROOT,
+    chief_and_worker,
+    cluster,
+    exit_statuses,
+    fork,
+    free_ports,
+    start_workers,
+)
 from tensorflow.python.distribute import multi_worker_util
 
 from keras_aoa.data.build import load_data
@@ -22,7 +31,6 @@ from keras_aoa.distribution.replicas import ONE_REPLICA, Replicas
 from keras_aoa.training.loop import start_process
 from keras_aoa.utils.errors import UserError
 
-PROGRAM = ROOT / "tests" / "support" / "distributed_steps.py"
 REGIONS = ("grid", "transformer", "proposals")
 
 
@@ -161,25 +169,13 @@ def test_an_empty_cluster_and_an_evaluator_use_one_process(config, monkeypatch):
     assert Process(make_strategy()).workers == 1
 
 
-GATHER = """
-from keras_aoa.distribution.process import Process, make_strategy
-process = Process(make_strategy())
-name = b"chief" if process.chief else b"worker"
-assert process.gather(name) == [b"chief", b"worker"]
-"""
-
-
-def test_a_chief_and_a_worker_form_a_cluster_without_the_evaluator():
+def test_a_chief_and_a_worker_form_a_cluster_without_the_evaluator(tmp_path):
     ports = free_ports(3)
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", GATHER],
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **chief_and_worker(index, ports)},
-            cwd=ROOT,
-        )
+        fork(tmp_path / "log", distributed_steps.gather, **chief_and_worker(index, ports))
         for index in range(2)
     ]
-    assert [process.wait(200) for process in processes] == [0, 0]
+    assert exit_statuses(processes, 200) == [0, 0], (tmp_path / "log").read_text()
 
 
 def test_an_evaluator_does_not_train(monkeypatch, squares_settings):
@@ -193,39 +189,28 @@ def test_an_evaluator_does_not_train(monkeypatch, squares_settings):
 
 def test_more_replicas_than_images_per_batch_are_refused(squares_settings, tmp_path):
     arguments = ["--distribution", "mirrored", "--batch-size", "1", "--output", str(tmp_path)]
-    ended = subprocess.run(
-        [sys.executable, "-c", TWO_CPUS + TRAIN, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert ended.returncode == 2
-    assert "batch_size: expected at least one image for each of 2 replicas" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    process = fork(tmp_path / "log", distributed_steps.command_on_two_cpus, *arguments)
+    assert exit_statuses([process]) == [2]
+    output = (tmp_path / "log").read_text()
+    assert "batch_size: expected at least one image for each of 2 replicas" in output
+    assert "Traceback" not in output
 
 
 # --- equal steps on all kinds of devices ----------------------------------------------------------
 
 
 def steps_of(kind, optimizer, regions, squares, folder):
-    """Run the program with a kind of devices and return its results."""
-    output = folder / f"{kind}.npz"
+    """Train with a kind of devices and return the results."""
+    output, log = folder / f"{kind}.npz", folder / f"{kind}.log"
     environments = [{}]
     if kind == "workers":
         ports = free_ports(2)
         environments = [cluster(index, ports) for index in range(2)]
+    arguments = (kind, optimizer, squares, output, *regions)
     processes = [
-        subprocess.Popen(
-            [sys.executable, PROGRAM, kind, optimizer, squares, output, *regions],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for environment in environments
+        fork(log, distributed_steps.main, *arguments, **environment) for environment in environments
     ]
-    outputs = [process.communicate(timeout=600)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), outputs
+    assert exit_statuses(processes) == [0] * len(processes), log.read_text()
     return np.load(output)
 
 

@@ -1,5 +1,6 @@
 """Constraints, diverse groups and sampling, compared with all captions enumerated by definition."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -59,13 +60,20 @@ def beams_of(result):
     ]
 
 
+@functools.cache
+def enumerated(variant):
+    """Return a captioner, and for each image: log p of the first words, and all its captions."""
+    captioner = tiny.make_captioner(variant, weights=1)
+    references = [ReferenceCaptioner(captioner, image) for image in IMAGES]
+    return captioner, [(each.predict(())[0], each.captions(STEPS)) for each in references]
+
+
 @pytest.mark.parametrize("constraints", CONSTRAINTS)
 @pytest.mark.parametrize("variant", ["full", "soft"])
 def test_a_wide_beam_finds_the_best_of_all_allowed_captions(constraints, variant):
-    captioner = tiny.make_captioner(variant, weights=1)
+    captioner, references = enumerated(variant)
     result = search(captioner, captioner.encode(IMAGES), EVERY, STEPS, constraints=constraints)
-    for image, beams in zip(IMAGES, beams_of(result), strict=True):
-        every = ReferenceCaptioner(captioner, image).captions(STEPS)
+    for (first, every), beams in zip(references, beams_of(result), strict=True):
         allowed = {words: p for words, p in every.items() if is_allowed(words, constraints)}
         assert 1 < len(allowed) < len(every)
         order = sorted(allowed, key=allowed.get, reverse=True)
@@ -74,8 +82,7 @@ def test_a_wide_beam_finds_the_best_of_all_allowed_captions(constraints, variant
         for words, log_prob, by_word in beams[: len(order)]:
             np.testing.assert_allclose(log_prob, allowed[words], rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(by_word.sum(), allowed[words], rtol=1e-4, atol=1e-4)
-            first = ReferenceCaptioner(captioner, image).predict(())[0][words[0]]
-            np.testing.assert_allclose(by_word[0], first, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(by_word[0], first[words[0]], rtol=1e-4, atol=1e-4)
 
 
 def test_long_captions_repeat_no_sequence_of_words():
@@ -105,7 +112,7 @@ def test_impossible_constraints_give_empty_captions():
 
 def diverse(captioner, image, beam, groups, diversity, steps, length_penalty):
     """Diverse beam search by definition: one list of hypotheses per group."""
-    reference, size = ReferenceCaptioner(captioner, image), beam // groups
+    predict, size = functools.cache(ReferenceCaptioner(captioner, image).predict), beam // groups
     hypotheses = [[((), 0.0, 0.0)] for _ in range(groups)]  # ids, log p, penalties paid
     for _ in range(steps):
         used = np.zeros(WORDS)
@@ -115,7 +122,7 @@ def diverse(captioner, image, beam, groups, diversity, steps, length_penalty):
                 if words and words[-1] in (STOP, PAD):
                     found.append(((*words, PAD), log_prob, paid))
                     continue
-                for word, own in enumerate(reference.predict(words)[0]):
+                for word, own in enumerate(predict(words)[0]):
                     if word not in (PAD, START, OOV):
                         cost = paid + diversity * used[word]
                         found.append(((*words, word), log_prob + own, cost))

@@ -1,9 +1,8 @@
-"""Run twenty training steps with each kind of regions on one device, two replicas or two processes.
+"""Functions for processes of their own, in which devices are configured before TensorFlow starts.
 
-This is a separate program because devices must be configured before TensorFlow starts:
-`python tests/support/distributed_steps.py KIND OPTIMIZER DATA OUTPUT.npz REGIONS …`. KIND is that
-of `make_strategy`. OPTIMIZER is SGD, in float32, or Adam, in float64: Adam divides by small
-gradients and so amplifies rounding errors.
+`main` runs twenty training steps with each kind of regions on one device, two replicas or two
+processes. Its KIND is that of `make_strategy`. Its OPTIMIZER is SGD, in float32, or Adam, in
+float64: Adam divides by small gradients and so amplifies rounding errors.
 """
 
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from keras_aoa.cli import start
 from keras_aoa.data.build import load_data
 from keras_aoa.data.caption_batches import CaptionBatches
 from keras_aoa.data.images.preprocessing import ImageSettings
@@ -101,13 +101,32 @@ def train(process, regions, optimizer, data, folder):
     }
 
 
+def use_two_cpus():
+    """Make TensorFlow see two CPUs."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def command_on_two_cpus(*arguments):
+    """Call the training command on two CPUs."""
+    use_two_cpus()
+    sys.argv[1:] = arguments
+    start("train")
+
+
+def gather():
+    """Assert that each process of a cluster gets the names of both."""
+    process = Process(make_strategy())
+    name = b"chief" if process.chief else b"worker"
+    assert process.gather(name) == [b"chief", b"worker"]
+
+
 def main(kind, optimizer, data, output, *kinds_of_regions):
     """Train with each kind of regions and save the results."""
     if kind == "mirrored":
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * 2
-        )
+        use_two_cpus()
+    # Optimizing graphs takes longer than it saves in a few steps.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     process = Process(make_strategy(kind))
     loaded = load_data(data, cache=data)
     results = {}
@@ -119,7 +138,3 @@ def main(kind, optimizer, data, output, *kinds_of_regions):
         results |= {f"{regions}/{name}": value for name, value in trained.items()}
     if process.chief:
         np.savez(output, replicas=process.replicas.total, workers=process.workers, **results)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

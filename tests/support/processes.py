@@ -1,6 +1,7 @@
 """Helpers that start processes: workers of a cluster, and two devices in one process."""
 
 import json
+import multiprocessing
 import os
 import pathlib
 import socket
@@ -16,6 +17,34 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 """
 TRAIN = "from keras_aoa.cli import start\nstart('train')\n"
+
+
+def fork(log, function, *arguments, **environment):
+    """Call a function in a process forked from one that has imported TensorFlow; returns it.
+
+    Importing TensorFlow takes seconds. The process appends its output to the file `log`.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["keras_aoa.training.loop"])
+    call = (log, environment, function, arguments)
+    process = context.Process(target=_call, args=call, daemon=True)
+    process.start()
+    return process
+
+
+def _call(log, environment, function, arguments):
+    os.environ.update(environment)
+    with open(log, "ab") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    function(*arguments)
+
+
+def exit_statuses(processes, seconds=600):
+    """Wait for processes and return their exit statuses."""
+    for process in processes:
+        process.join(seconds)
+    return [process.exitcode for process in processes]
 
 
 def cluster(index, ports):
