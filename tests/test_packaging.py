@@ -11,14 +11,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 def test_requirements_and_pyproject_have_the_same_bounds():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    separate = ("beam", "docs", "gpu", "serve", "all")
-    beam, docs, gpu, serve, everything = (set(extras.pop(name)) for name in separate)
+    separate = ("beam", "demo", "docs", "gpu", "serve", "all")
+    beam, demo, docs, gpu, serve, everything = (set(extras.pop(name)) for name in separate)
     assert everything == {f"keras-aoa[{','.join(extras)}]"}
     listed = {line for lines in extras.values() for line in lines}
     assert required("requirements.txt") == listed | set(project["dependencies"])
     assert beam < required("requirements-beam.txt") < beam | listed
     assert docs == required("requirements-docs.txt")
     assert serve == required("requirements-serve.txt")
+    assert demo == {"keras-aoa[train]"}
     assert {line.replace("[and-cuda]", "") for line in gpu} < listed
 
 
