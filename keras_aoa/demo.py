@@ -1,6 +1,5 @@
 """`keras-aoa demo RUN`: open a page that captions the photographs dropped on it."""
 
-import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import tyro
 
 from keras_aoa.cli import start
 from keras_aoa.utils.command_line import parse
-from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.errors import UserError, require_positive
 from keras_aoa.utils.keras_settings import use_keras_defaults
 
 
@@ -35,10 +34,7 @@ class Arguments:
     def __post_init__(self):
         if not 0 <= self.port < 65536:
             raise UserError(f"port: expected 0 to 65535, received {self.port}.")
-        if not 0 < self.max_megapixels < math.inf:
-            raise UserError(
-                f"max_megapixels: expected a finite number above 0, received {self.max_megapixels}."
-            )
+        require_positive("max_megapixels", self.max_megapixels)
 
 
 def main(arguments):

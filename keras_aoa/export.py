@@ -1,6 +1,5 @@
 """`keras-aoa export RUN OUT`: export a run as a SavedModel for TensorFlow Serving."""
 
-import math
 import time
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,7 +9,7 @@ import tyro
 from keras_aoa.cli import start
 from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.command_line import parse
-from keras_aoa.utils.errors import UserError
+from keras_aoa.utils.errors import UserError, require_positive
 from keras_aoa.utils.keras_settings import use_keras_defaults
 
 
@@ -33,10 +32,7 @@ class Arguments(SearchSettings):
         super().__post_init__()
         if self.version is not None and self.version < 1:
             raise UserError(f"version: expected at least 1, received {self.version}.")
-        if not 0 < self.max_megapixels < math.inf:
-            raise UserError(
-                f"max_megapixels: expected a finite number above 0, received {self.max_megapixels}."
-            )
+        require_positive("max_megapixels", self.max_megapixels)
 
 
 def main(arguments):

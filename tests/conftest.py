@@ -62,6 +62,19 @@ def shared():
     return folder
 
 
+@pytest.fixture
+def in_float64():
+    """All weights and layers are float64."""
+    import keras
+
+    policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
+    keras.config.set_dtype_policy("float64")
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_dtype_policy(policy)
+    keras.config.set_floatx(floatx)
+
+
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory):
     """The folder of a data set: squares of three colors on the left or the right of the image."""

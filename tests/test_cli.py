@@ -1,6 +1,7 @@
 """The program `keras-aoa`: its commands, its name in messages, and missing packages."""
 
 import importlib
+import os
 import pathlib
 import runpy
 import sys
@@ -11,6 +12,7 @@ from keras_aoa import __version__, cli, evaluate
 from keras_aoa.utils.command_line import EXTRAS
 from keras_aoa.utils.errors import UserError
 
+GROWTH = "TF_FORCE_GPU_ALLOW_GROWTH"  # read by TensorFlow
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -30,6 +32,16 @@ def call(monkeypatch, capsys):
         return status, *capsys.readouterr()
 
     return run
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "true"), ("false", "false")])
+def test_gpu_memory_grows_unless_the_user_chose_otherwise(call, monkeypatch, before, after):
+    monkeypatch.setenv(GROWTH, "x")  # restored after the test
+    monkeypatch.delenv(GROWTH)
+    if before:
+        monkeypatch.setenv(GROWTH, before)
+    assert call("--help")[0] == 0
+    assert os.environ[GROWTH] == after
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

@@ -57,11 +57,6 @@ class Demonstration:
         self._captioner = ImageCaptioner(run)
         self._generator = functools.lru_cache(SEARCHES)(self._compile)
         self._scorer = SentenceScorer(self._captioner)
-        self._features = None
-        # An ensemble has no common features.
-        if hasattr(self._captioner.captioner, "extract_features"):
-            extract = self._captioner.captioner.extract_features
-            self._features = tf.function(extract, autograph=False, reduce_retracing=True)
         self._photographs = {}
         self._max_pixels = max_pixels
         self._lock = threading.Lock()
@@ -149,10 +144,7 @@ class Demonstration:
             pixels = decode(entry.content, self._max_pixels).numpy()
         except tf.errors.OpError as error:
             raise UserError(f"{entry.name}: {self._why(error)}") from None
-        inputs = self._captioner.inputs(pixels)
-        if self._features:
-            images = {name: inputs.pop(name) for name in self._captioner.views.pixel_settings}
-            inputs["features"] = self._features(images)
+        inputs = self._captioner.with_features(self._captioner.inputs(pixels))
         scale = SIDE / max(pixels.shape[:2])
         return Photograph(resize(pixels, scale) if scale < 1 else pixels, inputs)
 

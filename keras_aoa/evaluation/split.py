@@ -69,7 +69,7 @@ class SplitCaptioner:
     def captioner(self):
         """The run's captioner with its best weights."""
         with self.process.strategy.scope():
-            return self.run.load_for_inference()
+            return self.run.load_captioner(for_inference=True)
 
     @functools.cached_property
     def images(self):

@@ -31,7 +31,7 @@ class CaptionedImage(NamedTuple):
     name: str
     captions: tuple[Caption, ...] = ()
     error: str = ""
-    ranks: tuple[int, ...] = (1,)
+    ranks: tuple[int, ...] = ()
     best_confidence: float = 0.0
     several: bool = False
 
@@ -51,6 +51,7 @@ class BatchCaptioner:
     """
 
     def __init__(self, captioner, batch_size=32):
+        self._captioner = captioner
         self._generator = captioner.generator
         self._batch_size = batch_size
         self._search = captioner.proposal_settings
@@ -68,15 +69,6 @@ class BatchCaptioner:
 
         signature = [tf.TensorSpec((None,), tf.string)]
         self._read = tf.function(read, input_signature=signature, autograph=False)
-        self._extract = None
-        # An ensemble has no common features.
-        if hasattr(captioner.captioner, "extract_features"):
-            pixels = {
-                name: tf.TensorSpec((None, *shapes[name])) for name in self._views.pixel_settings
-            }
-            self._extract = tf.function(
-                captioner.captioner.extract_features, input_signature=[pixels], autograph=False
-            )
 
     def __call__(self, entries, count=1, least_confidence=0.0):
         """Yield a `CaptionedImage` for each entry, in order.
@@ -121,9 +113,8 @@ class BatchCaptioner:
                     indices = np.flatnonzero(valid)
                     inputs = {name: tf.gather(part, indices) for name, part in inputs.items()}
                 # The search of a batch leaves processors idle, which compute the next features.
-                if self._extract and valid.any():
-                    pixels = {name: inputs.pop(name) for name in self._views.pixel_settings}
-                    inputs["features"] = self._extract(pixels)
+                if valid.any():
+                    inputs = self._captioner.with_features(inputs)
                 # Without the files' contents, so that a waiting batch contains only pixels.
                 images = [
                     CaptionedImage(entry.name, error="" if readable else why_invalid(entry))

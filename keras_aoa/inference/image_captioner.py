@@ -6,6 +6,7 @@ from dataclasses import replace
 from numbers import Integral
 
 import numpy as np
+import tensorflow as tf
 
 from keras_aoa.data.images.preprocessing import from_original
 from keras_aoa.data.images.views import NetworkViews
@@ -46,7 +47,7 @@ class ImageCaptioner:
         if view:
             edge_boxes.check_opencv()
         self.views = NetworkViews(run.image_settings, view.settings if view else None)
-        self.captioner = run.load_for_inference()
+        self.captioner = run.load_captioner(for_inference=True)
         self.generator = CaptionGenerator.from_configuration(
             self.captioner, run.vocabulary, run.configuration, search_settings
         )
@@ -98,6 +99,27 @@ class ImageCaptioner:
             boxes = propose(pixels, self.proposal_settings)[: self.generator.settings["proposals"]]
             inputs["proposals"] = from_original(boxes, inputs["window"][0])[None]
         return inputs
+
+    def with_features(self, inputs):
+        """Replace the pixels in network inputs by their features, which several searches can share.
+
+        The inputs of an ensemble stay as they are, because its members have no common features.
+        """
+        if self._extract is None:
+            return inputs
+        pixels = {name: inputs[name] for name in self.views.pixel_settings}
+        others = {name: value for name, value in inputs.items() if name not in pixels}
+        return {**others, "features": self._extract(pixels)}
+
+    @functools.cached_property
+    def _extract(self):
+        if not hasattr(self.captioner, "extract_features"):
+            return None
+        shapes = self.views.shapes
+        pixels = {name: tf.TensorSpec((None, *shapes[name])) for name in self.views.pixel_settings}
+        return tf.function(
+            self.captioner.extract_features, input_signature=[pixels], autograph=False
+        )
 
     def _caption_all(self, images):
         sources = list(images)

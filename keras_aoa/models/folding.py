@@ -10,7 +10,7 @@ import numpy as np
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
-def for_inference(captioner):
+def with_folded_networks(captioner):
     """Return a captioner that shares a captioner's weights and has faster networks.
 
     Its networks cannot be trained.

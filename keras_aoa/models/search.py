@@ -82,8 +82,7 @@ def search(
     rank = ranking(length_penalty, max_words)
     if sampling is None:
         choose = best_words(groups, diversity, rank)
-        # A group's hypotheses are equal at first. If two of them continued, there would be
-        # duplicates.
+        # Each group starts with one hypothesis, because equal hypotheses find equal captions.
         start_log_probs = ops.where(ops.arange(beam) % (beam // groups) == 0, 0.0, IMPOSSIBLE)
     else:
         choose = sampled_words(sampling, beam, max_words)

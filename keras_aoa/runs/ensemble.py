@@ -79,8 +79,8 @@ class EnsembleRun(Run):
         names = "+".join(member.folder.name for member in self.members)
         return self.all_runs / f"ensemble-{names}"
 
-    def load_for_inference(self):
+    def load_captioner(self, for_inference=False):
         """Return an `Ensemble` of the members' captioners with their best weights."""
         from keras_aoa.models.ensemble import Ensemble
 
-        return Ensemble([member.load_for_inference() for member in self.members])
+        return Ensemble([member.load_captioner(for_inference) for member in self.members])

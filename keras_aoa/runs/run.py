@@ -133,13 +133,17 @@ class Run:
         check_floatx(backbone, self.folder)
         return make_captioner(self.configuration, backbone, len(self.vocabulary))
 
-    def load_captioner(self):
+    def load_captioner(self, for_inference=False):
         """Return the captioner with the run's best weights.
+
+        Args:
+            for_inference: Whether the captioner has faster networks, which cannot be trained.
 
         Raises:
             UserError: there are no trained weights, or the files belong to different runs.
         """
         from keras_aoa.models import weights
+        from keras_aoa.models.folding import with_folded_networks
 
         if not self.best_file.is_file():
             raise UserError(
@@ -152,17 +156,7 @@ class Run:
         with_backbone = any(name.startswith("backbone/") for name in arrays)
         variables = weights.captioner_variables(captioner, with_backbone)
         weights.assign(variables, arrays, self.best_file)
-        return captioner
-
-    def load_for_inference(self):
-        """Return the captioner with the run's best weights and faster networks.
-
-        Raises:
-            UserError: as raised by `load_captioner`.
-        """
-        from keras_aoa.models.folding import for_inference
-
-        return for_inference(self.load_captioner())
+        return with_folded_networks(captioner) if for_inference else captioner
 
     def load_data(self, data="", images=""):
         """Return the `CaptionData` of the run's data set, or of another data set."""

@@ -96,7 +96,7 @@ def export_run(
     search = search_settings.of(run.configuration)
     view = run.proposal_view
     served = ServedCaptioner(
-        run.load_for_inference(),
+        run.load_captioner(for_inference=True),
         run.vocabulary,
         run.image_settings,
         view.settings if view else None,

@@ -1,6 +1,7 @@
 """The exception for user mistakes, and the causes of TensorFlow's errors."""
 
 import errno
+import math
 import os
 
 # TensorFlow raises one of these exceptions if another process of the cluster cannot be reached.
@@ -13,6 +14,16 @@ class UserError(Exception):
 
     Commands print this line, without a stack trace, and exit with status 2.
     """
+
+
+def require_positive(name, number):
+    """Check a setting that is a finite number above 0.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not 0 < number < math.inf:
+        raise UserError(f"{name}: expected a finite number above 0, received {number}.")
 
 
 def is_lost_worker(error):

@@ -122,6 +122,17 @@ def test_a_table_has_a_row_per_caption_and_names_errors(command, squares, tmp_pa
         command(squares, "--output", output)
 
 
+def test_each_row_is_on_the_disk_before_the_next_image(captioner, squares, tmp_path):
+    """A killed command keeps what it wrote."""
+    output = tmp_path / "captions.csv"
+    settings = caption.Arguments(run="run", output=str(output))
+    entries = [Entry(str(n), (squares / f"0{n}.png").read_bytes()) for n in range(2)]
+    with caption.opened(settings) as write:
+        for rows, image in enumerate(BatchCaptioner(captioner)(entries), 1):
+            write(image)
+            assert len(output.read_text().splitlines()) == rows + 1
+
+
 def test_json_lines_describe_all_captions(command, squares, tmp_path, captioner):
     output = tmp_path / "captions.jsonl"
     command(squares / "03.png", "--captions", 2, "--beam", 3, "--output", output)

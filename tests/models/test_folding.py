@@ -6,7 +6,7 @@ import pytest
 import tiny
 from keras import layers
 
-from keras_aoa.models.folding import fold_batch_normalization, for_inference
+from keras_aoa.models.folding import fold_batch_normalization, with_folded_networks
 
 
 def randomize(network, seed=0):
@@ -76,7 +76,7 @@ def test_nested_and_sequential_networks_are_equal():
 @pytest.mark.parametrize("variant", ["full", "soft"])
 def test_a_captioner_for_inference_gives_the_same_captions_and_shares_the_decoder(variant):
     captioner = tiny.make_captioner(variant, weights=1, image_first=variant == "full")
-    faster = for_inference(captioner)
+    faster = with_folded_networks(captioner)
     images = tiny.make_images(2)
     captions = np.array([[[1, 4, 6, 2]], [[1, 5, 2, 0]]], "int32")
     inputs = {"images": images, "captions": captions}

@@ -1,6 +1,5 @@
 """Label smoothing against its definition in NumPy, in float64, for all variants."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,15 +15,6 @@ INPUTS = {
     "images": tiny.make_images(1).astype("float64"),
     "captions": np.array([[[1, 4, 6, 3, 2], [1, 7, 2, 0, 0]]], "int32"),
 }
-
-
-@pytest.fixture
-def in_float64():
-    """All layers compute in float64."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy(policy)
 
 
 def smoothed_loss(reference):

@@ -1,5 +1,6 @@
 """Simulated epochs, captions and scores of a training, to test the training loop's decisions."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,13 @@ from keras_aoa.training import loop as training
 from keras_aoa.training import preparation
 
 WORDS = "cell/000/word_kernel"
+
+
+def four_epochs(configuration, folder):
+    """Return a configuration of one epoch of stage 1 and three of stage 2, with averages."""
+    return dataclasses.replace(
+        configuration, output=str(folder), average=0.9, rnn_epochs=1, joint_epochs=3
+    )
 
 
 def prepare(monkeypatch):

@@ -3,7 +3,6 @@
 import dataclasses
 from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -37,17 +36,6 @@ SETTINGS = Configuration(
 )  # fmt: skip
 VOCABULARY = Vocabulary(["red", "dog", "runs", "far"])
 REWARD = CaptionReward([["red dog"], ["dog runs far"], ["far"], ["red runs"]], VOCABULARY)
-
-
-@pytest.fixture
-def in_float64():
-    """All weights and layers are float64."""
-    policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
-    keras.config.set_dtype_policy("float64")
-    keras.config.set_floatx("float64")
-    yield
-    keras.config.set_dtype_policy(policy)
-    keras.config.set_floatx(floatx)
 
 
 def make_trainer(accumulate):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import keras
 import pytest
-from simulated_epochs import Simulation, prepare
+from simulated_epochs import Simulation, four_epochs, prepare
 
 from keras_aoa.models import weights
 from keras_aoa.training import loop as training
@@ -16,9 +16,7 @@ from keras_aoa.training.checkpoints import Progress
 
 @pytest.fixture
 def settings(squares_settings, tmp_path):
-    return dataclasses.replace(
-        squares_settings, output=str(tmp_path), average=0.9, rnn_epochs=1, joint_epochs=3
-    )
+    return four_epochs(squares_settings, tmp_path)
 
 
 @pytest.fixture(autouse=True)

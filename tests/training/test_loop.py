@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from simulated_epochs import WORDS, Simulation, prepare
+from simulated_epochs import WORDS, Simulation, four_epochs, prepare
 
 from keras_aoa.data.examples import Example
 from keras_aoa.inference.caption import Caption
@@ -18,9 +18,7 @@ from keras_aoa.training.checkpoints import Checkpoints, Progress
 
 @pytest.fixture
 def settings(squares_settings, tmp_path):
-    return dataclasses.replace(
-        squares_settings, output=str(tmp_path), average=0.9, rnn_epochs=1, joint_epochs=3
-    )
+    return four_epochs(squares_settings, tmp_path)
 
 
 @pytest.fixture(autouse=True)

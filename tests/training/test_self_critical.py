@@ -3,7 +3,6 @@
 import dataclasses
 import re
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -35,15 +34,6 @@ SETTINGS = Configuration(
     reward_learning_rate=0.5,
     clip_norm=1e9,
 )
-
-
-@pytest.fixture
-def in_float64():
-    """All layers compute in float64."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy(policy)
 
 
 def gradients(captioner, loss):
