@@ -170,7 +170,7 @@ def evaluate_run(settings):
         from keras_aoa.distribution.process import Process, make_strategy
 
         process = Process(make_strategy())
-        with process.report_lost_workers():
+        with process.until_all_finish():
             evaluate(opened, evaluation_settings, process=process)
         return
     from keras_aoa.evaluation.region_counts import compare_region_counts

@@ -229,11 +229,13 @@ class Process:
         return result
 
     @contextlib.contextmanager
-    def report_lost_workers(self):
-        """Context that converts TensorFlow's error about a lost worker into a one-line error.
+    def until_all_finish(self):
+        """Context for the common work of all processes. At its end, each waits for the others.
+
+        A process that ended earlier would close connections from which others still receive.
 
         Raises:
-            UserError: another worker ended or cannot be reached.
+            UserError: another worker ended during the work or cannot be reached.
         """
         try:
             yield
@@ -246,6 +248,12 @@ class Process:
                 "start all workers again with the same command, which resumes from the last "
                 "checkpoint."
             ) from None
+        try:
+            self.wait()
+        except tf.errors.OpError as error:
+            # All processes have finished their work, so the others may end during this wait.
+            if not is_lost_worker(error):
+                raise
 
     def wait(self):
         """Wait until all processes have called this method."""

@@ -56,7 +56,7 @@ def train(configuration: Configuration, callbacks: Sequence[keras.callbacks.Call
     started = time.monotonic()
     process = start_process(configuration)
     callbacks = Callbacks(callbacks, process)
-    with process.report_lost_workers(), contextlib.ExitStack() as held:
+    with process.until_all_finish(), contextlib.ExitStack() as held:
         run, data, *images = process.chief_first(lambda: prepare_run(configuration, held, process))
         checkpoints = Checkpoints(run, process.chief, started)
         with report_failures(configuration, checkpoints):

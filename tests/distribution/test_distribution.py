@@ -172,10 +172,33 @@ def test_an_empty_cluster_and_an_evaluator_use_one_process(config, monkeypatch):
 def test_a_chief_and_a_worker_form_a_cluster_without_the_evaluator(tmp_path):
     ports = free_ports(3)
     processes = [
-        fork(tmp_path / "log", distributed_steps.gather, **chief_and_worker(index, ports))
+        fork(
+            tmp_path / "log",
+            distributed_steps.gather,
+            tmp_path / "done",
+            **chief_and_worker(index, ports),
+        )
         for index in range(2)
     ]
     assert exit_statuses(processes, 200) == [0, 0], (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("lost_in", ["work", "wait"])
+def test_a_worker_may_end_only_after_the_common_work(lost_in):
+    process = Process()
+    process.workers = 2
+
+    def gather(_):
+        raise tf.errors.UnavailableError(None, None, f"Socket closed in {lost_in}")
+
+    process.gather = gather
+    if lost_in == "wait":
+        with process.until_all_finish():
+            pass
+    else:
+        with pytest.raises(UserError, match=r"another of the 2 workers.*\(Socket closed in work\)"):
+            with process.until_all_finish():
+                process.wait()
 
 
 def test_an_evaluator_does_not_train(monkeypatch, squares_settings):

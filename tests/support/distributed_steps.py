@@ -6,6 +6,7 @@ float64: Adam divides by small gradients and so amplifies rounding errors.
 """
 
 import sys
+import time
 
 import keras
 import numpy as np
@@ -114,11 +115,16 @@ def command_on_two_cpus(*arguments):
     start("train")
 
 
-def gather():
-    """Assert that each process of a cluster gets the names of both."""
+def gather(file):
+    """Assert that each process of a cluster gets the names of both, and ends after both finish."""
     process = Process(make_strategy())
     name = b"chief" if process.chief else b"worker"
-    assert process.gather(name) == [b"chief", b"worker"]
+    with process.until_all_finish():
+        assert process.gather(name) == [b"chief", b"worker"]
+        if not process.chief:
+            time.sleep(0.3)
+            file.touch()
+    assert file.exists()
 
 
 def main(kind, optimizer, data, output, *kinds_of_regions):
@@ -133,8 +139,9 @@ def main(kind, optimizer, data, output, *kinds_of_regions):
     if optimizer == "Adam":
         keras.config.set_floatx("float64")
         keras.config.set_dtype_policy("float64")
-    for regions in kinds_of_regions:
-        trained = train(process, regions, OPTIMIZERS[optimizer], loaded, data)
-        results |= {f"{regions}/{name}": value for name, value in trained.items()}
+    with process.until_all_finish():
+        for regions in kinds_of_regions:
+            trained = train(process, regions, OPTIMIZERS[optimizer], loaded, data)
+            results |= {f"{regions}/{name}": value for name, value in trained.items()}
     if process.chief:
         np.savez(output, replicas=process.replicas.total, workers=process.workers, **results)
