@@ -108,9 +108,12 @@ def main(settings):
     sys.exit(0 if identical == len(outcomes) else 1)
 
 
-def kill_and_resume(folder, runs, seed):
-    """Train an uninterrupted run, kill and resume other runs, and return their outcomes."""
-    reference = configure(folder, "reference")
+def kill_and_resume(folder, runs, seed, **changes):
+    """Train an uninterrupted run, kill and resume other runs, and return their outcomes.
+
+    `changes` are settings that replace those of `SETTINGS`.
+    """
+    reference = configure(folder, "reference", **changes)
     started, process = time.monotonic(), start(reference)
     wait_for_step(process, reference, 1)
     first = time.monotonic()
@@ -121,7 +124,8 @@ def kill_and_resume(folder, runs, seed):
     with progress_bar(range(runs), unit="run") as bar:
         for number in bar:
             name = f"run-{number:02d}"
-            outcome = one_run(configure(folder, name), reference, number % 2 == 0, times, random)
+            config = configure(folder, name, **changes)
+            outcome = one_run(config, reference, number % 2 == 0, times, random)
             outcomes.append(outcome)
             bar.write(f"{name}: {json.dumps(asdict(outcome))}")
     return outcomes
@@ -181,7 +185,7 @@ def wait_for_writing(process, config, number):
         time.sleep(0.001)
 
 
-def configure(folder, name):
+def configure(folder, name, **changes):
     """Write the settings of a run, and return the path of the file."""
     path = folder / f"{name}.json"
     settings = {
@@ -190,7 +194,7 @@ def configure(folder, name):
         "output": str(folder),
         "data": str(folder / "squares"),
     }
-    path.write_text(json.dumps({**SETTINGS, **settings}))
+    path.write_text(json.dumps({**SETTINGS, **changes, **settings}))
     return path
 
 

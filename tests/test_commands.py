@@ -66,7 +66,6 @@ def test_help_lists_settings_without_importing_tensorflow(command):
         (["--variant", "half"], "invalid choice 'half' for argument '--variant'"),
         (["--config", "coko"], "unknown preset 'coko'. Did you mean coco?"),
         (["--dropout", "1"], "dropout: expected at least 0 and below 1, received 1.0."),
-        (["--data", "/nowhere"], "/nowhere"),
         (["photo.jpg"], "unexpected argument 'photo.jpg'"),
     ],
 )
@@ -165,19 +164,26 @@ def test_captions_of_some_images_are_scored_only_with_captioned_only(tmp_path, c
             "FILE/scenes: expected a folder that can be written, received not a directory",
         ),
         (["--config", "FOLDER"], "unknown preset"),
+        (["--data", "/nowhere", "--output", "FOLDER/runs"], "/nowhere"),
     ],
 )
 def test_mistakes_with_files_give_one_line(arguments, line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     names = {"FILE": str(tmp_path / "file"), "FOLDER": str(tmp_path)}
-    arguments = [names.get(argument, argument) for argument in arguments]
+    arguments = [
+        argument.replace("FOLDER", names["FOLDER"]).replace("FILE", names["FILE"])
+        for argument in arguments
+    ]
     with pytest.raises(SystemExit) as stop:
         command_line.run(train.main, arguments)
     assert stop.value.code == 2
     for name, path in names.items():
         line = line.replace(name, path)
-    assert line in capsys.readouterr().err.splitlines()[-1]
+    errors = capsys.readouterr().err
+    assert line in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_files_and_folders_are_captioned_and_broken_files_reported(

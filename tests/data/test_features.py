@@ -202,30 +202,21 @@ def test_fingerprint_depends_on_weights_and_layers_but_not_on_names():
     assert fingerprint(changed) != plain
 
 
-@pytest.mark.parametrize("regions", [pytest.param("grid", marks=pytest.mark.slow), "proposals"])
-def test_training_on_features_equals_training_on_images(
-    squares_settings, tmp_path, monkeypatch, regions
-):
+@pytest.mark.parametrize(
+    "run", [pytest.param("trained", marks=pytest.mark.slow), "trained_proposals"]
+)
+def test_training_on_features_equals_training_on_images(run, request, tmp_path, monkeypatch):
     # Tests in tests/training include the evaluation that follows a training.
     monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
+    on_images = request.getfixturevalue(run)
     settings = dataclasses.replace(
-        squares_settings,
-        output=str(tmp_path),
-        regions=regions,
-        proposals_size=40,
-        train_proposals=3,
-        test_proposals=5,
-        max_words=2,
-        rnn_epochs=1,
-        joint_epochs=1,
-        validate_every=1,
-        flip=True,
-        average=0.0,
+        on_images.configuration, output=str(tmp_path), feature_cache="float16"
     )
+    assert settings.rnn_epochs and settings.joint_epochs and settings.validate_every == 1
+    assert on_images.configuration.feature_cache == "none"
     histories = []
-    for cache in ("none", "float16"):
-        run = training.train(dataclasses.replace(settings, name=cache, feature_cache=cache))
-        _, metadata = training.weights.load_arrays(run.last_file)
+    for each in (on_images, training.train(settings)):
+        _, metadata = training.weights.load_arrays(each.last_file)
         histories.append([epoch["loss"] for epoch in metadata["progress"]["history"]])
     np.testing.assert_allclose(histories[1], histories[0], rtol=2e-3)
     assert histories[0][0] != histories[1][0]

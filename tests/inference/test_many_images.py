@@ -95,8 +95,9 @@ def test_captions_below_the_least_confidence_are_left_out(captioner, squares):
     content = (squares / "03.png").read_bytes()
     every = captioner.captions(content)
     confidences = sorted(one.confidence for one in every)
+    batches = BatchCaptioner(captioner, 2)
     for limit in (0.0, confidences[1], confidences[2] + 1e-6):
-        (image,) = BatchCaptioner(captioner, 2)([Entry("a", content)], 3, limit - 1e-7)
+        (image,) = batches([Entry("a", content)], 3, limit - 1e-7)
         kept = [one.text for one in every if one.confidence >= limit - 1e-7]
         assert [one.text for one in image.captions] == kept
         assert image.best_confidence == pytest.approx(every[0].confidence, abs=1e-5)

@@ -4,13 +4,12 @@ import hashlib
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 from image_files import exif, insert
+from processes import exit_statuses, fork
 from rectangles import RECTANGLES, SETTINGS, draw, forest, overlap, write
 
 from keras_aoa.data.images.preprocessing import read_image
@@ -206,14 +205,14 @@ def test_a_folder_that_cannot_be_written_is_a_one_line_error(tmp_path, pictures)
     assert "\n" not in str(e.value)
 
 
+def extract_all(folder, pictures):
+    assert ProposalCache(folder, SETTINGS).extract(pictures) == []
+
+
 def test_two_processes_may_share_the_folder(tmp_path, pictures):
-    code = (
-        "import sys; from keras_aoa.data.proposals.cache import *\n"
-        "print(ProposalCache(sys.argv[1], ProposalSettings(count=200)).extract(sys.argv[2:]))"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "cache"), *pictures]
-    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [run.communicate()[0] for run in runs] == ["[]\n", "[]\n"]
+    log, arguments = tmp_path / "log", (tmp_path / "cache", pictures)
+    runs = [fork(log, extract_all, *arguments) for _ in range(2)]
+    assert exit_statuses(runs) == [0, 0], log.read_text()
     cache = ProposalCache(tmp_path / "cache", SETTINGS)
     files = {hashlib.sha256(f.read_bytes()).digest() for f in cache.folder.rglob("*.npy")}
     assert len(files) == 8 and len(list(cache.folder.rglob("*.*"))) == 8
