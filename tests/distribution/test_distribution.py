@@ -196,9 +196,9 @@ def test_a_worker_may_end_only_after_the_common_work(lost_in):
         with process.until_all_finish():
             pass
     else:
-        with pytest.raises(UserError, match=r"another of the 2 workers.*\(Socket closed in work\)"):
-            with process.until_all_finish():
-                process.wait()
+        message = r"another of the 2 workers.*\(Socket closed in work\)"
+        with pytest.raises(UserError, match=message), process.until_all_finish():
+            process.wait()
 
 
 def test_an_evaluator_does_not_train(monkeypatch, squares_settings):
