@@ -32,7 +32,7 @@ def write_joint(captioner):
 
     def run(self, words, states, memory, state_dropout=None):
         del log_probs[:]
-        steps = self.unrolled(words, self.project(words), states, memory, state_dropout)
+        steps = self.unrolled(words, self.project(words, memory), states, memory, state_dropout)
         return ops.stack([step.output for step in steps], axis=2), None
 
     def target_log_probs(self, states, targets, memory, log_normalizer=None, smoothing=0.0):

@@ -36,6 +36,7 @@ class CaptionBatches:
     - `window`: `(n, 4)` float32. A row is the part of the image that the network's input covers, as
       returned by `window` in `preprocessing.py`.
     - `flipped`: `(n,)` boolean. If true, the image is mirrored left to right: x becomes 1 - x.
+    - the columns that `add_column` added.
 
     If the regions are object proposals, the batch also has:
 
@@ -83,6 +84,7 @@ class CaptionBatches:
             )
         self._images, self._batch_size, self._seed = images, batch_size, seed
         self._views = None
+        self._columns = {}
         self._sampled = proposals
         self._crop = crop
         self._captions_per_image = captions_per_image
@@ -125,7 +127,8 @@ class CaptionBatches:
         Returns:
             A `tf.data.Dataset` of the dictionaries described above.
         """
-        order, captions, flipped, crops, views = self._choices(number)
+        order, chosen, flipped, crops, views = self._choices(number)
+        captions = np.take_along_axis(self._ids, chosen[:, :, None], axis=1)
         order = order[skip_batches * self._batch_size :].astype(np.int32)
         indices, real, size = replicas.parts(order, self._batch_size)
         captions = np.where(real[:, None, None], captions[indices], PAD)
@@ -133,6 +136,7 @@ class CaptionBatches:
             {"index": indices, "captions": captions, "flipped": flipped[indices]}
             | ({} if self._crop == 1 else {"crop": crops[indices]})
             | ({} if self._views is None else {"view": views[indices]})
+            | self._added_columns(indices, chosen)
             | self._proposals(number, indices, flipped)
         )
         return batched(images, size)
@@ -149,6 +153,26 @@ class CaptionBatches:
             images: `Images` or `ImageFeatures` of the same examples.
         """
         self._images, self._views = images, getattr(images, "views", None)
+
+    def add_column(self, name, values, of_captions=False):
+        """Add a column to all batches.
+
+        Args:
+            name: Name of the column.
+            values: A row for each image, `(n, …)`. With `of_captions`, a row for each of an
+                image's captions that has words, `(n, rows, …)`.
+            of_captions: Whether an image's rows belong to its captions.
+        """
+        self._columns[name] = values, of_captions
+
+    def _added_columns(self, indices, chosen):
+        """Return an epoch's part of the columns that `add_column` added."""
+        added = {}
+        for name, (values, of_captions) in self._columns.items():
+            # In this order, so that no copy of all images is made.
+            rows = (indices[:, None], chosen[indices]) if of_captions else indices
+            added[name] = values[rows]
+        return added
 
     def fixed_views(self, count):
         """Return `count` views `(count, n, 4)`; a view selects one part of each image.
@@ -184,7 +208,7 @@ class CaptionBatches:
         return {"proposals": padded(boxes, self._max_proposals)}
 
     def _choices(self, number):
-        """Return an epoch's random choices: order, captions, flips, crops and views.
+        """Return an epoch's random choices: order, rows of captions, flips, crops and views.
 
         The order contains only the usable examples. The other arrays contain all examples.
         """
@@ -193,14 +217,13 @@ class CaptionBatches:
         absent = self._ids[:, :, 0] == PAD
         ranks = np.where(absent, 1, random.random(absent.shape))
         chosen = np.sort(np.argsort(ranks, axis=1)[:, : self._captions_per_image], axis=1)
-        captions = np.take_along_axis(self._ids, chosen[:, :, None], axis=1)
         flipped = self._may_flip & (random.random(len(self._ids)) < 0.5)
         crops = _random_windows(random, len(self._ids), self._crop)
         views = np.zeros(len(self._ids), np.int32)
         if self._views is not None:
             views = random.integers(len(self._views), size=len(self._ids), dtype=np.int32)
             crops = self._views[views, np.arange(len(self._ids))]
-        return order[np.isin(order, self._usable)], captions, flipped, crops, views
+        return order[np.isin(order, self._usable)], chosen, flipped, crops, views
 
 
 def _random_windows(random, count, least_area):

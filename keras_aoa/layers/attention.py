@@ -168,7 +168,7 @@ class AreaAttention(AttentionLayer):
     def precompute(self, regions, region_mask=None):
         regions = self.scale_regions(regions)
         if not self.uses_regions:
-            return ImageMemory(regions, region_mask, None, None)
+            return ImageMemory(regions, region_mask)
         keys = dense(regions, ops.transpose(self.word_region), self.compute_dtype)
         # `dense` computes one product for all images. A batched product would copy the word matrix.
         scores = dense(keys, ops.transpose(self.words), self.compute_dtype)
@@ -189,7 +189,7 @@ class AreaAttention(AttentionLayer):
     def run(self, cell, words, states, memory, state_dropout=None):
         if self.variant != "full":
             return super().run(cell, words, states, memory, state_dropout)
-        return run_full(cell, cell.project(words), states, memory, state_dropout)
+        return run_full(cell, cell.project(words, memory), states, memory, state_dropout)
 
     def word_query(self, states):
         """Compute theta_wh h + theta_w `(n, c, e)`. Products with W give the word scores `a`."""
@@ -215,6 +215,11 @@ class AreaAttention(AttentionLayer):
         regions = self.region_scores(states, memory)
         marginal = region_marginal(words, regions, memory.factors, self.compute_dtype)
         return JointScores(words, regions, marginal)
+
+    def region_probs(self, output, memory):
+        if not self.uses_regions:
+            return uniform_regions(output, memory)
+        return self.score(output, memory).marginal.probs
 
     def log_probs(self, output, memory, scores=None):
         scores = scores or self.score(output, memory)

@@ -22,22 +22,23 @@ class ImageMemory(NamedTuple):
 
     `regions (n, r, f)` are the scaled region features. `region_mask (n, r)` is false for padding.
     A `region_mask` of None means that no region is padding. `keys (n, r, e)` are projected
-    regions. Only `AreaAttention` uses `factors`. An attention that does not need `keys` or
-    `factors` sets them to None.
+    regions. Only `AreaAttention` uses `factors`. `step_gates (n, 1, 3 u)` are added to the GRU's
+    gates at each step. Tensors that an attention does not need are None.
     """
 
     regions: Tensor
     region_mask: Tensor | None
-    keys: Tensor | None
-    factors: PairFactors | None
+    keys: Tensor | None = None
+    factors: PairFactors | None = None
+    step_gates: Tensor | None = None
 
 
 class Attended(NamedTuple):
     """Output of `AttentionLayer.attend_after`.
 
-    `output (n, c, o)` predicts the next word. `attended (n, c, f)` is the region vector for the
-    next step. `scores` are values that `log_probs` can reuse. They are None if the attention keeps
-    no such values.
+    `output (n, c, o)` predicts the next word and determines p(r). `attended (n, c, f)` is the
+    region vector for the next step. `scores` are values that `log_probs` can reuse. They are None
+    if the attention keeps no such values.
     """
 
     output: Tensor
@@ -52,11 +53,11 @@ class AttentionLayer(keras.layers.Layer):
     Both `attend_before` and `attend_after` return a region vector. A region vector is the sum of
     the region features, weighted by attention.
 
-    A subclass implements `build`, `precompute`, `word_query`, `log_probs`, `target_log_probs` and
-    `call`. It may also override `attend_before`, `attend_after` and `run`. Its `precompute` must
-    call `scale_regions` first, so that the scores and the region vector use the same features. If
-    a subclass overrides `from_config`, it must call `super().from_config`. Otherwise a copied model
-    would contain two copies of a shared attention.
+    A subclass implements `build`, `precompute`, `word_query`, `region_probs`, `log_probs`,
+    `target_log_probs` and `call`. It may also override `attend_before`, `attend_after` and `run`.
+    Its `precompute` must call `scale_regions` first, so that the scores and the region vector use
+    the same features. If a subclass overrides `from_config`, it must call `super().from_config`.
+    Otherwise a copied model would contain two copies of a shared attention.
 
     Args:
         vocabulary_size: Number of words in the vocabulary, n_w.
@@ -160,8 +161,12 @@ class AttentionLayer(keras.layers.Layer):
             The outputs `(n, c, t, o)` and the log normalizers `(n, c, t)` of all steps. A method
             that does not compute log normalizers returns None in their place.
         """
-        steps = cell.unrolled(words, cell.project(words), states, memory, state_dropout)
+        steps = cell.unrolled(words, cell.project(words, memory), states, memory, state_dropout)
         return ops.stack([step.output for step in steps], axis=2), None
+
+    def region_probs(self, output, memory):
+        """Return p(r) `(n, c, r)` for outputs `(n, c, o)`."""
+        raise NotImplementedError
 
     def log_probs(self, output, memory, scores=None):
         """Return log p(w) `(n, c, w)` and p(r) `(n, c, r)` for outputs `(n, c, o)`.

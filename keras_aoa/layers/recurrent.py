@@ -36,7 +36,8 @@ class Step(NamedTuple):
     """Result of one step of `AttentionGRUCell`.
 
     `state (n, c, u)` and `attended (n, c, f)` are the new states. `output (n, c, o)` predicts the
-    next word. It is the state after dropout, to which `SoftAttention` appends the region vector.
+    next word. It is the state after dropout, to which `SoftAttention` appends the region vector
+    and p(r).
     `scores` are the `scores` of `Attended`. `gates` are the `Gates` of the GRU.
     """
 
@@ -188,18 +189,29 @@ class AttentionGRUCell(keras.layers.Layer):
         nothing = ops.zeros((*ops.shape(state)[:-1], self.region_dim), dtype=state.dtype)
         return state, self.attention.attend_after(state, nothing, None, memory).attended
 
-    def project(self, words):
-        """Project embedded words `(…, e)` to the gates `(…, 3 u)`. `step` adds the other terms."""
-        return dense(words, self.word_kernel, self.compute_dtype) + ops.cast(
-            self.bias[0], self._wide
-        )
+    def project(self, words, memory):
+        """Return the part of the gates that does not depend on the state.
+
+        Args:
+            words: Embedded words, `(n, c, e)` or `(n, c, t, e)`.
+            memory: The images' `ImageMemory`.
+
+        Returns:
+            The projected words, plus the images' `step_gates`, `(…, 3 u)`.
+        """
+        gates = dense(words, self.word_kernel, self.compute_dtype)
+        gates = gates + ops.cast(self.bias[0], self._wide)
+        if memory.step_gates is None:
+            return gates
+        each_step = memory.step_gates
+        return gates + (each_step if len(gates.shape) == 3 else each_step[:, :, None])
 
     def step(self, words, word_gates, states, memory, state_dropout=None):
         """Run one step of the recurrence. Training and search both call this method.
 
         Args:
             words: Embedded words, `(n, c, e)`.
-            word_gates: `project(words)`, `(n, c, 3 u)`.
+            word_gates: `project(words, memory)`, `(n, c, 3 u)`.
             states: `h (n, c, u)` and `v (n, c, f)`.
             memory: The images' `ImageMemory`.
             state_dropout: Dropout mask `(n, c, u)` applied to `h'` before attention, or None.
@@ -245,8 +257,8 @@ class AttentionGRUCell(keras.layers.Layer):
     def unrolled(self, words, word_gates, states, memory, state_dropout=None):
         """Run all steps over known captions and return the list of each `Step`.
 
-        `word_gates` is `project(words)`. If the attention does not use the input word, `words` may
-        be None. The other arguments are as in `run`.
+        `word_gates` is `project(words, memory)`. If the attention does not use the input word,
+        `words` may be None. The other arguments are as in `run`.
         """
         steps = []
         for t in range(word_gates.shape[2]):
@@ -262,7 +274,8 @@ class AttentionGRUCell(keras.layers.Layer):
         inputs, *states = (
             ops.cast(part if captions else part[:, None], self._wide) for part in (inputs, *states)
         )
-        step = self.step(inputs, self.project(inputs), states, self._current_memory())
+        memory = self._current_memory()
+        step = self.step(inputs, self.project(inputs, memory), states, memory)
         new_states = step.state, step.attended
         if not captions:
             new_states = [part[:, 0] for part in new_states]

@@ -82,7 +82,7 @@ class SoftAttention(AttentionLayer):
     def precompute(self, regions, region_mask=None):
         regions = self.scale_regions(regions)
         keys = dense(regions, self.hidden_region, self.compute_dtype)
-        return ImageMemory(regions, region_mask, keys, None)
+        return ImageMemory(regions, region_mask, keys)
 
     def attend_before(self, state, word, attended, memory):
         query = dense(state, self.hidden_state, self.compute_dtype) + ops.cast(
@@ -95,16 +95,22 @@ class SoftAttention(AttentionLayer):
         return attended, region_probs
 
     def attend_after(self, state, attended, context, memory):
-        return Attended(ops.concatenate([state, attended], axis=-1), attended, context)
+        region_probs = ops.zeros_like(attended[..., :1]) if context is None else context
+        return Attended(ops.concatenate([state, attended, region_probs], axis=-1), attended, None)
 
     def word_query(self, output):
-        """Compute theta_wh h + theta_wr v + theta_w `(n, c, e)`; `output` contains h and v."""
+        """Compute theta_wh h + theta_wr v + theta_w `(n, c, e)`. `output` is h, v and p(r)."""
         kernel = ops.concatenate([self.word_state, self.word_region], axis=1)
+        output = output[..., : kernel.shape[1]]
         query = dense(output, ops.transpose(kernel), self.compute_dtype)
         return query + ops.cast(self.word_bias, self._wide)
 
+    def region_probs(self, output, memory):
+        return output[..., self.word_state.shape[1] + self.word_region.shape[1] :]
+
     def log_probs(self, output, memory, scores=None):
-        return ops.log_softmax(self.word_scores(output), axis=-1), scores
+        word_log_probs = ops.log_softmax(self.word_scores(output), axis=-1)
+        return word_log_probs, self.region_probs(output, memory)
 
     def target_log_probs(self, output, targets, memory, log_normalizer=None, smoothing=0.0):
         return self.target_softmax(output, targets, smoothing)
@@ -115,7 +121,7 @@ class SoftAttention(AttentionLayer):
         after = ops.cast(merge_captions(states), self._wide)
         attended, region_probs = self.attend_before(before, None, None, memory)
         output = self.attend_after(after, attended, region_probs, memory).output
-        word_log_probs, _ = self.log_probs(output, memory, region_probs)
+        word_log_probs, _ = self.log_probs(output, memory)
         return split_captions(word_log_probs, states), split_captions(region_probs, states)
 
     def compute_output_spec(self, states, previous_states, regions, region_mask=None):

@@ -16,6 +16,17 @@ from keras_aoa.layers.products import scale_to_length, wide_dtype
 Tensor = Any
 
 
+class DecodedCaptions(NamedTuple):
+    """Known captions, decoded by teacher forcing.
+
+    `log_probs (n, c, t)` are log p of the next words, with 0 at padding. `outputs (n, c t, o)` are
+    the outputs of the attention at each step, which determine p(r).
+    """
+
+    log_probs: Tensor
+    outputs: Tensor
+
+
 class EncodedImages(NamedTuple):
     """Encoded images: their regions and the decoder state before the first word.
 
@@ -188,20 +199,23 @@ class Captioner(keras.Model):
         if self.image_first:
             zeros = ops.zeros((ops.shape(image)[0], 1, self.cell.units))
             start = self.cell.start(zeros, memory)
-            step = self.cell.step(image, self.cell.project(image), start, memory)
+            step = self.cell.step(image, self.cell.project(image, memory), start, memory)
             state, attended = step.state, step.attended
         else:
             state, attended = self.cell.start(image, memory)
         return EncodedImages(memory, state, attended, regions.boxes, regions.mask)
 
     def call(self, inputs, training=False):
-        captions = ops.cast(inputs["captions"], "int32")
-        encoded = self.encode(inputs, training)
-        smoothing = self.label_smoothing if training else 0.0
-        return self.caption_log_probs(encoded, captions, training, inputs.get("fed"), smoothing)
+        return self.decode(self.encode(inputs, training), inputs, training).log_probs
 
-    def caption_log_probs(self, encoded, captions, training=False, fed=None, smoothing=0.0):
-        """Return log p `(n, c, t)` of the next words for ids `(n, c, t + 1)`, with 0 at padding."""
+    def decode(self, encoded, inputs, training=False):
+        """Return the `DecodedCaptions` of a call's inputs, whose images are `encoded`."""
+        captions = ops.cast(inputs["captions"], "int32")
+        smoothing = self.label_smoothing if training else 0.0
+        return self.decode_captions(encoded, captions, training, inputs.get("fed"), smoothing)
+
+    def decode_captions(self, encoded, captions, training=False, fed=None, smoothing=0.0):
+        """Return the `DecodedCaptions` of ids `(n, c, t + 1)`. `fed (n, c, t)` replaces inputs."""
         images, count, time = ops.shape(captions)
         fed, targets = captions[:, :, :-1] if fed is None else fed, captions[:, :, 1:]
         time = time - 1
@@ -213,7 +227,7 @@ class Captioner(keras.Model):
         start = [repeat_captions(part, count) for part in (encoded.state, encoded.attended)]
         outputs, normalizers = self.cell.run(words, start, encoded.memory, state_dropout)
         flat, memory = (images, count * time), encoded.memory
-        outputs = ops.reshape(outputs, (*flat, outputs.shape[-1]))
+        outputs = ops.reshape(outputs, (*flat, ops.shape(outputs)[-1]))
         normalizers = None if normalizers is None else ops.reshape(normalizers, flat)
         log_probs = self.attention.target_log_probs(
             outputs,
@@ -223,7 +237,7 @@ class Captioner(keras.Model):
             smoothing,
         )
         log_probs = ops.reshape(log_probs, (images, count, time))
-        return ops.where(targets == PAD, 0.0, log_probs)
+        return DecodedCaptions(ops.where(targets == PAD, 0.0, log_probs), outputs)
 
     def dropout_masks(self, images, count, time):
         """Return random dropout masks for input words `(n, c, t, e)` and states `(n, c, t, u)`."""
@@ -253,7 +267,7 @@ class Captioner(keras.Model):
         word_dropout, state_dropout = dropout
         if word_dropout is not None:
             words = words * word_dropout
-        word_gates = self.cell.project(words)
+        word_gates = self.cell.project(words, memory)
         step = self.cell.step(words, word_gates, (state, attended), memory, state_dropout)
         log_probs, region_probs = self.attention.log_probs(step.output, memory, step.scores)
         return step.state, step.attended, log_probs, region_probs

@@ -9,6 +9,7 @@ from keras_aoa.models.captioner import caption_loss, word_count
 from keras_aoa.models.scheduled_sampling import sampled_inputs
 from keras_aoa.training import schedule, self_critical
 from keras_aoa.training.accumulation import Accumulator
+from keras_aoa.training.extra_losses import extra_losses
 from keras_aoa.training.self_critical import SAMPLE_METRICS
 
 REPLICA_SEED = 7919  # difference between the random seeds of two replicas
@@ -218,7 +219,11 @@ class Trainer:
             captions = tf.cast(batch["captions"], tf.int32)
             inputs = {**inputs, "fed": sampled_inputs(captioner, encoded, captions, sampled)}
         with tf.GradientTape() as tape:
-            loss = caption_loss(captioner(inputs, training=True), batch["captions"], words)
+            encoded = captioner.encode(inputs, training=True)
+            decoded = captioner.decode(encoded, inputs, training=True)
+            loss = caption_loss(decoded.log_probs, batch["captions"], words)
+            extra = extra_losses(self.configuration, captioner, batch, encoded, decoded)
+            loss += extra / tf.cast(words, loss.dtype)
         return self._gradients(tape, loss, joint), tf.stack([loss])
 
     def _reward_step(self, batch, images, step):
@@ -233,7 +238,7 @@ class Trainer:
         with tf.GradientTape() as tape:
             # Not by `call`, because label smoothing would change the gradient.
             encoded = self.captioner.encode(batch, training=True)
-            log_probs = self.captioner.caption_log_probs(encoded, samples.captions, training=True)
+            log_probs = self.captioner.decode_captions(encoded, samples.captions, True).log_probs
             loss = self_critical.policy_loss(log_probs, samples.advantages, share)
         metrics = self_critical.sample_metrics(loss, samples, log_probs, share)
         return self._gradients(tape, loss, joint=False), metrics

@@ -324,3 +324,15 @@ def test_batches_of_real_photographs_equal_the_preprocessed_images(shared, cache
     for batch in numpy(CaptionBatches(images, Vocabulary(["photograph"]), 5).epoch(0)):
         for image, index in zip(batch["images"], batch["index"], strict=True):
             np.testing.assert_array_equal(image, prepare(read_image(files[index]), SETTINGS))
+
+
+def test_added_columns_follow_the_images_and_their_chosen_captions(images, vocabulary):
+    batches = CaptionBatches(images[4.0], vocabulary, 4, captions_per_image=3)
+    batches.add_column("number", 10 * np.arange(11))
+    batches.add_column("row", np.tile(np.arange(7), (11, 1)), of_captions=True)
+    for epoch in range(2):
+        for batch in numpy(batches.epoch(epoch, skip_batches=epoch)):
+            np.testing.assert_array_equal(batch["number"], 10 * batch["index"])
+            words = (batch["captions"] != PAD).sum(axis=2) - 2  # caption k has k + 2 words
+            real = words > 0
+            np.testing.assert_array_equal(batch["row"][real], words[real] - 2)

@@ -43,7 +43,7 @@ def test_repeated_steps_equal_the_definition(variant, mask, dtype, tolerance):
     states = cell.start(ops.convert_to_tensor(state), memory)
     for t in range(STEPS):
         word = ops.convert_to_tensor(words[:, :, t])
-        step = cell.step(word, cell.project(word), states, memory)
+        step = cell.step(word, cell.project(word, memory), states, memory)
         states = step.state, step.attended
         for found, values in zip(backends.to_numpy(states), expected, strict=True):
             np.testing.assert_allclose(found, values[:, :, t], tolerance, tolerance)

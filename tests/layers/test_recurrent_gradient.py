@@ -42,7 +42,7 @@ def gradients(cell, by_hand, mask, with_dropout, of_seen=1.0, of_normalizers=1.0
         if by_hand:
             outputs = cell.run(words, (state, attended), memory, dropout)
         else:
-            gates = cell.project(words)
+            gates = cell.project(words, memory)
             outputs = automatic(cell, gates, (state, attended), memory, dropout)
         seen, normalizers = outputs
         return ops.sum(weights_of_seen * ops.tanh(seen)) + ops.sum(

@@ -70,7 +70,8 @@ def test_the_cell_over_captions_is_the_definitions(mask):
     seen, _ = cell.run(
         ops.convert_to_tensor(inputs), states, memory, ops.convert_to_tensor(dropout)
     )
-    flat = ops.reshape(seen, (IMAGES, CAPTIONS * STEPS, UNITS + FEATURES))
+    flat = ops.reshape(seen, (IMAGES, CAPTIONS * STEPS, UNITS + FEATURES + REGIONS))
+    places = backends.to_numpy(cell.attention.region_probs(flat, memory))
     (found,) = backends.to_numpy([cell.attention.target_log_probs(flat, targets, memory)])
     values = weights(cell)
     after, looks = definition.every_recurrence(values, "soft", start, inputs, REGION_FEATURES, mask)
@@ -80,6 +81,7 @@ def test_the_cell_over_captions_is_the_definitions(mask):
         place = c * STEPS + t
         expected = np.log(words[targets[n, place]])
         np.testing.assert_allclose(found[n, place], expected, rtol=1e-9)
+        np.testing.assert_allclose(places[n, place] @ REGION_FEATURES[n], looks[n, c, t], rtol=1e-9)
 
 
 def test_mixed_precision_gives_wide_results_near_the_wide_ones():

@@ -28,7 +28,7 @@ def test_captions_occur_as_often_as_their_probability():
     captioner, count, steps = tiny.make_captioner(weights=3), 5000, 3
     encoded = captioner.encode(tiny.make_images(1))
     captions = all_captions(steps)
-    log_probs = captioner.caption_log_probs(encoded, captions[None])
+    log_probs = captioner.decode_captions(encoded, captions[None]).log_probs
     probs = np.exp(np.sum(np.asarray(log_probs), axis=2))[0]
     assert probs.sum() == pytest.approx(1, abs=1e-4)
 

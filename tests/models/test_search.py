@@ -86,7 +86,7 @@ def test_log_probabilities_equal_those_of_training_on_the_caption(variant):
     result = search(captioner, encoded, beam=4, max_words=5)
     start = np.full((len(IMAGES), 4, 1), START)
     captions = tf.constant(np.concatenate([start, result.ids], axis=2), tf.int32)
-    expected = np.sum(captioner.caption_log_probs(encoded, captions), axis=2)
+    expected = np.sum(captioner.decode_captions(encoded, captions).log_probs, axis=2)
     np.testing.assert_allclose(result.log_probs, expected, rtol=1e-4, atol=1e-4)
 
 

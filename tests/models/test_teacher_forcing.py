@@ -22,7 +22,7 @@ every_variant = pytest.mark.parametrize("variant", tiny.VARIANTS)
 def test_log_probabilities_equal_those_of_training(variant):
     captioner = tiny.make_captioner(variant)
     encoded = captioner.encode(IMAGES)
-    expected = captioner.caption_log_probs(encoded, CAPTIONS)
+    expected = captioner.decode_captions(encoded, CAPTIONS).log_probs
     result = teacher_forcing(captioner, encoded, CAPTIONS)
     np.testing.assert_allclose(result.log_probs, expected, rtol=1e-4, atol=1e-5)
     assert not np.asarray(result.log_probs)[CAPTIONS[:, :, 1:] == PAD].any()
