@@ -142,6 +142,14 @@ class CaptionBatches:
         return batched(images, size)
 
     @property
+    def caption_shape(self):
+        """Number of captions of the image with most captions, and of words in the longest one.
+
+        The latter includes STOP.
+        """
+        return self._ids.shape[1], self._ids.shape[2] - 1
+
+    @property
     def mirrored_indices(self):
         """Indices, into `images.examples`, of the images that are mirrored in some epochs."""
         return self._usable[self._may_flip[self._usable]]

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_aoa.data.images.split_images import VIEWS
-from keras_aoa.data.text.mentions import annotated_mentions, named_mentions, naming_words
+from keras_aoa.data.text.mentions import mentions_in_caption, named_mentions, naming_words
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.data.text.vocabulary import PAD
 from keras_aoa.evaluation.correctness_measures import (
@@ -149,8 +149,8 @@ def mentions_of(examples, captions):
     nouns, adjectives = naming_words(examples)
     return {
         index: [
-            annotated_mentions(examples[index], number - 1)
-            if number and examples[index].phrases
+            mentions_in_caption(examples[index], number - 1, words, nouns, adjectives)
+            if number
             else named_mentions(words, examples[index].objects, nouns, adjectives)
             for number, words in enumerate(texts)
         ]

@@ -90,6 +90,12 @@ class Configuration(
                 f"cached_views: needs a feature cache, received {self.cached_views} views; set "
                 "feature_cache, or cached_views to 1."
             )
+        if self.attention_supervision and (self.variant == "baseline" or self.regions == "mean"):
+            raise UserError(
+                "attention_supervision: needs attention to regions, but with variant "
+                f"{self.variant!r} and regions {self.regions!r} all regions have equal weights; "
+                "set it to 0."
+            )
         if self.variant == "conditional" and not self.tied:
             raise UserError("tied: variant 'conditional' needs tied embeddings, received False.")
 

@@ -46,6 +46,9 @@ class TrainingSettings(Group):
     label_smoothing: float = 0.0
     """Label smoothing in stages 1 and 2: share of each word's target probability that is spread
     evenly over all words that can be predicted."""
+    attention_supervision: float = 0.0
+    """Weight of the supervision of attention (Liu et al., 2017): the cross-entropy between a word's
+    attention and the boxes of the object that the word names. It needs data with boxes."""
     scheduled_sampling: float = 0.0
     """Scheduled sampling (Bengio et al., 2015): share of input words that are sampled from the
     model instead of taken from the caption. The share rises linearly from 0 to this value."""
@@ -72,6 +75,7 @@ class TrainingSettings(Group):
         "decay_epochs": 1,
         "warmup_steps": 0,
         "minutes": 0,
+        "attention_supervision": 0,
         "validate_every": 1,
         "seed": 0,
         "checkpoint_steps": 1,

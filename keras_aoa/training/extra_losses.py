@@ -3,9 +3,11 @@
 For the letters in shapes, see `keras_aoa/layers/joint.py`.
 """
 
+from keras_aoa.training.attention_supervision import supervision_loss
+
 # For each setting that is a loss's weight: the function that computes the loss, as a sum over the
 # batch, from the captioner, the batch, the `EncodedImages` and the `DecodedCaptions`.
-EXTRA_LOSSES = {}
+EXTRA_LOSSES = {"attention_supervision": supervision_loss}
 
 
 def extra_losses(settings, captioner, batch, encoded, decoded):

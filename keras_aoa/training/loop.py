@@ -20,6 +20,7 @@ from keras_aoa.runs.run import Run
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.training import next_steps
 from keras_aoa.training.accumulation import groups
+from keras_aoa.training.attention_supervision import add_phrases
 from keras_aoa.training.callbacks import Callbacks
 from keras_aoa.training.checkpoints import Checkpoints
 from keras_aoa.training.frozen import frozen_features
@@ -129,6 +130,8 @@ def train_run(configuration, process, run, images, checkpoints, callbacks):
         configuration.seed,
         configuration.train_proposals,
     )
+    if configuration.attention_supervision:
+        add_phrases(batches, training_images.examples)
     # Building a backbone draws random numbers, loading it does not. The captioner's initial weights
     # must be the same in both cases.
     keras.utils.set_random_seed(configuration.seed)

@@ -14,6 +14,7 @@ from keras_aoa.models import weights
 from keras_aoa.training import loop as training
 from keras_aoa.training import preparation
 from keras_aoa.training.checkpoints import Checkpoints, Progress
+from keras_aoa.utils.errors import UserError
 
 
 @pytest.fixture
@@ -166,3 +167,8 @@ def test_checkpoints_of_older_runs_are_read(with_sum, tmp_path):
     assert progress == Progress(2, 0, sums, 0.5, False, 0.0, [{"epoch": 1, "loss": 3.0}])
     [(arrays, steps, file)] = restored
     assert (list(arrays), steps, file) == (["a"], 12, run.last_file)
+
+
+def test_supervision_of_attention_needs_boxes(settings):
+    with pytest.raises(UserError, match="attention_supervision: expected boxes"):
+        training.train(dataclasses.replace(settings, attention_supervision=1.0))

@@ -80,6 +80,23 @@ class Mention:
     length: int = 1
 
 
+def mentions_in_caption(
+    example: Example,
+    number: int,
+    words: Sequence[str],
+    nouns: Collection[str],
+    adjectives: Collection[str],
+) -> list[Mention]:
+    """Return the mentions in `captions[number]`, whose tokens are `words`.
+
+    If an example has annotated phrases, the mentions are read from these phrases. Otherwise, the
+    words are compared with the names of the example's objects.
+    """
+    if example.phrases:
+        return annotated_mentions(example, number)
+    return named_mentions(words, example.objects, nouns, adjectives)
+
+
 def annotated_mentions(example: Example, number: int) -> list[Mention]:
     """Return the mentions in `captions[number]`, from the example's annotated phrases.
 
