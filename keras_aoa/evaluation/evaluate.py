@@ -1,5 +1,6 @@
 """Scores a run on a split: writes captions, metrics, grounding and pictures."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +47,9 @@ def evaluate(
     task = SplitCaptioner(run, settings, data, process)
     generator, images = task.generator(), task.images
     meteor = start_meteor() if task.process.chief else None
+    started = time.monotonic()
     captions = task.captions(generator)
+    seconds = time.monotonic() - started
     if not task.process.chief:
         return None
     references, texts = task.references(captions)
@@ -56,6 +59,7 @@ def evaluate(
     content = {
         **score_content(scores),
         **task.metadata(generator.settings),
+        "seconds_per_caption": seconds / len(captions),  # reading and compiling included
         **scores.agreement,
         **task.grounding(captions),
         **task.diversity(texts),

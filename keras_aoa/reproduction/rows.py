@@ -26,7 +26,8 @@ class Table:
     """A table.
 
     `rows` contains each `Row` by its name. `stages` is the number of training stages. `members` is
-    the name of the row that the ensemble combines.
+    the name of the row that the ensemble combines. If `costs` is true, the table also contains what
+    the runs cost.
 
     Rows with the same name in several tables share their runs, because the row's name is a part of
     the run's name.
@@ -35,6 +36,7 @@ class Table:
     rows: dict
     stages: int = 2
     members: str = ""
+    costs: bool = False
 
 
 def variant(name):
@@ -46,6 +48,12 @@ BASELINE = Row("baseline", variant("baseline"), (78.9, 87.1))
 GRID = Row("activation grid", {"regions": "grid"}, (87.4, 92.6))
 TRANSFORMER = Row("spatial transformers", {"regions": "transformer"}, (91.1, 93.8))
 SOFT = Row("soft attention of Xu et al., activation grid", variant("soft"))
+SUPERVISED = Row(
+    "activation grid, supervised attention", {"regions": "grid", "attention_supervision": 0.5}
+)
+SUPERVISED_SOFT = Row(
+    "soft attention of Xu et al., supervised", variant("soft") | {"attention_supervision": 0.5}
+)
 
 TABLES = {
     "table1": Table(
@@ -72,7 +80,9 @@ TABLES = {
     "table4": Table(
         {
             "soft": SOFT,
+            "soft_supervised": SUPERVISED_SOFT,
             "grid": GRID,
+            "supervised": SUPERVISED,
             "transformer": TRANSFORMER,
             "sampled": Row(
                 "spatial transformers, scheduled sampling",
@@ -86,5 +96,6 @@ TABLES = {
             ENSEMBLE: Row("spatial transformers, ensemble of 3", {}, (None, 98.1)),
         },
         members="transformer",
+        costs=True,
     ),
 }

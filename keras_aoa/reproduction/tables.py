@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from keras_aoa.reproduction.costs import COSTS, costs_of
 from keras_aoa.reproduction.rows import ENSEMBLE, GRID, STAGES, TABLES
 from keras_aoa.reproduction.runs import (
     Runs,
@@ -88,10 +89,14 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
                 row_scores = [ensemble_scores(own)] if complete else []
             else:
                 own = [chains[row, seed][-stages:][stage] for seed in range(settings.seeds)]
-                row_scores = [scores[run.name] for run in own if run.name in scores]
+                own = [run for run in own if run.name in scores]
+                row_scores = [scores[run.name] for run in own]
             measures = [
                 {"/".join(path): measured(each, path) for path in MEASURES} for each in row_scores
             ]
+            if table.costs and row != ENSEMBLE:
+                pairs = zip(measures, own, row_scores, strict=True)
+                measures = [each | costs_of(run, scored) for each, run, scored in pairs]
             wanted = 1 if row == ENSEMBLE else settings.seeds
             results.append({"row": row, "stage": stage, "wanted": wanted, "scores": measures})
     text = markdown(table, results)
@@ -206,14 +211,14 @@ def markdown(table, results):
 
     If there are several seeds, the table also contains standard deviations.
     """
-    lines = [
-        "| | BLEU-4 | METEOR | CIDEr | attention on the object | the paper's CIDEr, COCO |",
-        "|---|---|---|---|---|---|",
-    ]
+    costs = COSTS if table.costs else {}
+    headings = ["BLEU-4", "METEOR", "CIDEr", "attention on the object", "the paper's CIDEr, COCO"]
+    lines = [f"| | {' | '.join([*headings, *costs.values()])} |"]
+    lines.append("|---" * (1 + len(headings) + len(costs)) + "|")
     for stage, title in enumerate(STAGES):
         rows = [result for result in results if result["stage"] == stage]
         if rows and table.stages > 1:
-            lines.append(f"| **{title}** | | | | | |")
+            lines.append(f"| **{title}** |" + " |" * (len(headings) + len(costs)))
         for result in rows:
             row = table.rows[result["row"]]
             cells = [
@@ -226,7 +231,12 @@ def markdown(table, results):
             name, count = row.title, len(result["scores"])
             if 0 < count < result["wanted"]:
                 name += f" ({count} of {result['wanted']} seeds)"
-            lines.append(f"| {name} | {' | '.join(cells)} | {row.paper[stage] or ''} |")
+            cells.append(str(row.paper[stage] or ""))
+            for cost in costs:
+                values = [each.get(cost) for each in result["scores"]]
+                known = bool(values) and None not in values
+                cells.append(f"{np.mean(values):.3g}" if known else "")
+            lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

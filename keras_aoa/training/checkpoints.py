@@ -21,8 +21,8 @@ class Progress:
 
     `epochs` counts complete epochs. `steps` counts the steps of the current epoch, and `sums` are
     the sums of their metrics, such as `loss`. `best` is the best CIDEr so far, or -1. `stopped` is
-    true if the training has ended. `seconds` is the duration of the training. `history` contains
-    the metrics of each epoch.
+    true if the training has ended. `seconds` is the duration of the training, and `step_seconds`
+    the median duration of a step in the last epoch. `history` contains the metrics of each epoch.
     """
 
     epochs: int = 0
@@ -31,6 +31,7 @@ class Progress:
     best: float = -1.0
     stopped: bool = False
     seconds: float = 0.0
+    step_seconds: float = 0.0
     history: list = field(default_factory=list)
 
     @classmethod

@@ -267,7 +267,7 @@ def train_epoch(trainer, process, batches, progress, board, checkpoints, callbac
     """
     stage = trainer.configuration.stage(progress.epochs)
     every, size = trainer.configuration.checkpoint_steps, trainer.configuration.accumulate
-    total = trainer.steps_per_epoch
+    total, durations = trainer.steps_per_epoch, []
     parts = batches.epoch(progress.epochs, progress.steps * size, process.replicas)
     with (
         StopRequest() as stop,
@@ -281,7 +281,9 @@ def train_epoch(trainer, process, batches, progress, board, checkpoints, callbac
     ):
         for group in bar:
             callbacks.call("on_train_batch_begin", progress.steps, {})
+            started = time.monotonic()
             metrics, stopped = trainer.step(group, stage, stop.asked)
+            durations.append(time.monotonic() - started)
             if not np.isfinite(metrics["loss"]):
                 parts = [part for batch in group for part in process.local(batch["index"])]
                 index = np.concatenate([part.numpy() for part in parts])
@@ -301,6 +303,8 @@ def train_epoch(trainer, process, batches, progress, board, checkpoints, callbac
                 raise KeyboardInterrupt
             if callbacks.ended():
                 break
+    if durations:
+        progress.step_seconds = float(np.median(durations))
     return progress.means()
 
 
