@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -27,6 +27,9 @@ class Arguments(SearchSettings):
     max_megapixels: float = 50.0
     """Maximum image size. Larger images are refused. Each core decodes one image at a time, which
     needs up to 7 bytes per pixel, or 30 bytes with transparency."""
+    weights: Literal["exact", "float16", "int8"] = "exact"
+    """How large weights are stored. 'exact' uses 16 bits where this changes no number. 'float16'
+    and 'int8' round the weights, so that captions may change. The server computes in 32 bits."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -47,7 +50,9 @@ def main(arguments):
     from keras_aoa.serving.save import export_run
 
     max_pixels = round(settings.max_megapixels * 1e6)
-    exported = export_run(opened, settings.output, settings, settings.version, max_pixels)
+    exported = export_run(
+        opened, settings.output, settings, settings.version, max_pixels, settings.weights
+    )
     for line in exported.description:
         print(line)
     seconds = time.perf_counter() - started

@@ -59,6 +59,7 @@ class ServedCaptioner:
             is None for other kinds of regions.
         search_settings: Search settings by name, as returned by `SearchSettings.of`.
         max_pixels: Maximum number of pixels in an image. Larger images are invalid.
+        storage: How the weights are stored, as for `stored_weights.stored`.
 
     Attributes:
         signatures: Functions by name. Each function converts tensors to a dictionary of tensors.
@@ -74,11 +75,12 @@ class ServedCaptioner:
         proposal_settings,
         search_settings,
         max_pixels=MAX_PIXELS,
+        storage="exact",
     ):
         self._reader = SentenceReader(vocabulary.words)
         self.module = tf.Module()
         self.module.reader = self._reader
-        self.module.weights = stored([weight.value for weight in captioner.weights])
+        self.module.weights = stored([weight.value for weight in captioner.weights], storage)
         self._captioner = captioner
         self._words = vocabulary.words
         self._views = NetworkViews(image_settings, proposal_settings)

@@ -65,6 +65,7 @@ def export_run(
     search_settings: SearchSettings,
     version: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    storage: str = "exact",
 ) -> Exported:
     """Save a run's captioner, with image decoding and search, as `output/<version>`.
 
@@ -77,6 +78,7 @@ def export_run(
         search_settings: `SearchSettings`.
         version: Number of the version. None selects the largest existing version plus 1.
         max_pixels: Maximum number of pixels in an image. Larger images are invalid.
+        storage: How the weights are stored, as for `stored_weights.stored`.
 
     Returns:
         `Exported`.
@@ -102,6 +104,7 @@ def export_run(
         view.settings if view else None,
         search,
         max_pixels,
+        storage,
     )
     with _temporary_folder(output) as temporary:
         tf.saved_model.save(served.module, temporary, signatures=served.signatures)
@@ -113,6 +116,7 @@ def export_run(
             "vocabulary": run.vocabulary.digest,
             "search": search,
             "max_pixels": max_pixels,
+            "weights": storage,
         }
         (extra / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         write_warm_up(extra / WARM_UP, with_proposals=view is not None)

@@ -1,54 +1,92 @@
-"""Stores the variables of a SavedModel in 16 bits if 16 bits represent their values exactly."""
+"""Stores the variables of a SavedModel in fewer bits, exactly or rounded."""
 
 import uuid
 
 import numpy as np
 import tensorflow as tf
 
-SMALLEST = 4096  # elements; storing a smaller weight in 16 bits saves too little
+SMALLEST = 4096  # elements; storing a smaller weight in fewer bits saves too little
+STORAGES = ("exact", "float16", "int8")
 
 
-def stored(weights):
+def stored(weights, storage="exact"):
     """Return the objects that a module must track, so that a SavedModel contains the weights.
 
-    A weight is stored in float16 if float16 changes none of its numbers. This is the case for the
-    captioners that come with this package. The weight is converted back to float32 once, when the
-    SavedModel is loaded.
+    Large weights are stored in fewer bits, and converted back to float32 once, when the SavedModel
+    is loaded. The variables get the rounded numbers too, so that they equal the stored ones.
 
     Args:
         weights: Variables of a model that is exported and not trained afterwards.
+        storage: One of `STORAGES`. `exact` stores a weight in float16 if float16 changes none of
+            its numbers. This is the case for the captioners that come with this package, except
+            for their folded networks. `float16` rounds to float16, unless a number is too large.
+            `int8` rounds to 8-bit multiples of a scale. Each row or each column of a weight has
+            its own scale.
     """
     objects = []
     for number, weight in enumerate(weights):
         # Layers may have names that are not valid in a graph, such as `_bn1`.
         weight._handle_name = f"weights/{number}:0"
-        if fits_in_half(weight.numpy()):
-            half = tf.Variable(tf.cast(weight, tf.float16), trainable=False, name=f"half/{number}")
-            objects += [half, HalfWeight(weight, half)]
-        else:
+        parts = encode(weight.numpy(), storage)
+        if parts is None:
             objects.append(weight)
+            continue
+        weight.assign(decode(parts))
+        variables = [
+            tf.Variable(part, trainable=False, name=f"stored/{number}/{index}")
+            for index, part in enumerate(parts)
+        ]
+        objects += [*variables, StoredWeight(weight, variables)]
     return objects
 
 
-def fits_in_half(values):
-    """Return whether a float32 array is large and can be stored in float16 without rounding."""
+def encode(values, storage):
+    """Return the arrays from which `decode` computes a weight, or None to store it unchanged."""
     if values.dtype != np.float32 or values.size < SMALLEST:
-        return False
+        return None
+    if storage == "int8":
+        return quantize(values)
     with np.errstate(over="ignore"):
-        return np.array_equal(values.astype(np.float16).astype(np.float32), values)
+        half = values.astype(np.float16)
+    if storage == "exact":
+        return (half,) if np.array_equal(half.astype(np.float32), values) else None
+    # A number that is too large for float16 becomes infinite.
+    return (half,) if np.isfinite(half).all() else None
 
 
-class HalfWeight(tf.saved_model.experimental.TrackableResource):
-    """A float32 variable that a SavedModel stores in float16.
+def quantize(values):
+    """Return 8-bit integers and their scales, whose product is close to the values.
+
+    The scales belong to the axis, the last or the one before, that makes the error smaller: a
+    convolution has its own scale for each output, and a matrix of embeddings for each word.
+    """
+    candidates = []
+    for axis in range(max(values.ndim - 2, 0), values.ndim):
+        others = tuple(number for number in range(values.ndim) if number != axis)
+        largest = np.abs(values).max(axis=others, keepdims=True)
+        scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+        integers = np.round(values / scale).astype(np.int8)
+        candidates.append((float(np.square(integers * scale - values).sum()), integers, scale))
+    return min(candidates, key=lambda candidate: candidate[0])[1:]
+
+
+def decode(parts):
+    """Return the float32 tensor that `parts` represent: their product."""
+    first, *scales = (tf.cast(part, tf.float32) for part in parts)
+    return first * scales[0] if scales else first
+
+
+class StoredWeight(tf.saved_model.experimental.TrackableResource):
+    """A float32 variable that a SavedModel stores in fewer bits.
 
     Args:
         variable: The variable that the exported functions capture.
-        half: Variable with the same numbers in float16.
+        parts: Variables from which `decode` computes its numbers.
     """
 
-    def __init__(self, variable, half):
+    def __init__(self, variable, parts):
         self._shape = variable.shape
-        self._half = half
+        self._parts = parts
         # Different exports that one process loads must not share variables.
         self._name = f"{variable.name.split(':')[0]}-{uuid.uuid4()}"
         super().__init__()
@@ -58,6 +96,4 @@ class HalfWeight(tf.saved_model.experimental.TrackableResource):
         return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=self._shape, shared_name=self._name)
 
     def _initialize(self):
-        tf.raw_ops.AssignVariableOp(
-            resource=self.resource_handle, value=tf.cast(self._half, tf.float32)
-        )
+        tf.raw_ops.AssignVariableOp(resource=self.resource_handle, value=decode(self._parts))
