@@ -221,6 +221,8 @@ class DecoderSettings(Group):
         "baseline", "word_region", "word_region_state", "conditional", "full", "soft"
     ] = "full"
     """Model variant: a row of the paper's Table 1, or 'soft', the attention of Xu et al. (2015)."""
+    attention_gate: bool = False
+    """Scale the region vector by a gate that depends on the state. Only for variant 'soft'."""
     units: int = 512
     """Size of the recurrent state."""
     embedding_dim: int = 512

@@ -49,6 +49,9 @@ class TrainingSettings(Group):
     scheduled_sampling: float = 0.0
     """Scheduled sampling (Bengio et al., 2015): share of input words that are sampled from the
     model instead of taken from the caption. The share rises linearly from 0 to this value."""
+    attention_coverage: float = 0.0
+    """Weight of a loss that asks each caption's attention to visit all regions equally (doubly
+    stochastic attention, Xu et al., 2015)."""
     clip_norm: float = 5.0
     """Largest global norm of the gradients. Gradients with a larger norm are scaled down."""
     seed: int = 0
@@ -74,6 +77,7 @@ class TrainingSettings(Group):
         "minutes": 0,
         "validate_every": 1,
         "seed": 0,
+        "attention_coverage": 0,
         "checkpoint_steps": 1,
     }
     positive: ClassVar[tuple] = ("learning_rate", "backbone_learning_rate", "clip_norm")

@@ -72,9 +72,9 @@ def attended_given_word(weights, word, state, regions, region_mask=None):
 
 
 def soft_attention(weights, state, regions, region_mask=None):
-    """Return attention weights `(r,)` and the attended vector `(f,)`.
+    """Return attention weights `(r,)` and the attended vector `(f,)`, which a gate may scale.
 
-    Source: Xu et al. 2015, equations 4, 5 and 13.
+    Source: Xu et al. 2015, equations 4, 5 and 13; section 4.2.1 for the gate.
     """
     result = np.zeros(len(regions))
     for r, region in enumerate(regions):
@@ -83,7 +83,15 @@ def soft_attention(weights, state, regions, region_mask=None):
             hidden = np.tanh(hidden + weights["hidden_bias"])
             result[r] = np.exp(hidden @ weights["score_hidden"][:, 0])
     result /= result.sum()
-    return result, sum(prob * region for prob, region in zip(result, regions, strict=True))
+    look = sum(prob * region for prob, region in zip(result, regions, strict=True))
+    return result, look * soft_gate(weights, state)
+
+
+def soft_gate(weights, state):
+    """Return the gate beta, or 1 if the weights contain none."""
+    if "gate_state" not in weights:
+        return 1.0
+    return SIGMOID(state @ weights["gate_state"][:, 0] + weights["gate_bias"][0])
 
 
 def soft_words(weights, state, attended_vector, never_predicted=()):
