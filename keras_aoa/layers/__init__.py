@@ -1,6 +1,7 @@
 """Layers for any Keras 3 project, on any Keras backend; they depend only on Keras."""
 
 from keras_aoa.layers.attention import AreaAttention
+from keras_aoa.layers.hard_attention import HardAttention
 from keras_aoa.layers.proposals import ProposalRegions
 from keras_aoa.layers.recurrent import AttentionGRUCell
 from keras_aoa.layers.regions import GridRegions, MeanRegion, Regions
@@ -15,6 +16,7 @@ __all__ = [
     "AttentionGRUCell",
     "AttentionRNN",
     "GridRegions",
+    "HardAttention",
     "MeanRegion",
     "ProposalRegions",
     "Regions",

@@ -7,6 +7,7 @@ from keras_aoa.layers import (
     AreaAttention,
     AttentionGRUCell,
     GridRegions,
+    HardAttention,
     MeanRegion,
     ProposalRegions,
     SoftAttention,
@@ -21,9 +22,13 @@ from keras_aoa.models.captioner import Captioner
 ATTENTIONS = {
     **{variant: (AreaAttention, {"variant": variant}) for variant in VARIANTS},
     "soft": (SoftAttention, {}),
+    "hard": (HardAttention, {}),
 }
 # For each variant with settings of its own: further arguments of its attention, and the settings.
-ATTENTION_SETTINGS = {"soft": {"gate": "attention_gate"}}
+ATTENTION_SETTINGS = {
+    "soft": {"gate": "attention_gate"},
+    "hard": {"gate": "attention_gate"},
+}
 
 
 def backbone_settings(configuration):

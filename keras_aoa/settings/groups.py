@@ -218,11 +218,13 @@ class DecoderSettings(Group):
     """Recurrent network that writes captions, and its attention."""
 
     variant: Literal[
-        "baseline", "word_region", "word_region_state", "conditional", "full", "soft"
+        "baseline", "word_region", "word_region_state", "conditional", "full", "soft", "hard"
     ] = "full"
-    """Model variant: a row of the paper's Table 1, or 'soft', the attention of Xu et al. (2015)."""
+    """Model variant: a row of the paper's Table 1; 'soft', the soft attention of Xu et al. (2015);
+    or 'hard', their hard attention, which chooses one region for each word."""
     attention_gate: bool = False
-    """Scale the region vector by a gate that depends on the state. Only for variant 'soft'."""
+    """Scale the region vector by a gate that depends on the state. Only for variants
+    'soft' and 'hard'."""
     units: int = 512
     """Size of the recurrent state."""
     embedding_dim: int = 512

@@ -52,6 +52,11 @@ class TrainingSettings(Group):
     attention_coverage: float = 0.0
     """Weight of a loss that asks each caption's attention to visit all regions equally (doubly
     stochastic attention, Xu et al., 2015)."""
+    hard_reinforce: float = 0.1
+    """Weight of REINFORCE, which trains the choice of regions of variant 'hard'."""
+    hard_entropy: float = 0.01
+    """Weight of the entropy of the attention of variant 'hard', in nats per word. A high entropy
+    keeps the attention from choosing one region too early."""
     clip_norm: float = 5.0
     """Largest global norm of the gradients. Gradients with a larger norm are scaled down."""
     seed: int = 0
@@ -78,6 +83,8 @@ class TrainingSettings(Group):
         "validate_every": 1,
         "seed": 0,
         "attention_coverage": 0,
+        "hard_reinforce": 0,
+        "hard_entropy": 0,
         "checkpoint_steps": 1,
     }
     positive: ClassVar[tuple] = ("learning_rate", "backbone_learning_rate", "clip_norm")

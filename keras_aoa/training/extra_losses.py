@@ -26,9 +26,48 @@ def attention_coverage(captioner, batch, encoded, decoded):
     return ops.sum(is_region * ops.square(1 - visits))
 
 
+def hard_reinforce(captioner, batch, encoded, decoded):
+    """Return a loss whose gradient trains the choice of regions by REINFORCE.
+
+    Its value is the sum over captions of (b - log p(y | s)) log p(s). Here s are the sampled
+    regions, log p(y | s) the log-likelihood of the caption y, and b the column `baseline` that the
+    trainer adds to the batch. Only log p(s) has a gradient. Variants that sample no regions have no
+    such loss.
+
+    Source: Xu et al., arXiv:1502.03044, equation 12.
+    """
+    if not captioner.attention.samples_regions:
+        return 0.0
+    log_probs = captioner.attention.choice_log_probs(decoded.outputs, encoded.memory)
+    reward = ops.sum(decoded.log_probs, axis=2) - ops.cast(batch["baseline"], log_probs.dtype)
+    choices = ops.sum(over_words(log_probs, batch), axis=2)
+    return -ops.sum(ops.stop_gradient(reward) * choices)
+
+
+def hard_entropy(captioner, batch, encoded, decoded):
+    """Return minus the entropy of p(r), summed over all words, for variants that sample regions.
+
+    Source: Xu et al., arXiv:1502.03044, equation 12.
+    """
+    if not captioner.attention.samples_regions:
+        return 0.0
+    entropy = captioner.attention.choice_entropy(decoded.outputs, encoded.memory)
+    return -ops.sum(over_words(entropy, batch))
+
+
+def over_words(values, batch):
+    """Reshape values `(n, c t)` to `(n, c, t)`, and set them to 0 at padding."""
+    targets = ops.convert_to_tensor(batch["captions"])[:, :, 1:]
+    return ops.where(targets != PAD, ops.reshape(values, ops.shape(targets)), 0.0)
+
+
 # For each setting that is a loss's weight: the function that computes the loss, as a sum over the
 # batch, from the captioner, the batch, the `EncodedImages` and the `DecodedCaptions`.
-EXTRA_LOSSES = {"attention_coverage": attention_coverage}
+EXTRA_LOSSES = {
+    "attention_coverage": attention_coverage,
+    "hard_reinforce": hard_reinforce,
+    "hard_entropy": hard_entropy,
+}
 
 
 def extra_losses(settings, captioner, batch, encoded, decoded):

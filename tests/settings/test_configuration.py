@@ -84,7 +84,10 @@ def changed_values():
         ({"regions": "proposals", "crop": 0.5}, "crop: regions 'proposals' need whole images"),
         ({"feature_cache": "float16", "crop": 0.5}, "cached_views, crop: a feature cache"),
         ({"variant": "conditional", "tied": False}, "tied: variant 'conditional' needs tied"),
-        ({"attention_gate": True}, "attention_gate: needs variant 'soft', received variant 'full'"),
+        (
+            {"attention_gate": True},
+            "attention_gate: needs variant 'soft' or 'hard', received 'full'",
+        ),
         ({"attention_coverage": -1.0}, "attention_coverage: expected at least 0, received -1.0."),
         (
             {"attention_coverage": 1.0, "variant": "baseline"},

@@ -87,6 +87,17 @@ def soft_attention(weights, state, regions, region_mask=None):
     return result, look * soft_gate(weights, state)
 
 
+def hard_attention(weights, state, regions, region_mask=None, noise=0.0):
+    """Return attention weights `(r,)`, the vector `(f,)` of one region, and its number.
+
+    The region has the highest sum of log p(r) and noise `(r,)`. Source: Xu et al., section 4.1.
+    """
+    probs, _ = soft_attention(weights, state, regions, region_mask)
+    with np.errstate(divide="ignore"):
+        chosen = int(np.argmax(np.log(probs) + noise))
+    return probs, regions[chosen] * soft_gate(weights, state), chosen
+
+
 def soft_gate(weights, state):
     """Return the gate beta, or 1 if the weights contain none."""
     if "gate_state" not in weights:

@@ -1,0 +1,167 @@
+"""Training of hard attention: sampled regions, the gradient of REINFORCE, and its baseline."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from steps import SGD
+
+from keras_aoa.settings.configuration import Configuration
+from keras_aoa.training.extra_losses import EXTRA_LOSSES
+from keras_aoa.training.trainer import Trainer
+
+CAPTIONS = np.array([[[1, 4, 2, 0], [1, 6, 5, 2]], [[1, 7, 7, 2], [0] * 4]], np.int32)
+BATCH = {"images": tiny.make_images(2), "captions": CAPTIONS}
+SETTINGS = Configuration(
+    variant="hard", dropout=0, learning_rate=0.5, clip_norm=1e9, hard_reinforce=1.0
+)
+
+
+def test_regions_are_sampled_from_the_attention():
+    captioner = tiny.make_captioner("hard", weights=2)
+    images, copies = tiny.make_images(1), 4000
+    captions = np.tile(np.array([[[1, 4, 2]]], np.int32), (1, copies, 1))
+    encoded = captioner.encode(images)
+    outputs = captioner.decode(encoded, {"captions": captions}, training=True).outputs
+    outputs = np.asarray(outputs).reshape(copies, 2, -1)
+    probs = outputs[0, 0, -1 - tiny.REGIONS : -1]
+    assert np.sum(probs > 0.1) > 1
+    first = np.bincount(outputs[:, 0, -1].astype(int), minlength=tiny.REGIONS)
+    error = np.sqrt(probs * (1 - probs) / copies)
+    assert (np.abs(first / copies - probs) < 4 * error + 1e-6).all()
+    # Steps have different noise, and only training has any.
+    assert 0.05 < np.mean(outputs[:, 0, -1] == outputs[:, 1, -1]) < 0.95
+    outputs = np.asarray(captioner.decode(encoded, {"captions": captions}).outputs)
+    assert (outputs.reshape(copies, 2, -1)[:, 0, -1] == np.argmax(probs)).all()
+
+
+def sequences(steps):
+    """Noise `(1, 1, t, r)` that selects each sequence of regions."""
+    for chosen in itertools.product(range(tiny.REGIONS), repeat=steps):
+        yield 1e6 * np.eye(tiny.REGIONS)[list(chosen)][None, None]
+
+
+def test_the_mean_gradient_is_that_of_the_expected_log_likelihood(in_float64):
+    """The mean over all sequences of regions, each weighted by its probability."""
+    captioner = tiny.make_captioner("hard", weights=1)
+    captions = np.array([[[1, 4, 2]]], np.int32)
+    batch = {"captions": captions, "baseline": tf.constant(-1.3, tf.float64)}
+    features = captioner.extract_features({"images": tiny.make_images(1).astype("float64")})
+    variables = captioner.cell.trainable_variables
+
+    def decoded(noise):
+        encoded = captioner.encode_features(features)
+        encoded = encoded._replace(memory=encoded.memory._replace(noise=tf.constant(noise)))
+        result = captioner.decode_captions(encoded, captions)
+        log_probs = captioner.attention.choice_log_probs(result.outputs, encoded.memory)
+        return encoded, result, tf.exp(tf.reduce_sum(log_probs))
+
+    total, mean = 0.0, [0.0] * len(variables)
+    for noise in sequences(2):
+        with tf.GradientTape() as tape:
+            encoded, result, prob = decoded(noise)
+            loss = EXTRA_LOSSES["hard_reinforce"](captioner, batch, encoded, result)
+            loss -= tf.reduce_sum(result.log_probs)
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        gradients = [0.0 if g is None else tf.convert_to_tensor(g).numpy() for g in gradients]
+        mean = [old + float(prob) * new for old, new in zip(mean, gradients, strict=True)]
+        total += float(prob)
+    assert total == pytest.approx(1, abs=1e-9)
+
+    def expected_log_likelihood():
+        results = [decoded(noise) for noise in sequences(2)]
+        return sum(float(prob) * float(tf.reduce_sum(r.log_probs)) for _, r, prob in results)
+
+    step, random, slopes = 1e-5, np.random.default_rng(0), {}
+    for variable, gradient in zip(variables, mean, strict=True):
+        start = np.array(variable.value)
+        direction, values = random.normal(size=start.shape), []
+        for sign in (1, -1):
+            variable.assign(start + sign * step * direction)
+            values.append(expected_log_likelihood())
+        variable.assign(start)
+        slope = slopes[variable.name] = -(values[0] - values[1]) / (2 * step)
+        found = np.sum(direction * gradient)
+        assert found == pytest.approx(slope, rel=1e-6, abs=1e-8), variable.name
+    assert abs(slopes["score_hidden"]) > 1e-3, "only REINFORCE trains the choice of regions"
+
+
+def test_the_losses_skip_padding():
+    captioner = tiny.make_captioner("hard")
+    encoded = captioner.encode(BATCH)
+    encoded = encoded._replace(memory=captioner.with_noise(encoded.memory, CAPTIONS))
+    decoded = captioner.decode_captions(encoded, CAPTIONS)
+    probs = captioner.attention.region_probs(decoded.outputs, encoded.memory)
+    probs = np.asarray(probs).reshape(2, 2, 3, -1)
+    chosen = np.asarray(decoded.outputs)[..., -1].reshape(2, 2, 3).astype(int)
+    entropy = reinforce = 0.0
+    for n, c in np.ndindex(2, 2):
+        words = [t for t in range(3) if CAPTIONS[n, c, t + 1]]
+        choices = sum(np.log(probs[n, c, t, chosen[n, c, t]]) for t in words)
+        reward = sum(float(decoded.log_probs[n, c, t]) for t in words) + 2.5
+        reinforce -= reward * choices
+        entropy -= sum(np.sum(probs[n, c, t] * np.log(probs[n, c, t])) for t in words)
+    batch = {**BATCH, "baseline": tf.constant(-2.5)}
+    found = EXTRA_LOSSES["hard_reinforce"](captioner, batch, encoded, decoded)
+    assert float(found) == pytest.approx(reinforce, rel=1e-4)
+    found = EXTRA_LOSSES["hard_entropy"](captioner, batch, encoded, decoded)
+    assert float(found) == pytest.approx(-entropy, rel=1e-4)
+
+
+def make_trainer(**changes):
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return Trainer(tiny.make_captioner("hard"), settings, 5, SGD)
+
+
+def without_noise(monkeypatch):
+    monkeypatch.setattr(
+        "keras_aoa.models.captioner.Captioner.with_noise", lambda _, memory, c: memory
+    )
+
+
+def baseline(trainer):
+    (name,) = (name for name in trainer.state() if name.startswith("baseline"))
+    return float(trainer.state()[name])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_baseline_is_the_moving_average_of_the_captions_log_likelihood(accumulate, monkeypatch):
+    without_noise(monkeypatch)
+    trainer = make_trainer(accumulate=accumulate)
+    expected = 0.0
+    for _ in range(2):
+        log_probs = np.asarray(trainer.captioner(BATCH))
+        expected = 0.9 * expected + 0.1 * log_probs.sum() / 3  # the batch has three captions
+        batches = [BATCH]
+        if accumulate == 2:
+            batches = [{name: part[i : i + 1] for name, part in BATCH.items()} for i in (0, 1)]
+        trainer.step(batches, 1)
+        assert baseline(trainer) == pytest.approx(expected, rel=1e-5)
+    other = make_trainer(accumulate=accumulate)
+    other.restore(trainer.state(), trainer.steps, "test")
+    assert baseline(other) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_step_uses_the_baseline_of_the_step_before_and_both_weights(monkeypatch):
+    without_noise(monkeypatch)
+    trainer = make_trainer(hard_entropy=0.3, hard_reinforce=0.7)
+    trainer._baseline.value.assign(-4.0)
+    captioner = trainer.captioner
+    encoded = captioner.encode(BATCH)
+    decoded = captioner.decode(encoded, BATCH)
+    expected = -float(tf.reduce_sum(decoded.log_probs))
+    batch = {**BATCH, "baseline": tf.constant(-4.0)}
+    for name, weight in {"hard_reinforce": 0.7, "hard_entropy": 0.3}.items():
+        expected += weight * float(EXTRA_LOSSES[name](captioner, batch, encoded, decoded))
+    metrics, _ = trainer.step(BATCH, 1)
+    assert metrics["loss"] == pytest.approx(expected / 8, rel=1e-5)
+
+
+def test_other_variants_have_no_baseline_and_no_such_loss():
+    trainer = Trainer(tiny.make_captioner("soft"), SETTINGS, 5, SGD)
+    assert not [name for name in trainer.state() if name.startswith("baseline")]
+    for name in ("hard_reinforce", "hard_entropy"):
+        assert EXTRA_LOSSES[name](trainer.captioner, BATCH, None, None) == 0
