@@ -2,11 +2,15 @@
 
 import dataclasses
 import itertools
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+from processes import ROOT, TWO_CPUS
 from steps import SGD
 
 from keras_aoa.settings.configuration import Configuration
@@ -165,3 +169,63 @@ def test_other_variants_have_no_baseline_and_no_such_loss():
     assert not [name for name in trainer.state() if name.startswith("baseline")]
     for name in ("hard_reinforce", "hard_entropy"):
         assert EXTRA_LOSSES[name](trainer.captioner, BATCH, None, None) == 0
+
+
+# Two steps of two batches on one device or two replicas, without noise, in float64.
+STEPS = """
+import json, sys
+import numpy as np
+import keras
+import tensorflow as tf
+sys.path[:0] = ["tests/support", "tests/training"]
+import tiny
+from steps import SGD
+from test_reinforce import BATCH, SETTINGS
+from keras_aoa.models.captioner import Captioner
+from keras_aoa.training.trainer import Trainer
+import dataclasses
+
+keras.config.set_floatx("float64")
+keras.config.set_dtype_policy("float64")
+Captioner.with_noise = lambda self, memory, captions: memory
+mirrored = sys.argv[1] == "mirrored"
+devices = ["CPU:0", "CPU:1"] if mirrored else ["CPU:0"]
+strategy = tf.distribute.MirroredStrategy(devices) if mirrored else tf.distribute.get_strategy()
+with strategy.scope():
+    settings = dataclasses.replace(SETTINGS, accumulate=2, clip_norm=0.1)
+    trainer = Trainer(tiny.make_captioner("hard"), settings, 5, SGD)
+batch = {**BATCH, "images": BATCH["images"].astype("float64")}
+reverse = {name: part[::-1] for name, part in batch.items()}
+losses = []
+for _ in range(2):
+    batches = [batch, {"images": reverse["images"], "captions": reverse["captions"]}]
+    if mirrored:
+        batches = [
+            strategy.experimental_distribute_values_from_function(
+                lambda context, b=b: {
+                    k: tf.constant(v[context.replica_id_in_sync_group :][:1]) for k, v in b.items()
+                }
+            )
+            for b in batches
+        ]
+    losses.append(trainer.step(batches, 1)[0]["loss"])
+state = {name: np.asarray(value).ravel().tolist() for name, value in trainer.state().items()}
+print(json.dumps([losses, state]))
+"""
+
+
+@pytest.mark.slow
+def test_two_replicas_have_the_baseline_and_the_weights_of_one_device():
+    results = []
+    for kind in ("one", "mirrored"):
+        result = subprocess.run(
+            [sys.executable, "-c", TWO_CPUS + STEPS, kind], capture_output=True, text=True, cwd=ROOT
+        )
+        assert result.returncode == 0, result.stderr
+        results.append(json.loads(result.stdout.strip().splitlines()[-1]))
+    (losses, state), (others, other) = results
+    assert others == pytest.approx(losses, rel=1e-6)
+    assert state.keys() == other.keys()
+    for name, values in state.items():
+        np.testing.assert_allclose(other[name], values, rtol=1e-6, atol=1e-8, err_msg=name)
+    assert any(name.startswith("baseline") for name in state)
