@@ -24,7 +24,9 @@ class ImageMemory(NamedTuple):
     A `region_mask` of None means that no region is padding. `keys (n, r, e)` are projected
     regions. Only `AreaAttention` uses `factors`. `step_gates (n, 1, 3 u)` are added to the GRU's
     gates at each step. With `noise (n, c, t, r)`, standard Gumbel noise, `HardAttention` samples
-    regions. Tensors that an attention does not need are None.
+    regions. `thoughts (n, i, e)` and `review_probs (n, i, r)` are the vectors and the attention of
+    the review steps of `ReviewAttention`, whose `regions (n, i, f)` are projected thoughts. Tensors
+    that an attention does not need are None.
     """
 
     regions: Tensor
@@ -33,6 +35,8 @@ class ImageMemory(NamedTuple):
     factors: PairFactors | None = None
     step_gates: Tensor | None = None
     noise: Tensor | None = None
+    thoughts: Tensor | None = None
+    review_probs: Tensor | None = None
 
 
 class Attended(NamedTuple):

@@ -99,10 +99,6 @@ class HardAttention(SoftAttention):
         probs = self.region_probs(output, memory)
         return -ops.sum(probs * log_of(probs), axis=-1)
 
-    def call(self, states, previous_states, regions, region_mask=None):
-        word_log_probs, context = super().call(states, previous_states, regions, region_mask)
-        return word_log_probs, context[..., :-1]
-
 
 def log_of(probs):
     """Return the logarithms of probabilities. Where the probability is 0, the gradient is 0."""

@@ -151,9 +151,9 @@ class SoftAttention(AttentionLayer):
         memory = self.precompute(regions, region_mask)
         before = ops.cast(merge_captions(previous_states), self._wide)
         after = ops.cast(merge_captions(states), self._wide)
-        attended, region_probs = self.attend_before(before, None, None, memory)
-        output = self.attend_after(after, attended, region_probs, memory).output
-        word_log_probs, _ = self.log_probs(output, memory)
+        attended, context = self.attend_before(before, None, None, memory)
+        output = self.attend_after(after, attended, context, memory).output
+        word_log_probs, region_probs = self.log_probs(output, memory)
         return split_captions(word_log_probs, states), split_captions(region_probs, states)
 
     def compute_output_spec(self, states, previous_states, regions, region_mask=None):

@@ -10,6 +10,7 @@ from keras_aoa.layers import (
     HardAttention,
     MeanRegion,
     ProposalRegions,
+    ReviewAttention,
     SoftAttention,
     TransformerRegions,
 )
@@ -23,11 +24,13 @@ ATTENTIONS = {
     **{variant: (AreaAttention, {"variant": variant}) for variant in VARIANTS},
     "soft": (SoftAttention, {}),
     "hard": (HardAttention, {}),
+    "review": (ReviewAttention, {}),
 }
 # For each variant with settings of its own: further arguments of its attention, and the settings.
 ATTENTION_SETTINGS = {
     "soft": {"gate": "attention_gate"},
     "hard": {"gate": "attention_gate"},
+    "review": {"steps": "review_steps"},
 }
 
 

@@ -96,6 +96,10 @@ class Configuration(
             raise UserError(
                 f"attention_gate: needs variant 'soft' or 'hard', received {self.variant!r}."
             )
+        if self.review_words and self.variant != "review":
+            raise UserError(
+                f"review_words: needs variant 'review', received variant {self.variant!r}."
+            )
         if self.attention_coverage and self.variant == "baseline":
             raise UserError("attention_coverage: variant 'baseline' has no attention; set it to 0.")
 

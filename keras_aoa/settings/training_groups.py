@@ -57,6 +57,8 @@ class TrainingSettings(Group):
     hard_entropy: float = 0.01
     """Weight of the entropy of the attention of variant 'hard', in nats per word. A high entropy
     keeps the attention from choosing one region too early."""
+    review_words: float = 0.0
+    """Weight of a loss that asks the thoughts of variant 'review' to name the captions' words."""
     clip_norm: float = 5.0
     """Largest global norm of the gradients. Gradients with a larger norm are scaled down."""
     seed: int = 0
@@ -85,6 +87,7 @@ class TrainingSettings(Group):
         "attention_coverage": 0,
         "hard_reinforce": 0,
         "hard_entropy": 0,
+        "review_words": 0,
         "checkpoint_steps": 1,
     }
     positive: ClassVar[tuple] = ("learning_rate", "backbone_learning_rate", "clip_norm")

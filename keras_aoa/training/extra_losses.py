@@ -3,9 +3,10 @@
 For the letters in shapes, see `keras_aoa/layers/joint.py`.
 """
 
+import tensorflow as tf
 from keras import ops
 
-from keras_aoa.data.text.vocabulary import PAD
+from keras_aoa.data.text.vocabulary import PAD, SPECIAL
 
 
 def attention_coverage(captioner, batch, encoded, decoded):
@@ -55,6 +56,47 @@ def hard_entropy(captioner, batch, encoded, decoded):
     return -ops.sum(over_words(entropy, batch))
 
 
+def review_words(captioner, batch, encoded, decoded):
+    """Return the margin loss of words in an image's captions against all other words.
+
+    For each image, this is the sum of max(0, 1 - (s_j - s_i)) over words j in its captions of this
+    batch and words i that are not, divided by the size of the vocabulary. The scores s are the
+    `thought_scores`. Special words do not count.
+
+    Source: Yang et al., arXiv:1605.07912, section 3.5.
+    """
+    scores = captioner.attention.thought_scores(encoded.memory)
+    words = scores.shape[1]
+    captions = tf.cast(batch["captions"], tf.int32)
+    # Booleans, because floats would need four times as much memory.
+    in_captions = tf.reduce_any(tf.one_hot(captions, words, True, False), axis=(1, 2))
+    is_special = tf.range(words) < len(SPECIAL)
+    positive = tf.logical_and(in_captions, ~is_special)
+    negative = tf.logical_and(~in_captions, ~is_special)
+    return margin_loss(scores, positive, negative) / words
+
+
+def margin_loss(scores, positive, negative):
+    """Return the sum of max(0, 1 - (s_j - s_i)) over positive words j and negative words i.
+
+    Sorted scores give the sum over i from cumulative sums, without a tensor of all pairs.
+
+    Args:
+        scores: `(n, w)`.
+        positive, negative: Booleans `(n, w)`.
+    """
+    lowest = scores.dtype.min / 4
+    order = tf.argsort(tf.where(negative, scores, lowest), axis=1, direction="DESCENDING")
+    ranked = tf.gather(tf.where(negative, scores, 0.0), order, batch_dims=1)
+    is_ranked = tf.gather(negative, order, batch_dims=1)
+    sums = tf.pad(tf.cumsum(ranked, axis=1), [[0, 0], [1, 0]])
+    # For each word j, the number of words i with s_i > s_j - 1.
+    bounds = tf.where(is_ranked, -ranked, -lowest)
+    counts = tf.searchsorted(bounds, 1 - scores, side="left")
+    margins = tf.cast(counts, scores.dtype) * (1 - scores) + tf.gather(sums, counts, batch_dims=1)
+    return tf.reduce_sum(tf.where(positive, margins, 0.0))
+
+
 def over_words(values, batch):
     """Reshape values `(n, c t)` to `(n, c, t)`, and set them to 0 at padding."""
     targets = ops.convert_to_tensor(batch["captions"])[:, :, 1:]
@@ -67,6 +109,7 @@ EXTRA_LOSSES = {
     "attention_coverage": attention_coverage,
     "hard_reinforce": hard_reinforce,
     "hard_entropy": hard_entropy,
+    "review_words": review_words,
 }
 
 

@@ -12,7 +12,7 @@ from keras_aoa.settings.presets import PRESETS
 from keras_aoa.utils.errors import UserError
 
 # Settings that are refused with other variants: the variant, and a value.
-OF_A_VARIANT = {"attention_gate": ("soft", True)}
+OF_A_VARIANT = {"attention_gate": ("soft", True), "review_words": ("review", 0.25)}
 
 
 def changed_values():
@@ -88,6 +88,8 @@ def changed_values():
             {"attention_gate": True},
             "attention_gate: needs variant 'soft' or 'hard', received 'full'",
         ),
+        ({"review_words": 1.0}, "review_words: needs variant 'review', received variant 'full'."),
+        ({"review_steps": 0}, "review_steps: expected at least 1, received 0."),
         ({"attention_coverage": -1.0}, "attention_coverage: expected at least 0, received -1.0."),
         (
             {"attention_coverage": 1.0, "variant": "baseline"},

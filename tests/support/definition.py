@@ -98,6 +98,40 @@ def hard_attention(weights, state, regions, region_mask=None, noise=0.0):
     return probs, regions[chosen] * soft_gate(weights, state), chosen
 
 
+def review(weights, regions, region_mask=None, steps=8):
+    """Return the thoughts `(i, e)` and the attention `(i, r)` of the review steps.
+
+    Source: Yang et al. 2016, section 3.2.
+    """
+    names = {
+        "hidden_region": "review_region",
+        "hidden_state": "review_state",
+        "hidden_bias": "review_bias",
+        "score_hidden": "review_score",
+    }
+    own = {name: weights[source] for name, source in names.items()}
+    cell = {
+        "word_kernel": weights["thought_kernel"],
+        "recurrent_kernel": weights["thought_recurrent_kernel"],
+        "bias": weights["thought_bias"],
+    }
+    thought = np.zeros(len(own["hidden_bias"]))
+    thoughts, places = [], []
+    for _ in range(steps):
+        probs, look = soft_attention(own, thought, regions, region_mask)
+        thought = gru(cell, thought, look)
+        thoughts.append(thought)
+        places.append(probs)
+    return np.stack(thoughts), np.stack(places)
+
+
+def review_attention(weights, state, regions, region_mask=None, steps=8):
+    """Return the composed attention weights `(r,)` and the attended thought `(f,)`."""
+    thoughts, places = review(weights, regions, region_mask, steps)
+    alpha, look = soft_attention(weights, state, thoughts @ weights["thought_region"])
+    return sum(prob * place for prob, place in zip(alpha, places, strict=True)), look
+
+
 def soft_gate(weights, state):
     """Return the gate beta, or 1 if the weights contain none."""
     if "gate_state" not in weights:

@@ -7,10 +7,10 @@ import numpy as np
 import tiny
 
 from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
-from keras_aoa.layers import HardAttention, SoftAttention
+from keras_aoa.layers import HardAttention, ReviewAttention, SoftAttention
 
 NEVER = (PAD, START)
-OTHER = {SoftAttention: "soft", HardAttention: "hard"}
+OTHER = {SoftAttention: "soft", HardAttention: "hard", ReviewAttention: "review"}
 
 
 class ReferenceCaptioner:

@@ -10,7 +10,7 @@ from steps import SGD
 
 from keras_aoa.data.text.vocabulary import PAD
 from keras_aoa.settings.configuration import Configuration
-from keras_aoa.training.extra_losses import EXTRA_LOSSES
+from keras_aoa.training.extra_losses import EXTRA_LOSSES, margin_loss
 from keras_aoa.training.trainer import Trainer
 
 CAPTIONS = np.array(
@@ -76,3 +76,55 @@ def test_a_step_adds_the_weighted_coverage_per_word_and_follows_its_gradient():
     assert loss == pytest.approx(plain + 0.5 * sum_of_squares / WORDS, rel=1e-5)
     (score,) = (name for name in after if name.endswith("score_hidden"))
     assert np.abs(after[score] - before[score]).max() > 1e-3
+
+
+# --- Words of the review --------------------------------------------------------------------------
+
+
+def margins(scores, captions):
+    """The multi-label margin loss of Yang et al. as loops, and its gradient in the scores."""
+    total, gradient = 0.0, np.zeros_like(scores)
+    for n, own in enumerate(captions):
+        words = set(own.ravel().tolist()) - {0, 1, 2, 3}
+        for j in words:
+            for i in set(range(4, scores.shape[1])) - words:
+                margin = 1 - (scores[n, j] - scores[n, i])
+                if margin > 0:
+                    total += margin / scores.shape[1]
+                    gradient[n, j] -= 1 / scores.shape[1]
+                    gradient[n, i] += 1 / scores.shape[1]
+    return total, gradient
+
+
+def test_the_margin_loss_and_its_gradient_are_the_definitions():
+    words = 12
+    scores = np.random.default_rng(0).normal(size=(3, words))
+    captions = np.array([[[1, 4, 9, 2], [1, 9, 3, 2]], [[1, 5, 6, 11], [0] * 4], [[0] * 4] * 2])
+    positive = [[w in own and w > 3 for w in range(words)] for own in captions]
+    negative = [[w not in own and w > 3 for w in range(words)] for own in captions]
+    variable = tf.Variable(scores)
+    with tf.GradientTape() as tape:
+        loss = margin_loss(variable + 0.0, tf.constant(positive), tf.constant(negative)) / words
+    expected, gradient = margins(scores, captions)
+    assert float(loss) == pytest.approx(expected, rel=1e-10)
+    np.testing.assert_allclose(tape.gradient(loss, variable), gradient, rtol=1e-10, atol=1e-12)
+
+
+def test_thoughts_name_the_words_of_the_captions():
+    captioner = tiny.make_captioner("review", weights=4)
+    encoded, decoded = decode(captioner)
+    thoughts = np.asarray(encoded.memory.thoughts)
+    scores = (thoughts @ np.asarray(captioner.attention.words).T).max(axis=1)
+    expected, _ = margins(scores, CAPTIONS)
+    assert expected > 0
+    found = EXTRA_LOSSES["review_words"](captioner, BATCH, encoded, decoded)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_step_adds_the_weighted_loss_of_the_words():
+    captioner = tiny.make_captioner("review")
+    added = float(EXTRA_LOSSES["review_words"](captioner, BATCH, *decode(captioner)))
+    (plain, before), (loss, after) = (train(w, "review_words", "review") for w in (0.0, 2.0))
+    assert loss == pytest.approx(plain + 2 * added / WORDS, rel=1e-5)
+    (kernel,) = (name for name in after if name.endswith("thought_kernel"))
+    assert np.abs(after[kernel] - before[kernel]).max() > 1e-4
