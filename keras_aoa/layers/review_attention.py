@@ -20,11 +20,12 @@ class ReviewAttention(SoftAttention):
 
     Step i of the review attends to the regions by additive attention,
     `a_i = softmax_r(theta_c tanh(theta_cr R_r + theta_cf f_(i-1) + b_c))`, and returns the thought
-    vector `f_i = GRU(f_(i-1), a_i^T R)`, with `f_0 = 0`. The decoder attends to the projected thoughts `theta_f f_i` as
-    `SoftAttention` attends to regions, with probabilities `alpha`. Then p(r) is the composition of
-    both attentions, `sum_i alpha_i a_i(r)`. The layer differs from Yang et al. in four points. The
-    recurrences are GRUs, all review steps share their weights, the review starts from a zero state,
-    and the thoughts are projected to the width of regions, which the cell receives.
+    vector `f_i = GRU(f_(i-1), a_i^T R)`, with `f_0 = 0`. The decoder attends to the projected
+    thoughts `theta_f f_i` as `SoftAttention` attends to regions, with probabilities `alpha`. Then
+    p(r) is the composition of both attentions, `sum_i alpha_i a_i(r)`. The layer differs from Yang
+    et al. in four points. The recurrences are GRUs, all review steps share their weights, the
+    review starts from a zero state, and the thoughts are projected to the width of regions, which
+    the cell receives.
 
     Args:
         vocabulary_size, embedding_dim, never_predicted, tied, feature_length: As in

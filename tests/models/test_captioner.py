@@ -130,6 +130,8 @@ def test_saving_and_loading_a_fitted_captioner_keeps_its_outputs_and_optimizer(e
         ("baseline", {"dropout": 0.4}),
         ("conditional", {"region_dropout": 0.3, "seed": 7}),
         ("full", {"image_first": True}),
+        ("hard", {"seed": 5}),
+        ("review", {}),
     ],
 )
 def test_a_saved_captioner_keeps_its_settings_and_weights(variant, settings, tmp_path):
