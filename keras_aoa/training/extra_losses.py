@@ -30,10 +30,10 @@ def attention_coverage(captioner, batch, encoded, decoded):
 def hard_reinforce(captioner, batch, encoded, decoded):
     """Return a loss whose gradient trains the choice of regions by REINFORCE.
 
-    Its value is the sum over captions of (b - log p(y | s)) log p(s). Here s are the sampled
+    The gradient is the sum over captions of (b - log p(y | s)) d log p(s). Here s are the sampled
     regions, log p(y | s) the log-likelihood of the caption y, and b the column `baseline` that the
-    trainer adds to the batch. Only log p(s) has a gradient. Variants that sample no regions have no
-    such loss.
+    trainer adds to the batch. The value is 0, so that the reported loss remains that of the words.
+    Variants that sample no regions have no such loss.
 
     Source: Xu et al., arXiv:1502.03044, equation 12.
     """
@@ -42,7 +42,7 @@ def hard_reinforce(captioner, batch, encoded, decoded):
     log_probs = captioner.attention.choice_log_probs(decoded.outputs, encoded.memory)
     reward = ops.sum(decoded.log_probs, axis=2) - ops.cast(batch["baseline"], log_probs.dtype)
     choices = ops.sum(over_words(log_probs, batch), axis=2)
-    return -ops.sum(ops.stop_gradient(reward) * choices)
+    return -ops.sum(ops.stop_gradient(reward) * (choices - ops.stop_gradient(choices)))
 
 
 def hard_entropy(captioner, batch, encoded, decoded):

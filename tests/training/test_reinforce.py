@@ -11,8 +11,9 @@ import pytest
 import tensorflow as tf
 import tiny
 from processes import ROOT, TWO_CPUS
-from steps import SGD
+from steps import SGD, arrays
 
+from keras_aoa.models.captioner import DecodedCaptions
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.training.extra_losses import EXTRA_LOSSES
 from keras_aoa.training.trainer import Trainer
@@ -97,20 +98,25 @@ def test_the_losses_skip_padding():
     captioner = tiny.make_captioner("hard")
     encoded = captioner.encode(BATCH)
     encoded = encoded._replace(memory=captioner.with_noise(encoded.memory, CAPTIONS))
-    decoded = captioner.decode_captions(encoded, CAPTIONS)
-    probs = captioner.attention.region_probs(decoded.outputs, encoded.memory)
-    probs = np.asarray(probs).reshape(2, 2, 3, -1)
-    chosen = np.asarray(decoded.outputs)[..., -1].reshape(2, 2, 3).astype(int)
-    entropy = reinforce = 0.0
-    for n, c in np.ndindex(2, 2):
-        words = [t for t in range(3) if CAPTIONS[n, c, t + 1]]
-        choices = sum(np.log(probs[n, c, t, chosen[n, c, t]]) for t in words)
-        reward = sum(float(decoded.log_probs[n, c, t]) for t in words) + 2.5
-        reinforce -= reward * choices
-        entropy -= sum(np.sum(probs[n, c, t] * np.log(probs[n, c, t])) for t in words)
+    outputs = captioner.decode_captions(encoded, CAPTIONS).outputs
+    probs = np.asarray(captioner.attention.region_probs(outputs, encoded.memory))
+    probs = probs.reshape(2, 2, 3, -1)
+    chosen = np.asarray(outputs)[..., -1].reshape(2, 2, 3).astype(int)
+    rewards = np.random.default_rng(0).normal(size=(2, 2, 3)).astype("float32")
+    entropy, gradient = 0.0, np.zeros_like(probs)
+    for n, c, t in np.ndindex(2, 2, 3):
+        if CAPTIONS[n, c, t + 1]:
+            prob, region = probs[n, c, t], chosen[n, c, t]
+            entropy -= np.sum(prob * np.log(prob))
+            gradient[n, c, t, region] -= (rewards[n, c].sum() + 2.5) / prob[region]
     batch = {**BATCH, "baseline": tf.constant(-2.5)}
-    found = EXTRA_LOSSES["hard_reinforce"](captioner, batch, encoded, decoded)
-    assert float(found) == pytest.approx(reinforce, rel=1e-4)
+    with tf.GradientTape() as tape:
+        tape.watch(outputs)
+        decoded = DecodedCaptions(tf.constant(rewards), outputs)
+        loss = EXTRA_LOSSES["hard_reinforce"](captioner, batch, encoded, decoded)
+    assert float(loss) == 0, "the reported loss remains that of the words"
+    found = tape.gradient(loss, outputs)[..., -1 - tiny.REGIONS : -1]
+    np.testing.assert_allclose(found, gradient.reshape(found.shape), rtol=1e-4)
     found = EXTRA_LOSSES["hard_entropy"](captioner, batch, encoded, decoded)
     assert float(found) == pytest.approx(-entropy, rel=1e-4)
 
@@ -154,14 +160,21 @@ def test_a_step_uses_the_baseline_of_the_step_before_and_both_weights(monkeypatc
     trainer = make_trainer(hard_entropy=0.3, hard_reinforce=0.7)
     trainer._baseline.value.assign(-4.0)
     captioner = trainer.captioner
-    encoded = captioner.encode(BATCH)
-    decoded = captioner.decode(encoded, BATCH)
-    expected = -float(tf.reduce_sum(decoded.log_probs))
+    variables = [variable.value for variable in trainer.own_variables]
     batch = {**BATCH, "baseline": tf.constant(-4.0)}
-    for name, weight in {"hard_reinforce": 0.7, "hard_entropy": 0.3}.items():
-        expected += weight * float(EXTRA_LOSSES[name](captioner, batch, encoded, decoded))
+    with tf.GradientTape() as tape:
+        encoded = captioner.encode(BATCH)
+        decoded = captioner.decode(encoded, BATCH)
+        loss = -tf.reduce_sum(decoded.log_probs)
+        for name, weight in {"hard_reinforce": 0.7, "hard_entropy": 0.3}.items():
+            loss += weight * EXTRA_LOSSES[name](captioner, batch, encoded, decoded)
+    gradients = tape.gradient(loss, variables)
+    before = arrays(trainer.own_variables)
     metrics, _ = trainer.step(BATCH, 1)
-    assert metrics["loss"] == pytest.approx(expected / 8, rel=1e-5)
+    assert metrics["loss"] == pytest.approx(float(loss) / 8, rel=1e-5)
+    for old, new, gradient in zip(before, arrays(trainer.own_variables), gradients, strict=True):
+        move = -0.5 * tf.convert_to_tensor(gradient).numpy() / 8
+        np.testing.assert_allclose(new - old, move, rtol=1e-2, atol=1e-6)
 
 
 def test_other_variants_have_no_baseline_and_no_such_loss():
