@@ -61,11 +61,13 @@ class HardAttention(SoftAttention):
         noisy = region_probs
         if memory.noise is not None:
             noisy = log_of(region_probs) + ops.cast(memory.noise, self._wide)
-        chosen = ops.argmax(noisy, axis=-1)
-        one_hot = ops.one_hot(chosen, region_probs.shape[-1], dtype=self._wide)
+        chosen = ops.cast(ops.argmax(noisy, axis=-1), "int32")[..., None]
+        # Unlike `ops.one_hot`, this works if the number of regions is unknown in the graph.
+        is_chosen = ops.arange(ops.shape(region_probs)[-1], dtype="int32") == chosen
+        one_hot = ops.cast(is_chosen, self._wide)
         attended = batched_product(one_hot, memory.regions, self.compute_dtype)
         # `attend_after` appends the context to the output.
-        context = ops.concatenate([region_probs, ops.cast(chosen[..., None], self._wide)], axis=-1)
+        context = ops.concatenate([region_probs, ops.cast(chosen, self._wide)], axis=-1)
         return self.gated(attended, state), context
 
     def run(self, cell, words, states, memory, state_dropout=None):
