@@ -23,7 +23,10 @@ class ImageMemory(NamedTuple):
     `regions (n, r, f)` are the scaled region features. `region_mask (n, r)` is false for padding.
     A `region_mask` of None means that no region is padding. `keys (n, r, e)` are projected
     regions. Only `AreaAttention` uses `factors`. `step_gates (n, 1, 3 u)` are added to the GRU's
-    gates at each step. Tensors that an attention does not need are None.
+    gates at each step. With `noise (n, c, t, r)`, standard Gumbel noise, `HardAttention` samples
+    regions. `thoughts (n, i, e)` and `review_probs (n, i, r)` are the vectors and the attention of
+    the review steps of `ReviewAttention`, whose `regions (n, i, f)` are projected thoughts. Tensors
+    that an attention does not need are None.
     """
 
     regions: Tensor
@@ -31,6 +34,9 @@ class ImageMemory(NamedTuple):
     keys: Tensor | None = None
     factors: PairFactors | None = None
     step_gates: Tensor | None = None
+    noise: Tensor | None = None
+    thoughts: Tensor | None = None
+    review_probs: Tensor | None = None
 
 
 class Attended(NamedTuple):
@@ -75,6 +81,8 @@ class AttentionLayer(keras.layers.Layer):
 
     # Whether the GRU receives the region vector.
     has_feedback = True
+    # Whether the layer samples regions if the `ImageMemory` contains noise.
+    samples_regions = False
     # Number of features per region. `build` sets it if the shape of a weight depends on it.
     region_dim = None
     # Whether a cell contains the layer. A model can then contain it twice: in the cell and alone.

@@ -28,12 +28,15 @@ class SoftAttention(AttentionLayer):
     `e_r = theta_a tanh(theta_ar R_r + theta_ah h + b)` and the region vector `v = softmax(e)^T R`.
     The GRU receives `v` together with the word and returns the new state `h'`. Then `p(w)` is the
     softmax of `W (theta_wh h' + theta_wr v + theta_w)`. An `AttentionGRUCell` accepts this layer
-    instead of `AreaAttention`. The layer differs from Xu et al. in four points. The recurrence is
-    a GRU, the prediction does not use the input word directly, no gate scales `v`, and the
-    attention weights are not regularized.
+    instead of `AreaAttention`. With a gate, `v` is multiplied by the scalar
+    `beta = sigmoid(theta_b h + b)` before the GRU and the prediction use it. The layer differs from
+    Xu et al. in two points. The recurrence is a GRU, and the prediction does not use the input word
+    directly.
 
     Args:
-        The arguments of `AreaAttention` except `variant`.
+        vocabulary_size, embedding_dim, never_predicted, tied, feature_length: As in
+            `AreaAttention`.
+        gate: Whether a gate scales the region vector.
 
     Call arguments:
         states: States after the word, `(n, u)`, or `(n, …, u)` with axes for captions and time.
@@ -62,11 +65,26 @@ class SoftAttention(AttentionLayer):
     print(word_log_probs.shape, region_probs.shape)  # (2, 5, 20) (2, 5, 49)
     ```
 
-    Source: Xu et al., equations 4, 5, 7 and 13.
+    Source: Xu et al., equations 4, 5, 7 and 13; section 4.2.1 for the gate.
     """
 
+    def __init__(
+        self,
+        vocabulary_size,
+        embedding_dim,
+        never_predicted=(),
+        tied=True,
+        feature_length=4.0,
+        gate=False,
+        **kwargs,
+    ):
+        super().__init__(
+            vocabulary_size, embedding_dim, never_predicted, tied, feature_length, **kwargs
+        )
+        self.gate = gate
+
     def build(self, states_shape, previous_states_shape=None, regions_shape=None):
-        require_regions("SoftAttention", regions_shape)
+        require_regions(type(self).__name__, regions_shape)
         units, features, hidden = states_shape[-1], regions_shape[-1], self.embedding_dim
         self.region_dim = features
         self.build_words()
@@ -77,6 +95,9 @@ class SoftAttention(AttentionLayer):
         self.hidden_state = self.add_weight(name="hidden_state", shape=(units, hidden))
         self.hidden_bias = self.add_weight(name="hidden_bias", shape=(hidden,), initializer="zeros")
         self.score_hidden = self.add_weight(name="score_hidden", shape=(hidden, 1))
+        if self.gate:
+            self.gate_state = self.add_weight(name="gate_state", shape=(units, 1))
+            self.gate_bias = self.add_weight(name="gate_bias", shape=(1,), initializer="zeros")
         self.built = True
 
     def precompute(self, regions, region_mask=None):
@@ -84,15 +105,26 @@ class SoftAttention(AttentionLayer):
         keys = dense(regions, self.hidden_region, self.compute_dtype)
         return ImageMemory(regions, region_mask, keys)
 
-    def attend_before(self, state, word, attended, memory):
+    def region_scores(self, state, memory):
+        """Return the scores e `(n, c, r)` for states `(n, c, u)`, very low for padding."""
         query = dense(state, self.hidden_state, self.compute_dtype) + ops.cast(
             self.hidden_bias, self._wide
         )
         hidden = ops.tanh(memory.keys[:, None] + query[:, :, None])
         scores = dense(hidden, self.score_hidden, self.compute_dtype)[..., 0]
-        region_probs, _ = normalize(mask_regions(scores, memory))
+        return mask_regions(scores, memory)
+
+    def gated(self, attended, state):
+        """Multiply region vectors `(n, c, f)` by the gate of the states `(n, c, u)`, if any."""
+        if not self.gate:
+            return attended
+        gate = dense(state, self.gate_state, self.compute_dtype)
+        return attended * ops.sigmoid(gate + ops.cast(self.gate_bias, self._wide))
+
+    def attend_before(self, state, word, attended, memory):
+        region_probs, _ = normalize(self.region_scores(state, memory))
         attended = batched_product(region_probs, memory.regions, self.compute_dtype)
-        return attended, region_probs
+        return self.gated(attended, state), region_probs
 
     def attend_after(self, state, attended, context, memory):
         region_probs = ops.zeros_like(attended[..., :1]) if context is None else context
@@ -119,9 +151,9 @@ class SoftAttention(AttentionLayer):
         memory = self.precompute(regions, region_mask)
         before = ops.cast(merge_captions(previous_states), self._wide)
         after = ops.cast(merge_captions(states), self._wide)
-        attended, region_probs = self.attend_before(before, None, None, memory)
-        output = self.attend_after(after, attended, region_probs, memory).output
-        word_log_probs, _ = self.log_probs(output, memory)
+        attended, context = self.attend_before(before, None, None, memory)
+        output = self.attend_after(after, attended, context, memory).output
+        word_log_probs, region_probs = self.log_probs(output, memory)
         return split_captions(word_log_probs, states), split_captions(region_probs, states)
 
     def compute_output_spec(self, states, previous_states, regions, region_mask=None):
@@ -130,3 +162,6 @@ class SoftAttention(AttentionLayer):
             keras.KerasTensor((*leading, self.vocabulary_size), dtype=self._wide),
             keras.KerasTensor((*leading, regions.shape[1]), dtype=self._wide),
         )
+
+    def get_config(self):
+        return {**super().get_config(), "gate": self.gate}

@@ -7,8 +7,10 @@ from keras_aoa.layers import (
     AreaAttention,
     AttentionGRUCell,
     GridRegions,
+    HardAttention,
     MeanRegion,
     ProposalRegions,
+    ReviewAttention,
     SoftAttention,
     TransformerRegions,
 )
@@ -21,6 +23,14 @@ from keras_aoa.models.captioner import Captioner
 ATTENTIONS = {
     **{variant: (AreaAttention, {"variant": variant}) for variant in VARIANTS},
     "soft": (SoftAttention, {}),
+    "hard": (HardAttention, {}),
+    "review": (ReviewAttention, {}),
+}
+# For each variant with settings of its own: further arguments of its attention, and the settings.
+ATTENTION_SETTINGS = {
+    "soft": {"gate": "attention_gate"},
+    "hard": {"gate": "attention_gate"},
+    "review": {"steps": "review_steps"},
 }
 
 
@@ -58,6 +68,7 @@ def make_captioner(configuration, backbone, vocabulary_size):
         variant=configuration.variant,
         tied=configuration.tied,
         dtype=dtype_policy(configuration),
+        **attention_options(configuration),
     )
     captioner = Captioner(
         backbone,
@@ -76,12 +87,26 @@ def make_captioner(configuration, backbone, vocabulary_size):
     return captioner
 
 
+def attention_options(configuration):
+    """Return the arguments that only the attention of the configured variant has."""
+    own = ATTENTION_SETTINGS.get(configuration.variant, {})
+    return {argument: getattr(configuration, setting) for argument, setting in own.items()}
+
+
 def make_cell(
-    units, region_dim, vocabulary_size, embedding_dim, variant="full", tied=True, dtype=None
+    units,
+    region_dim,
+    vocabulary_size,
+    embedding_dim,
+    variant="full",
+    tied=True,
+    dtype=None,
+    **options,
 ):
     """Build the recurrent cell and its attention, which never predicts PAD or START.
 
     `Captioner` already scales the regions before dropout. The attention must not scale them again.
+    `options` are further arguments of the attention.
     """
     attention_class, arguments = ATTENTIONS[variant]
     attention = attention_class(
@@ -92,6 +117,7 @@ def make_cell(
         feature_length=0.0,
         dtype=dtype,
         **arguments,
+        **options,
     )
     return AttentionGRUCell(units, region_dim, attention, dtype=dtype)
 

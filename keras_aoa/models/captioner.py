@@ -212,6 +212,8 @@ class Captioner(keras.Model):
         """Return the `DecodedCaptions` of a call's inputs, whose images are `encoded`."""
         captions = ops.cast(inputs["captions"], "int32")
         smoothing = self.label_smoothing if training else 0.0
+        if training and self.attention.samples_regions:
+            encoded = encoded._replace(memory=self.with_noise(encoded.memory, captions))
         return self.decode_captions(encoded, captions, training, inputs.get("fed"), smoothing)
 
     def decode_captions(self, encoded, captions, training=False, fed=None, smoothing=0.0):
@@ -238,6 +240,14 @@ class Captioner(keras.Model):
         )
         log_probs = ops.reshape(log_probs, (images, count, time))
         return DecodedCaptions(ops.where(targets == PAD, 0.0, log_probs), outputs)
+
+    def with_noise(self, memory, captions):
+        """Return an `ImageMemory` with Gumbel noise for each step of captions `(n, c, t + 1)`."""
+        images, count, time = ops.shape(captions)
+        shape = (images, count, time - 1, ops.shape(memory.regions)[1])
+        # The lower bound keeps the logarithm finite.
+        uniform = keras.random.uniform(shape, minval=1e-20, seed=self.seeds)
+        return memory._replace(noise=-ops.log(-ops.log(uniform)))
 
     def dropout_masks(self, images, count, time):
         """Return random dropout masks for input words `(n, c, t, e)` and states `(n, c, t, u)`."""

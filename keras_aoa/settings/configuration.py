@@ -98,6 +98,16 @@ class Configuration(
             )
         if self.variant == "conditional" and not self.tied:
             raise UserError("tied: variant 'conditional' needs tied embeddings, received False.")
+        if self.attention_gate and self.variant not in ("soft", "hard"):
+            raise UserError(
+                f"attention_gate: needs variant 'soft' or 'hard', received {self.variant!r}."
+            )
+        if self.review_words and self.variant != "review":
+            raise UserError(
+                f"review_words: needs variant 'review', received variant {self.variant!r}."
+            )
+        if self.attention_coverage and self.variant == "baseline":
+            raise UserError("attention_coverage: variant 'baseline' has no attention; set it to 0.")
 
     @property
     def folder(self):

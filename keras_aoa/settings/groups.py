@@ -218,9 +218,23 @@ class DecoderSettings(Group):
     """Recurrent network that writes captions, and its attention."""
 
     variant: Literal[
-        "baseline", "word_region", "word_region_state", "conditional", "full", "soft"
+        "baseline",
+        "word_region",
+        "word_region_state",
+        "conditional",
+        "full",
+        "soft",
+        "hard",
+        "review",
     ] = "full"
-    """Model variant: a row of the paper's Table 1, or 'soft', the attention of Xu et al. (2015)."""
+    """Model variant: a row of the paper's Table 1; 'soft', the soft attention of Xu et al. (2015);
+    'hard', their hard attention, which chooses one region for each word; or 'review', the attention
+    of Yang et al. (2016) to thoughts about the regions."""
+    attention_gate: bool = False
+    """Scale the region vector by a gate that depends on the state. Only for variants
+    'soft' and 'hard'."""
+    review_steps: int = 8
+    """Number of review steps of variant 'review'."""
     units: int = 512
     """Size of the recurrent state."""
     embedding_dim: int = 512
@@ -233,4 +247,4 @@ class DecoderSettings(Group):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the decoder's matrix products. Weights, states and sums remain float32."""
 
-    minimum: ClassVar[dict] = {"units": 1, "embedding_dim": 1}
+    minimum: ClassVar[dict] = {"units": 1, "embedding_dim": 1, "review_steps": 1}

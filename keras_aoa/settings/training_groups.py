@@ -52,6 +52,16 @@ class TrainingSettings(Group):
     scheduled_sampling: float = 0.0
     """Scheduled sampling (Bengio et al., 2015): share of input words that are sampled from the
     model instead of taken from the caption. The share rises linearly from 0 to this value."""
+    attention_coverage: float = 0.0
+    """Weight of a loss that asks each caption's attention to visit all regions equally (doubly
+    stochastic attention, Xu et al., 2015)."""
+    hard_reinforce: float = 0.1
+    """Weight of REINFORCE, which trains the choice of regions of variant 'hard'."""
+    hard_entropy: float = 0.01
+    """Weight of the entropy of the attention of variant 'hard', in nats per word. A high entropy
+    keeps the attention from choosing one region too early."""
+    review_words: float = 0.0
+    """Weight of a loss that asks the thoughts of variant 'review' to name the captions' words."""
     clip_norm: float = 5.0
     """Largest global norm of the gradients. Gradients with a larger norm are scaled down."""
     seed: int = 0
@@ -78,6 +88,10 @@ class TrainingSettings(Group):
         "attention_supervision": 0,
         "validate_every": 1,
         "seed": 0,
+        "attention_coverage": 0,
+        "hard_reinforce": 0,
+        "hard_entropy": 0,
+        "review_words": 0,
         "checkpoint_steps": 1,
     }
     positive: ClassVar[tuple] = ("learning_rate", "backbone_learning_rate", "clip_norm")

@@ -9,6 +9,7 @@ from keras_aoa.models.captioner import caption_loss, word_count
 from keras_aoa.models.scheduled_sampling import sampled_inputs
 from keras_aoa.training import schedule, self_critical
 from keras_aoa.training.accumulation import Accumulator
+from keras_aoa.training.baseline import Baseline
 from keras_aoa.training.extra_losses import extra_losses
 from keras_aoa.training.self_critical import SAMPLE_METRICS
 
@@ -67,6 +68,7 @@ class Trainer:
         if configuration.accumulate > 1:
             backbone_part = self.backbone_variables if with_backbone else []
             self._accumulator = Accumulator(self.own_variables + backbone_part)
+        self._baseline = Baseline() if captioner.attention.samples_regions else None
         if captioner.from_scratch and self.strategy.num_replicas_in_sync > 1:
             synchronize_normalization(captioner)
         # Store a loaded region backbone with the weights: no other file of this run contains it.
@@ -183,6 +185,8 @@ class Trainer:
         self.optimizer.learning_rate.assign(numbers["rate"])
         self.backbone_optimizer.learning_rate.assign(numbers["backbone_rate"])
         results = self.strategy.run(self._replica_step, (batch, total, numbers, stage, last))
+        if self._baseline and last and stage != 3:
+            self._baseline.update()
         for name, value in self.averages.items() if last else ():
             current = self.trained[name].value
             share = tf.cast(numbers["average"], value.dtype)
@@ -218,12 +222,16 @@ class Trainer:
             encoded = captioner.encode(inputs)
             captions = tf.cast(batch["captions"], tf.int32)
             inputs = {**inputs, "fed": sampled_inputs(captioner, encoded, captions, sampled)}
+        if self._baseline:
+            batch = {**batch, "baseline": self._baseline.value.value}
         with tf.GradientTape() as tape:
             encoded = captioner.encode(inputs, training=True)
             decoded = captioner.decode(encoded, inputs, training=True)
             loss = caption_loss(decoded.log_probs, batch["captions"], words)
             extra = extra_losses(self.configuration, captioner, batch, encoded, decoded)
             loss += extra / tf.cast(words, loss.dtype)
+        if self._baseline:
+            self._baseline.add(decoded.log_probs, batch["captions"])
         return self._gradients(tape, loss, joint), tf.stack([loss])
 
     def _reward_step(self, batch, images, step):
@@ -261,9 +269,11 @@ class Trainer:
 
     def _state_variables(self):
         averages = {f"average/{name}": value for name, value in self.averages.items()}
+        baseline = [self._baseline.value] if self._baseline else []
         return {
             **self.trained,
             **averages,
+            **weights.named_variables("baseline", baseline),
             **weights.named_variables("optimizer", self.optimizer.variables),
             **weights.named_variables("backbone_optimizer", self.backbone_optimizer.variables),
             **weights.named_variables("seed", [self.captioner.seeds.state]),

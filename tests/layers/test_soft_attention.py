@@ -24,6 +24,7 @@ from keras import ops
 from keras_aoa.layers import AttentionGRUCell, SoftAttention
 
 REGION_FEATURES = normal(IMAGES, REGIONS, FEATURES, seed=1)
+with_and_without_gate = pytest.mark.parametrize("gate", [False, True])
 every_mask = pytest.mark.parametrize("mask", [None, MASK])
 
 
@@ -43,8 +44,9 @@ def expected_of(values, state, before, n, mask, never_predicted=()):
 
 
 @every_mask
-def test_words_and_regions_are_the_definitions(mask):
-    layer = make_attention(never_predicted=(2,))
+@with_and_without_gate
+def test_words_and_regions_are_the_definitions(gate, mask):
+    layer = make_attention(never_predicted=(2,), gate=gate)
     states = normal(IMAGES, CAPTIONS, UNITS, seed=2)
     before = normal(IMAGES, CAPTIONS, UNITS, seed=3)
     words, places = backends.to_numpy(layer(states, before, REGION_FEATURES, mask))
@@ -57,8 +59,9 @@ def test_words_and_regions_are_the_definitions(mask):
 
 
 @every_mask
-def test_the_cell_over_captions_is_the_definitions(mask):
-    cell = AttentionGRUCell(UNITS, FEATURES, make_attention(), dtype="float64")
+@with_and_without_gate
+def test_the_cell_over_captions_is_the_definitions(gate, mask):
+    cell = AttentionGRUCell(UNITS, FEATURES, make_attention(gate=gate), dtype="float64")
     cell.build((None, EMBEDDING))
     randomize(cell)
     inputs = normal(IMAGES, CAPTIONS, STEPS, EMBEDDING, seed=4)
@@ -81,7 +84,9 @@ def test_the_cell_over_captions_is_the_definitions(mask):
         place = c * STEPS + t
         expected = np.log(words[targets[n, place]])
         np.testing.assert_allclose(found[n, place], expected, rtol=1e-9)
-        np.testing.assert_allclose(places[n, place] @ REGION_FEATURES[n], looks[n, c, t], rtol=1e-9)
+        look = places[n][place] @ REGION_FEATURES[n]
+        look *= definition.soft_gate(values, start[n, c] if t == 0 else after[n, c, t - 1])
+        np.testing.assert_allclose(look, looks[n, c, t], rtol=1e-9)
 
 
 def test_mixed_precision_gives_wide_results_near_the_wide_ones():
@@ -95,7 +100,10 @@ def test_mixed_precision_gives_wide_results_near_the_wide_ones():
 
 
 def test_the_configuration_makes_the_same_layer():
-    layer = make_attention(never_predicted=(1,), tied=False)
-    other = SoftAttention.from_config(layer.get_config())
-    assert other.get_config() == layer.get_config()
-    assert not other.tied
+    layer = make_attention(never_predicted=(1,), tied=False, gate=True)
+    config = layer.get_config()
+    other = SoftAttention.from_config(config)
+    assert other.get_config() == config
+    assert not other.tied and other.gate
+    del config["gate"]
+    assert not SoftAttention.from_config(config).gate, "files of earlier versions have no gate"

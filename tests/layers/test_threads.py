@@ -6,7 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_aoa.layers import AreaAttention, AttentionGRUCell, AttentionRNN, SoftAttention
+from keras_aoa.layers import (
+    AreaAttention,
+    AttentionGRUCell,
+    AttentionRNN,
+    ReviewAttention,
+    SoftAttention,
+)
 
 EMBEDDING, UNITS, FEATURES, COUNT = 4, 5, 6, 4
 RANDOM = np.random.default_rng(0)
@@ -14,7 +20,7 @@ WORDS = RANDOM.normal(size=(COUNT, 2, 3, EMBEDDING)).astype("float32")
 REGIONS = RANDOM.normal(size=(COUNT, 2, 7, FEATURES)).astype("float32")
 
 
-@pytest.fixture(params=[AreaAttention, SoftAttention])
+@pytest.fixture(params=[AreaAttention, SoftAttention, ReviewAttention])
 def cell(request):
     cell = AttentionGRUCell(UNITS, FEATURES, request.param(9, EMBEDDING))
     AttentionRNN(cell)(WORDS[0], REGIONS[0])  # creates the weights before the threads start

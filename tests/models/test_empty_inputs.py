@@ -11,13 +11,16 @@ from keras_aoa.layers import (
     AttentionGRUCell,
     AttentionRNN,
     GridRegions,
+    HardAttention,
     MeanRegion,
     ProposalRegions,
+    ReviewAttention,
     SoftAttention,
     TransformerRegions,
 )
 from keras_aoa.layers.attention import VARIANTS
 
+OTHERS = {"soft": SoftAttention, "hard": HardAttention, "review": ReviewAttention}
 REGION_LAYERS = (GridRegions, MeanRegion, TransformerRegions, ProposalRegions)
 
 
@@ -28,12 +31,12 @@ def zeros(*shape):
 def attend(name, images, steps, regions):
     """Call an attention layer with a number of images, of steps and of regions."""
     states, features = zeros(images, steps, 6), zeros(images, regions, 3)
-    if name == "soft":
-        return SoftAttention(8, 4)(states, states, features)
+    if name in OTHERS:
+        return OTHERS[name](8, 4)(states, states, features)
     return AreaAttention(8, 4, variant=name)(states, features)
 
 
-@pytest.mark.parametrize("name", [*VARIANTS, "soft"])
+@pytest.mark.parametrize("name", [*VARIANTS, *OTHERS])
 @pytest.mark.parametrize(("images", "steps"), [(0, 5), (2, 0), (0, 0)])
 def test_attention_of_no_images_or_no_steps_is_empty(name, images, steps):
     word_log_probs, region_probs = attend(name, images, steps, 7)
@@ -41,15 +44,15 @@ def test_attention_of_no_images_or_no_steps_is_empty(name, images, steps):
     assert region_probs.shape == (images, steps, 7)
 
 
-@pytest.mark.parametrize("name", [*VARIANTS, "soft"])
+@pytest.mark.parametrize("name", [*VARIANTS, *OTHERS])
 def test_attention_to_no_regions_is_refused_by_name(name):
     with pytest.raises(ValueError, match=r"`regions` must have at least one region; .*2, 0, 3"):
         attend(name, 2, 5, 0)
 
 
-@pytest.mark.parametrize("name", [*VARIANTS, "soft"])
+@pytest.mark.parametrize("name", [*VARIANTS, *OTHERS])
 def test_a_recurrent_network_of_no_images_is_empty(name):
-    attention = SoftAttention(8, 4) if name == "soft" else AreaAttention(8, 4, variant=name)
+    attention = OTHERS[name](8, 4) if name in OTHERS else AreaAttention(8, 4, variant=name)
     rnn = AttentionRNN(AttentionGRUCell(6, 3, attention), return_sequences=True)
     assert tuple(rnn(zeros(0, 5, 4), zeros(0, 7, 3)).shape)[:2] == (0, 5)
 

@@ -90,6 +90,19 @@ def test_log_probabilities_equal_those_of_training_on_the_caption(variant):
     np.testing.assert_allclose(result.log_probs, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("variant", ["soft", "hard", "review"])
+def test_a_graph_for_images_of_any_size_finds_the_same_captions(variant):
+    captioner = tiny.make_captioner(variant, weights=1)
+
+    def captions(images):
+        return search(captioner, captioner.encode(images), beam=2, max_words=3)
+
+    any_size = tf.TensorSpec((None, None, None, 3), tf.float32)
+    traced = tf.function(captions, input_signature=[any_size])(IMAGES)
+    for value, expected in zip(traced, captions(IMAGES), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+
+
 @every_variant
 def test_attention_comes_from_the_state_that_predicted_the_word(variant):
     captioner = tiny.make_captioner(variant, weights=1)

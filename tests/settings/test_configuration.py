@@ -11,6 +11,9 @@ from keras_aoa.settings.configuration import ANY_TIME, Configuration
 from keras_aoa.settings.presets import PRESETS
 from keras_aoa.utils.errors import UserError
 
+# Settings that are refused with other variants: the variant, and a value.
+OF_A_VARIANT = {"attention_gate": ("soft", True), "review_words": ("review", 0.25)}
+
 
 def changed_values():
     """Yield a valid non-default value of each setting."""
@@ -32,6 +35,8 @@ def changed_values():
         "crop": 0.25,
     }
     for field in dataclasses.fields(Configuration):
+        if field.name in OF_A_VARIANT:
+            continue
         value = chosen.get(field.name, other[type(field.default)])
         yield field.name, (not field.default) if value is None else value
 
@@ -79,6 +84,17 @@ def changed_values():
         ({"regions": "proposals", "crop": 0.5}, "crop: regions 'proposals' need whole images"),
         ({"feature_cache": "float16", "crop": 0.5}, "cached_views, crop: a feature cache"),
         ({"variant": "conditional", "tied": False}, "tied: variant 'conditional' needs tied"),
+        (
+            {"attention_gate": True},
+            "attention_gate: needs variant 'soft' or 'hard', received 'full'",
+        ),
+        ({"review_words": 1.0}, "review_words: needs variant 'review', received variant 'full'."),
+        ({"review_steps": 0}, "review_steps: expected at least 1, received 0."),
+        ({"attention_coverage": -1.0}, "attention_coverage: expected at least 0, received -1.0."),
+        (
+            {"attention_coverage": 1.0, "variant": "baseline"},
+            "attention_coverage: variant 'baseline' has no attention; set it to 0.",
+        ),
     ],
 )
 def test_a_value_out_of_range_is_refused_and_the_error_states_the_range(settings, message):
@@ -102,8 +118,14 @@ def test_a_runs_file_restores_every_setting(tmp_path):
     changed = Configuration(**dict(changed_values()))
     assert set(changed.differences(Configuration())) == {
         field.name for field in dataclasses.fields(Configuration)
-    } - set(ANY_TIME)
-    for configuration in (changed, *PRESETS.values()):
+    } - {*ANY_TIME, *OF_A_VARIANT}
+    of_variants = [
+        Configuration(variant=variant, **{name: value})
+        for name, (variant, value) in OF_A_VARIANT.items()
+    ]
+    for name, configuration in zip(OF_A_VARIANT, of_variants, strict=True):
+        assert configuration.differences(Configuration()) == ["variant", name]
+    for configuration in (changed, *of_variants, *PRESETS.values()):
         (tmp_path / "config.json").write_text(configuration.to_json())
         assert Configuration.read(tmp_path / "config.json") == configuration
 

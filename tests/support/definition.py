@@ -72,9 +72,9 @@ def attended_given_word(weights, word, state, regions, region_mask=None):
 
 
 def soft_attention(weights, state, regions, region_mask=None):
-    """Return attention weights `(r,)` and the attended vector `(f,)`.
+    """Return attention weights `(r,)` and the attended vector `(f,)`, which a gate may scale.
 
-    Source: Xu et al. 2015, equations 4, 5 and 13.
+    Source: Xu et al. 2015, equations 4, 5 and 13; section 4.2.1 for the gate.
     """
     result = np.zeros(len(regions))
     for r, region in enumerate(regions):
@@ -83,7 +83,60 @@ def soft_attention(weights, state, regions, region_mask=None):
             hidden = np.tanh(hidden + weights["hidden_bias"])
             result[r] = np.exp(hidden @ weights["score_hidden"][:, 0])
     result /= result.sum()
-    return result, sum(prob * region for prob, region in zip(result, regions, strict=True))
+    look = sum(prob * region for prob, region in zip(result, regions, strict=True))
+    return result, look * soft_gate(weights, state)
+
+
+def hard_attention(weights, state, regions, region_mask=None, noise=0.0):
+    """Return attention weights `(r,)`, the vector `(f,)` of one region, and its number.
+
+    The region has the highest sum of log p(r) and noise `(r,)`. Source: Xu et al., section 4.1.
+    """
+    probs, _ = soft_attention(weights, state, regions, region_mask)
+    with np.errstate(divide="ignore"):
+        chosen = int(np.argmax(np.log(probs) + noise))
+    return probs, regions[chosen] * soft_gate(weights, state), chosen
+
+
+def review(weights, regions, region_mask=None, steps=8):
+    """Return the thoughts `(i, e)` and the attention `(i, r)` of the review steps.
+
+    Source: Yang et al. 2016, section 3.2.
+    """
+    names = {
+        "hidden_region": "review_region",
+        "hidden_state": "review_state",
+        "hidden_bias": "review_bias",
+        "score_hidden": "review_score",
+    }
+    own = {name: weights[source] for name, source in names.items()}
+    cell = {
+        "word_kernel": weights["thought_kernel"],
+        "recurrent_kernel": weights["thought_recurrent_kernel"],
+        "bias": weights["thought_bias"],
+    }
+    thought = np.zeros(len(own["hidden_bias"]))
+    thoughts, places = [], []
+    for _ in range(steps):
+        probs, look = soft_attention(own, thought, regions, region_mask)
+        thought = gru(cell, thought, look)
+        thoughts.append(thought)
+        places.append(probs)
+    return np.stack(thoughts), np.stack(places)
+
+
+def review_attention(weights, state, regions, region_mask=None, steps=8):
+    """Return the composed attention weights `(r,)` and the attended thought `(f,)`."""
+    thoughts, places = review(weights, regions, region_mask, steps)
+    alpha, look = soft_attention(weights, state, thoughts @ weights["thought_region"])
+    return sum(prob * place for prob, place in zip(alpha, places, strict=True)), look
+
+
+def soft_gate(weights, state):
+    """Return the gate beta, or 1 if the weights contain none."""
+    if "gate_state" not in weights:
+        return 1.0
+    return SIGMOID(state @ weights["gate_state"][:, 0] + weights["gate_bias"][0])
 
 
 def soft_words(weights, state, attended_vector, never_predicted=()):

@@ -7,8 +7,10 @@ import numpy as np
 import tiny
 
 from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP
+from keras_aoa.layers import HardAttention, ReviewAttention, SoftAttention
 
 NEVER = (PAD, START)
+OTHER = {SoftAttention: "soft", HardAttention: "hard", ReviewAttention: "review"}
 
 
 class ReferenceCaptioner:
@@ -21,7 +23,7 @@ class ReferenceCaptioner:
 
     def __init__(self, captioner, image):
         cell = captioner.cell
-        self.variant = getattr(cell.attention, "variant", "soft")
+        self.variant = getattr(cell.attention, "variant", OTHER.get(type(cell.attention)))
         self.weights = {w.name: np.asarray(w, "float64") for w in cell.weights}
         self.input_words = self.weights.get("input_words", self.weights["words"])
         features = {
@@ -41,9 +43,10 @@ class ReferenceCaptioner:
         elif self.variant == "conditional":
             attended = definition.attended_given_word(self.weights, word, state, self.regions)
             word = np.concatenate([word, attended])
-        elif self.variant == "soft":
-            self.soft = definition.soft_attention(self.weights, state, self.regions)
-            word = np.concatenate([word, self.soft[1]])
+        elif self.variant in OTHER.values():
+            attend = getattr(definition, f"{self.variant}_attention")
+            self.looked = attend(self.weights, state, self.regions)[:2]
+            word = np.concatenate([word, self.looked[1]])
         return definition.gru(self.weights, state, word)
 
     def predict(self, words):
@@ -51,8 +54,8 @@ class ReferenceCaptioner:
         state = self.start
         for word in (START, *words):
             state = self.next_state(state, self.input_words[word])
-        if self.variant == "soft":
-            region_probs, attended = self.soft
+        if self.variant in OTHER.values():
+            region_probs, attended = self.looked
             probs = definition.soft_words(self.weights, state, attended, NEVER)
         else:
             probs, region_probs = definition.marginals(

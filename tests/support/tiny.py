@@ -14,7 +14,9 @@ from keras_aoa.models.captioner import Captioner
 from keras_aoa.models.scenes_network import ImagePreprocessing
 
 WORDS, EMBEDDING, UNITS, FEATURES, VECTOR, SIDE, REGIONS = 8, 6, 7, 5, 3, 16, 4
-VARIANTS = ("baseline", "word_region", "word_region_state", "conditional", "full", "soft")
+VARIANTS = (
+    "baseline", "word_region", "word_region_state", "conditional", "full", "soft", "hard", "review",
+)  # fmt: skip
 
 
 def make_backbone(features=FEATURES, vector=VECTOR):
