@@ -68,6 +68,7 @@ def make_captioner(configuration, backbone, vocabulary_size):
         label_smoothing=configuration.label_smoothing,
         from_scratch=not is_pretrained(configuration.backbone, configuration.backbone_weights),
         image_first=configuration.image_first,
+        image_each_step=configuration.image_each_step,
         feature_length=configuration.feature_length,
         seed=configuration.seed,
         region_backbone=convolutional_part(backbone) if has_proposals else None,

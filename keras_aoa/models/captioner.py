@@ -67,6 +67,8 @@ class Captioner(keras.Model):
             activation map that this network computes. None for all other kinds of regions.
         label_smoothing: Share of each word's target probability that is spread evenly over all
             words that can be predicted. It is used only in training.
+        image_each_step: If True, the cell starts with a zero state and receives the projected image
+            vector at every step, as in Donahue et al., CVPR 2015, arXiv:1411.4389.
 
     Call arguments:
         inputs: Dictionary. `images (n, rows, columns, 3)` are RGB pixels in 0..255.
@@ -98,9 +100,15 @@ class Captioner(keras.Model):
         seed=0,
         region_backbone=None,
         label_smoothing=0.0,
+        image_each_step=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if image_first and image_each_step:
+            raise ValueError(
+                "Captioner: the image vector is either the first input or an input at every step; "
+                "received image_first=True and image_each_step=True."
+            )
         self.backbone = backbone
         self.regions = regions
         self.cell = cell
@@ -109,10 +117,13 @@ class Captioner(keras.Model):
         self.label_smoothing = label_smoothing
         self.from_scratch = from_scratch
         self.image_first = image_first
+        self.image_each_step = image_each_step
         self.feature_length = feature_length
         self.seed = seed
         self.region_backbone = region_backbone
         width = cell.attention.embedding_dim if image_first else cell.units
+        if image_each_step:
+            width = 3 * cell.units
         self.image_projection = keras.layers.Dense(width, use_bias=False, name="image_projection")
         self.seeds = keras.random.SeedGenerator(seed)
 
@@ -201,6 +212,10 @@ class Captioner(keras.Model):
             start = self.cell.start(zeros, memory)
             step = self.cell.step(image, self.cell.project(image, memory), start, memory)
             state, attended = step.state, step.attended
+        elif self.image_each_step:
+            zeros = ops.zeros((ops.shape(image)[0], 1, self.cell.units))
+            memory = memory._replace(step_gates=image)
+            state, attended = self.cell.start(zeros, memory)
         else:
             state, attended = self.cell.start(image, memory)
         return EncodedImages(memory, state, attended, regions.boxes, regions.mask)
@@ -286,6 +301,7 @@ class Captioner(keras.Model):
             "label_smoothing": self.label_smoothing,
             "from_scratch": self.from_scratch,
             "image_first": self.image_first,
+            "image_each_step": self.image_each_step,
             "feature_length": self.feature_length,
             "seed": self.seed,
             "region_backbone": keras.saving.serialize_keras_object(self.region_backbone),

@@ -230,6 +230,9 @@ class DecoderSettings(Group):
     image_first: bool = False
     """False: the image vector is the initial state. True: the initial state is zero and the image
     vector is the first input, as in the authors' code."""
+    image_each_step: bool = False
+    """The initial state is zero and the image vector is an input at every step, as in the work of
+    Donahue et al. (2015)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the decoder's matrix products. Weights, states and sums remain float32."""
 

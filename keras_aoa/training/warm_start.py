@@ -11,6 +11,7 @@ MEANING = (
     "vector_layer",
     "feature_length",
     "image_first",
+    "image_each_step",
 )
 
 

@@ -11,6 +11,9 @@ from keras_aoa.settings.configuration import ANY_TIME, Configuration
 from keras_aoa.settings.presets import PRESETS
 from keras_aoa.utils.errors import UserError
 
+# Settings that cannot be changed together with other settings, which then have these values.
+EXCLUDING = {"image_each_step": {"image_first": False}}
+
 
 def changed_values():
     """Yield a valid non-default value of each setting."""
@@ -79,6 +82,7 @@ def changed_values():
         ({"regions": "proposals", "crop": 0.5}, "crop: regions 'proposals' need whole images"),
         ({"feature_cache": "float16", "crop": 0.5}, "cached_views, crop: a feature cache"),
         ({"variant": "conditional", "tied": False}, "tied: variant 'conditional' needs tied"),
+        ({"image_first": True, "image_each_step": True}, "image_first, image_each_step: the image"),
     ],
 )
 def test_a_value_out_of_range_is_refused_and_the_error_states_the_range(settings, message):
@@ -99,11 +103,14 @@ def test_the_limits_of_ranges_are_allowed():
 
 
 def test_a_runs_file_restores_every_setting(tmp_path):
-    changed = Configuration(**dict(changed_values()))
-    assert set(changed.differences(Configuration())) == {
+    values = dict(changed_values())
+    alone = {name: values.pop(name) for name in EXCLUDING}
+    changed = Configuration(**values)
+    each = [Configuration(**{**values, **EXCLUDING[name], name: alone[name]}) for name in alone]
+    assert set().union(*(one.differences(Configuration()) for one in (changed, *each))) == {
         field.name for field in dataclasses.fields(Configuration)
     } - set(ANY_TIME)
-    for configuration in (changed, *PRESETS.values()):
+    for configuration in (changed, *each, *PRESETS.values()):
         (tmp_path / "config.json").write_text(configuration.to_json())
         assert Configuration.read(tmp_path / "config.json") == configuration
 

@@ -97,10 +97,11 @@ def soft_words(weights, state, attended_vector, never_predicted=()):
     return result / result.sum()
 
 
-def gru(weights, state, inputs):
+def gru(weights, state, inputs, step_gates=None):
     """Return the next state of equation 7 for inputs [word ; v].
 
-    The order of the gates is Keras's: update, reset, candidate.
+    The order of the gates is Keras's: update, reset, candidate. `step_gates (3 u,)` are added to
+    the part of the gates that depends on the inputs.
     """
     kernel = weights["word_kernel"]
     if "region_kernel" in weights:
@@ -110,6 +111,8 @@ def gru(weights, state, inputs):
     for gate in range(3):
         columns = slice(gate * units, (gate + 1) * units)
         from_input.append(inputs @ kernel[:, columns] + weights["bias"][0, columns])
+        if step_gates is not None:
+            from_input[-1] = from_input[-1] + step_gates[columns]
         from_state.append(
             state @ weights["recurrent_kernel"][:, columns] + weights["bias"][1, columns]
         )

@@ -30,6 +30,9 @@ class ReferenceCaptioner:
         cells = features["map"][:: captioner.regions.stride, :: captioner.regions.stride]
         self.regions = cells.reshape(-1, cells.shape[-1])
         self.start = features["vector"] @ np.asarray(captioner.image_projection.kernel, "float64")
+        self.step_gates = np.zeros(3 * cell.units)
+        if captioner.image_each_step:
+            self.start, self.step_gates = np.zeros(cell.units), self.start
         if captioner.image_first:
             self.start = self.next_state(np.zeros(cell.units), self.start)
 
@@ -44,7 +47,7 @@ class ReferenceCaptioner:
         elif self.variant == "soft":
             self.soft = definition.soft_attention(self.weights, state, self.regions)
             word = np.concatenate([word, self.soft[1]])
-        return definition.gru(self.weights, state, word)
+        return definition.gru(self.weights, state, word, self.step_gates)
 
     def predict(self, words):
         """Return log p(w), `(w,)`, and p(r), `(r,)`, of the step after START and `words`."""
