@@ -6,6 +6,7 @@ from keras_aoa.layers.recurrent import AttentionGRUCell
 from keras_aoa.layers.regions import GridRegions, MeanRegion, Regions
 from keras_aoa.layers.resampling import AffineResampling
 from keras_aoa.layers.rnn import AttentionRNN
+from keras_aoa.layers.semantic_attention import SemanticAttention
 from keras_aoa.layers.soft_attention import SoftAttention
 from keras_aoa.layers.transformer import TransformerRegions
 
@@ -18,6 +19,7 @@ __all__ = [
     "MeanRegion",
     "ProposalRegions",
     "Regions",
+    "SemanticAttention",
     "SoftAttention",
     "TransformerRegions",
 ]

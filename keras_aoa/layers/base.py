@@ -23,7 +23,8 @@ class ImageMemory(NamedTuple):
     `regions (n, r, f)` are the scaled region features. `region_mask (n, r)` is false for padding.
     A `region_mask` of None means that no region is padding. `keys (n, r, e)` are projected
     regions. Only `AreaAttention` uses `factors`. `step_gates (n, 1, 3 u)` are added to the GRU's
-    gates at each step. Tensors that an attention does not need are None.
+    gates at each step. `concepts (n, k, e)` are embedded words that `SemanticAttention` attends to.
+    Tensors that an attention does not need are None.
     """
 
     regions: Tensor
@@ -31,6 +32,7 @@ class ImageMemory(NamedTuple):
     keys: Tensor | None = None
     factors: PairFactors | None = None
     step_gates: Tensor | None = None
+    concepts: Tensor | None = None
 
 
 class Attended(NamedTuple):
@@ -75,6 +77,11 @@ class AttentionLayer(keras.layers.Layer):
 
     # Whether the GRU receives the region vector.
     has_feedback = True
+    # Whether the attended vector is a sum of embedded words instead of a sum of regions. The GRU
+    # adds it to the input word.
+    attends_words = False
+    # Whether `precompute` has the argument `concepts`, the probabilities of predicted words.
+    needs_concepts = False
     # Number of features per region. `build` sets it if the shape of a weight depends on it.
     region_dim = None
     # Whether a cell contains the layer. A model can then contain it twice: in the cell and alone.

@@ -9,6 +9,7 @@ from keras_aoa.layers import (
     GridRegions,
     MeanRegion,
     ProposalRegions,
+    SemanticAttention,
     SoftAttention,
     TransformerRegions,
 )
@@ -21,6 +22,7 @@ from keras_aoa.models.captioner import Captioner
 ATTENTIONS = {
     **{variant: (AreaAttention, {"variant": variant}) for variant in VARIANTS},
     "soft": (SoftAttention, {}),
+    "semantic": (SemanticAttention, {}),
 }
 
 
@@ -37,13 +39,14 @@ def backbone_settings(configuration):
     )
 
 
-def make_captioner(configuration, backbone, vocabulary_size):
+def make_captioner(configuration, backbone, vocabulary_size, concept_ids=()):
     """Build the captioner that a `Configuration` describes.
 
     Args:
         configuration: `Configuration`.
         backbone: Model that `make_backbone` returned.
         vocabulary_size: Number of word ids.
+        concept_ids: Word ids of the attributes, if the captioner predicts attributes.
 
     Returns:
         A built `Captioner`.
@@ -58,6 +61,7 @@ def make_captioner(configuration, backbone, vocabulary_size):
         variant=configuration.variant,
         tied=configuration.tied,
         dtype=dtype_policy(configuration),
+        **({"concept_ids": concept_ids} if configuration.variant == "semantic" else {}),
     )
     captioner = Captioner(
         backbone,
@@ -69,6 +73,8 @@ def make_captioner(configuration, backbone, vocabulary_size):
         from_scratch=not is_pretrained(configuration.backbone, configuration.backbone_weights),
         image_first=configuration.image_first,
         image_each_step=configuration.image_each_step,
+        concepts=configuration.concepts,
+        concept_count=configuration.concept_count,
         feature_length=configuration.feature_length,
         seed=configuration.seed,
         region_backbone=convolutional_part(backbone) if has_proposals else None,
@@ -78,11 +84,19 @@ def make_captioner(configuration, backbone, vocabulary_size):
 
 
 def make_cell(
-    units, region_dim, vocabulary_size, embedding_dim, variant="full", tied=True, dtype=None
+    units,
+    region_dim,
+    vocabulary_size,
+    embedding_dim,
+    variant="full",
+    tied=True,
+    dtype=None,
+    **options,
 ):
     """Build the recurrent cell and its attention, which never predicts PAD or START.
 
-    `Captioner` already scales the regions before dropout. The attention must not scale them again.
+    `options` are further arguments of the attention. `Captioner` already scales the regions before
+    dropout. The attention must not scale them again.
     """
     attention_class, arguments = ATTENTIONS[variant]
     attention = attention_class(
@@ -93,6 +107,7 @@ def make_cell(
         feature_length=0.0,
         dtype=dtype,
         **arguments,
+        **options,
     )
     return AttentionGRUCell(units, region_dim, attention, dtype=dtype)
 

@@ -92,6 +92,11 @@ class Configuration(
             )
         if self.variant == "conditional" and not self.tied:
             raise UserError("tied: variant 'conditional' needs tied embeddings, received False.")
+        if self.variant == "semantic" and self.concepts != "attributes":
+            raise UserError(
+                "concepts: variant 'semantic' attends to attributes, received "
+                f"{self.concepts!r}; set concepts to 'attributes'."
+            )
         if self.image_first and self.image_each_step:
             raise UserError(
                 "image_first, image_each_step: the image vector is either the first input or an "

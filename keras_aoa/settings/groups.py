@@ -218,9 +218,10 @@ class DecoderSettings(Group):
     """Recurrent network that writes captions, and its attention."""
 
     variant: Literal[
-        "baseline", "word_region", "word_region_state", "conditional", "full", "soft"
+        "baseline", "word_region", "word_region_state", "conditional", "full", "soft", "semantic"
     ] = "full"
-    """Model variant: a row of the paper's Table 1, or 'soft', the attention of Xu et al. (2015)."""
+    """Model variant: a row of the paper's Table 1, 'soft', the attention of Xu et al. (2015), or
+    'semantic', the attention to predicted words of You et al. (2016)."""
     units: int = 512
     """Size of the recurrent state."""
     embedding_dim: int = 512
@@ -233,7 +234,13 @@ class DecoderSettings(Group):
     image_each_step: bool = False
     """The initial state is zero and the image vector is an input at every step, as in the work of
     Donahue et al. (2015)."""
+    concepts: Literal["none", "attributes", "topics"] = "none"
+    """Concepts predicted from the image vector. 'attributes' are frequent words, which take the
+    place of the image vector (Wu et al., 2016) unless VARIANT is 'semantic'. 'topics' are topics of
+    captions, an input at every step (Jin et al., 2015)."""
+    concept_count: int = 256
+    """Number of predicted concepts."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the decoder's matrix products. Weights, states and sums remain float32."""
 
-    minimum: ClassVar[dict] = {"units": 1, "embedding_dim": 1}
+    minimum: ClassVar[dict] = {"units": 1, "embedding_dim": 1, "concept_count": 2}

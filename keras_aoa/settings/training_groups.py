@@ -46,6 +46,9 @@ class TrainingSettings(Group):
     label_smoothing: float = 0.0
     """Label smoothing in stages 1 and 2: share of each word's target probability that is spread
     evenly over all words that can be predicted."""
+    concept_loss: float = 1.0
+    """Weight of the loss of predicted concepts in stages 1 and 2, for captioners that predict
+    concepts. The loss is a sum over images and concepts, in nats per word."""
     scheduled_sampling: float = 0.0
     """Scheduled sampling (Bengio et al., 2015): share of input words that are sampled from the
     model instead of taken from the caption. The share rises linearly from 0 to this value."""
@@ -71,6 +74,7 @@ class TrainingSettings(Group):
         "accumulate": 1,
         "decay_epochs": 1,
         "warmup_steps": 0,
+        "concept_loss": 0,
         "minutes": 0,
         "validate_every": 1,
         "seed": 0,

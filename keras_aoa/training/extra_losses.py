@@ -3,9 +3,11 @@
 For the letters in shapes, see `keras_aoa/layers/joint.py`.
 """
 
+from keras_aoa.training.concepts import concept_loss
+
 # For each setting that is a loss's weight: the function that computes the loss, as a sum over the
 # batch, from the captioner, the batch, the `EncodedImages` and the `DecodedCaptions`.
-EXTRA_LOSSES = {}
+EXTRA_LOSSES = {"concept_loss": concept_loss}
 
 
 def extra_losses(settings, captioner, batch, encoded, decoded):

@@ -134,6 +134,9 @@ def test_saving_and_loading_a_fitted_captioner_keeps_its_outputs_and_optimizer(e
         ("conditional", {"region_dropout": 0.3, "seed": 7}),
         ("full", {"image_first": True}),
         ("baseline", {"image_each_step": True, "dropout": 0.4}),
+        ("word_region", {"concepts": "attributes", "concept_count": 4}),
+        ("soft", {"concepts": "topics", "concept_count": 4}),
+        ("semantic", {}),
     ],
 )
 def test_a_saved_captioner_keeps_its_settings_and_weights(variant, settings, tmp_path):
@@ -141,7 +144,7 @@ def test_a_saved_captioner_keeps_its_settings_and_weights(variant, settings, tmp
     captioner.save(tmp_path / "captioner.keras")
     loaded = keras.models.load_model(tmp_path / "captioner.keras")
     np.testing.assert_array_equal(loaded(INPUTS), captioner(INPUTS))
-    for name in ("dropout", "region_dropout", "image_first", "image_each_step", "seed"):
+    for name in ("dropout", "region_dropout", "image_first", "image_each_step", "concepts", "seed"):
         assert getattr(loaded, name) == getattr(captioner, name)
     np.testing.assert_array_equal(loaded(INPUTS, training=True), captioner(INPUTS, training=True))
 

@@ -33,6 +33,7 @@ def changed_values():
         "precision": "bfloat16",
         "distribution": "workers",
         "crop": 0.25,
+        "concepts": "attributes",
     }
     for field in dataclasses.fields(Configuration):
         value = chosen.get(field.name, other[type(field.default)])
@@ -47,6 +48,8 @@ def changed_values():
         ({"max_words": 0}, "max_words: expected at least 1, received 0."),
         ({"units": -3}, "units: expected at least 1, received -3."),
         ({"embedding_dim": 0}, "embedding_dim: expected at least 1"),
+        ({"concept_count": 1}, "concept_count: expected at least 2, received 1."),
+        ({"concept_loss": -0.5}, "concept_loss: expected at least 0, received -0.5."),
         ({"stride": 0}, "stride: expected at least 1"),
         ({"test_stride": 0}, "test_stride: expected at least 1"),
         ({"captions_per_image": 0}, "captions_per_image: expected at least 1"),
@@ -82,6 +85,10 @@ def changed_values():
         ({"regions": "proposals", "crop": 0.5}, "crop: regions 'proposals' need whole images"),
         ({"feature_cache": "float16", "crop": 0.5}, "cached_views, crop: a feature cache"),
         ({"variant": "conditional", "tied": False}, "tied: variant 'conditional' needs tied"),
+        (
+            {"variant": "semantic"},
+            "concepts: variant 'semantic' attends to attributes, received 'n",
+        ),
         ({"image_first": True, "image_each_step": True}, "image_first, image_each_step: the image"),
     ],
 )
@@ -155,7 +162,7 @@ def test_a_missing_file_is_reported(tmp_path):
         Configuration.read(tmp_path / "config.json")
 
 
-@pytest.mark.parametrize("name", ["variant", "fit", "decay", "regions", "border"])
+@pytest.mark.parametrize("name", ["variant", "fit", "decay", "regions", "border", "concepts"])
 def test_a_value_that_is_not_one_of_the_choices_is_refused(name, tmp_path):
     settings = json.dumps({"format_version": 1, name: "fancy"})
     (tmp_path / "config.json").write_text(settings)
