@@ -3,8 +3,10 @@
 from keras import ops
 
 from keras_aoa.data.text.attributes import word_flags
+from keras_aoa.data.text.topics import topic_mixtures
 from keras_aoa.models.image_inputs import concept_losses
 from keras_aoa.training.self_critical import has_captions
+from keras_aoa.utils.progress import print_progress
 
 
 def concept_targets(run, examples):
@@ -13,7 +15,15 @@ def concept_targets(run, examples):
     Args:
         run: `Run` whose configuration has concepts.
         examples: Sequence of training `Example`.
+
+    Raises:
+        UserError: `topic_mixtures` raises this error.
     """
+    configuration = run.configuration
+    if configuration.concepts == "topics":
+        count = configuration.concept_count
+        print_progress(f"Finding {count} topics in the captions of {len(examples)} images.")
+        return topic_mixtures(examples, run.vocabulary, count)
     return word_flags(examples, run.vocabulary, run.concept_ids)
 
 

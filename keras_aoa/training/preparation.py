@@ -6,6 +6,7 @@ from keras_aoa.data.build import image_settings, proposal_view, read_data
 from keras_aoa.data.images.split_images import Images
 from keras_aoa.data.proposals.edge_boxes import check_opencv
 from keras_aoa.data.text.attributes import attribute_words
+from keras_aoa.data.text.topics import check_scikit_learn
 from keras_aoa.data.text.vocabulary import SPECIAL, Vocabulary
 from keras_aoa.distribution.process import Process
 from keras_aoa.models.backbone_parts import check_image_size
@@ -73,6 +74,8 @@ def prepare_run(configuration, held, process=None):
     view = proposal_view(configuration, folder.parent)
     if view:
         check_opencv()  # now, because drawing scenes takes minutes
+    if configuration.concepts == "topics":
+        check_scikit_learn()
     start = WarmStart(configuration.start_from) if configuration.start_from else None
     if start:
         start.check_settings(configuration)

@@ -11,6 +11,7 @@ from bright_square import brightness, settings
 from steps import SGD, arrays
 
 from keras_aoa.data.examples import Example
+from keras_aoa.data.text.topics import topic_mixtures
 from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.inference.image_captioner import ImageCaptioner
 from keras_aoa.models import weights
@@ -85,10 +86,28 @@ def test_a_step_trains_the_predictor_by_the_weighted_loss_per_word():
 VOCABULARY = Vocabulary(["a", "square", "red", "on", "blue", "left"])
 
 
+def test_topics_are_targets_of_the_run_and_its_predictor_learns_them(tmp_path):
+    run, arrays = make_run(tmp_path, variant="soft", concepts="topics")
+    assert not run.concepts_file.exists() and "concepts" not in run.digests
+    assert {name.split("/")[0] for name in arrays} == {
+        "cell", "concept_predictor", "concept_projection", "image_projection"
+    }  # fmt: skip
+    examples = [Example("a", "a.png", ("a red square",)), Example("b", "b.png", ("blue left",))]
+    targets = concept_targets(run, examples)
+    np.testing.assert_array_equal(targets, topic_mixtures(examples, VOCABULARY, 3))
+    captioner = tiny.make_captioner("soft", concepts="topics", concept_count=3)
+    trainer = Trainer(captioner, dataclasses.replace(SETTINGS, concepts="topics"), 1, SGD)
+    batch = {name: values[:2] for name, values in BATCH.items()} | {"concepts": targets}
+    before = float(concept_loss(captioner, batch, captioner.encode(batch), None))
+    for _ in range(3):
+        trainer.step(batch, 1)
+    assert float(concept_loss(captioner, batch, captioner.encode(batch), None)) < before - 0.01
+
+
 def make_run(folder, **changes):
     """Return a run that predicts three attributes, and the initial weights as its best ones."""
-    own = {"concepts": "attributes", "concept_count": 3, "max_words": 3}
-    run = Run.create(settings(folder, **own, **changes), VOCABULARY, brightness())
+    own = {"concepts": "attributes", "concept_count": 3, "max_words": 3, **changes}
+    run = Run.create(settings(folder, **own), VOCABULARY, brightness())
     arrays = weights.values(weights.captioner_variables(run.make_captioner(), False))
     weights.save_arrays(run.best_file, arrays, run.digests)
     return run, arrays

@@ -20,7 +20,7 @@ FUNCTION_WORDS = frozenset(
     "a an the of in on at to is are it its and with there this that we see shows".split()  # noqa: SIM905
 )
 # Further words that no picture shows. A run's folder contains its attributes, so a change of this
-# list does not affect runs that exist.
+# list does not affect trained runs.
 _NO_ATTRIBUTES = FUNCTION_WORDS | frozenset(
     "about across after against along am another any around as at away be been behind being beside "  # noqa: SIM905
     "between both but by can did do does down during each for from has have having he her him his "
@@ -30,6 +30,11 @@ _NO_ATTRIBUTES = FUNCTION_WORDS | frozenset(
 )
 FORMAT = 1
 MAX_WORDS = 100  # of a caption; the rest of a longer caption is ignored
+
+
+def is_content_word(word):
+    """Return whether a word may name something visible."""
+    return word not in _NO_ATTRIBUTES
 
 
 def attribute_words(vocabulary, count):
@@ -42,7 +47,7 @@ def attribute_words(vocabulary, count):
     Raises:
         UserError: the vocabulary has too few content words.
     """
-    words = [word for word in vocabulary.words[OOV + 1 :] if word not in _NO_ATTRIBUTES]
+    words = [word for word in vocabulary.words[OOV + 1 :] if is_content_word(word)]
     if len(words) < count:
         raise UserError(
             f"concept_count: expected at most {len(words)}, the number of content words in the "
