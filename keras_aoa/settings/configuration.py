@@ -66,6 +66,11 @@ class Configuration(
                 )
         if self.regions == "proposals" and self.crop < 1:
             raise UserError("crop: regions 'proposals' need whole images; set crop to 1.")
+        if self.edge_model and self.proposal_method != "edge_boxes":
+            raise UserError(
+                f"edge_model: proposal_method {self.proposal_method!r} uses no edges, received "
+                f"{self.edge_model!r}; leave it out, or set proposal_method to 'edge_boxes'."
+            )
         if not self.epochs:
             raise UserError(
                 "rnn_epochs, joint_epochs, reward_epochs: all are 0; set one of them to 1 or more."

@@ -188,6 +188,9 @@ class RegionSettings(Group):
     proposals_fit: Literal["pad", "stretch"] = "pad"
     """How an image becomes square for proposals. 'pad' pads it to a square whose side is 1.5 times
     the image's short side. 'stretch' scales both sides."""
+    proposal_method: Literal["edge_boxes", "selective_search"] = "edge_boxes"
+    """Method that finds object proposals: EdgeBoxes, or selective search, which takes longer, as in
+    the work of Jin et al. (2015)."""
     edge_model: str = ""
     """File of the structured forest that detects edges for proposals. Without a file, edges are
     image gradients."""

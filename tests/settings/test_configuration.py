@@ -12,7 +12,10 @@ from keras_aoa.settings.presets import PRESETS
 from keras_aoa.utils.errors import UserError
 
 # Settings that cannot be changed together with other settings, which then have these values.
-EXCLUDING = {"image_each_step": {"image_first": False}}
+EXCLUDING = {
+    "image_each_step": {"image_first": False},
+    "proposal_method": {"edge_model": ""},
+}
 
 
 def changed_values():
@@ -34,6 +37,7 @@ def changed_values():
         "distribution": "workers",
         "crop": 0.25,
         "concepts": "attributes",
+        "proposal_method": "selective_search",
     }
     for field in dataclasses.fields(Configuration):
         value = chosen.get(field.name, other[type(field.default)])
@@ -88,6 +92,10 @@ def changed_values():
         (
             {"variant": "semantic"},
             "concepts: variant 'semantic' attends to attributes, received 'n",
+        ),
+        (
+            {"edge_model": "forest.yml", "proposal_method": "selective_search"},
+            "edge_model: proposal_method 'selective_search' uses no edges, received 'forest.yml';",
         ),
         ({"image_first": True, "image_each_step": True}, "image_first, image_each_step: the image"),
     ],
