@@ -37,6 +37,9 @@ def main(arguments=None):
         "--proposals", action="store_true", help="send object proposals, if the model needs them"
     )
     parser.add_argument("--edge-model", default="", help="edge model of the training run")
+    parser.add_argument(
+        "--proposal-method", default="edge_boxes", help="proposal_method of the training run"
+    )
     parser.add_argument("--page", metavar="FILE", help="write a page with each word's attention")
     options = parser.parse_args(arguments)
     ask, address = (ask_grpc, options.grpc) if options.grpc else (ask_rest, options.url)
@@ -46,7 +49,7 @@ def main(arguments=None):
         if options.score is not None:
             rows = [{**row, "captions": [options.score]} for row in rows]
         if options.proposals:
-            add_proposals(rows, options.edge_model)
+            add_proposals(rows, options.edge_model, options.proposal_method)
         signature = "serving_default" if options.score is None else "score"
         answers = []
         for start in range(0, len(rows), REQUEST_IMAGES):
@@ -136,7 +139,7 @@ def ask_grpc(address, model, signature_name, rows):
     return [{name: value[row] for name, value in outputs.items()} for row in range(len(rows))]
 
 
-def add_proposals(rows, edge_model):
+def add_proposals(rows, edge_model, method):
     """Add object proposals to each row. The server has no OpenCV and cannot find proposals."""
     from keras_aoa.data.images.split_images import padded
     from keras_aoa.data.proposals.cache import ProposalSettings, propose
@@ -145,7 +148,7 @@ def add_proposals(rows, edge_model):
     from keras_aoa.utils.errors import UserError
 
     try:
-        settings = ProposalSettings(edge_model=edge_model)
+        settings = ProposalSettings(edge_model=edge_model, method=method)
         check_opencv()
     except UserError as error:
         raise ValueError(str(error)) from None

@@ -7,8 +7,8 @@ from keras_aoa.settings.arguments import parse_configuration
 
 PURPOSE = (
     "Find the object proposals of all images of a data set and store them in OUTPUT/data. The "
-    "command accepts all settings of train.py, but uses only the data settings, edge_model and "
-    "output."
+    "command accepts all settings of train.py, but uses only the data settings, "
+    "proposal_method, edge_model and output."
 )
 
 

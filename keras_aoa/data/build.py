@@ -113,6 +113,9 @@ def proposal_view(configuration, folder, edge_model=None):
 
     return ProposalView(
         proposal_image_settings(configuration),
-        ProposalSettings(edge_model=configuration.edge_model if edge_model is None else edge_model),
+        ProposalSettings(
+            edge_model=configuration.edge_model if edge_model is None else edge_model,
+            method=configuration.proposal_method,
+        ),
         pathlib.Path(folder) / "data",
     )

@@ -99,9 +99,11 @@ def check_attends(configuration, folder, who="correctness"):
     """Refuse a run whose attention is always uniform.
 
     Raises:
-        UserError: the variant is `baseline`, or the regions are `mean`.
+        UserError: the variant is `baseline` or `semantic`, or the regions are `mean`.
     """
-    setting = "variant 'baseline'" if configuration.variant == "baseline" else ""
+    setting = ""
+    if configuration.variant in ("baseline", "semantic"):
+        setting = f"variant {configuration.variant!r}"
     if configuration.regions == "mean":
         setting = "regions 'mean'"
     if setting:

@@ -6,14 +6,11 @@ from typing import Annotated
 
 import tyro
 
+from keras_aoa.data.text.attributes import FUNCTION_WORDS
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_output
 
-# Words that name nothing visible.
-FUNCTION_WORDS = frozenset(
-    "a an the of in on at to is are it its and with there this that we see shows".split()  # noqa: SIM905
-)
 WORDS = 4
 
 

@@ -8,6 +8,7 @@ from keras_aoa.layers.regions import GridRegions, MeanRegion, Regions
 from keras_aoa.layers.resampling import AffineResampling
 from keras_aoa.layers.review_attention import ReviewAttention
 from keras_aoa.layers.rnn import AttentionRNN
+from keras_aoa.layers.semantic_attention import SemanticAttention
 from keras_aoa.layers.soft_attention import SoftAttention
 from keras_aoa.layers.transformer import TransformerRegions
 
@@ -22,6 +23,7 @@ __all__ = [
     "ProposalRegions",
     "Regions",
     "ReviewAttention",
+    "SemanticAttention",
     "SoftAttention",
     "TransformerRegions",
 ]

@@ -25,8 +25,9 @@ class ImageMemory(NamedTuple):
     regions. Only `AreaAttention` uses `factors`. `step_gates (n, 1, 3 u)` are added to the GRU's
     gates at each step. With `noise (n, c, t, r)`, standard Gumbel noise, `HardAttention` samples
     regions. `thoughts (n, i, e)` and `review_probs (n, i, r)` are the vectors and the attention of
-    the review steps of `ReviewAttention`, whose `regions (n, i, f)` are projected thoughts. Tensors
-    that an attention does not need are None.
+    the review steps of `ReviewAttention`, whose `regions (n, i, f)` are projected thoughts.
+    `concepts (n, k, e)` are embedded words that `SemanticAttention` attends to. Tensors that an
+    attention does not need are None.
     """
 
     regions: Tensor
@@ -37,6 +38,7 @@ class ImageMemory(NamedTuple):
     noise: Tensor | None = None
     thoughts: Tensor | None = None
     review_probs: Tensor | None = None
+    concepts: Tensor | None = None
 
 
 class Attended(NamedTuple):
@@ -83,6 +85,11 @@ class AttentionLayer(keras.layers.Layer):
     has_feedback = True
     # Whether the layer samples regions if the `ImageMemory` contains noise.
     samples_regions = False
+    # Whether the attended vector is a sum of embedded words instead of a sum of regions. The GRU
+    # adds it to the input word.
+    attends_words = False
+    # Whether `precompute` has the argument `concepts`, the probabilities of predicted words.
+    needs_concepts = False
     # Number of features per region. `build` sets it if the shape of a weight depends on it.
     region_dim = None
     # Whether a cell contains the layer. A model can then contain it twice: in the cell and alone.

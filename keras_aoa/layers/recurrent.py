@@ -106,14 +106,17 @@ class AttentionGRUCell(keras.layers.Layer):
         self.region_dim = region_dim
         self.attention = attention
         attention.in_cell = True
-        self.state_size = (units, region_dim)
+        self.attended_dim = attention.embedding_dim if attention.attends_words else region_dim
+        self.state_size = (units, self.attended_dim)
 
     def build(self, inputs_shape, states_shape=None):
         self.word_kernel = self.add_weight(
             name="word_kernel", shape=(inputs_shape[-1], 3 * self.units)
         )
         self.region_kernel = None
-        if self.attention.has_feedback:
+        if self.attention.attends_words:
+            self.region_kernel = self.word_kernel
+        elif self.attention.has_feedback:
             self.region_kernel = self.add_weight(
                 name="region_kernel", shape=(self.region_dim, 3 * self.units)
             )
@@ -186,7 +189,7 @@ class AttentionGRUCell(keras.layers.Layer):
 
     def start(self, state, memory):
         """Return the states `(h, v)` before the first word, given `h (n, c, u)`."""
-        nothing = ops.zeros((*ops.shape(state)[:-1], self.region_dim), dtype=state.dtype)
+        nothing = ops.zeros((*ops.shape(state)[:-1], self.attended_dim), dtype=state.dtype)
         return state, self.attention.attend_after(state, nothing, None, memory).attended
 
     def project(self, words, memory):

@@ -11,6 +11,7 @@ from keras_aoa.layers import (
     MeanRegion,
     ProposalRegions,
     ReviewAttention,
+    SemanticAttention,
     SoftAttention,
     TransformerRegions,
 )
@@ -23,6 +24,7 @@ from keras_aoa.models.captioner import Captioner
 ATTENTIONS = {
     **{variant: (AreaAttention, {"variant": variant}) for variant in VARIANTS},
     "soft": (SoftAttention, {}),
+    "semantic": (SemanticAttention, {}),
     "hard": (HardAttention, {}),
     "review": (ReviewAttention, {}),
 }
@@ -47,13 +49,14 @@ def backbone_settings(configuration):
     )
 
 
-def make_captioner(configuration, backbone, vocabulary_size):
+def make_captioner(configuration, backbone, vocabulary_size, concept_ids=()):
     """Build the captioner that a `Configuration` describes.
 
     Args:
         configuration: `Configuration`.
         backbone: Model that `make_backbone` returned.
         vocabulary_size: Number of word ids.
+        concept_ids: Word ids of the attributes, if the captioner predicts attributes.
 
     Returns:
         A built `Captioner`.
@@ -69,6 +72,7 @@ def make_captioner(configuration, backbone, vocabulary_size):
         tied=configuration.tied,
         dtype=dtype_policy(configuration),
         **attention_options(configuration),
+        **({"concept_ids": concept_ids} if configuration.variant == "semantic" else {}),
     )
     captioner = Captioner(
         backbone,
@@ -79,6 +83,9 @@ def make_captioner(configuration, backbone, vocabulary_size):
         label_smoothing=configuration.label_smoothing,
         from_scratch=not is_pretrained(configuration.backbone, configuration.backbone_weights),
         image_first=configuration.image_first,
+        image_each_step=configuration.image_each_step,
+        concepts=configuration.concepts,
+        concept_count=configuration.concept_count,
         feature_length=configuration.feature_length,
         seed=configuration.seed,
         region_backbone=convolutional_part(backbone) if has_proposals else None,
@@ -105,8 +112,8 @@ def make_cell(
 ):
     """Build the recurrent cell and its attention, which never predicts PAD or START.
 
-    `Captioner` already scales the regions before dropout. The attention must not scale them again.
-    `options` are further arguments of the attention.
+    `options` are further arguments of the attention. `Captioner` already scales the regions before
+    dropout. The attention must not scale them again.
     """
     attention_class, arguments = ATTENTIONS[variant]
     attention = attention_class(

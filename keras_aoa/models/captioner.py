@@ -12,6 +12,12 @@ from keras import ops
 
 from keras_aoa.data.text.vocabulary import PAD
 from keras_aoa.layers.products import scale_to_length, wide_dtype
+from keras_aoa.models.image_inputs import (
+    CONCEPTS,
+    build_image_layers,
+    image_inputs,
+    make_image_layers,
+)
 
 Tensor = Any
 
@@ -32,7 +38,8 @@ class EncodedImages(NamedTuple):
 
     `memory` is the `ImageMemory` of the attention layer. `state (n, 1, u)` and `attended (n, 1, f)`
     are the cell's states. `boxes (n, r, 4, 2)` are the corners of the regions, relative (0..1) to
-    the network's input. `mask (n, r)` is false for padding.
+    the network's input. `mask (n, r)` is false for padding. `concepts (n, k)` are the logits of the
+    predicted concepts, or None.
     """
 
     memory: Any
@@ -40,6 +47,7 @@ class EncodedImages(NamedTuple):
     attended: Tensor
     boxes: Tensor
     mask: Tensor
+    concepts: Tensor | None = None
 
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
@@ -67,6 +75,14 @@ class Captioner(keras.Model):
             activation map that this network computes. None for all other kinds of regions.
         label_smoothing: Share of each word's target probability that is spread evenly over all
             words that can be predicted. It is used only in training.
+        image_each_step: If True, the cell starts with a zero state and receives the projected image
+            vector at every step, as in Donahue et al., CVPR 2015, arXiv:1411.4389.
+        concepts: Concepts that the captioner predicts from the image vector. The probabilities of
+            `attributes` take the place of the image vector (Wu et al., CVPR 2016,
+            arXiv:1506.01144), unless the attention is `SemanticAttention`, which attends to them.
+            `topics` are an input at every step, beside the image vector (Jin et al.,
+            arXiv:1506.06272). `none` predicts no concepts.
+        concept_count: Number of concepts, k.
 
     Call arguments:
         inputs: Dictionary. `images (n, rows, columns, 3)` are RGB pixels in 0..255.
@@ -98,9 +114,27 @@ class Captioner(keras.Model):
         seed=0,
         region_backbone=None,
         label_smoothing=0.0,
+        image_each_step=False,
+        concepts="none",
+        concept_count=256,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if image_first and image_each_step:
+            raise ValueError(
+                "Captioner: the image vector is either the first input or an input at every step; "
+                "received image_first=True and image_each_step=True."
+            )
+        if concepts not in CONCEPTS:
+            raise ValueError(
+                f"Captioner: `concepts` must be one of {', '.join(CONCEPTS)}; received "
+                f"{concepts!r}."
+            )
+        if cell.attention.needs_concepts and concepts != "attributes":
+            raise ValueError(
+                f"Captioner: {type(cell.attention).__name__} needs concepts='attributes'; received "
+                f"{concepts!r}."
+            )
         self.backbone = backbone
         self.regions = regions
         self.cell = cell
@@ -109,17 +143,25 @@ class Captioner(keras.Model):
         self.label_smoothing = label_smoothing
         self.from_scratch = from_scratch
         self.image_first = image_first
+        self.image_each_step = image_each_step
         self.feature_length = feature_length
         self.seed = seed
         self.region_backbone = region_backbone
-        width = cell.attention.embedding_dim if image_first else cell.units
-        self.image_projection = keras.layers.Dense(width, use_bias=False, name="image_projection")
+        self.concepts = concepts
+        self.concept_count = concept_count
+        for name, layer in make_image_layers(self).items():
+            setattr(self, name, layer)
         self.seeds = keras.random.SeedGenerator(seed)
 
     @property
     def attention(self):
         """The attention layer, which contains the word embeddings."""
         return self.cell.attention
+
+    @property
+    def starts_with_attributes(self):
+        """Whether predicted attributes take the place of the image vector."""
+        return self.concepts == "attributes" and not self.attention.needs_concepts
 
     @property
     def backbone_trainable_variables(self):
@@ -130,8 +172,7 @@ class Captioner(keras.Model):
     def build(self, inputs_shape=None):
         if self.built:
             return
-        vector_shape = self.backbone.output["vector"].shape
-        self.image_projection.build(vector_shape)
+        build_image_layers(self, self.backbone.output["vector"].shape)
         if not self.regions.built and self.region_backbone is None:
             self.regions.build(self.backbone.output["map"].shape)
         if not self.cell.built:  # loading a saved model builds the cell first
@@ -193,17 +234,21 @@ class Captioner(keras.Model):
 
     def encode_regions(self, regions, vector):
         """Encode images as `encode` does, but from the output of `make_regions`."""
-        memory = self.attention.precompute(regions.features, regions.mask)
-        wide = wide_dtype(self.cell.compute_dtype)
-        image = ops.cast(self.image_projection(vector), wide)[:, None]
+        inputs = image_inputs(self, vector)
+        concepts = {"concepts": inputs.probs} if self.attention.needs_concepts else {}
+        memory = self.attention.precompute(regions.features, regions.mask, **concepts)
+        image, memory = inputs.start, memory._replace(step_gates=inputs.step_gates)
         if self.image_first:
             zeros = ops.zeros((ops.shape(image)[0], 1, self.cell.units))
             start = self.cell.start(zeros, memory)
             step = self.cell.step(image, self.cell.project(image, memory), start, memory)
             state, attended = step.state, step.attended
+        elif self.image_each_step:
+            zeros = ops.zeros((ops.shape(image)[0], 1, self.cell.units))
+            state, attended = self.cell.start(zeros, memory)
         else:
             state, attended = self.cell.start(image, memory)
-        return EncodedImages(memory, state, attended, regions.boxes, regions.mask)
+        return EncodedImages(memory, state, attended, regions.boxes, regions.mask, inputs.logits)
 
     def call(self, inputs, training=False):
         return self.decode(self.encode(inputs, training), inputs, training).log_probs
@@ -296,6 +341,9 @@ class Captioner(keras.Model):
             "label_smoothing": self.label_smoothing,
             "from_scratch": self.from_scratch,
             "image_first": self.image_first,
+            "image_each_step": self.image_each_step,
+            "concepts": self.concepts,
+            "concept_count": self.concept_count,
             "feature_length": self.feature_length,
             "seed": self.seed,
             "region_backbone": keras.saving.serialize_keras_object(self.region_backbone),

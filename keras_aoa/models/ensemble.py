@@ -26,7 +26,7 @@ class Ensemble:
     def __init__(self, members):
         self.members = tuple(members)
         self._states = [member.cell.units for member in self.members]
-        self._attended = [member.cell.region_dim for member in self.members]
+        self._attended = [member.cell.attended_dim for member in self.members]
 
     @property
     def attention(self):

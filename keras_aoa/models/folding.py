@@ -7,6 +7,8 @@ convolution can do the same with other kernels and a bias. The outputs are equal
 import keras
 import numpy as np
 
+from keras_aoa.models.image_inputs import IMAGE_LAYERS
+
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
@@ -24,7 +26,8 @@ def with_folded_networks(captioner):
         if parts[name] is not None:
             parts[name] = fold_batch_normalization(parts[name])
     made = type(captioner)(**{**parts, "dtype": captioner.dtype_policy})
-    made.image_projection = captioner.image_projection
+    for name in IMAGE_LAYERS:
+        setattr(made, name, getattr(captioner, name))
     made.built = captioner.built
     return made
 

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 
+from keras_aoa.models.image_inputs import IMAGE_LAYERS
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import atomic_write
 
@@ -67,7 +68,7 @@ def captioner_variables(captioner, with_backbone):
     """Return a captioner's variables by name. Include the backbones if `with_backbone` is true."""
     parts = {
         "cell": captioner.cell,
-        "image_projection": captioner.image_projection,
+        **{name: getattr(captioner, name) for name in IMAGE_LAYERS},
         "regions": captioner.regions,
     }
     if with_backbone:

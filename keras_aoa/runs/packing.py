@@ -46,7 +46,7 @@ def pack(
         folder = pathlib.Path(temporary) / "packed"
         folder.mkdir()
         shutil.copyfile(run.vocabulary_file, folder / "vocabulary.json")
-        for file in run.folder.glob("edge_model*"):
+        for file in (*run.folder.glob("edge_model*"), *run.folder.glob("concepts.json")):
             shutil.copyfile(file, folder / file.name)
         if card:
             shutil.copyfile(card, folder / "README.md")

@@ -43,9 +43,14 @@ class Run:
     @classmethod
     def create(cls, configuration, vocabulary, backbone):
         """Create a run's folder. `config.json` is written last, because it marks a complete run."""
+        from keras_aoa.data.text.attributes import attribute_words, save_attributes
+
         folder = configuration.folder
         folder.mkdir(parents=True, exist_ok=True)
         vocabulary.save(folder / "vocabulary.json")
+        if configuration.concepts == "attributes":
+            words = attribute_words(vocabulary, configuration.concept_count)
+            save_attributes(folder / "concepts.json", words)
         if configuration.regions == "proposals" and configuration.edge_model:
             with atomic_write(edge_model_file(configuration)) as temporary:
                 shutil.copyfile(configuration.edge_model, temporary)
@@ -87,6 +92,10 @@ class Run:
         return self.folder / "backbone.keras"
 
     @property
+    def concepts_file(self):
+        return self.folder / "concepts.json"
+
+    @property
     def best_file(self):
         return self.folder / "best.npz"
 
@@ -96,7 +105,7 @@ class Run:
 
     @functools.cached_property
     def digests(self):
-        """Digests of the vocabulary and the backbone.
+        """Digests of the vocabulary, the backbone and, if the run has them, the attributes.
 
         Every weights file must contain the same digests.
         """
@@ -105,13 +114,27 @@ class Run:
         return {
             "vocabulary": self.vocabulary.digest,
             "backbone": file_digest(self.backbone_file),
+            **({"concepts": self._attributes[1]} if self._attributes else {}),
         }
 
+    @property
+    def concept_ids(self):
+        """Word ids of the attributes that the run predicts. Without attributes, empty."""
+        return self._attributes[0] if self._attributes else ()
+
+    @functools.cached_property
+    def _attributes(self):
+        if self.configuration.concepts != "attributes":
+            return None
+        from keras_aoa.data.text.attributes import load_attributes
+
+        return load_attributes(self.concepts_file, self.vocabulary)
+
     def check(self, metadata, source):
-        """Refuse weights that were trained with another vocabulary or backbone.
+        """Refuse weights that were trained with another vocabulary, backbone or attributes.
 
         Raises:
-            UserError: the vocabulary or the backbone differs. The message says which part differs.
+            UserError: a part differs. The message says which part.
         """
         for part, digest in self.digests.items():
             if metadata.get(part) != digest:
@@ -131,7 +154,8 @@ class Run:
             )
         backbone = load_backbone(self.backbone_file)
         check_floatx(backbone, self.folder)
-        return make_captioner(self.configuration, backbone, len(self.vocabulary))
+        count = len(self.vocabulary)
+        return make_captioner(self.configuration, backbone, count, self.concept_ids)
 
     def load_captioner(self, for_inference=False):
         """Return the captioner with the run's best weights.

@@ -66,6 +66,11 @@ class Configuration(
                 )
         if self.regions == "proposals" and self.crop < 1:
             raise UserError("crop: regions 'proposals' need whole images; set crop to 1.")
+        if self.edge_model and self.proposal_method != "edge_boxes":
+            raise UserError(
+                f"edge_model: proposal_method {self.proposal_method!r} uses no edges, received "
+                f"{self.edge_model!r}; leave it out, or set proposal_method to 'edge_boxes'."
+            )
         if not self.epochs:
             raise UserError(
                 "rnn_epochs, joint_epochs, reward_epochs: all are 0; set one of them to 1 or more."
@@ -90,12 +95,13 @@ class Configuration(
                 f"cached_views: needs a feature cache, received {self.cached_views} views; set "
                 "feature_cache, or cached_views to 1."
             )
-        if self.attention_supervision and (self.variant == "baseline" or self.regions == "mean"):
-            raise UserError(
-                "attention_supervision: needs attention to regions, but with variant "
-                f"{self.variant!r} and regions {self.regions!r} all regions have equal weights; "
-                "set it to 0."
-            )
+        for name in ("attention_supervision", "attention_coverage"):
+            uniform = self.variant in ("baseline", "semantic") or self.regions == "mean"
+            if getattr(self, name) and uniform:
+                raise UserError(
+                    f"{name}: needs attention to regions, but with variant {self.variant!r} and "
+                    f"regions {self.regions!r} all regions have equal weights; set it to 0."
+                )
         if self.variant == "conditional" and not self.tied:
             raise UserError("tied: variant 'conditional' needs tied embeddings, received False.")
         if self.attention_gate and self.variant not in ("soft", "hard"):
@@ -106,8 +112,16 @@ class Configuration(
             raise UserError(
                 f"review_words: needs variant 'review', received variant {self.variant!r}."
             )
-        if self.attention_coverage and self.variant == "baseline":
-            raise UserError("attention_coverage: variant 'baseline' has no attention; set it to 0.")
+        if self.variant == "semantic" and self.concepts != "attributes":
+            raise UserError(
+                "concepts: variant 'semantic' attends to attributes, received "
+                f"{self.concepts!r}; set concepts to 'attributes'."
+            )
+        if self.image_first and self.image_each_step:
+            raise UserError(
+                "image_first, image_each_step: the image vector is either the first input or an "
+                "input at every step, received both; set one of them to False."
+            )
 
     @property
     def folder(self):

@@ -188,6 +188,9 @@ class RegionSettings(Group):
     proposals_fit: Literal["pad", "stretch"] = "pad"
     """How an image becomes square for proposals. 'pad' pads it to a square whose side is 1.5 times
     the image's short side. 'stretch' scales both sides."""
+    proposal_method: Literal["edge_boxes", "selective_search"] = "edge_boxes"
+    """Method that finds object proposals: EdgeBoxes, or selective search, which takes longer, as in
+    the work of Jin et al. (2015)."""
     edge_model: str = ""
     """File of the structured forest that detects edges for proposals. Without a file, edges are
     image gradients."""
@@ -226,13 +229,15 @@ class DecoderSettings(Group):
         "soft",
         "hard",
         "review",
+        "semantic",
     ] = "full"
     """Model variant: a row of the paper's Table 1; 'soft', the soft attention of Xu et al. (2015);
-    'hard', their hard attention, which chooses one region for each word; or 'review', the attention
-    of Yang et al. (2016) to thoughts about the regions."""
+    'hard', their hard attention, which chooses one region for each word; 'review', the attention of
+    Yang et al. (2016) to thoughts about the regions; or 'semantic', the attention of You et al.
+    (2016) to predicted words."""
     attention_gate: bool = False
-    """Scale the region vector by a gate that depends on the state. Only for variants
-    'soft' and 'hard'."""
+    """Scale the region vector by a gate that depends on the state. Only for variants 'soft' and
+    'hard'."""
     review_steps: int = 8
     """Number of review steps of variant 'review'."""
     units: int = 512
@@ -244,7 +249,21 @@ class DecoderSettings(Group):
     image_first: bool = False
     """False: the image vector is the initial state. True: the initial state is zero and the image
     vector is the first input, as in the authors' code."""
+    image_each_step: bool = False
+    """The initial state is zero and the image vector is an input at every step, as in the work of
+    Donahue et al. (2015)."""
+    concepts: Literal["none", "attributes", "topics"] = "none"
+    """Concepts predicted from the image vector. 'attributes' are frequent words, which take the
+    place of the image vector (Wu et al., 2016) unless VARIANT is 'semantic'. 'topics' are topics of
+    captions, an input at every step (Jin et al., 2015)."""
+    concept_count: int = 256
+    """Number of predicted concepts."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the decoder's matrix products. Weights, states and sums remain float32."""
 
-    minimum: ClassVar[dict] = {"units": 1, "embedding_dim": 1, "review_steps": 1}
+    minimum: ClassVar[dict] = {
+        "units": 1,
+        "embedding_dim": 1,
+        "review_steps": 1,
+        "concept_count": 2,
+    }

@@ -49,6 +49,9 @@ class TrainingSettings(Group):
     attention_supervision: float = 0.0
     """Weight of the supervision of attention (Liu et al., 2017): the cross-entropy between a word's
     attention and the boxes of the object that the word names. It needs data with boxes."""
+    concept_loss: float = 1.0
+    """Weight of the loss of predicted concepts in stages 1 and 2, for captioners that predict
+    concepts. The loss is a sum over images and concepts, in nats per word."""
     scheduled_sampling: float = 0.0
     """Scheduled sampling (Bengio et al., 2015): share of input words that are sampled from the
     model instead of taken from the caption. The share rises linearly from 0 to this value."""
@@ -84,6 +87,7 @@ class TrainingSettings(Group):
         "accumulate": 1,
         "decay_epochs": 1,
         "warmup_steps": 0,
+        "concept_loss": 0,
         "minutes": 0,
         "attention_supervision": 0,
         "validate_every": 1,

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_aoa.data.text.vocabulary import PAD, SPECIAL
 from keras_aoa.training.attention_supervision import supervision_loss
+from keras_aoa.training.concepts import concept_loss
 
 
 def attention_coverage(captioner, batch, encoded, decoded):
@@ -107,6 +108,7 @@ def over_words(values, batch):
 # For each setting that is a loss's weight: the function that computes the loss, as a sum over the
 # batch, from the captioner, the batch, the `EncodedImages` and the `DecodedCaptions`.
 EXTRA_LOSSES = {
+    "concept_loss": concept_loss,
     "attention_supervision": supervision_loss,
     "attention_coverage": attention_coverage,
     "hard_reinforce": hard_reinforce,

@@ -23,6 +23,7 @@ from keras_aoa.training.accumulation import groups
 from keras_aoa.training.attention_supervision import add_phrases
 from keras_aoa.training.callbacks import Callbacks
 from keras_aoa.training.checkpoints import Checkpoints
+from keras_aoa.training.concepts import concept_targets
 from keras_aoa.training.frozen import frozen_features
 from keras_aoa.training.logs import SAMPLES, TensorBoard, describe
 from keras_aoa.training.preparation import prepare_run
@@ -132,6 +133,8 @@ def train_run(configuration, process, run, images, checkpoints, callbacks):
     )
     if configuration.attention_supervision:
         add_phrases(batches, training_images.examples)
+    if configuration.concepts != "none":
+        batches.add_column("concepts", concept_targets(run, training_images.examples))
     # Building a backbone draws random numbers, loading it does not. The captioner's initial weights
     # must be the same in both cases.
     keras.utils.set_random_seed(configuration.seed)

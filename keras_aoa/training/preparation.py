@@ -5,6 +5,8 @@ import keras
 from keras_aoa.data.build import image_settings, proposal_view, read_data
 from keras_aoa.data.images.split_images import Images
 from keras_aoa.data.proposals.edge_boxes import check_opencv
+from keras_aoa.data.text.attributes import attribute_words
+from keras_aoa.data.text.topics import check_scikit_learn
 from keras_aoa.data.text.vocabulary import SPECIAL, Vocabulary
 from keras_aoa.distribution.process import Process
 from keras_aoa.models.backbone_parts import check_image_size
@@ -72,6 +74,8 @@ def prepare_run(configuration, held, process=None):
     view = proposal_view(configuration, folder.parent)
     if view:
         check_opencv()  # now, because drawing scenes takes minutes
+    if configuration.concepts == "topics":
+        check_scikit_learn()
     start = WarmStart(configuration.start_from) if configuration.start_from else None
     if start:
         start.check_settings(configuration)
@@ -80,10 +84,14 @@ def prepare_run(configuration, held, process=None):
     vocabulary = make_vocabulary(configuration, data)
     if start:
         start.check_vocabulary(vocabulary)
+    concept_ids = ()
+    if configuration.concepts == "attributes":
+        words = attribute_words(vocabulary, configuration.concept_count)
+        concept_ids = tuple(map(vocabulary.words.index, words))
     keras.utils.set_random_seed(configuration.seed)
     backbone = start_backbone(configuration)
     check_image_size(backbone, configuration.image_size)
-    captioner = make_captioner(configuration, backbone, len(vocabulary))
+    captioner = make_captioner(configuration, backbone, len(vocabulary), concept_ids)
     if start:
         start.load(captioner)
     # The captioner only loaded the other run's weights into the backbone and checked that they fit.

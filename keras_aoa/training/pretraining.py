@@ -14,7 +14,7 @@ from keras import ops
 from keras_aoa.data import scenes
 from keras_aoa.data.images.preprocessing import ImageSettings
 from keras_aoa.data.images.split_images import Images, batched
-from keras_aoa.data.text.tokenizer import tokenize
+from keras_aoa.data.text.attributes import word_flags
 from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.models.backbones import load_backbone
 from keras_aoa.models.scenes_network import scenes_backbone
@@ -114,10 +114,7 @@ def pretrain(folder, settings):
 def word_batches(examples, vocabulary, settings, shuffle):
     """Return batches of images, with flags for the words that occur in each image's captions."""
     images = Images("pretraining", examples, ImageSettings(settings.image_size, "stretch"))
-    words = np.zeros((len(examples), len(vocabulary)), np.float32)
-    for row, example in zip(words, examples, strict=True):
-        for caption in example.captions:
-            row[vocabulary.encode_words(tokenize(caption), 100)] = 1
+    words = word_flags(examples, vocabulary, range(len(vocabulary))).astype(np.float32)
     columns = {"index": images.readable.astype(np.int32), "words": words[images.readable]}
     rows = images.dataset(columns)
     if shuffle:

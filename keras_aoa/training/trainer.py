@@ -261,7 +261,12 @@ class Trainer:
             sum_over_replicas(gradients), self.configuration.clip_norm
         )
         own = len(self.own_variables)
-        self.optimizer.apply_gradients(zip(gradients[:own], self.own_variables, strict=True))
+        # Stage 3 does not train the predictor of concepts, which then has no gradients.
+        self.optimizer.apply_gradients(
+            (gradient, variable)
+            for gradient, variable in zip(gradients[:own], self.own_variables, strict=True)
+            if gradient is not None
+        )
         if len(gradients) > own:
             self.backbone_optimizer.apply_gradients(
                 zip(gradients[own:], self.backbone_variables, strict=True)

@@ -1,5 +1,6 @@
 """Warm start: initializes a captioner with the weights of another run."""
 
+from keras_aoa.models.image_inputs import IMAGE_LAYERS
 from keras_aoa.runs.named import run_folder
 from keras_aoa.runs.run import Run
 from keras_aoa.utils.errors import UserError
@@ -11,6 +12,8 @@ MEANING = (
     "vector_layer",
     "feature_length",
     "image_first",
+    "image_each_step",
+    "concepts",
 )
 
 
@@ -67,7 +70,7 @@ class WarmStart:
         """
         loaded, new, unused = ["backbone"], [], []
         self._load_in_order("backbone", captioner.backbone, self.source.backbone)
-        for name in ("cell", "image_projection"):
+        for name in ("cell", *IMAGE_LAYERS):
             self._load_by_name(name, captioner, loaded, new, unused)
         for name in ("regions", "region_backbone"):
             own, theirs = getattr(captioner, name), getattr(self.source, name)
@@ -87,14 +90,15 @@ class WarmStart:
 
     def _load_by_name(self, name, captioner, loaded, new, unused):
         own, theirs = (
-            {variable.name: variable for variable in getattr(part, name).variables}
+            {variable.name: variable for variable in getattr(getattr(part, name), "variables", ())}
             for part in (captioner, self.source)
         )
         for variable in own.keys() & theirs.keys():
             self._require_shape(f"{name}'s {variable}", own[variable], theirs[variable])
         for variable in own.keys() & theirs.keys():
             own[variable].assign(theirs[variable])
-        loaded.append(f"{name} ({len(own.keys() & theirs.keys())} arrays)")
+        if own and theirs:
+            loaded.append(f"{name} ({len(own.keys() & theirs.keys())} arrays)")
         new += [f"{name}'s {variable}" for variable in own if variable not in theirs]
         unused += [f"{name}'s {variable}" for variable in theirs if variable not in own]
 

@@ -1,5 +1,7 @@
 """Tests of object proposals in batches: their choice, order and images."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -244,3 +246,5 @@ def test_proposal_view_uses_the_settings_of_the_configuration(tmp_path):
     assert view == ProposalView(ImageSettings(80, "stretch"), ProposalSettings(), tmp_path / "data")
     assert view.search.count >= configuration.test_proposals
     assert proposal_view(settings(tmp_path, regions="grid"), tmp_path) is None
+    other = dataclasses.replace(configuration, proposal_method="selective_search")
+    assert proposal_view(other, tmp_path).search == ProposalSettings(method="selective_search")

@@ -268,6 +268,7 @@ def test_measuring_a_file_of_captions_raises_an_error():
     ("changes", "message"),
     [
         ({"variant": "baseline"}, "runs/x has variant 'baseline' and its attention is uniform"),
+        ({"variant": "semantic", "concepts": "attributes"}, "runs/x has variant 'semantic' and"),
         ({"regions": "mean"}, "runs/x has regions 'mean' and its attention is uniform"),
     ],
 )

@@ -46,10 +46,15 @@ def gradients(captioner, inputs, training=False):
     return loss, tape.gradient(loss, captioner.trainable_weights)
 
 
-@every_variant
-@pytest.mark.parametrize("image_first", [False, True])
-def test_log_probabilities_follow_the_definition_and_are_0_at_padding(variant, image_first):
-    captioner = tiny.make_captioner(variant, image_first=image_first)
+@pytest.mark.parametrize(
+    ("variant", "image"),
+    [
+        *((variant, image) for variant in tiny.VARIANTS for image in ("state", "image_first")),
+        *((variant, "image_each_step") for variant in ("baseline", "full", "soft")),
+    ],
+)
+def test_log_probabilities_follow_the_definition_and_are_0_at_padding(variant, image):
+    captioner = tiny.make_captioner(variant, **({} if image == "state" else {image: True}))
     results = np.asarray(captioner(INPUTS))
     assert results.shape == (2, 3, 4)
     for image, captions, rows in zip(IMAGES, CAPTIONS, results, strict=True):
@@ -132,6 +137,10 @@ def test_saving_and_loading_a_fitted_captioner_keeps_its_outputs_and_optimizer(e
         ("full", {"image_first": True}),
         ("hard", {"seed": 5}),
         ("review", {}),
+        ("baseline", {"image_each_step": True, "dropout": 0.4}),
+        ("word_region", {"concepts": "attributes", "concept_count": 4}),
+        ("soft", {"concepts": "topics", "concept_count": 4}),
+        ("semantic", {}),
     ],
 )
 def test_a_saved_captioner_keeps_its_settings_and_weights(variant, settings, tmp_path):
@@ -139,7 +148,7 @@ def test_a_saved_captioner_keeps_its_settings_and_weights(variant, settings, tmp
     captioner.save(tmp_path / "captioner.keras")
     loaded = keras.models.load_model(tmp_path / "captioner.keras")
     np.testing.assert_array_equal(loaded(INPUTS), captioner(INPUTS))
-    for name in ("dropout", "region_dropout", "image_first", "seed"):
+    for name in ("dropout", "region_dropout", "image_first", "image_each_step", "concepts", "seed"):
         assert getattr(loaded, name) == getattr(captioner, name)
     np.testing.assert_array_equal(loaded(INPUTS, training=True), captioner(INPUTS, training=True))
 

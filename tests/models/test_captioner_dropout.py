@@ -72,6 +72,14 @@ def test_region_dropout_drops_a_feature_in_all_regions_of_an_image():
     assert (factors[0, 0] != factors[1, 0]).any()
 
 
+def test_an_image_vector_at_each_step_is_dropped_and_the_first_state_stays_zero():
+    captioner = tiny.make_captioner("baseline", dropout=0.5, image_each_step=True)
+    plain, training = captioner.encode(IMAGES), captioner.encode(IMAGES, training=True)
+    assert plain.memory.step_gates.shape == (2, 1, 3 * tiny.UNITS)
+    assert np.abs(np.asarray(training.memory.step_gates) - plain.memory.step_gates).max() > 0.01
+    assert not np.asarray(plain.state).any() and not np.asarray(training.state).any()
+
+
 @pytest.mark.parametrize("variant", tiny.VARIANTS)
 def test_steps_and_whole_captions_have_the_same_dropout(variant, monkeypatch):
     """Sampling runs step by step, and the gradient of its samples over whole captions."""

@@ -19,7 +19,6 @@ from keras_aoa.settings.search import SearchSettings
 from keras_aoa.utils.errors import UserError
 
 IMAGES = tiny.make_images(3)
-every_variant = pytest.mark.parametrize("variant", tiny.VARIANTS)
 
 
 def decode_step(captioner, ids):
@@ -34,7 +33,7 @@ def decode_step(captioner, ids):
     return np.asarray(log_probs), np.asarray(regions)
 
 
-@every_variant
+@pytest.mark.parametrize("variant", [*tiny.VARIANTS, "semantic"])
 def test_the_distribution_is_the_mean_over_the_members(variant):
     members = [
         tiny.make_captioner(variant, weights=1),

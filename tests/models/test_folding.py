@@ -7,6 +7,7 @@ import tiny
 from keras import layers
 
 from keras_aoa.models.folding import fold_batch_normalization, with_folded_networks
+from keras_aoa.models.image_inputs import IMAGE_LAYERS
 
 
 def randomize(network, seed=0):
@@ -75,13 +76,17 @@ def test_nested_and_sequential_networks_are_equal():
 
 @pytest.mark.parametrize("variant", ["full", "soft"])
 def test_a_captioner_for_inference_gives_the_same_captions_and_shares_the_decoder(variant):
-    captioner = tiny.make_captioner(variant, weights=1, image_first=variant == "full")
+    concepts = "topics" if variant == "soft" else "none"
+    captioner = tiny.make_captioner(
+        variant, weights=1, image_first=variant == "full", concepts=concepts, concept_count=4
+    )
     faster = with_folded_networks(captioner)
     images = tiny.make_images(2)
     captions = np.array([[[1, 4, 6, 2]], [[1, 5, 2, 0]]], "int32")
     inputs = {"images": images, "captions": captions}
     np.testing.assert_allclose(faster(inputs), captioner(inputs), rtol=1e-4, atol=1e-5)
     assert faster.cell is captioner.cell
-    assert faster.image_projection is captioner.image_projection
+    for name in IMAGE_LAYERS:
+        assert getattr(faster, name) is getattr(captioner, name)
     weights = {id(weight) for weight in captioner.weights}
     assert sum(id(weight) in weights for weight in faster.weights) >= len(captioner.cell.weights)

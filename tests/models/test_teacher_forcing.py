@@ -28,7 +28,7 @@ def test_log_probabilities_equal_those_of_training(variant):
     assert not np.asarray(result.log_probs)[CAPTIONS[:, :, 1:] == PAD].any()
 
 
-@every_variant
+@pytest.mark.parametrize("variant", [*tiny.VARIANTS, "semantic"])
 def test_attention_equals_that_of_search_for_generated_captions(variant):
     captioner = tiny.make_captioner(variant)
     encoded = captioner.encode(IMAGES)

@@ -13,6 +13,11 @@ from keras_aoa.utils.errors import UserError
 
 # Settings that are refused with other variants: the variant, and a value.
 OF_A_VARIANT = {"attention_gate": ("soft", True), "review_words": ("review", 0.25)}
+# Settings that cannot be changed together with other settings, which then have these values.
+EXCLUDING = {
+    "image_each_step": {"image_first": False},
+    "proposal_method": {"edge_model": ""},
+}
 
 
 def changed_values():
@@ -33,6 +38,8 @@ def changed_values():
         "precision": "bfloat16",
         "distribution": "workers",
         "crop": 0.25,
+        "concepts": "attributes",
+        "proposal_method": "selective_search",
     }
     for field in dataclasses.fields(Configuration):
         if field.name in OF_A_VARIANT:
@@ -49,6 +56,8 @@ def changed_values():
         ({"max_words": 0}, "max_words: expected at least 1, received 0."),
         ({"units": -3}, "units: expected at least 1, received -3."),
         ({"embedding_dim": 0}, "embedding_dim: expected at least 1"),
+        ({"concept_count": 1}, "concept_count: expected at least 2, received 1."),
+        ({"concept_loss": -0.5}, "concept_loss: expected at least 0, received -0.5."),
         ({"stride": 0}, "stride: expected at least 1"),
         ({"test_stride": 0}, "test_stride: expected at least 1"),
         ({"captions_per_image": 0}, "captions_per_image: expected at least 1"),
@@ -93,8 +102,17 @@ def changed_values():
         ({"attention_coverage": -1.0}, "attention_coverage: expected at least 0, received -1.0."),
         (
             {"attention_coverage": 1.0, "variant": "baseline"},
-            "attention_coverage: variant 'baseline' has no attention; set it to 0.",
+            "attention_coverage: needs attention to regions, but with variant 'baseline' and reg",
         ),
+        (
+            {"variant": "semantic"},
+            "concepts: variant 'semantic' attends to attributes, received 'n",
+        ),
+        (
+            {"edge_model": "forest.yml", "proposal_method": "selective_search"},
+            "edge_model: proposal_method 'selective_search' uses no edges, received 'forest.yml';",
+        ),
+        ({"image_first": True, "image_each_step": True}, "image_first, image_each_step: the image"),
     ],
 )
 def test_a_value_out_of_range_is_refused_and_the_error_states_the_range(settings, message):
@@ -115,8 +133,11 @@ def test_the_limits_of_ranges_are_allowed():
 
 
 def test_a_runs_file_restores_every_setting(tmp_path):
-    changed = Configuration(**dict(changed_values()))
-    assert set(changed.differences(Configuration())) == {
+    values = dict(changed_values())
+    alone = {name: values.pop(name) for name in EXCLUDING}
+    changed = Configuration(**values)
+    each = [Configuration(**{**values, **EXCLUDING[name], name: alone[name]}) for name in alone]
+    assert set().union(*(one.differences(Configuration()) for one in (changed, *each))) == {
         field.name for field in dataclasses.fields(Configuration)
     } - {*ANY_TIME, *OF_A_VARIANT}
     of_variants = [
@@ -125,7 +146,7 @@ def test_a_runs_file_restores_every_setting(tmp_path):
     ]
     for name, configuration in zip(OF_A_VARIANT, of_variants, strict=True):
         assert configuration.differences(Configuration()) == ["variant", name]
-    for configuration in (changed, *of_variants, *PRESETS.values()):
+    for configuration in (changed, *each, *of_variants, *PRESETS.values()):
         (tmp_path / "config.json").write_text(configuration.to_json())
         assert Configuration.read(tmp_path / "config.json") == configuration
 
@@ -170,7 +191,7 @@ def test_a_missing_file_is_reported(tmp_path):
         Configuration.read(tmp_path / "config.json")
 
 
-@pytest.mark.parametrize("name", ["variant", "fit", "decay", "regions", "border"])
+@pytest.mark.parametrize("name", ["variant", "fit", "decay", "regions", "border", "concepts"])
 def test_a_value_that_is_not_one_of_the_choices_is_refused(name, tmp_path):
     settings = json.dumps({"format_version": 1, name: "fancy"})
     (tmp_path / "config.json").write_text(settings)

@@ -150,10 +150,42 @@ def soft_words(weights, state, attended_vector, never_predicted=()):
     return result / result.sum()
 
 
-def gru(weights, state, inputs):
+def best_concepts(concepts, embeddings, ids, attended):
+    """Return the embeddings of the most probable concepts, most probable first."""
+    order = sorted(range(len(ids)), key=lambda index: -concepts[index])
+    return [embeddings[ids[index]] for index in order[:attended]]
+
+
+def semantic_input(weights, word, embedded):
+    """Return what a GRU receives for a word and the embeddings of concepts, `(e,)`.
+
+    Source: You et al. 2016, section 3.2.
+    """
+    factors = [np.exp(word @ weights["word_concept"] @ concept) for concept in embedded]
+    result = word.copy()
+    for factor, concept in zip(factors, embedded, strict=True):
+        result += weights["input_scale"] * factor / sum(factors) * concept
+    return result
+
+
+def semantic_output(weights, state, embedded):
+    """Return the state with the attended concepts, `(u,)`.
+
+    Source: You et al. 2016, section 3.3.
+    """
+    hidden = [weights["state_concept"] @ np.tanh(concept) for concept in embedded]
+    factors = [np.exp(state @ each) for each in hidden]
+    result = state.copy()
+    for factor, each in zip(factors, hidden, strict=True):
+        result += weights["output_scale"] * factor / sum(factors) * each
+    return result
+
+
+def gru(weights, state, inputs, step_gates=None):
     """Return the next state of equation 7 for inputs [word ; v].
 
-    The order of the gates is Keras's: update, reset, candidate.
+    The order of the gates is Keras's: update, reset, candidate. `step_gates (3 u,)` are added to
+    the part of the gates that depends on the inputs.
     """
     kernel = weights["word_kernel"]
     if "region_kernel" in weights:
@@ -163,6 +195,8 @@ def gru(weights, state, inputs):
     for gate in range(3):
         columns = slice(gate * units, (gate + 1) * units)
         from_input.append(inputs @ kernel[:, columns] + weights["bias"][0, columns])
+        if step_gates is not None:
+            from_input[-1] = from_input[-1] + step_gates[columns]
         from_state.append(
             state @ weights["recurrent_kernel"][:, columns] + weights["bias"][1, columns]
         )

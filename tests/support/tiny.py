@@ -43,10 +43,14 @@ def make_captioner(
         weights: Seed of the weights; None keeps the initial weights.
         more: Further arguments of `Captioner`.
     """
+    options = {}
+    if variant == "semantic":
+        options = {"concept_ids": (7, 4, 5), "attended": 2}
+        more = {"concepts": "attributes", "concept_count": 3, **more}
     captioner = Captioner(
         make_backbone(features),
         GridRegions(stride=2),
-        make_cell(units, features, words, embedding, variant),
+        make_cell(units, features, words, embedding, variant, **options),
         **more,
     )
     captioner.build()

@@ -76,7 +76,14 @@ def test_data_without_boxes_are_refused():
         columns_of([Example("0", "", ("a dog",))])
 
 
-@pytest.mark.parametrize("change", [{"variant": "baseline"}, {"regions": "mean"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"variant": "baseline"},
+        {"variant": "semantic", "concepts": "attributes"},
+        {"regions": "mean"},
+    ],
+)
 def test_uniform_attention_cannot_be_supervised(change):
     with pytest.raises(UserError, match="attention_supervision: needs attention to regions"):
         Configuration(attention_supervision=1.0, **change)

@@ -14,6 +14,7 @@ from keras_aoa.models import weights
 from keras_aoa.training import loop as training
 from keras_aoa.training import preparation
 from keras_aoa.training.checkpoints import Checkpoints, Progress
+from keras_aoa.training.concepts import concept_targets
 from keras_aoa.utils.errors import UserError
 
 
@@ -56,11 +57,12 @@ def test_the_best_weights_are_the_averages_after_the_epoch_with_the_highest_scor
 
 
 def test_batches_have_the_settings_and_the_seed_of_the_run(settings, monkeypatch):
-    made, batches = [], training.CaptionBatches
+    made, kept, batches = [], [], training.CaptionBatches
 
     def make(images, vocabulary, *given):
         made.append((images.name, *given))
-        return batches(images, vocabulary, *given)
+        kept.append(batches(images, vocabulary, *given))
+        return kept[-1]
 
     monkeypatch.setattr(training, "CaptionBatches", make)
     own = {"batch_size": 7, "captions_per_image": 3, "max_words": 6, "flip": True, "crop": 0.8}
@@ -71,8 +73,16 @@ def test_batches_have_the_settings_and_the_seed_of_the_run(settings, monkeypatch
     assert made == [("train", *own.values(), 5, 9)]
     first = weights.load_arrays(run.last_file)[0][WORDS]
     Simulation(monkeypatch, [0.1])
-    other = training.train(dataclasses.replace(settings, seed=6, name="other", validate_every=4))
+    attributes = {"concepts": "attributes", "concept_count": 3}
+    other = training.train(
+        dataclasses.replace(settings, seed=6, name="other", validate_every=4, **attributes)
+    )
     assert np.abs(weights.load_arrays(other.last_file)[0][WORDS] - first).max() > 0.01
+    (added, _), *others = kept[1]._columns.values()
+    examples = other.load_data().splits["train"]
+    np.testing.assert_array_equal(added, concept_targets(other, examples))
+    assert not others and added.shape == (len(examples), 3) and 0 < added.mean() < 1
+    assert not kept[0]._columns
 
 
 def test_the_last_of_several_epochs_is_validated_even_if_others_are_not(settings, monkeypatch):

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import sys
 
 import keras
 import pytest
@@ -147,3 +148,10 @@ def test_runs_without_a_record_of_their_data_resume(configuration, capsys, conte
     prepare(configuration)
     assert "changed" not in capsys.readouterr().out
     assert json.loads(record.read_text()) == complete
+
+
+def test_concepts_that_cannot_be_predicted_are_refused_without_a_folder(configuration, monkeypatch):
+    message = r"^concept_count: expected at most \d+, the number of content words .* received 300;"
+    refused(configuration, message, concepts="attributes", concept_count=300)
+    monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
+    refused(configuration, r"^concepts: 'topics' need scikit-learn", concepts="topics")

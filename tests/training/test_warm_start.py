@@ -168,12 +168,13 @@ def other_network(folder):
         (other_network, r"has another backbone \(4 arrays, here 2\); choose"),
         ({"feature_length": 2.5}, r"has feature_length .*, here 2\.5; set feature_length to"),
         ({"image_first": True}, "has image_first False, here True; set image_first to False"),
+        ({"image_each_step": True}, "has image_each_step False, here True; set image_each_step to"),
         (
             {"start_from": "nowhere"},
             "nowhere: expected the folder of a run or the name of a captioner",
         ),
     ],
-    ids=["vocabulary", "units", "embedding", "backbone", "length", "first", "missing"],
+    ids=["vocabulary", "units", "embedding", "backbone", "length", "first", "each", "missing"],
 )
 def test_an_incompatible_run_is_refused_in_one_line_and_no_file_is_created(
     folder, source, squares, tmp_path, changes, message

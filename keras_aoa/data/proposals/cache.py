@@ -1,6 +1,7 @@
 """Object proposals, the regions of the paper's section 3.3, and their cache on disk.
 
-The proposals are EdgeBoxes, computed by `keras_aoa.data.proposals.edge_boxes`.
+The proposals are EdgeBoxes, computed by `keras_aoa.data.proposals.edge_boxes`, or boxes of a
+selective search, computed by `keras_aoa.data.proposals.selective_search`.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_aoa.data.proposals import edge_boxes as edges
+from keras_aoa.data.proposals.selective_search import selective_search
 from keras_aoa.settings.search import MAX_PROPOSALS
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import atomic_write, identity, settings_digest
@@ -21,6 +23,7 @@ from keras_aoa.utils.progress import progress_bar
 
 FORMAT_VERSION = 1  # increase it if the same image and settings would yield other boxes
 ONE = 65535  # 1.0 in fixed point
+METHODS = ("edge_boxes", "selective_search")
 
 
 @dataclass(frozen=True)
@@ -33,19 +36,31 @@ class ProposalSettings:
         edge_model: A structured-forest model file (.yml or .yml.gz) for
             `cv2.ximgproc.createStructuredEdgeDetection`. If empty, edges are computed from the
             image's gradients, which needs no download.
+        method: `edge_boxes` or `selective_search`.
 
     Raises:
-        UserError: `count` is out of range, or the file `edge_model` does not exist.
+        UserError: `count` is out of range, the file `edge_model` does not exist, `method` is
+            unknown, or `edge_model` is given for a method that uses no edges.
     """
 
     count: int = MAX_PROPOSALS
     edge_model: str = ""
+    method: str = METHODS[0]
 
     def __post_init__(self):
         if type(self.count) is not int or not 1 <= self.count <= edges.MAX_BOXES:
             raise UserError(
                 f"proposals: expected a number of boxes from 1 to {edges.MAX_BOXES}, received "
                 f"{self.count!r}; the default is {MAX_PROPOSALS}."
+            )
+        if self.method not in METHODS:
+            raise UserError(
+                f"proposals: expected a method of {', '.join(METHODS)}, received {self.method!r}."
+            )
+        if self.edge_model and self.method != "edge_boxes":
+            raise UserError(
+                f"proposals: method {self.method!r} uses no edge model, received "
+                f"{self.edge_model!r}; leave it out, or choose edge_boxes."
             )
         if self.edge_model:
             edges.check_forest(self.edge_model)
@@ -75,7 +90,10 @@ def boxes_as_floats(boxes):
 
 def _propose(image, settings):
     """Return the boxes of `propose` in fixed point, uint16."""
-    boxes = edges.edge_boxes(image, settings.edge_model)
+    if settings.method == "selective_search":
+        boxes = selective_search(image)
+    else:
+        boxes = edges.edge_boxes(image, settings.edge_model)
     # Round outward, so that no box loses its whole area.
     boxes = np.concatenate([np.floor(boxes[:, :2] * ONE), np.ceil(boxes[:, 2:] * ONE)], axis=1)
     _, first = np.unique(boxes, axis=0, return_index=True)
@@ -102,6 +120,8 @@ class ProposalCache:
     def __init__(self, folder, settings):
         edges.check_opencv()
         content = {"format": FORMAT_VERSION, **dataclasses.asdict(settings)}
+        if settings.method == METHODS[0]:
+            del content["method"]  # caches of earlier versions, which had only this method
         if settings.edge_model:
             content["edge_model"] = edges.forest_digest(settings.edge_model)
         self.folder = pathlib.Path(folder) / f"proposals-{settings_digest(content)}"

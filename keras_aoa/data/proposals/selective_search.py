@@ -1,0 +1,53 @@
+"""Computes object proposals by selective search: regions that merge similar neighbors.
+
+Sources: Uijlings et al., "Selective Search for Object Recognition", IJCV 2013; OpenCV's
+implementation. Jin et al., 2015, arXiv:1506.06272, attend to such regions.
+"""
+
+import numpy as np
+
+from keras_aoa.data.proposals.edge_boxes import SMALLEST_BOX, WHOLE, check_opencv, scaled_image
+
+
+def selective_search(image):
+    """Compute the boxes of a selective search with OpenCV's fast strategies.
+
+    The boxes have random ranks, as in section 4.3 of the paper: a random number times the position
+    in the hierarchy, from the whole image to the smallest segments. OpenCV draws these numbers from
+    a generator that nobody can seed, and does not return the positions. Here the positions are
+    those by decreasing area, and the numbers are always the same. An image therefore always has the
+    same boxes in the same order.
+
+    Args:
+        image: Upright RGB, `(height, width, 3)` uint8.
+
+    Returns:
+        Boxes `(k, 4)` float64, best first. A box is x0, y0, x1, y1 in 0..1. If the long side
+        exceeds 32 times the short side, the only box is the whole image.
+
+    Raises:
+        UserError: `check_opencv` raises this error.
+    """
+    check_opencv()
+    import cv2
+
+    image = scaled_image(image)
+    if image is None:
+        return WHOLE.copy()
+    search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+    search.setBaseImage(np.ascontiguousarray(image[:, :, ::-1]))  # OpenCV expects BGR
+    search.switchToSelectiveSearchFast()
+    boxes = np.array(search.process(), np.int64).reshape(-1, 4)
+    height, width = image.shape[:2]
+    boxes = boxes[boxes[:, 2] * boxes[:, 3] >= SMALLEST_BOX * height * width]
+    boxes = ranked(boxes)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes / np.array([width, height, width, height]) if len(boxes) else WHOLE.copy()
+
+
+def ranked(boxes):
+    """Return boxes x, y, width, height `(k, 4)` in the order of their random ranks."""
+    x, y, width, height = boxes.T
+    by_area = boxes[np.lexsort((height, width, y, x, -width * height))]
+    ranks = np.random.default_rng(0).random(len(boxes)) * np.arange(1, len(boxes) + 1)
+    return by_area[np.argsort(ranks, kind="stable")]
