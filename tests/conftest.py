@@ -38,8 +38,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
 
 
+def pytest_collectstart():
+    """Make Python search for no reference cycles while the tests' modules are imported."""
+    gc.disable()
+
+
 def pytest_collection_finish():
-    """Make Python search for reference cycles less often, and TensorFlow not optimize graphs.
+    """Make Python search for reference cycles less often, and TensorFlow create graphs faster.
 
     TensorFlow creates many objects when it traces a function. A tenth of the processor time would
     go into searching among them and among those of the imported modules.
@@ -47,10 +52,11 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 10, 5)
-    # Most functions of the tests run only a few times, so optimizing their graphs takes longer than
-    # it saves. Processes that tests start optimize their graphs as usual.
-    if tensorflow := sys.modules.get("tensorflow"):
-        tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    gc.enable()
+    if "tensorflow" in sys.modules:
+        from graphs import create_graphs_faster
+
+        create_graphs_faster()
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,15 @@ import json
 import math
 import re
 import shutil
+import subprocess
 
 import pytest
+from pycocoevalcap.meteor.meteor import METEOR_JAR
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.evaluation.metrics import (
+    JAVA_OPTIONS,
     METRICS,
     NO_SPACES,
     MeteorProcess,
@@ -33,6 +36,7 @@ REFERENCES = {1: ["A dog runs."], "two": ["The small cat sleeps here.", "A cat s
 CAPTIONS = {1: "a dog runs fast", "two": "the small cat sleeps here"}
 METEOR = {1: 0.48704502558483637, "two": 1.0}
 ARABIC = "-Duser.language.format=ar -Duser.country.format=EG"  # a Java locale with other digits
+GERMAN = f"-Duser.language=de -Duser.country=DE {ARABIC}"
 
 
 @pytest.fixture(scope="module")
@@ -210,29 +214,46 @@ def test_java_tokens_equal_those_of_pycocoevalcap(held_out):
     assert _ptb_tokens(captions) == theirs[1]
 
 
-@pytest.mark.usefixtures("java")
-def test_a_meteor_process_can_be_reused_in_any_locale_and_ends_with_its_object(monkeypatch):
-    monkeypatch.setenv("JAVA_TOOL_OPTIONS", f"-Duser.language=it -Duser.country=IT {ARABIC}")
-    started = start_meteor()
-    assert isinstance(started, MeteorProcess)
+@pytest.fixture(scope="module")
+def meteor(java):
+    """A METEOR process in Java locales that it must replace, which two tests share.
+
+    Starting it takes 7 s.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAVA_TOOL_OPTIONS", f"-Duser.language=it -Duser.country=IT {ARABIC}")
+        patch.setenv("_JAVA_OPTIONS", GERMAN)
+        return start_meteor()
+
+
+def test_a_meteor_process_can_be_reused_in_any_locale(meteor):
+    assert isinstance(meteor, MeteorProcess)
     for _ in range(2):
-        scores = score(REFERENCES, CAPTIONS, "python", started)
+        scores = score(REFERENCES, CAPTIONS, "python", meteor)
         assert scores.missing == {}
         assert scores.metrics["METEOR"] == pytest.approx(0.5908534247121094)
         assert meteor_of_images(scores) == pytest.approx(METEOR)
-    process = started.meteor_p
-    del started
-    assert process.poll() is not None
 
 
-@pytest.mark.usefixtures("no_java")
-def test_start_meteor_returns_true_without_java():
-    assert start_meteor() is True
+@pytest.fixture
+def starting(meteor, monkeypatch):
+    """Make the next METEOR process the running one; returns the arguments of its start."""
+    start, given = subprocess.Popen, []
+
+    def take(command, **options):
+        if METEOR_JAR not in command:
+            return start(command, **options)
+        given.append((command, options["env"]))
+        return meteor.meteor_p
+
+    monkeypatch.setattr(subprocess, "Popen", take)
+    return given
 
 
-@pytest.mark.usefixtures("java")
-def test_java_and_python_agree_on_real_captions_in_any_locale(held_out, capfd, monkeypatch):
-    monkeypatch.setenv("_JAVA_OPTIONS", f"-Duser.language=de -Duser.country=DE {ARABIC}")
+def test_java_and_python_agree_on_real_captions_in_any_locale(
+    held_out, capfd, monkeypatch, meteor, starting
+):
+    monkeypatch.setenv("_JAVA_OPTIONS", GERMAN)
     references, captions = held_out
     captions = {**captions, next(iter(captions)): ""}
     by_java = score({**references, **REFERENCES}, {**captions, **CAPTIONS})
@@ -246,6 +267,15 @@ def test_java_and_python_agree_on_real_captions_in_any_locale(held_out, capfd, m
     for name, value in by_python.items():
         assert value == pytest.approx(by_java.metrics[name], abs=0.002)
     assert capfd.readouterr() == ("", "")
+    ((command, environment),) = starting
+    assert set(JAVA_OPTIONS) < set(command)
+    assert environment["_JAVA_OPTIONS"].startswith(GERMAN)
+    assert meteor.meteor_p.poll() is not None, "the process ends with its object"
+
+
+@pytest.mark.usefixtures("no_java")
+def test_start_meteor_returns_true_without_java():
+    assert start_meteor() is True
 
 
 @pytest.mark.usefixtures("no_java")

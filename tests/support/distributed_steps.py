@@ -11,6 +11,7 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
+from graphs import create_graphs_faster
 from keras import layers
 
 from keras_aoa.cli import start
@@ -131,8 +132,7 @@ def main(kind, optimizer, data, output, *kinds_of_regions):
     """Train with each kind of regions and save the results."""
     if kind == "mirrored":
         use_two_cpus()
-    # Optimizing graphs takes longer than it saves in a few steps.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    create_graphs_faster()
     process = Process(make_strategy(kind))
     loaded = load_data(data, cache=data)
     results = {}
