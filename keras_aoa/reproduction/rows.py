@@ -47,12 +47,57 @@ def variant(name):
 BASELINE = Row("baseline", variant("baseline"), (78.9, 87.1))
 GRID = Row("activation grid", {"regions": "grid"}, (87.4, 92.6))
 TRANSFORMER = Row("spatial transformers", {"regions": "transformer"}, (91.1, 93.8))
-SOFT = Row("soft attention of Xu et al., activation grid", variant("soft"))
+SOFT = Row("soft attention of Xu et al. 2015", variant("soft"))
+BASELINE_SETTINGS = variant("baseline")
+# Each system as far as it is known from its paper; see `docs/systems.md`.
+OTHER_SYSTEMS = {
+    "vinyals": Row(
+        "Vinyals et al. 2015, image vector first", BASELINE_SETTINGS | {"image_first": True}
+    ),
+    "donahue": Row(
+        "Donahue et al. 2015, image vector at every step",
+        BASELINE_SETTINGS | {"image_each_step": True},
+        (89.6, None),
+    ),
+    "soft": SOFT,
+    "soft_gated": Row(
+        "the same, with gate and doubly stochastic term",
+        variant("soft") | {"attention_gate": True, "attention_coverage": 1.0},
+    ),
+    "hard": Row("hard attention of Xu et al. 2015", variant("hard") | {"attention_gate": True}),
+    "jin": Row(
+        "Jin et al. 2015, selective search and scene vector",
+        {
+            "variant": "soft",
+            "regions": "proposals",
+            "proposal_method": "selective_search",
+            "concepts": "topics",
+            "concept_count": 80,
+        },
+        (83.8, None),
+    ),
+    "wu": Row(
+        "Wu et al. 2016, attributes first",
+        BASELINE_SETTINGS | {"concepts": "attributes", "image_first": True},
+        (94.0, None),
+    ),
+    "you": Row(
+        "You et al. 2016, attention to attributes",
+        variant("semantic") | {"concepts": "attributes", "image_first": True},
+    ),
+    "yang": Row(
+        "Yang et al. 2016, review steps",
+        variant("review") | {"review_words": 10.0},
+        (88.6, None),
+    ),
+}
 SUPERVISED = Row(
-    "activation grid, supervised attention", {"regions": "grid", "attention_supervision": 0.5}
+    "activation grid, attention supervised by boxes (Liu et al. 2017)",
+    {"regions": "grid", "attention_supervision": 0.5},
 )
 SUPERVISED_SOFT = Row(
-    "soft attention of Xu et al., supervised", variant("soft") | {"attention_supervision": 0.5}
+    "soft attention of Xu et al. 2015, supervised by boxes (Liu et al. 2017)",
+    variant("soft") | {"attention_supervision": 0.5},
 )
 
 TABLES = {
@@ -79,7 +124,7 @@ TABLES = {
     ),
     "table4": Table(
         {
-            "soft": SOFT,
+            **OTHER_SYSTEMS,
             "soft_supervised": SUPERVISED_SOFT,
             "grid": GRID,
             "supervised": SUPERVISED,

@@ -31,8 +31,8 @@ class Progress:
     best: float = -1.0
     stopped: bool = False
     seconds: float = 0.0
-    step_seconds: float = 0.0
     history: list = field(default_factory=list)
+    step_seconds: float = 0.0
 
     @classmethod
     def of(cls, saved):

@@ -46,7 +46,9 @@ def test_rows_differ_only_in_attention_and_stage_settings():
                 frozen, tuned = chain(base, of_row, row, 0, TableSettings())
                 changed = {
                     "regions", "variant", "joint_epochs", "scheduled_sampling",
-                    "attention_supervision",
+                    "attention_supervision", "attention_gate", "attention_coverage",
+                    "image_first", "image_each_step", "concepts", "concept_count", "review_words",
+                    "proposal_method",
                 }  # fmt: skip
                 assert set(base.differences(frozen)) <= changed
                 assert frozen.joint_epochs == 0 < tuned.joint_epochs

@@ -201,6 +201,8 @@ def test_padding_regions_are_no_target(in_float64):
 
 
 def test_extra_losses_are_weighted(monkeypatch):
+    for name in [*EXTRA_LOSSES]:
+        monkeypatch.delitem(EXTRA_LOSSES, name)
     monkeypatch.setitem(EXTRA_LOSSES, "average", lambda *arguments: len(arguments))
     settings = dataclasses.replace(Configuration(), average=0.5)
     assert extra_losses(settings, None, None, None, None) == 2.0
