@@ -15,6 +15,7 @@ from keras_aoa.runs.run import Run
 from keras_aoa.visualization.pictures import attention_picture, contact_sheet, curves_picture
 
 PICTURES = "pictures"
+TIMING = "timing.json"  # of the last evaluation; reading and compiling included
 COUNTED = ("phrases", "vocabulary_used", "mean_length")  # printed unchanged, not times 100
 
 
@@ -59,7 +60,6 @@ def evaluate(
     content = {
         **score_content(scores),
         **task.metadata(generator.settings),
-        "seconds_per_caption": seconds / len(captions),  # reading and compiling included
         **scores.agreement,
         **task.grounding(captions),
         **task.diversity(texts),
@@ -69,6 +69,8 @@ def evaluate(
         ),
     }
     task.write(content, f"scores_{task.split}.json", "scores.json")
+    # Not in `scores.json`, because a repeated evaluation writes the same scores.
+    task.write({"seconds_per_caption": seconds / len(captions)}, TIMING)
     draw(task.folder / PICTURES, captions, images, settings.pictures, history)
     print_scores(task, scores, content)
     return content

@@ -95,8 +95,7 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
                 {"/".join(path): measured(each, path) for path in MEASURES} for each in row_scores
             ]
             if table.costs and row != ENSEMBLE:
-                pairs = zip(measures, own, row_scores, strict=True)
-                measures = [each | costs_of(run, scored) for each, run, scored in pairs]
+                measures = [each | costs_of(run) for each, run in zip(measures, own, strict=True)]
             wanted = 1 if row == ENSEMBLE else settings.seeds
             results.append({"row": row, "stage": stage, "wanted": wanted, "scores": measures})
     text = markdown(table, results)

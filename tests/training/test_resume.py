@@ -110,7 +110,9 @@ def assert_same_run(run, other):
         metadata, other_metadata = (
             dict(each.get("progress", {})) for each in (metadata, other_metadata)
         )
-        metadata.pop("seconds", None), other_metadata.pop("seconds", None)
+        for each in (metadata, other_metadata):
+            for duration in ("seconds", "step_seconds"):
+                each.pop(duration, None)
         assert metadata == other_metadata
 
 
