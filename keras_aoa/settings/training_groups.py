@@ -47,8 +47,8 @@ class TrainingSettings(Group):
     """Label smoothing in stages 1 and 2: share of each word's target probability that is spread
     evenly over all words that can be predicted."""
     attention_supervision: float = 0.0
-    """Weight of the supervision of attention (Liu et al., 2017): the cross-entropy between a word's
-    attention and the boxes of the object that the word names. It needs data with boxes."""
+    """Weight of the cross-entropy between a word's attention and the boxes of the object that the
+    word names (supervised attention, Liu et al., 2017). It needs data with boxes."""
     concept_loss: float = 1.0
     """Weight of the loss of predicted concepts in stages 1 and 2, for captioners that predict
     concepts. The loss is a sum over images and concepts, in nats per word."""
