@@ -151,8 +151,9 @@ def prepare(base, chains):
     file = str(settings_file(base))
     if base.backbone == PRETRAINED_SCENES:
         call("pretrain", ["--config", file], base)
-    if any(configuration.regions == "proposals" for configuration in every):
-        call("propose", ["--config", file], base)
+    methods = {run.proposal_method for run in every if run.regions == "proposals"}
+    for method in sorted(methods):
+        call("propose", ["--config", file, "--proposal-method", method], base)
 
 
 def chain(base, row, name, seed, settings):

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from keras_aoa import reproduce
-from keras_aoa.reproduction import figures, runs
+from keras_aoa.reproduction import figures, runs, tables
 from keras_aoa.reproduction.rows import ENSEMBLE, TABLES
 from keras_aoa.reproduction.tables import TableSettings, chain, make_table, markdown, spread
 from keras_aoa.settings.configuration import Configuration
@@ -301,3 +301,29 @@ def test_the_command_accepts_training_settings(tmp_path, trained_runs, capsys):
     written = Configuration.read(tmp_path / "study-grid-0" / "config.json")
     assert written.units == 7 and written.backbone == "scenes-pretrained"
     assert "| activation grid |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("rows", "commands"),
+    [
+        (("grid",), [("pretrain",)]),
+        (
+            ("proposals", "jin"),
+            [
+                ("pretrain",),
+                ("propose", "--proposal-method", "edge_boxes"),
+                ("propose", "--proposal-method", "selective_search"),
+            ],
+        ),
+    ],
+)
+def test_files_that_runs_share_are_made_before_the_runs(rows, commands, tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(
+        tables, "call", lambda name, arguments, _: called.append((name, *arguments[2:]))
+    )
+    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    every = TABLES["table2"].rows | TABLES["table4"].rows
+    chains = {row: chain(base, every[row], row, 0, TableSettings()) for row in rows}
+    tables.prepare(base, chains)
+    assert called == commands
