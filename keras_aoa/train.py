@@ -10,6 +10,7 @@ PURPOSE = "Train a captioner, evaluate it, and draw the regions that it attends 
 def main(arguments):
     """Train with the settings of `--config`, changed by the other arguments."""
     configuration = parse_configuration("train.py", arguments, PURPOSE)
+    configuration.require_effects()
     use_keras_defaults()
     from keras_aoa.training.loop import train
 

@@ -51,6 +51,15 @@ def test_a_missing_file_and_a_missing_heading_are_found(tmp_path):
     assert broken_links(page) == ["page.md#three", "none.md"]
 
 
+def test_flags_are_shown_without_a_value():
+    shown = {
+        page.name: re.findall(r"--[a-z-]+ (?:True|False)\b", page.read_text()) for page in PAGES
+    }
+    assert {name: flags for name, flags in shown.items() if flags} == {
+        "regions.md": ["--warm-start True"]
+    }
+
+
 def test_every_public_layer_is_in_the_reference():
     reference = (ROOT / "docs/reference/layers.md").read_text(encoding="utf-8")
     documented = set(re.findall(r":: keras_aoa\.layers\.(\w+)$", reference, re.MULTILINE))

@@ -9,7 +9,15 @@ from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import clip
 
 # All members must agree in these settings, because they attend to the same regions of an image.
-SHARED = ("regions", "image_size", "fit", "proposals_size", "proposals_fit", "test_stride")
+SHARED = (
+    "regions",
+    "image_size",
+    "fit",
+    "proposals_size",
+    "proposals_fit",
+    "proposal_method",
+    "test_stride",
+)
 
 
 def open_run(name: str | os.PathLike) -> Run:

@@ -35,6 +35,14 @@ GROUPS = {
 # A run may be resumed with other values of these settings.
 ANY_TIME = ("name", "output", "checkpoint_steps", "distribution")
 
+# Settings that have no effect without a value of another setting.
+NEEDED = {
+    "review_steps": ("variant", "review"),
+    "hard_reinforce": ("variant", "hard"),
+    "hard_entropy": ("variant", "hard"),
+    "proposal_method": ("regions", "proposals"),
+}
+
 
 # In reverse order, because a dataclass lists the fields of its last base class first.
 @dataclass(frozen=True)
@@ -106,11 +114,13 @@ class Configuration(
             raise UserError("tied: variant 'conditional' needs tied embeddings, received False.")
         if self.attention_gate and self.variant not in ("soft", "hard"):
             raise UserError(
-                f"attention_gate: needs variant 'soft' or 'hard', received {self.variant!r}."
+                f"attention_gate: needs variant 'soft' or 'hard', received {self.variant!r}; "
+                "set it to False."
             )
         if self.review_words and self.variant != "review":
             raise UserError(
-                f"review_words: needs variant 'review', received variant {self.variant!r}."
+                f"review_words: needs variant 'review', received variant {self.variant!r}; "
+                "set it to 0."
             )
         if self.variant == "semantic" and self.concepts != "attributes":
             raise UserError(
@@ -122,6 +132,23 @@ class Configuration(
                 "image_first, image_each_step: the image vector is either the first input or an "
                 "input at every step, received both; set one of them to False."
             )
+
+    def require_effects(self):
+        """Check that settings of a variant or of a kind of regions have an effect.
+
+        `reproduce` does not check this, because its settings are for runs of several variants.
+
+        Raises:
+            UserError: a setting in `NEEDED` was changed, but has no effect.
+        """
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, (needed, value) in NEEDED.items():
+            if getattr(self, name) != defaults[name] and getattr(self, needed) != value:
+                raise UserError(
+                    f"{name}: needs {needed} {value!r}, received {getattr(self, name)!r} with "
+                    f"{needed} {getattr(self, needed)!r}; leave it out, or set {needed} to "
+                    f"{value!r}."
+                )
 
     @property
     def folder(self):
@@ -145,12 +172,17 @@ class Configuration(
         return 2 if epoch < self.rnn_epochs + self.joint_epochs else 3
 
     def differences(self, other):
-        """Return the names of the settings that differ, except settings in `ANY_TIME`."""
+        """Return the names of the settings that differ, except settings in `ANY_TIME`.
+
+        The number of concepts does not matter if neither configuration has concepts.
+        """
+        ignored = {*ANY_TIME}
+        if self.concepts == other.concepts == "none":
+            ignored.add("concept_count")
         return [
             field.name
             for field in dataclasses.fields(self)
-            if field.name not in ANY_TIME
-            and getattr(self, field.name) != getattr(other, field.name)
+            if field.name not in ignored and getattr(self, field.name) != getattr(other, field.name)
         ]
 
     def to_json(self):

@@ -21,6 +21,7 @@ SCENES = {
     "transformer_filter": "own",
     "proposals_size": 128,
     "proposals_fit": "stretch",
+    "concept_count": 80,  # scenes have about 100 content words
 }
 
 # The network is pretrained on other scenes, as networks for photographs are on ImageNet. These runs

@@ -112,7 +112,7 @@ def share_inside(corners, boxes):
     places = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE
     right, down = (part.ravel() for part in np.meshgrid(places, places))
     weights = [(1 - right) * (1 - down), right * (1 - down), right * down, (1 - right) * down]
-    points = tf.einsum("nrkx,kq->nrqx", tf.cast(corners, tf.float32), tf.constant(weights))
+    points = tf.einsum("nrkx,kq->nrqx", tf.cast(corners, tf.float32), np.stack(weights))
     points = points[:, None, None]
     boxes = boxes[:, :, :, None, None]
     inside = tf.logical_and(points > boxes[..., :2], points < boxes[..., 2:])

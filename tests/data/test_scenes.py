@@ -8,8 +8,11 @@ import pytest
 
 from keras_aoa.data import scenes
 from keras_aoa.data.scenes import dataset
+from keras_aoa.data.text.attributes import attribute_words
 from keras_aoa.data.text.mentions import find_noun_phrases, matching_objects, naming_words
 from keras_aoa.data.text.tokenizer import tokenize
+from keras_aoa.data.text.vocabulary import Vocabulary
+from keras_aoa.settings.presets import PRESETS
 from keras_aoa.utils.errors import UserError
 
 SETTINGS = scenes.ScenesSettings(train=160, val=10, test=30)
@@ -19,6 +22,14 @@ TINY = scenes.ScenesSettings(train=3, val=1, test=1, size=64)
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return scenes.prepare(tmp_path_factory.mktemp("cache"), SETTINGS)
+
+
+def test_scenes_have_enough_words_for_the_attributes_of_their_presets(data):
+    captions = [caption for example in data.splits["train"] for caption in example.captions]
+    vocabulary = Vocabulary.from_captions(captions, 1)
+    for name in ("scenes", "scenes-full", "study"):
+        count = PRESETS[name].concept_count
+        assert len(attribute_words(vocabulary, count)) == count
 
 
 def every_example(data):

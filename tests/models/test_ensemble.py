@@ -139,6 +139,10 @@ def test_runs_that_cannot_form_an_ensemble_are_refused(runs):
     (runs[1] / "config.json").write_text(other.to_json())
     with pytest.raises(UserError, match="two: test_stride is 2, but 1 in"):
         open_run(f"{runs[0]},{runs[1]}")
+    other = dataclasses.replace(configuration, proposal_method="selective_search")
+    (runs[1] / "config.json").write_text(other.to_json())
+    with pytest.raises(UserError, match="two: proposal_method is 'selective_search', but 'edge_b"):
+        open_run(f"{runs[0]},{runs[1]}")
     (runs[1] / "config.json").write_text(configuration.to_json())
     Vocabulary(["other"]).save(runs[1] / "vocabulary.json")
     with pytest.raises(UserError, match="its vocabulary differs"):

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from keras_aoa import train
 from keras_aoa.settings.configuration import ANY_TIME, Configuration
 from keras_aoa.settings.presets import PRESETS
 from keras_aoa.utils.errors import UserError
@@ -97,7 +98,10 @@ def changed_values():
             {"attention_gate": True},
             "attention_gate: needs variant 'soft' or 'hard', received 'full'",
         ),
-        ({"review_words": 1.0}, "review_words: needs variant 'review', received variant 'full'."),
+        (
+            {"review_words": 1.0},
+            "review_words: needs variant 'review', received variant 'full'; set",
+        ),
         ({"review_steps": 0}, "review_steps: expected at least 1, received 0."),
         ({"attention_coverage": -1.0}, "attention_coverage: expected at least 0, received -1.0."),
         (
@@ -120,6 +124,34 @@ def test_a_value_out_of_range_is_refused_and_the_error_states_the_range(settings
         Configuration(**settings)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "needed"),
+    [
+        ({"review_steps": 4}, {"variant": "review"}),
+        ({"hard_reinforce": 0.5}, {"variant": "hard"}),
+        ({"hard_entropy": 0.5}, {"variant": "hard"}),
+        ({"proposal_method": "selective_search"}, {"regions": "proposals"}),
+    ],
+)
+def test_training_refuses_settings_without_effect(changed, needed):
+    Configuration(**changed, **needed).require_effects()
+    (name,), ((other, value),) = changed, needed.items()
+    with pytest.raises(UserError, match=f"{name}: needs {other} '{value}', received .*; leave it"):
+        train.main([f"--{name.replace('_', '-')}", str(changed[name])])
+
+
+def test_presets_have_no_settings_without_effect():
+    for configuration in PRESETS.values():
+        configuration.require_effects()
+
+
+def test_the_number_of_concepts_matters_only_with_concepts():
+    few, many = (Configuration(concept_count=count) for count in (80, 256))
+    assert few.differences(many) == []
+    few, many = (dataclasses.replace(each, concepts="topics") for each in (few, many))
+    assert few.differences(many) == ["concept_count"]
 
 
 def test_the_limits_of_ranges_are_allowed():

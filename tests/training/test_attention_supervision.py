@@ -104,6 +104,13 @@ def test_shares_of_grid_cells_are_exact_for_boxes_on_the_points_borders():
     np.testing.assert_allclose(shares, expected, atol=1e-6)
 
 
+def test_shares_in_a_graph_equal_shares_without_a_graph():
+    corners = RANDOM.random((2, 3, 4, 2), "float32")
+    boxes = tf.constant([[[BOX, OTHER]], [[THIRD, BOX]]], tf.float32)
+    found = tf.function(share_inside)(corners, boxes)
+    np.testing.assert_array_equal(found, share_inside(corners, boxes))
+
+
 def test_points_of_a_rotated_region_lie_inside_it():
     diamond = np.array([[0.5, 0.0], [1.0, 0.5], [0.5, 1.0], [0.0, 0.5]])
     left, corner = (0.0, 0.0, 0.5, 1.0), (0.0, 0.0, 0.24, 0.24)
