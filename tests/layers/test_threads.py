@@ -22,7 +22,8 @@ REGIONS = RANDOM.normal(size=(COUNT, 2, 7, FEATURES)).astype("float32")
 
 @pytest.fixture(params=[AreaAttention, SoftAttention, ReviewAttention])
 def cell(request):
-    cell = AttentionGRUCell(UNITS, FEATURES, request.param(9, EMBEDDING))
+    options = {"steps": 2} if request.param is ReviewAttention else {}
+    cell = AttentionGRUCell(UNITS, FEATURES, request.param(9, EMBEDDING, **options))
     AttentionRNN(cell)(WORDS[0], REGIONS[0])  # creates the weights before the threads start
     return cell
 
