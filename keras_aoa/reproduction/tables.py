@@ -226,8 +226,8 @@ def markdown(table, results):
             ]
             if not result["scores"]:
                 cells = [NOT_RUN, *([""] * (len(MEASURES) - 1))]
-            if result["row"] == "baseline":
-                cells[-1] = ""
+            if row.settings.get("variant") in ("baseline", "semantic"):
+                cells[-1] = ""  # their attention is uniform
             name, count = row.title, len(result["scores"])
             if 0 < count < result["wanted"]:
                 name += f" ({count} of {result['wanted']} seeds)"
