@@ -19,6 +19,7 @@ from keras_aoa.evaluation.correctness_measures import (
 )
 from keras_aoa.evaluation.split import SplitCaptioner, batches_for
 from keras_aoa.models.teacher_forcing import teacher_forcing
+from keras_aoa.settings.groups import UNIFORM_VARIANTS
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.progress import progress_bar
 
@@ -102,7 +103,7 @@ def check_attends(configuration, folder, who="correctness"):
         UserError: the variant is `baseline` or `semantic`, or the regions are `mean`.
     """
     setting = ""
-    if configuration.variant in ("baseline", "semantic"):
+    if configuration.variant in UNIFORM_VARIANTS:
         setting = f"variant {configuration.variant!r}"
     if configuration.regions == "mean":
         setting = "regions 'mean'"

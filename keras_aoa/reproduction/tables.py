@@ -17,6 +17,7 @@ from keras_aoa.reproduction.runs import (
     settings_file,
 )
 from keras_aoa.settings.configuration import Configuration
+from keras_aoa.settings.groups import UNIFORM_VARIANTS
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import write_text
 
@@ -226,8 +227,8 @@ def markdown(table, results):
             ]
             if not result["scores"]:
                 cells = [NOT_RUN, *([""] * (len(MEASURES) - 1))]
-            if row.settings.get("variant") in ("baseline", "semantic"):
-                cells[-1] = ""  # their attention is uniform
+            if row.settings.get("variant") in UNIFORM_VARIANTS:
+                cells[-1] = ""
             name, count = row.title, len(result["scores"])
             if 0 < count < result["wanted"]:
                 name += f" ({count} of {result['wanted']} seeds)"

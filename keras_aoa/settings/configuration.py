@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from keras_aoa.settings.groups import (
+    UNIFORM_VARIANTS,
     DataSettings,
     DecoderSettings,
     ImageInputSettings,
@@ -104,7 +105,7 @@ class Configuration(
                 "feature_cache, or cached_views to 1."
             )
         for name in ("attention_supervision", "attention_coverage"):
-            uniform = self.variant in ("baseline", "semantic") or self.regions == "mean"
+            uniform = self.variant in UNIFORM_VARIANTS or self.regions == "mean"
             if getattr(self, name) and uniform:
                 raise UserError(
                     f"{name}: needs attention to regions, but with variant {self.variant!r} and "

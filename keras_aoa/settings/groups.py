@@ -11,6 +11,9 @@ from typing import ClassVar, Literal
 from keras_aoa.settings.search import MAX_PROPOSALS
 from keras_aoa.utils.errors import UserError
 
+# Variants whose attention weights all regions equally.
+UNIFORM_VARIANTS = ("baseline", "semantic")
+
 
 class Group:
     """Base class of a group of settings.

@@ -61,7 +61,7 @@ def test_threads_that_share_a_cell_attend_to_their_own_regions(cell, kind):
         return outputs(run(cell, WORDS[number % COUNT], REGIONS[number % COUNT]))
 
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(call, range(3 * COUNT)))
+        results = list(pool.map(call, range(24)))
     for number, result in enumerate(results):
         np.testing.assert_allclose(result, expected[number % COUNT], rtol=1e-5, atol=1e-6)
 

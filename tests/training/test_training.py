@@ -83,7 +83,6 @@ def test_scores_have_the_keys_of_coco_caption(trained):
     assert (scores["tokenizer"], scores["split"]) == (expected.tokenizer, "test")
 
 
-@pytest.mark.slow  # test_resume.py compares separate runs of equal seeds
 def test_runs_of_equal_seeds_are_equal(trained, settings, without_evaluation):
     again = training.train(settings)
     for name, array in arrays_of(trained).items():
