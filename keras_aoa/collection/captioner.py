@@ -10,7 +10,7 @@ class ShardCaptioner:
     Args:
         batches: `BatchCaptioner`.
         captions: Maximum number of captions per image.
-        least_confidence: Captions with less confidence are left out.
+        least_confidence: Minimum confidence of the captions that are written.
     """
 
     def __init__(self, batches, captions=1, least_confidence=0.0):
@@ -27,12 +27,12 @@ class ShardCaptioner:
 
         Returns:
             Dictionary of counts. `images` counts all images, and `unreadable` counts the images
-            that cannot be read. `left_out` counts the files whose names show that they are not
-            images.
+            that cannot be read. `left_out` counts the files that were skipped because of their
+            names.
 
         Raises:
             ShardError: the shard cannot be read. Nothing is written.
-            UserError: as raised by `OutputFolder.writing`.
+            UserError: `OutputFolder.writing` fails.
         """
         counts = {"images": 0, "unreadable": 0, "left_out": 0}
         contents = Contents(shard)

@@ -89,7 +89,7 @@ class OutputFolder:
         """Check that the captions in the folder were generated with this object's settings.
 
         Raises:
-            UserError: settings differ. The message names these settings.
+            UserError: settings differ. The message names the settings that differ.
         """
         try:
             recorded = json.loads(self._settings_file.read_text(encoding="utf-8"))
@@ -150,8 +150,8 @@ class OutputFolder:
 
         Args:
             shard: `Shard`.
-            counts: Dictionary of counts that the caller fills inside the `with` block. It is
-                stored in the shard's record at the end of the block.
+            counts: Dictionary of counts that the caller fills inside the `with` block. The
+                dictionary is stored in the shard's record at the end of the block.
 
         Raises:
             UserError: the folder's settings changed while the file was open.
@@ -175,7 +175,7 @@ class OutputFolder:
         self._remove_leftovers(shard)
 
     def _remove_leftovers(self, shard):
-        """Remove the temporary files of a finished shard that killed processes left behind."""
+        """Remove temporary files that killed processes left behind for a finished shard."""
         leftover = re.compile(re.escape(shard.name) + r"\.[^.]*\.part\.jsonl")
         for path in self._progress.iterdir():
             if leftover.fullmatch(path.name):

@@ -33,15 +33,15 @@ class Shard:
 
     @property
     def name(self):
-        """The shard's file name without its suffix. The file of captions has the same name."""
+        """The shard's file name without its suffix; the caption file has the same name."""
         return pathlib.Path(self.path).stem
 
     @functools.cached_property
     def identity(self):
         """Size and digest, which distinguish shards with the same name.
 
-        For a list of paths, the digest covers the whole file. For a large archive, it covers 64
-        samples from start to end.
+        For a list of paths, the digest covers the whole file. For a large archive, the digest
+        covers 64 samples, spread over the archive.
         """
         try:
             with open(self.path, "rb") as file:
@@ -103,7 +103,7 @@ def worker_shards(shards, worker):
         worker: `"I/N"` for worker I of N workers, where I counts from 0. "" selects all shards.
 
     Raises:
-        UserError: `worker` does not have this form, or I is not less than N.
+        UserError: `worker` is not of the form `"I/N"`, or I is not less than N.
     """
     if not worker:
         return shards

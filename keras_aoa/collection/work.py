@@ -16,7 +16,7 @@ from keras_aoa.utils.progress import progress_bar
 class OutputSettings:
     """Which captions of an image are written.
 
-    `captions` is the maximum number per image. Captions with less confidence than
+    `captions` is the maximum number of captions per image. Captions with less confidence than
     `least_confidence` are left out.
     """
 
@@ -74,8 +74,8 @@ def caption_shards(run, shards, output, search_settings, batch_size, output_sett
 
     Raises:
         UserError: the run is incomplete, the folder's captions were made with other settings, or
-            some shards cannot be read. In the last case, the error is raised after all other shards
-            are finished.
+            some shards cannot be read. An error for unreadable shards is raised after all other
+            shards are finished.
     """
     folder = open_folder(run, output, search_settings, output_settings)
     unfinished = [shard for shard in shards if folder.record(shard) is None]

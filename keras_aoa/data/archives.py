@@ -12,8 +12,9 @@ class Archive:
         path: Path of the file on the server.
         size: Size of the file in bytes.
         sha256: SHA-256 of the file.
-        unpacked: Number of bytes of `keeps` after unpacking, rounded up.
-        keeps: Files and folders to unpack. If all of them exist, the archive is not downloaded.
+        unpacked: Size of the unpacked files in bytes, rounded up.
+        keeps: Files and folders to unpack. If all of these files and folders exist, the archive is
+            not downloaded.
     """
 
     host: str

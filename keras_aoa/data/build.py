@@ -14,7 +14,7 @@ def load_data(
         data: `scenes`, or a folder or file that `readers.read` understands.
         images: Folder of the images, if they are not beside the captions.
         cache: Folder in which the drawn scenes are stored.
-        restval: Whether Karpathy's `restval` images join the split `train`.
+        restval: Whether to add Karpathy's `restval` images to the split `train`.
         scenes_images: Number of training scenes.
         scenes_seed: Seed of the scenes.
         image_size: Height and width of the scenes in pixels.
@@ -23,7 +23,7 @@ def load_data(
         `CaptionData`.
 
     Raises:
-        UserError: `readers.read` or `scenes.ScenesSettings` raises this error.
+        UserError: `readers.read` or `scenes.ScenesSettings` fails.
     """
     if data == "scenes":
         settings = scenes.ScenesSettings(seed=scenes_seed, train=scenes_images, size=image_size)
@@ -34,13 +34,13 @@ def load_data(
 def read_data(configuration, folder, data="", images=""):
     """Read the data set `data`, or the configuration's data set if `data` is empty.
 
-    If the setting `select_images` is above 0, this number of training images is held out: they form
-    the split `select`. This applies only to the configuration's own data set.
+    If the setting `select_images` is above 0, that many training images are moved to a new split,
+    `select`. Images are moved only in the configuration's own data set.
 
     Args:
         configuration: `Configuration`.
-        folder: Output folder of all runs. Drawn scenes are stored in its subfolder `data`.
-        data: As for `load_data`. If it is empty, the configuration's data set is read.
+        folder: Output folder of all runs; drawn scenes are stored in its subfolder `data`.
+        data: As for `load_data`. If `data` is empty, the configuration's data set is read.
         images: As for `load_data`. If `images` and `data` are both empty, the configuration's
             folder of images is used.
 
@@ -70,7 +70,8 @@ def scored_split(configuration, data):
         data: `CaptionData`.
 
     Returns:
-        The split's name and a note for the user. If the choice is as expected, the note is "".
+        The split's name and a note for the user. If the configured test split exists, the note is
+        "".
     """
     selecting = configuration.selecting_split
     wanted = (configuration.test_split, "test", "val", selecting)
@@ -102,9 +103,8 @@ def proposal_view(configuration, folder, edge_model=None):
 
     Args:
         configuration: `Configuration`.
-        folder: Output folder of all runs. Proposals are cached in its subfolder `data`.
-        edge_model: Path of a model that detects edges. If it is None, the configuration's path is
-            used.
+        folder: Output folder of all runs; proposals are cached in its subfolder `data`.
+        edge_model: Path of a model that detects edges. None selects the configuration's path.
     """
     if configuration.regions != "proposals":
         return None

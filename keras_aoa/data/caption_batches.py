@@ -1,8 +1,8 @@
 """Batches of images, from memory or files, with their captions as word ids.
 
 Random choices depend only on the seed, the epoch and the example's index. Unreadable images are
-found before the first batch. A resumed run therefore continues exactly, and the memory that is
-available for images affects only the speed.
+found before the first batch. A resumed run therefore continues exactly. The memory available for
+images affects only the speed.
 """
 
 import re
@@ -52,7 +52,7 @@ class CaptionBatches:
         images: `Images`. Images whose captions have no words are left out.
         vocabulary: `Vocabulary`.
         batch_size: Number of images in a batch, summed over all replicas.
-        captions_per_image: Number of captions of each image in a batch.
+        captions_per_image: Number of captions per image in a batch.
         max_words: Maximum number of words per caption; longer captions are cut.
         flip: Whether to mirror half of the images. Images whose captions mention left or right are
             never mirrored.
@@ -116,8 +116,8 @@ class CaptionBatches:
         """Return the batches of one epoch.
 
         With several replicas, each batch is divided into equal parts, one per replica. The dataset
-        yields the parts of this process's replicas, one after another. An image that is added only
-        to fill up a part has PAD instead of captions.
+        yields the parts of this process's replicas, one after another. If a part has too few
+        images, it is filled up with images whose captions are only PAD.
 
         Args:
             number: Number of the epoch, which determines the random choices.
@@ -125,7 +125,7 @@ class CaptionBatches:
             replicas: `Replicas` among which each batch is divided.
 
         Returns:
-            A `tf.data.Dataset` of the dictionaries described above.
+            A `tf.data.Dataset` of batches, in the form that the class docstring describes.
         """
         order, chosen, flipped, crops, views = self._choices(number)
         captions = np.take_along_axis(self._ids, chosen[:, :, None], axis=1)
@@ -143,10 +143,7 @@ class CaptionBatches:
 
     @property
     def caption_shape(self):
-        """Number of captions of the image with most captions, and of words in the longest one.
-
-        The latter includes STOP.
-        """
+        """Two maxima: captions per image, and words per caption, STOP included."""
         return self._ids.shape[1], self._ids.shape[2] - 1
 
     @property
@@ -167,14 +164,14 @@ class CaptionBatches:
 
         Args:
             name: Name of the column.
-            values: A row for each image, `(n, …)`. With `of_captions`, a row for each of an
-                image's captions that has words, `(n, rows, …)`.
-            of_captions: Whether an image's rows belong to its captions.
+            values: Array `(n, …)` with a row for each image. If `of_captions` is true, an array
+                `(n, rows, …)` with a row for each caption that has words.
+            of_captions: Whether `values` has a row for each caption instead of each image.
         """
         self._columns[name] = values, of_captions
 
     def _added_columns(self, indices, chosen):
-        """Return an epoch's part of the columns that `add_column` added."""
+        """Return the rows of all added columns, for images and their chosen captions."""
         added = {}
         for name, (values, of_captions) in self._columns.items():
             # In this order, so that no copy of all images is made.
@@ -185,9 +182,9 @@ class CaptionBatches:
     def fixed_views(self, count):
         """Return `count` views `(count, n, 4)`; a view selects one part of each image.
 
-        The features of these parts can be cached. The first view selects the whole images. The
-        other views select random crops. The crops do not depend on the seed, so runs with different
-        seeds share the cached features.
+        The features of the selected parts can be cached. The first view selects the whole images.
+        The other views select random crops. The crops do not depend on the seed, so runs with
+        different seeds share the cached features.
         """
         whole = np.tile(np.float32([0, 0, 1, 1]), (1, len(self._ids), 1))
         crops = [
@@ -201,7 +198,7 @@ class CaptionBatches:
         return [self._images.examples[i].path for i in index]
 
     def _proposals(self, number, indices, flipped):
-        """Return an epoch's column of proposals, or no column if the images have no proposals."""
+        """Return the column `proposals` for an epoch, or no column if there are no proposals."""
         if not self._images.has_proposals:
             return {}
         boxes = []
@@ -218,7 +215,7 @@ class CaptionBatches:
     def _choices(self, number):
         """Return an epoch's random choices: order, rows of captions, flips, crops and views.
 
-        The order contains only the usable examples. The other arrays contain all examples.
+        The order contains only the usable examples; the other arrays contain all examples.
         """
         random = np.random.default_rng((self._seed, number))
         order = random.permutation(len(self._ids))

@@ -37,7 +37,7 @@ def fetch(dataset: str, folder: str | os.PathLike, base_url: str = "") -> None:
 
     Args:
         dataset: A key of `ARCHIVES`.
-        folder: Destination folder; created if necessary. Archives are kept in its subfolder
+        folder: Destination folder; created if necessary. Archives are stored in the subfolder
             `.download/` until they are unpacked.
         base_url: Address of another server that has the archives under the same paths.
 

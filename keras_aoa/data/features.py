@@ -29,8 +29,8 @@ class FeatureFiles:
 
     Args:
         folder: Parent of the folder `features-<digest>`.
-        settings: Dictionary of all settings that affect the features. JSON must be able to
-            represent its values.
+        settings: Dictionary of all settings that affect the features, with values that JSON can
+            represent.
         dtype: Storage type of the features, `float16` or `bfloat16`.
     """
 
@@ -47,11 +47,11 @@ class FeatureFiles:
         Args:
             images: `Images`.
             indices: Indices of the images in `images.examples`.
-            mirrored: Whether to mirror the images first.
+            mirrored: Whether to mirror the images before the features are computed.
             network: Function that receives a batch of `images.batches` and returns a dictionary of
                 tensors `(n, …)`.
-            crops: Array `(count, 4)`; a row is the part of an example's image to use. If None,
-                whole images are used.
+            crops: Array `(count, 4)` with the part of each example's image to use. If None, whole
+                images are used.
 
         Returns:
             Dictionary whose keys are feature names. Each value is a dictionary of locations,
@@ -85,7 +85,7 @@ class FeatureFiles:
         )
 
     def _shards(self, images, indices, mirrored, crops):
-        """Yield the image indices, the dataset columns and the name's stem of each shard."""
+        """Yield each shard's image indices, dataset columns and file stem."""
         for start in range(0, len(indices), SHARD):
             shard = indices[start : start + SHARD]
             columns = {"index": np.asarray(shard, np.int32)}
@@ -147,7 +147,7 @@ class ImageFeatures:
             must fit on the disk. If the function is None, the size is not checked.
 
     Raises:
-        UserError: The features do not fit on the disk, or `FeatureFiles.extract` raises this error.
+        UserError: The features do not fit on the disk, or `FeatureFiles.extract` fails.
     """
 
     def __init__(self, images, files, network, mirrored=(), views=None, image_bytes=None):

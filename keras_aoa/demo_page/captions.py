@@ -38,7 +38,7 @@ class Photograph(NamedTuple):
 class Demonstration:
     """Captions photographs, one at a time. Methods may be called from several threads.
 
-    The last photographs are kept in memory, so that the network computes their features only once.
+    The last photographs stay in memory, so that the network computes their features only once.
 
     Args:
         run: Folder of a run, or name of a captioner.
@@ -48,7 +48,7 @@ class Demonstration:
         max_words: Maximum length of captions.
 
     Raises:
-        UserError: as raised by `ImageCaptioner`.
+        UserError: `ImageCaptioner` fails.
     """
 
     def __init__(self, run, max_pixels):
@@ -63,7 +63,7 @@ class Demonstration:
         self.max_words = self._configuration.max_words
 
     def warm_up(self):
-        """Trace the graphs of a first photograph and a first sentence."""
+        """Trace all graphs with a blank photograph, so that the first request is fast."""
         blank = tf.io.encode_png(np.full((32, 32, 3), 128, np.uint8)).numpy()
         self.captions("blank", blank)
         self.sentence("blank", blank, "a")
@@ -84,7 +84,7 @@ class Demonstration:
             HTML, the texts of the captions, and a note, which is empty.
 
         Raises:
-            UserError: the file is no image or too large, or a setting is out of range.
+            UserError: the file is not an image or is too large, or a setting is out of range.
         """
         if not 1 <= count <= MAX_CAPTIONS:
             raise UserError(f"captions: expected 1 to {MAX_CAPTIONS}, received {count}.")
@@ -110,7 +110,8 @@ class Demonstration:
             HTML, a list with the text as the captioner reads it, and a note about unknown words.
 
         Raises:
-            UserError: the file is no image or too large, or the sentence has no words or too many.
+            UserError: the file is not an image or is too large, or the sentence has no words or too
+                many.
         """
         with self._lock:
             photograph = self._photograph(name, content)

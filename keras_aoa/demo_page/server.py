@@ -1,8 +1,8 @@
 """Serves the demo page, which needs nothing from other machines.
 
-Gradio 6.31, the usual kit for such pages, was tried: in the browser, it refuses files without a
-known type, such as IMG_1.HEIC, so no remedy can be named. It also copies photographs to the disk,
-and adds 170 MB of packages. Werkzeug is installed anyway, because TensorBoard needs it.
+We do not use Gradio 6.31, the usual library for demo pages. Its page refuses files of unknown type,
+such as IMG_1.HEIC, without naming a remedy. Gradio also copies photographs to the disk, and adds
+170 MB of packages. Werkzeug is installed anyway, because TensorBoard needs it.
 """
 
 import functools
@@ -46,7 +46,7 @@ def serve(run, host, port, browser, max_pixels):
         max_pixels: Maximum number of pixels of a photograph.
 
     Raises:
-        UserError: the address cannot be used, or as raised by `ImageCaptioner`.
+        UserError: the address cannot be used, or `ImageCaptioner` fails.
     """
     with bound(host, port, "demo") as listener:
         print(f"{run}: loading ...", flush=True)
@@ -103,7 +103,7 @@ class Page:
         self._answers = {"/captions": self._captions, "/sentence": self._sentence}
 
     def __call__(self, environ, start_response):
-        """Answer a request. Errors are one line of json."""
+        """Answer a request; the response to an error is one line of json."""
         request = Request(environ)
         request.max_content_length = self._max_bytes
         try:
@@ -156,7 +156,7 @@ def setting(request, name, convert, default):
     """Return a number from the query of a request.
 
     Raises:
-        UserError: it is not such a number.
+        UserError: `convert` rejects the text.
     """
     text = request.args.get(name)
     if text is None:

@@ -1,4 +1,4 @@
-"""Whether confident captions are better: the scores of captions by their confidence."""
+"""Compares the scores of captions with high and with low confidence."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,9 +17,10 @@ def cider_by_confidence(
         ciders: CIDEr of each caption.
 
     Returns:
-        Dictionary of `CIDEr_most_confident`, `CIDEr_middle_confident` and `CIDEr_least_confident`,
-        and of the smallest confidence in the first two thirds, `confidence_most` and
-        `confidence_middle`. It is empty for fewer than three captions.
+        Dictionary of the mean CIDEr of each third, `CIDEr_most_confident`, `CIDEr_middle_confident`
+        and `CIDEr_least_confident`. `confidence_most` and `confidence_middle` are the smallest
+        confidences of the first and the second third. With fewer than three captions, the
+        dictionary is empty.
     """
     if len(ciders) < 3:
         return {}

@@ -49,7 +49,7 @@ def evaluate_correctness(run, settings, several=(), data=None):
     Args:
         run: `Run`.
         settings: `EvaluationSettings`.
-        several: Names of the settings that received several values. Such settings are refused.
+        several: Names of the settings that received several values, which causes an error.
         data: `CaptionData`, or None to load the data.
 
     Returns:
@@ -137,8 +137,8 @@ def mentions_of(examples, captions):
     """Find the objects that the words of each caption name.
 
     If an example has annotated phrases, the mentions in its ground-truth captions are read from
-    these phrases. In all other captions, the words are compared with the names of the example's
-    objects.
+    these phrases. In generated captions and captions without annotated phrases, the words are
+    compared with the names of the example's objects.
 
     Args:
         examples: Examples by index.
@@ -186,15 +186,15 @@ def attend_captions(captioner, stride, batches, ids, windows):
 
     Args:
         captioner: `Captioner`.
-        stride: Step between regions on the activation map. It is None for object proposals.
+        stride: Step between regions on the activation map, or None for object proposals.
         batches: Batches from `image_batches`.
         ids: Output of `encode`: the word ids of the captions, by image index.
         windows: For each image index, the part of the image that the network input covers.
 
     Yields:
-        For each image, its index, its attention `(captions, t + 1, r)` and its `ImageRegions`. In
-        the attention of a caption, row i comes from the state that predicts word i. The row after
-        the last word comes from the state that predicts STOP.
+        For each image, its index, its attention `(captions, t + 1, r)` and its `ImageRegions`. In a
+        caption's attention, row i comes from the state that predicts word i. The last row comes
+        from the state that predicts STOP.
     """
 
     @tf.function(autograph=False)

@@ -47,12 +47,12 @@ def measure(attention, maps, corners, boxes):
     Returns:
         `{measure: values}`. The values of a measure are an array `(k,)` in 0..1.
 
-        `region` spreads each weight evenly over its region. It is the attention inside the union
-        of the boxes. `pixel` gives every pixel of a region the region's whole weight and
+        `region` is the attention inside the union of the boxes. Each region's weight is spread
+        evenly over the region. `pixel` gives every pixel of a region the region's whole weight and
         normalizes over all pixels, as in the authors' code. Large regions therefore count more.
         `pointing` is 1 if the map's maximum lies in a box, else 0. If several pixels share the
-        maximum, `pointing` is the share of these pixels that lie in a box. `localization` keeps
-        the pixels above `THRESHOLD` times the map's maximum and draws a box around their largest
+        maximum, `pointing` is the share of these pixels that lie in a box. `localization` keeps the
+        pixels above `THRESHOLD` times the map's maximum and draws a box around their largest
         connected part. `localization` is 1 if the drawn box matches one of `boxes`, else 0. Two
         boxes match if their intersection over union is at least `OVERLAP`.
     """
@@ -129,7 +129,7 @@ def overlap(box, other):
 
 
 def uniform_attention(mask):
-    """Return weights `(r,)`, which are equal for all regions except padding and 0 for padding."""
+    """Return weights `(r,)`: 0 for padding, and equal for all other regions."""
     return mask / mask.sum()
 
 
@@ -140,7 +140,7 @@ def center_attention(original, mask):
 
     Args:
         original: Corners `(r, 4, 2)` of the regions, relative (0..1) to the original image.
-        mask: Array `(r,)`, which is false for regions that are padding.
+        mask: Booleans `(r,)`, false for regions that are padding.
     """
     distances = np.sum((np.mean(original, axis=1) - 0.5) ** 2, axis=-1)
     weights = np.where(mask, np.exp(-distances / (2 * CENTER_DEVIATION**2)), 0.0)
@@ -152,9 +152,9 @@ class ImageRegions:
 
     Args:
         corners: Corners `(r, 4, 2)` of the regions, relative (0..1) to the network input.
-        mask: Array `(r,)`, which is false for regions that are padding.
-        window: Part of the original image that the network input covers. It is the output of
-            `data.images.preprocessing.window`, `(4,)`.
+        mask: Booleans `(r,)`, false for regions that are padding.
+        window: Part of the original image that the network input covers, `(4,)`, as returned by
+            `data.images.preprocessing.window`.
 
     Attributes:
         priors: Array `(2, r)` with the outputs of `uniform_attention` and `center_attention`.
@@ -235,7 +235,7 @@ class Tally:
                 self.counts["nouns_not_in_image"] += 1
 
     def content(self):
-        """Return the counts, and the means over words for each column.
+        """Return the counts, and the mean of each column over words.
 
         If no word was measured, the means are None.
         """

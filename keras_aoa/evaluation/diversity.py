@@ -21,8 +21,8 @@ class Diversity:
             words, as defined by Li et al.
         vocabulary_used: Number of different words.
         mean_length: Mean number of words of a caption.
-        novel_captions: Share of captions whose words equal those of no training caption. None if
-            the training captions are unknown.
+        novel_captions: Share of captions whose words differ from those of every training caption.
+            None if the training captions are unknown.
     """
 
     distinct_1: float
@@ -33,11 +33,11 @@ class Diversity:
 
 
 def diversity(captions: Iterable[str], training: Iterable[str] = ()) -> Diversity:
-    """Measure the `Diversity` of captions. There is at least one caption.
+    """Measure the `Diversity` of captions.
 
     Args:
-        captions: Generated captions.
-        training: Training captions. If there are none, `novel_captions` is None.
+        captions: Generated captions, at least one.
+        training: Training captions. If there are no training captions, `novel_captions` is None.
     """
     texts = [tuple(tokenize(caption)) for caption in captions]
     known = {tuple(tokenize(caption)) for caption in training}

@@ -96,7 +96,7 @@ def draw(folder, captions, images, count, history):
 
 
 def print_scores(task, scores, content):
-    """Print the metrics, times 100 unless they are `COUNTED`, and the folder of the results."""
+    """Print the folder of the results, and the metrics, times 100 except those in `COUNTED`."""
     print(format_scores(scores))
     for name in ("CIDEr_leave_one_out", "human_CIDEr_leave_one_out", "share_of_human_CIDEr"):
         if content.get(name) is not None:

@@ -1,10 +1,10 @@
 """Faithfulness: how much a word's probability depends on the region with the most attention.
 
-For each generated word, the features of one region are replaced by the mean features of the
-image's regions, and the fall of log p(word) is measured. If attention is faithful, log p(word)
-falls more when the region with the most attention is replaced than when another region is
-replaced. The idea comes from the measure "comprehensiveness". Source: DeYoung et al., "ERASER",
-ACL 2020, arXiv:1911.03429.
+For each generated word, the features of one region are replaced by the mean features of the image's
+regions, and the fall of log p(word) is measured. If attention is faithful, log p(word) falls more
+when the region with the most attention is replaced than when another region is replaced. The idea
+comes from the measure "comprehensiveness" of the ERASER benchmark. Source: DeYoung et al.,
+"ERASER", ACL 2020, arXiv:1911.03429.
 """
 
 import numpy as np
@@ -71,14 +71,14 @@ def measure_falls(captioner, stride, batches, ids):
 
     Args:
         captioner: `Captioner`.
-        stride: Step between regions on the activation map. It is None for object proposals.
+        stride: Step between regions on the activation map, or None for object proposals.
         batches: Batches from `image_batches`.
         ids: Output of `encode` for one caption per image, `{index: (1, t + 1)}`.
 
     Returns:
         A list with an array `(words, 2)` for each image that has several regions. The first column
-        is the fall when the region with the most attention is replaced. The second column is the
-        fall when another region, chosen at random, is replaced.
+        is the fall of log p when the region with the most attention is replaced. The second column
+        is the fall of log p when another region, chosen at random, is replaced.
     """
 
     @tf.function(autograph=False)

@@ -1,4 +1,4 @@
-"""`python -m keras_aoa.evaluation.gallery RUN PICTURE`: draws the picture that README.md shows."""
+"""`python -m keras_aoa.evaluation.gallery RUN PICTURE`: draws the picture in README.md."""
 
 import pathlib
 from dataclasses import dataclass

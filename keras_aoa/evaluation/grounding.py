@@ -22,7 +22,8 @@ class Grounding:
         nouns_correct: Share of phrases whose noun fits an object of the image.
         attention_on_object: Attention inside the box of the named object, at the state that
             predicts the noun.
-        uniform_attention_on_object: `attention_on_object` if all regions had equal weights.
+        uniform_attention_on_object: Value of `attention_on_object` if all regions had equal
+            weights.
         phrases: Number of phrases.
     """
 

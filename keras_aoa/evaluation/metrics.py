@@ -1,7 +1,8 @@
 """Computes BLEU, METEOR, ROUGE-L and CIDEr of captions with coco-caption's scorers.
 
 Source: Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015,
-arXiv:1504.00325. The package pycocoevalcap contains the scorers. Its CIDEr is the variant CIDEr-D.
+arXiv:1504.00325. The package pycocoevalcap contains the scorers. The CIDEr of pycocoevalcap is the
+variant CIDEr-D.
 """
 
 import errno
@@ -86,9 +87,9 @@ def score(
         captions: A caption for each image in `references`.
         tokenizer: 'ptb' (needs Java), 'python' or 'auto'. 'auto' selects 'ptb' if Java works, and
             'python' otherwise.
-        meteor: Whether to compute METEOR, which needs Java and takes 7 s to start. To save this
-            time, pass a `MeteorProcess` that was started earlier. METEOR is listed in `missing` if
-            Java does not work, or if most captions have no spaces between words.
+        meteor: Whether to compute METEOR, which needs Java and takes 7 s to start. To save the
+            start-up time, pass a `MeteorProcess` that was started earlier. METEOR is listed in
+            `missing` if Java does not work, or if most captions have no spaces between words.
 
     Raises:
         UserError: the ids do not match (see `check_ids`), the references of an image contain no
@@ -150,9 +151,9 @@ def agreement(references, captions):
 
     Returns:
         A dictionary: `CIDEr_leave_one_out` of the captions, `human_CIDEr_leave_one_out` of the
-        references, and their ratio `share_of_human_CIDEr`. The dictionary is empty unless there
-        are at least two images, and all images have the same number of references. This number
-        must be at least three.
+        references, and their ratio `share_of_human_CIDEr`. The dictionary is empty if there are
+        fewer than two images, if the numbers of references differ between images, or if an image
+        has fewer than three references.
     """
     counts = {len(texts) for texts in references.values()}
     if len(counts) != 1 or min(counts) < 3 or len(references) < 2:
@@ -275,8 +276,8 @@ def _ptb_tokens(texts):
 class MeteorProcess(Meteor):
     """METEOR's Java process.
 
-    The process first loads tables for several seconds. It ends when this object is deleted. After
-    an error, the method `__del__` of pycocoevalcap's class would wait forever.
+    The process first loads tables for several seconds. The process ends when this object is
+    deleted. After an error, the method `__del__` of pycocoevalcap's class would wait forever.
 
     Raises:
         OSError: Java does not start.
@@ -324,10 +325,7 @@ def _meteor(truths, answers, started):
 
 
 def _java_environment():
-    """Return an environment that does not override `JAVA_OPTIONS`.
-
-    None stands for the current environment.
-    """
+    """Return an environment that does not override `JAVA_OPTIONS`; None: the current one."""
     name = "_JAVA_OPTIONS"  # it overrides the options of the command line
     if name not in os.environ:
         return None

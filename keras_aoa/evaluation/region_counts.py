@@ -20,15 +20,15 @@ def compare_region_counts(run, settings, name, values, data=None):
         run: `Run`.
         settings: `EvaluationSettings`.
         name: Setting to vary: `stride` or `proposals`.
-        values: Values of the setting.
+        values: Values of the setting to compare.
         data: `CaptionData`, or None to load the data.
 
     Returns:
-        A list with a dictionary for each value. The dictionary contains the value, `count` (the
-        mean number of regions in an image), the scores, and `seconds` per image.
+        A list with a dictionary for each value of the setting. A dictionary contains the value,
+        `count` (the mean number of regions in an image), the scores, and `seconds` per image.
 
     Raises:
-        UserError: as raised by `evaluate`.
+        UserError: `evaluate` fails.
     """
     task = SplitCaptioner(run, settings, data)
     generators = [task.generator(**{name: value}) for value in values]
@@ -58,12 +58,12 @@ def compare_region_counts(run, settings, name, values, data=None):
 
 
 def draw(path, curves, title=""):
-    """Draw CIDEr as a function of the number of regions, which has a logarithmic axis.
+    """Draw CIDEr over the number of regions, with a logarithmic x axis.
 
     Args:
         path: PNG file to write.
-        curves: Dictionary from the label of a curve to rows. `compare_region_counts` returns such
-            rows.
+        curves: Dictionary from the label of a curve to rows, as returned by
+            `compare_region_counts`.
         title: Title of the picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -90,7 +90,7 @@ def draw(path, curves, title=""):
 
 
 def _line(row, name, first):
-    """Format a row of the table. The headings precede the first row."""
+    """Format a row of the table; headings precede the first row."""
     attention = row.get("grounding", {}).get("attention_on_object")
     cells = {
         name: f"{row[name]}",

@@ -110,8 +110,8 @@ def write_report(
         Path of the page.
 
     Raises:
-        UserError: a folder contains no run, a run occurs twice, or `count` is below 1. The
-            conditions of `evaluate` also apply.
+        UserError: a folder contains no run, a run occurs twice, or `count` is below 1. The errors
+            of `evaluate` are also raised.
     """
     if count < 1:
         raise UserError(f"report-images: expected at least 1, received {count}.")

@@ -123,7 +123,7 @@ def score_files(
     COCO's evaluation code.
 
     Raises:
-        UserError: as raised by `read_results`, `read_references`, `check_output` and `score`.
+        UserError: `read_results`, `read_references`, `check_output` or `score` fails.
     """
     if output is not None:
         check_output(output)

@@ -26,7 +26,8 @@ class EvaluationSettings(SearchSettings):
 
     An empty `split` selects the run's test split. `data` and `images` replace the run's data set.
     `output` is the folder of the results. If `output` is empty, results are written to the run's
-    folder. Results for another data set are then written to `evaluations/DATA` in this folder.
+    folder. If `output` is empty and another data set is used, results are written to
+    `evaluations/DATA` in the run's folder.
     """
 
     split: str = ""
@@ -143,9 +144,9 @@ class SplitCaptioner:
 def kept_gb(run, examples):
     """Return `cache_gb` for the images of a split.
 
-    The value is 0 if the images take more than `KEPT_GB`. Such images are decoded twice. Smaller
-    splits stay in memory and are decoded once. They also need no graph that reads files;
-    TensorFlow would optimize such a graph for a second.
+    The value is 0 if the images take more than `KEPT_GB`. With the value 0, images are decoded
+    twice. The images of smaller splits stay in memory and are decoded once. Images in memory also
+    need no graph that reads files, which TensorFlow takes a second to optimize.
     """
     view = run.proposal_view
     sides = [run.image_settings.side, *([view.settings.side] if view else [])]

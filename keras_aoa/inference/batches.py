@@ -74,9 +74,9 @@ class BatchCaptioner:
         """Yield a `CaptionedImage` for each entry, in order.
 
         Args:
-            entries: Iterable of `Entry`. It is read in a background thread.
+            entries: Iterable of `Entry`, which is read in a background thread.
             count: Maximum number of captions per image. None: the beam.
-            least_confidence: Captions with less confidence are left out.
+            least_confidence: Minimum confidence of the captions in the output.
         """
         with contextlib.closing(_prefetch(self._batches(entries))) as batches:
             for images, inputs in batches:

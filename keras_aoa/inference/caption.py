@@ -31,7 +31,7 @@ class Caption:
         mask: Booleans `(r,)`, false for regions that are padding.
         window: The part of the original that the network received: x0, y0, x1, y1.
         image: The upright original, `(h, w, 3)` in uint8. Only `ImageCaptioner` sets this field.
-        source: The image as it was passed to `ImageCaptioner`, if `image` is not kept in memory.
+        source: The image as it was passed to `ImageCaptioner`, if `image` is not in memory.
         confidence: Geometric mean of the word probabilities, STOP included, in 0..1.
         word_probs: Probability of each word, given the words before it.
     """
@@ -83,7 +83,7 @@ class Caption:
 def with_regions(caption, attention, boxes, mask, window):
     """Return a copy of a `Caption` with attention and boxes.
 
-    A `window` maps the boxes to the original.
+    If `window` is given, the boxes are converted to coordinates of the original image.
     """
     return replace(
         caption,

@@ -25,10 +25,10 @@ class CaptionGenerator:
         vocabulary: `Vocabulary`.
         beam, max_words, length_penalty: As in `models.search.search`.
         stride: Step between regions on the activation map.
-        proposals: Maximum number of object proposals per image. The caller computes the proposals.
+        proposals: Maximum number of object proposals per image; the caller computes the proposals.
         region_side: Side, in pixels, of the images from which proposals are pooled. None if the
             side is unknown or regions are not proposals.
-        options: Other fields of `SearchSettings` that have values.
+        options: Other fields of `SearchSettings`, by name.
 
     Attributes:
         settings: The search settings by name, with either `stride` or `proposals`.
@@ -76,7 +76,7 @@ class CaptionGenerator:
 
     @classmethod
     def from_configuration(cls, captioner, vocabulary, configuration, search_settings=None):
-        """Build the generator of a `Configuration`. `search_settings` replace its settings.
+        """Build the generator of a `Configuration`; `search_settings` override its settings.
 
         Raises:
             UserError: a search setting does not apply to the configuration's kind of regions.
@@ -90,10 +90,10 @@ class CaptionGenerator:
         """Return a list with the best `Caption` of each image.
 
         Args:
-            inputs: A batch of images or features from `image_batches`, or a tensor
-                `(n, rows, columns, 3)` of images. If the batch contains `window (n, 4)`, the boxes
-                of a `Caption` are relative to the original image. Otherwise they are relative to
-                the network's input.
+            inputs: A batch of images or features from `image_batches`, or images `(n, rows,
+                columns, 3)`. If the batch contains `window (n, 4)`, the boxes of a `Caption` are
+                relative to the original image. Without `window`, the boxes are relative to the
+                network's input.
             with_attention: Whether each `Caption` contains attention and boxes.
         """
         return [captions[0] for captions in self.hypotheses(inputs, 1, with_attention)]
@@ -103,8 +103,9 @@ class CaptionGenerator:
 
         Args:
             inputs, with_attention: As for a call.
-            count: Maximum number of hypotheses per image. None: `beam`. If search finds fewer
-                captions, an image has fewer hypotheses; it has at least one, which may be empty.
+            count: Maximum number of hypotheses per image. None: `beam`. Each image has at least one
+                hypothesis, which may be empty. If search finds fewer captions than `count`, an
+                image has fewer hypotheses.
         """
         if not isinstance(inputs, dict):
             inputs = {"images": inputs}
@@ -154,7 +155,7 @@ class CaptionGenerator:
 
 
 def input_specs(captioner, region_side=None):
-    """Return a `tf.TensorSpec` by name for batches of images, and for batches of features."""
+    """Return two dictionaries of `tf.TensorSpec`, for batches of images and of features."""
     images = {"images": tf.TensorSpec((None, None, None, 3), tf.float32)}
     shapes = {name: (None, *part.shape[1:]) for name, part in captioner.backbone.output.items()}
     shapes["map"] = (None, None, None, shapes["map"][-1])
@@ -178,9 +179,10 @@ def generate(generator, batches, total, progress="", with_attention=False):
         batches: Batches for the replicas of this process, with `index` and either `images` or
             `features`.
         total: Number of images, which the progress bar shows.
-        progress: Label of the progress bar. If it is empty, no bar appears.
-        with_attention: Whether each `Caption` contains attention and boxes. If it is a number n,
-            the captions of the first n images contain them; other captions may lack them.
+        progress: Label of the progress bar. If the label is empty, no bar appears.
+        with_attention: Whether each `Caption` contains attention and boxes. If `with_attention` is
+            a number n, the captions of the first n images contain attention and boxes, and other
+            captions may lack both.
     """
     process, captions = generator.process, {}
     with progress_bar(total=total, desc=progress, unit="image", disable=not progress) as bar:

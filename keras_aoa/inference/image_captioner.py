@@ -55,7 +55,7 @@ class ImageCaptioner:
     def caption(self, image):
         """Return the best `Caption` of an image, or a list of the best captions of several images.
 
-        Many images are captioned in batches, and their captions are the same as one by one.
+        Several images are captioned in batches, which does not change their captions.
 
         Args:
             image: Path of a file, content of a file as bytes, or RGB pixels `(h, w, 3)` in uint8;
@@ -72,11 +72,11 @@ class ImageCaptioner:
         """Return a list of `Caption` hypotheses for an image, best first.
 
         Args:
-            image: As for `caption`, but only one image.
+            image: One image, as for `caption`.
             k: Maximum number of captions, at most the beam. None: the beam.
 
         Raises:
-            UserError: as raised by `caption`, or k exceeds the beam.
+            UserError: `caption` fails, or k exceeds the beam.
         """
         beam = self.generator.settings["beam"]
         if k is not None and (not isinstance(k, Integral) or not 1 <= k <= beam):
@@ -103,7 +103,7 @@ class ImageCaptioner:
     def with_features(self, inputs):
         """Replace the pixels in network inputs by their features, which several searches can share.
 
-        The inputs of an ensemble stay as they are, because its members have no common features.
+        The inputs of an ensemble do not change, because its members have no common features.
         """
         if self._extract is None:
             return inputs

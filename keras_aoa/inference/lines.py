@@ -31,9 +31,9 @@ def left_out(image):
 def json_line(image):
     """Return a `CaptionedImage` as a line of json.
 
-    The line describes the best caption. If several were asked for, `captions` describes all. If the
-    image cannot be read, the line contains an error instead. If no caption has enough confidence,
-    `caption` is null, and `confidence` the largest confidence.
+    The line describes the best caption. If several captions were asked for, `captions` describes
+    all captions. If the image cannot be read, the line contains an error instead. If no caption has
+    enough confidence, `caption` is null, and `confidence` is the largest confidence.
     """
     if image.error:
         return json.dumps({"image": image.name, "error": image.error})
@@ -50,7 +50,7 @@ def json_line(image):
 def described_caption(caption):
     """Return a dictionary of a `Caption` with attention, for json.
 
-    It contains the probability of each word, and the word's strongest region.
+    The dictionary contains the probability of each word, and the word's strongest region.
     """
     strongest = caption.attention.argmax(axis=1) if caption.words else []
     words = [

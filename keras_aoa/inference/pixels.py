@@ -24,7 +24,7 @@ def message(error):
 
 
 def as_decodable_entry(entry):
-    """Return an `Entry` whose content TensorFlow decodes. HEIC and AVIF files are converted."""
+    """Return an `Entry` whose content TensorFlow can decode. HEIC and AVIF files are converted."""
     try:
         return entry if entry.error else replace(entry, content=as_decodable(entry.content))
     except OtherFormat as error:
@@ -43,7 +43,7 @@ def why_invalid(entry):
 
 
 def as_entry(image):
-    """Return an image, as `ImageCaptioner.caption` expects it, as an `Entry`."""
+    """Convert an image, in any form that `ImageCaptioner.caption` accepts, to an `Entry`."""
     if isinstance(image, str | os.PathLike):
         return read_entry(os.fspath(image))
     image = content_of(image)

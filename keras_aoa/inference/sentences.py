@@ -34,7 +34,7 @@ class SentenceScorer:
         self._run = tf.function(run, autograph=False, reduce_retracing=True)
 
     def __call__(self, inputs, sentence):
-        """Return the sentence as a `Caption`. Its words are words of the vocabulary.
+        """Return the sentence as a `Caption`, which contains only words of the vocabulary.
 
         Args:
             inputs: A batch of one image, as returned by `ImageCaptioner.inputs`.

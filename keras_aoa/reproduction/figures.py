@@ -28,7 +28,7 @@ def trained_areas(base, settings):
         settings: `TableSettings`.
 
     Returns:
-        `{(area, seed): (run, split)}`. `run` is the `Configuration` of a run. Its CNN is
+        `{(area, seed): (run, split)}`. `run` is the `Configuration` of a run. The run's CNN is
         fine-tuned unless `tuning_epochs` is 0. `split` is the split on which the run was scored.
     """
     rows = {area: TABLES["table2"].rows[area] for area in AREAS}

@@ -12,7 +12,7 @@ class Row:
 
     `paper` is the paper's CIDEr on COCO, first with a frozen CNN, then with a fine-tuned CNN. If
     `continues_grid` is true, each run starts from the grid run with the same seed and the same
-    stage, and has no stages but those in `settings`.
+    stage, and has only the stages in `settings`.
     """
 
     title: str

@@ -41,7 +41,7 @@ class Runs:
         """Train and evaluate the missing runs, and return the scores of all runs by name.
 
         Raises:
-            UserError: a training failed. No further training starts.
+            UserError: a training failed. After the failure, no further training starts.
         """
         pool = ThreadPoolExecutor(self._jobs)
         try:
@@ -117,10 +117,7 @@ def newer_file(file, configuration):
 
 
 def scores_of(configuration):
-    """Return the scores for a run's configured split and search.
-
-    If there are no such scores, return None.
-    """
+    """Return the scores for a run's configured split and search, or None if they are missing."""
     for file in sorted(configuration.folder.glob("scores*.json")):
         scores = read_measures(file)
         if scores and is_own(scores, configuration):
@@ -169,7 +166,8 @@ def measures_of(file, configurations, evaluation, is_wanted=None):
         file: File that the evaluation writes.
         configurations: Configuration of the evaluated run, or of each run in an ensemble.
         evaluation: Arguments of the `evaluate` command.
-        is_wanted: Function that returns whether measures are accepted, in addition to `is_own`.
+        is_wanted: Function that returns whether measures are accepted; `is_own` must also accept
+            them.
 
     Returns:
         Dictionary of the measures.

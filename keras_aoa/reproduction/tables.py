@@ -30,8 +30,8 @@ NOT_RUN = "not run"
 class TableSettings:
     """Selects the runs of a table.
 
-    If `rows` is empty, all rows are selected. `seeds` is the number of runs for each row. These
-    runs have the seeds 0, 1 …. `tuning_epochs` is the number of fine-tuning epochs. 0 disables
+    If `rows` is empty, all rows are selected. `seeds` is the number of runs for each row, which
+    have the seeds 0, 1 …. `tuning_epochs` is the number of fine-tuning epochs. 0 disables
     fine-tuning. `tuning_rate` is the decoder's learning rate during fine-tuning. 0 keeps the
     learning rate of the base configuration. `jobs` is the number of parallel trainings. If
     `warm_start` is true, runs with transformers start from the grid run with the same seed, as in
@@ -162,7 +162,7 @@ def chain(base, row, name, seed, settings):
 
     A run with a frozen CNN is followed by a fine-tuned run, unless `tuning_epochs` is 0. If the run
     with a frozen CNN starts from the grid run, the list begins with the grid run. If the row
-    continues the grid's runs, the list begins with these runs.
+    continues the grid's runs, the list begins with the grid's runs.
     """
     if row.continues_grid:
         before = chain(base, GRID, "grid", seed, settings)
@@ -208,7 +208,7 @@ def measured(scores, path):
 
 
 def markdown(table, results):
-    """Return the table in Markdown. It contains means over seeds.
+    """Return the table in Markdown. The table contains means over seeds.
 
     If there are several seeds, the table also contains standard deviations.
     """

@@ -6,11 +6,11 @@ from keras_aoa.utils.errors import UserError
 
 
 def bound(host, port, who="serve"):
-    """Return a socket with this address, which does not listen yet.
+    """Return a socket that is bound to an address but does not listen yet.
 
     Args:
         host: Name or number of the address.
-        port: Number; 0 chooses a free port.
+        port: Port number; 0 chooses a free port.
         who: Name of the command, for the error message.
 
     Raises:

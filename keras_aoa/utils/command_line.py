@@ -59,10 +59,10 @@ _called = contextvars.ContextVar("called", default="")
 
 
 def program(default):
-    """Return the running command as the user called it, e.g. `keras-aoa train` or `train.py`.
+    """Return the running command as the user called it, such as `keras-aoa train` or `train.py`.
 
     Args:
-        default: The name if Python code calls the command's function, instead of `run`.
+        default: The command's name if Python code calls the command without `run`.
     """
     return _called.get() or default
 
@@ -80,7 +80,8 @@ def parse(settings_class, name, arguments, default=None, known=None):
 
     Args:
         settings_class, name, arguments, default: Arguments of `parse_known`.
-        known: Names of known settings, for the error message. By default the fields' names.
+        known: Names of known settings, for the error message. The default is the names of the
+            fields.
 
     Raises:
         UserError: A value has the wrong type, or an argument is unknown. For an unknown setting,
@@ -151,11 +152,11 @@ def run(main, arguments=None, interrupted="", subcommand="", extra=""):
 
     Args:
         main: Function that receives a list of strings.
-        arguments: List of strings. By default the process's command-line arguments.
+        arguments: List of strings. The default is the command-line arguments of the process.
         interrupted: Message to print after Ctrl-C.
-        subcommand: The process's first argument, if it names the command. `main` does not receive
-            it.
-        extra: The extra that installs all packages of the command. By default the extra of the
+        subcommand: The first command-line argument if this argument names the command. `main` does
+            not receive the argument.
+        extra: The extra that installs all packages of the command. The default is the extra of the
             missing package.
     """
     # The user's `keras.json` may select another backend, but the commands need TensorFlow.
@@ -238,7 +239,7 @@ def _output_is_closed():
 
 
 def refuse_urls(arguments):
-    """Refuse URLs in all arguments except captioners and `--base-url` and `--runner-options`.
+    """Refuse URLs in all arguments except captioners, `--base-url` and `--runner-options`.
 
     Raises:
         UserError: An argument is a URL.

@@ -17,10 +17,10 @@ class UserError(Exception):
 
 
 def require_positive(name, number):
-    """Check a setting that is a finite number above 0.
+    """Check that a setting is a finite number above 0.
 
     Raises:
-        UserError: it is not.
+        UserError: the setting is not a finite number above 0.
     """
     if not 0 < number < math.inf:
         raise UserError(f"{name}: expected a finite number above 0, received {number}.")

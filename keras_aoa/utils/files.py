@@ -22,7 +22,7 @@ def atomic_write(path, folder=None):
 
     Args:
         path: The file to write.
-        folder: Folder of the temporary file, on the same disk. By default the folder of `path`.
+        folder: Folder of the temporary file, on the same disk. The default is the folder of `path`.
 
     Raises:
         OSError: The file cannot be written. The temporary file is removed and the old file is
@@ -135,7 +135,7 @@ def check_writable(folder):
 
 
 def check_output(path):
-    """Check that a file can be written, before its content is computed. Its folder need not exist.
+    """Check that a file can be written, before its content is computed; its folder may be missing.
 
     Raises:
         UserError: The path is a folder or a URL, or its folder cannot be written.

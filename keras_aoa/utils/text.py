@@ -38,10 +38,10 @@ def printable(name: object) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a caption on one line, with single blanks in place of line breaks and other space.
+    """Return a caption on one line, with one space in place of any whitespace.
 
     COCO's captions contain line breaks. JSON may contain single UTF-16 surrogates. UTF-8 files
-    cannot contain surrogates, so each one becomes a question mark.
+    cannot contain surrogates, so each surrogate becomes a question mark.
     """
     return " ".join(text.split()).encode(errors="replace").decode()
 

@@ -1,4 +1,4 @@
-"""Formats and numbers in the bytes of an image file, with few TensorFlow operations.
+"""Reads formats and numbers from the bytes of an image file, with few TensorFlow operations.
 
 Every program that reads images traces these functions, and each operation in them takes time to
 trace and to optimize.
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 def kinds_of(start):
-    """Return booleans by name of the format, given the first bytes of a file."""
+    """Return a dictionary from format names to booleans, given the first bytes of a file."""
     return {
         "jpeg": tf.strings.substr(start, 0, 3) == b"\xff\xd8\xff",
         "png": tf.strings.substr(start, 0, 4) == b"\x89PNG",
@@ -59,11 +59,11 @@ def number(data, at, length, little_endian=False):
 
 
 def has_text(data, at, text):
-    """Return whether the file has a text at an offset."""
+    """Return whether the file contains `text` at the offset `at`."""
     return tf.strings.substr(data.text, tf.minimum(data.size, at), len(text)) == text
 
 
 def weights_of(length, little_endian):
-    """Return the value of each byte's unit in a number of `length` bytes."""
+    """Return the place value of each byte in a number of `length` bytes."""
     powers = 256 ** np.arange(length)
     return powers if little_endian else powers[::-1]

@@ -15,7 +15,7 @@ OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".jxl")
 
 
 class ImageFiles(NamedTuple):
-    """Image files, and the other files in the same folders, which are left out."""
+    """Image files, and the skipped files in the same folders."""
 
     files: list[pathlib.Path]
     skipped: list[pathlib.Path]
@@ -31,12 +31,12 @@ class ImageFiles(NamedTuple):
 
 
 def is_image_name(path: str | os.PathLike, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
-    """Return whether a path has an image's suffix and names no file that a desktop added."""
+    """Return whether a path has an image's suffix and is not a file that desktop systems add."""
     return os.fspath(path).lower().endswith(suffixes) and not is_desktop_file(path)
 
 
 def find_images(names: Iterable[str | os.PathLike], recursive: bool = False) -> ImageFiles:
-    """Find image files, and the images in folders.
+    """Return the given image files, and the images in the given folders.
 
     A file that is named directly need not have an image's suffix.
 

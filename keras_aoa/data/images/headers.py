@@ -1,8 +1,8 @@
 """Checks image files before decoding, with TensorFlow only.
 
 `tf.io.decode_image` allocates the memory for any size that a header declares. For animated WebP,
-TensorFlow 2.21 writes past its buffer. The functions here prevent these faults inside the graph, so
-that a SavedModel does not need Python.
+TensorFlow 2.21 writes past its buffer. The functions here check files inside the graph, so that a
+SavedModel needs no Python.
 
 Sources: PNG, third edition, 5; GIF 89a, 15 to 24; WebP container, RFC 9649, 2.5 to 2.7 and 3.4;
 VP8, RFC 6386, 9.1.
@@ -84,7 +84,7 @@ def check_header(image_bytes, max_pixels=MAX_PIXELS):
 
 
 def _header_numbers(start):
-    """Read the numbers of `_HEADER_NUMBERS` from the first bytes of a file, int64 by name."""
+    """Read the numbers in `_HEADER_NUMBERS`, by name, from the first bytes of a file."""
     weights = np.zeros((len(_HEADER_NUMBERS), 32), np.int64)
     for row, (at, length, order) in zip(weights, _HEADER_NUMBERS.values(), strict=True):
         row[at : at + length] = weights_of(length, order == "little")
@@ -166,7 +166,7 @@ def with_adobe_marker(image_bytes):
     """Add Adobe's marker, which means inverted inks, to a JPEG file with CMYK colors.
 
     Browsers, Pillow and OpenCV assume inverted inks in every CMYK file. If the file already has
-    such a marker, its own marker takes precedence, because it comes later.
+    Adobe's marker, that marker takes precedence, because it comes later.
     """
     marker = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
     size = tf.strings.length(image_bytes)

@@ -39,7 +39,7 @@ class OtherFormat(OSError):
 
 
 def format_of(content):
-    """Return what a file is, such as "a HEIC image"; "" if the format is not known here."""
+    """Return the name of a file's format, such as "a HEIC image", or "" if no pattern matches."""
     start = content[:_START]
     return next(
         (
@@ -54,13 +54,13 @@ def format_of(content):
 def as_decodable(content):
     """Convert a HEIC or AVIF file to PNG, and return files in TensorFlow's formats unchanged.
 
-    The PNG is upright and has 8 bits. The one decode path, `preprocessing.decode`, reads it.
+    The PNG is upright and has 8 bits. `preprocessing.decode` can read the PNG.
 
     Args:
         content: The file's content, bytes.
 
     Raises:
-        OtherFormat: `format_of` names the format and it cannot be decoded, or the file is damaged.
+        OtherFormat: `format_of` names a format that cannot be decoded, or the file is damaged.
     """
     name = format_of(content)
     if not name:

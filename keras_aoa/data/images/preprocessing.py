@@ -1,7 +1,7 @@
 """Image preprocessing, from file content to network input.
 
-Training, evaluation, captioning and export all use these functions. They consist of TensorFlow
-operations, so that a SavedModel runs the same preprocessing without Python.
+Training, evaluation, captioning and export all use these functions. The functions consist of
+TensorFlow operations, so that a SavedModel runs the same preprocessing without Python.
 """
 
 import os
@@ -99,7 +99,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read an image file as an array, as returned by `decode`.
 
     Raises:
-        OSError: The file does not exist, or has a format that can be named, but not decoded.
+        OSError: The file does not exist, or its format is known but cannot be decoded.
         tf.errors.OpError: The path is not a regular file, the file cannot be read, the file has
             more than `MAX_BYTES`, or `decode` fails.
     """
@@ -110,7 +110,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
 
 def decode_content(content: bytes) -> np.ndarray:
-    """Decode a file's content like `decode`, also HEIC and AVIF if Pillow can read them.
+    """Decode a file's content like `decode`, and also HEIC and AVIF if Pillow can read them.
 
     Args:
         content: The file's content, bytes.
@@ -119,7 +119,7 @@ def decode_content(content: bytes) -> np.ndarray:
         RGB array `(height, width, 3)`, uint8.
 
     Raises:
-        OtherFormat: The format can be named, but not decoded.
+        OtherFormat: The format is known but cannot be decoded.
         tf.errors.OpError: `decode` fails.
     """
     return decode(as_decodable(content)).numpy()
@@ -224,8 +224,8 @@ def prepare(image, settings):
     """Convert an image to the network's input, with antialiased bilinear scaling.
 
     The values are rounded, so that images cached as uint8 for training equal images prepared for
-    serving. With `crop`, the central square is cut out before scaling. This limits the memory for
-    images of any aspect ratio.
+    serving. With `crop`, the central square is cut out before scaling, which limits the memory for
+    long images.
 
     Args:
         image: RGB, `(height, width, 3)`.
@@ -257,7 +257,7 @@ def window(height, width, settings):
 
     Returns:
         x0, y0, x1, y1 relative (0..1) to the original image, `(4,)` float32. If the input is
-        padded, x1 or y1 or both exceed 1.
+        padded, x1, y1 or both exceed 1.
     """
     if settings.fit == "stretch":
         return tf.constant([0.0, 0.0, 1.0, 1.0])

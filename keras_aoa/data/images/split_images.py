@@ -1,7 +1,7 @@
 """The readable images of a split as network inputs, with their object proposals.
 
-Every file is decoded once before the first batch, to find unreadable files. The memory limit
-therefore affects only the speed.
+Every file is decoded once before the first batch, to find unreadable files. The memory limit for
+pixels therefore affects only the speed.
 """
 
 import contextlib
@@ -39,16 +39,16 @@ log = logging.getLogger(__name__)
 class Images:
     """The readable images of a split as network inputs.
 
-    The constructor decodes each file once. The pixels are kept if all images fit into `cache_gb`.
-    Otherwise, decoding only checks that the files are readable. Create `Images` outside of a
-    `tf.distribute` scope, which would copy the pixels to every device.
+    The constructor decodes each file once. The pixels stay in memory if all images fit into
+    `cache_gb`. If the images do not fit, the constructor only checks that the files are readable.
+    Create `Images` outside of a `tf.distribute` scope, which would copy the pixels to every device.
 
     Args:
         name: Name of the split, for messages.
         examples: Sequence of `Example`.
         settings: `ImageSettings`.
         cache_gb: Memory limit for pixels in GB. An image needs side * side * 3 bytes. If the limit
-            is 0, no pixels are kept.
+            is 0, no pixels stay in memory.
         proposal_view: `ProposalView` if the regions are object proposals, otherwise None.
             Proposals that are not in the cache are computed.
 
@@ -96,7 +96,7 @@ class Images:
 
         Args:
             index: Index of the example.
-            choose: Function that receives the number of proposals. It returns the indices or the
+            choose: Function that receives the number of proposals and returns the indices or the
                 slice of the chosen proposals. The best proposal has index 0.
 
         Returns:
@@ -193,7 +193,7 @@ class Images:
         `columns["index"]` contains indices of examples. An element contains its row of every
         column, `images (side, side, 3)` uint8 and `window (4,)`. If there are proposals, an element
         also contains `region_images`. The optional column `crop` selects a part of each input, x0,
-        y0, x1, y1 in 0..1. This part is scaled to the full size.
+        y0, x1, y1 in 0..1. The selected part is scaled to the full size.
         """
         rows = self._whole(columns)
         return rows.map(_cut_out, tf.data.AUTOTUNE) if "crop" in columns else rows
@@ -238,8 +238,7 @@ def image_batches(images, batch_size, proposals=None, replicas=ONE_REPLICA):
     Args:
         images: `Images`.
         batch_size: Number of images that one replica receives in a batch.
-        proposals: Maximum number of object proposals per image. If there are proposals, this number
-            is required.
+        proposals: Maximum number of object proposals per image; required if there are proposals.
         replicas: `Replicas` of this process. Batches are filled up with repeated images.
     """
     readable = images.readable.astype(np.int32)

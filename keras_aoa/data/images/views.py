@@ -28,8 +28,8 @@ class NetworkViews:
 
     Args:
         image_settings: `ImageSettings` of the network's input.
-        proposal_settings: `ImageSettings` of the input from which features of proposals are
-            pooled; None if the regions are not proposals.
+        proposal_settings: `ImageSettings` of the input from which features of proposals are pooled,
+            or None if the regions are not proposals.
     """
 
     image_settings: ImageSettings
@@ -67,7 +67,8 @@ def read_batch(image_bytes, view, shapes, max_pixels):
         image_bytes: Contents of the files, as strings `(n,)`.
         view: Function such as `NetworkViews`. It receives upright uint8 pixels `(height, width, 3)`
             and returns a dictionary of float32 tensors.
-        shapes: Dictionary of the shapes of these tensors. All dimensions must be known.
+        shapes: Dictionary of the shapes of the tensors that `view` returns. All dimensions must be
+            known.
         max_pixels: Maximum number of pixels; larger images count as unreadable.
 
     Returns:

@@ -89,7 +89,7 @@ def boxes_as_floats(boxes):
 
 
 def _propose(image, settings):
-    """Return the boxes of `propose` in fixed point, uint16."""
+    """Return the boxes of `propose` as fixed-point numbers, uint16."""
     if settings.method == "selective_search":
         boxes = selective_search(image)
     else:
@@ -226,7 +226,7 @@ class ProposalCache:
 
 @contextlib.contextmanager
 def one_core_per_thread():
-    """Context in which OpenCV uses a single core in each thread that calls it."""
+    """Context in which each thread that calls OpenCV uses a single core."""
     import cv2
 
     before = cv2.getNumThreads()

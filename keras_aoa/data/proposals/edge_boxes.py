@@ -71,7 +71,7 @@ def edge_boxes(image, model=""):
         whole image.
 
     Raises:
-        UserError: `check_opencv` or `load_forest` raises this error.
+        UserError: `check_opencv` or `load_forest` fails.
     """
     check_opencv()
     import cv2
@@ -98,7 +98,7 @@ def edge_boxes(image, model=""):
 
 
 def scaled_image(image):
-    """Scale an image to the size at which proposals are found; return None if it is too narrow."""
+    """Scale an image to the size at which proposals are found; return None if too narrow."""
     import cv2
 
     height, width = image.shape[:2]
@@ -153,7 +153,7 @@ def forest_edges(image, forest):
 
     Args:
         image: RGB, `(height, width, 3)` uint8.
-        forest: As returned by `load_forest`.
+        forest: Structured forest, as returned by `load_forest`.
 
     Source: Dollar & Zitnick, "Structured Forests for Fast Edge Detection", ICCV 2013.
     """

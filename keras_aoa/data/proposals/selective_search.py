@@ -1,4 +1,4 @@
-"""Computes object proposals by selective search: regions that merge similar neighbors.
+"""Computes object proposals by selective search, which merges similar neighboring segments.
 
 Sources: Uijlings et al., "Selective Search for Object Recognition", IJCV 2013; OpenCV's
 implementation. Jin et al., 2015, arXiv:1506.06272, attend to such regions.
@@ -12,11 +12,11 @@ from keras_aoa.data.proposals.edge_boxes import SMALLEST_BOX, WHOLE, check_openc
 def selective_search(image):
     """Compute the boxes of a selective search with OpenCV's fast strategies.
 
-    The boxes have random ranks, as in section 4.3 of the paper: a random number times the position
-    in the hierarchy, from the whole image to the smallest segments. OpenCV draws these numbers from
-    a generator that nobody can seed, and does not return the positions. Here the positions are
-    those by decreasing area, and the numbers are always the same. An image therefore always has the
-    same boxes in the same order.
+    As in section 4.3 of the paper, the rank of a box is a random number times the position of the
+    box in the hierarchy of segments. The hierarchy begins with the whole image and ends with the
+    smallest segments. OpenCV does not return the positions, and its random numbers cannot be
+    seeded. This function therefore sorts boxes by decreasing area to get positions, and uses a
+    fixed seed. An image always has the same boxes in the same order.
 
     Args:
         image: Upright RGB, `(height, width, 3)` uint8.
@@ -26,7 +26,7 @@ def selective_search(image):
         exceeds 32 times the short side, the only box is the whole image.
 
     Raises:
-        UserError: `check_opencv` raises this error.
+        UserError: `check_opencv` fails.
     """
     check_opencv()
     import cv2
@@ -46,7 +46,7 @@ def selective_search(image):
 
 
 def ranked(boxes):
-    """Return boxes x, y, width, height `(k, 4)` in the order of their random ranks."""
+    """Return boxes `(k, 4)` in the order of their random ranks; a box is x, y, width, height."""
     x, y, width, height = boxes.T
     by_area = boxes[np.lexsort((height, width, y, x, -width * height))]
     ranks = np.random.default_rng(0).random(len(boxes)) * np.arange(1, len(boxes) + 1)

@@ -71,7 +71,7 @@ def read(
     Args:
         path: A folder, or a caption file.
         images: Folder of images, if they are not beside the captions.
-        restval: Whether Karpathy's `restval` images join the train split.
+        restval: Whether to add Karpathy's `restval` images to the train split.
         objects: Whether to also read objects, if their files are beside the captions: COCO's
             objects, or Flickr30k Entities (`Sentences/`, `Annotations/`). For all of COCO, this
             takes about a minute and up to 4 GB of memory.

@@ -42,8 +42,8 @@ def read_coco(
 
     Args:
         annotations: Folder with files such as `captions_train2017.json`. The image folders
-            `train2017/` and `val2017/` are in its parent folder, or in the parent's subfolder
-            `images/`.
+            `train2017/` and `val2017/` are in the parent of this folder, or in the parent's
+            subfolder `images/`.
         year: 2014 or 2017.
         images: Folder that contains `train2017/` and `val2017/`, if these folders are elsewhere.
         objects: Whether to also read `instances_*.json`, if present. For all of COCO, this takes
@@ -51,7 +51,7 @@ def read_coco(
 
     Raises:
         UserError: The JSON does not have COCO's structure, an image id occurs twice, a caption
-            belongs to no listed image, an image has no captions, or `locate` raises this error.
+            belongs to no listed image, an image has no captions, or `locate` fails.
     """
     splits: dict[str, tuple[Example, ...]] = {}
     sizes: dict[int | str, Size] = {}
@@ -116,8 +116,8 @@ def read_objects(path: str | pathlib.Path) -> dict[int | str, tuple[NamedObject,
     """Read the objects of each image from an `instances_*.json`.
 
     The nouns of an object are its category ("dining table"), the category's last word ("table"),
-    synonyms, and the plurals of all these nouns. Left out are boxes around a crowd, boxes with zero
-    area, and boxes outside the image. Other boxes are clipped to the image.
+    synonyms, and the plurals of all these nouns. Boxes around a crowd, boxes with zero area, and
+    boxes outside the image are left out. Other boxes are clipped to the image.
 
     Returns:
         Dictionary from image ids to objects. Images without objects are left out.

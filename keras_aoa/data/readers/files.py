@@ -59,7 +59,7 @@ def read_json(path: pathlib.Path) -> Any:
     """Read a UTF-8 JSON file.
 
     Raises:
-        UserError: `read_text` raises this error, or the file is not JSON.
+        UserError: `read_text` fails, or the file is not JSON.
     """
     try:
         return json.loads(read_text(path))
@@ -87,7 +87,7 @@ def entries(document: Any, key: str, fields: dict[str, Any], path: pathlib.Path)
         path: The file, for messages.
 
     Raises:
-        UserError: The document does not have this structure.
+        UserError: The list is missing, or an object has a missing or invalid field.
     """
     listed = document.get(key) if isinstance(document, dict) else document
     if not isinstance(document, dict) or not isinstance(listed, list):
@@ -173,8 +173,8 @@ def in_subfolders(root: pathlib.Path, names: Iterable[str]) -> dict[str, list[st
     Hidden folders are left out.
 
     Returns:
-        Dictionary from the names of existing files to the paths, relative to `root`, that end with
-        the name.
+        Dictionary from each existing file's name to all paths that end with this name, relative to
+        `root`.
     """
     wanted: dict[str, list[str]] = {}
     for name in names:
@@ -206,8 +206,8 @@ def locate(
 
     Args:
         data: Data set whose paths are relative to a folder of images.
-        folders: Candidate folders. If several contain equally many images, the first of these
-            folders is used.
+        folders: Candidate folders. If several folders contain equally many images, the first of
+            these folders is used.
         source: The file that lists the images, for messages.
         complete: Whether every image must exist. If false, missing images are left out with a
             warning, and splits that become empty are left out too.

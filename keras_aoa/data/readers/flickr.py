@@ -32,7 +32,7 @@ IMAGE_FOLDERS = {
 
 
 def is_token_file(name: str) -> bool:
-    """Return whether a file with this name contains captions in their original words."""
+    """Return whether a file name is that of a token file with original words instead of lemmas."""
     # Flickr8k includes a second file in which each word is replaced by its lemma.
     return name.endswith((".token", ".token.txt", ".token.gz")) and ".lemma." not in name
 
@@ -79,7 +79,7 @@ def read_flickr(path: pathlib.Path, images: str | None = None) -> CaptionData:
 
     Raises:
         UserError: A listed image has no captions or is listed twice, or `read_captions` or `locate`
-            raises this error.
+            fails.
     """
     name = PUBLIC.get(path.name, path.resolve().parent.name)
     captions = read_captions(path)

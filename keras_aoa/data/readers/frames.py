@@ -1,8 +1,8 @@
 """Compares pictures with the sizes that annotation files state, and turns boxes upright.
 
-Boxes refer to one of two frames. The first is the stored pixels, as in COCO. The second is the
-upright picture, to which the EXIF orientation has been applied. The stated size shows which frame a
-file uses.
+Boxes refer to one of two frames. The first frame is the stored pixels, as in COCO. The second frame
+is the upright picture, to which the EXIF orientation has been applied. The size that an annotation
+file states shows which frame the file uses.
 """
 
 import contextlib
@@ -95,7 +95,7 @@ def _turned(box: Box, orientation: int) -> Box:
 
 
 def _layout(path: str) -> tuple[int, int, int] | None:
-    """Return the stored width and height and the EXIF orientation; None for an unreadable file."""
+    """Return stored width, stored height and EXIF orientation, or None for an unreadable file."""
     import tensorflow as tf
 
     from keras_aoa.data.images.preprocessing import is_small_file

@@ -33,11 +33,11 @@ def read_karpathy(
     Args:
         path: The file.
         images: Folder of images, if they are not beside the file.
-        restval: Whether the 30,504 COCO images of the split `restval` join the train split.
+        restval: Whether to add the 30,504 COCO images of the split `restval` to the train split.
 
     Raises:
         UserError: The JSON does not have Karpathy's structure, an image occurs twice, an image has
-            no captions, or `locate` raises this error.
+            no captions, or `locate` fails.
     """
     document = read_json(path)
     fields: dict[str, Any] = {"filename": str, "split": str, "sentences": list}

@@ -21,7 +21,7 @@ SPLITS = {"train": "train", "val": "val", "dev": "val", "test": "test"}
 
 
 def read_own(path: pathlib.Path, images: str | None = None) -> CaptionData:
-    """Read `captions.csv`, whose images are beside it, in `images/` or in another subfolder.
+    """Read `captions.csv`; its images are in the same folder, in `images/` or in another subfolder.
 
     An image may have several lines, one for each caption. Without the column `split`,
     `split_by_name` decides the splits. An image's id is its name in the file. Each image must
@@ -29,7 +29,7 @@ def read_own(path: pathlib.Path, images: str | None = None) -> CaptionData:
 
     Raises:
         UserError: The header is missing, a line has too many or too few columns, a caption is
-            empty, a split is unknown, an image is in two splits, or `locate` raises this error.
+            empty, a split is unknown, an image is in two splits, or `locate` fails.
     """
     captions: dict[str, list[str]] = {}
     split_of: dict[str, str] = {}

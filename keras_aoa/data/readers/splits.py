@@ -24,8 +24,8 @@ def split_by_name(
     """Split examples into about 80 % train, 10 % val and 10 % test, each with at least one image.
 
     An image's split depends only on its id and the seed, so added images do not change the splits
-    of other images. As an exception, a split that would be empty receives the image whose `draw` is
-    nearest to the split's range.
+    of other images. If a split would be empty, it receives the image whose `draw` is nearest to the
+    split's range.
 
     Raises:
         UserError: There are fewer than three images.
@@ -62,9 +62,9 @@ def paper_splits(
 ) -> dict[str, tuple[Example, ...]]:
     """Divide COCO's val2014 into `count` val and `count` test images; train is unchanged.
 
-    The paper (section 4.1) uses 5,000 images in each split but does not list the images. Here, the
-    ids and the seed determine the choice. If val has fewer than `2 * count` images, the splits are
-    unchanged.
+    The paper (section 4.1) uses 5,000 images in each split but does not list the images. This
+    function chooses the images by their ids and the seed. If val has fewer than `2 * count` images,
+    the splits are unchanged.
     """
     images = splits.get("val", ())
     if len(images) < 2 * count:
@@ -81,8 +81,8 @@ def paper_splits(
 def hold_out(data: CaptionData, count: int, seed: int = 0) -> CaptionData:
     """Move `count` images from train to a new split `select`.
 
-    Checkpoints are selected on this split, so that val and test stay unseen. The choice depends
-    only on the image ids and the seed. The images of both splits keep their order.
+    Checkpoints are selected on the split `select`, so that val and test stay unseen. The choice of
+    images depends only on their ids and the seed. The order of the images does not change.
 
     Raises:
         UserError: There is no split `train`, the split `select` already exists, or `count` is not

@@ -92,7 +92,7 @@ def _snow(size: int, rng: Generator) -> np.ndarray:
 def _grid(
     size: int, rows: int, columns: int, shifted: bool, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the index of each pixel's brick, and how much of the pixel is a joint (0..1)."""
+    """Return each pixel's brick index, and the share of the pixel that is a joint (0..1)."""
     position = ((np.arange(2 * size) + 0.5) / (2 * size)).astype(np.float32)
     v = position[:, None] * rows + rng.uniform()
     u = position[None, :] * columns + rng.uniform() + (0.5 * (np.floor(v) % 2) if shifted else 0)

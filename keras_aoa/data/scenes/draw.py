@@ -58,7 +58,7 @@ def _pattern(
 def make_sprite(
     shape: str, color: str, texture: str, radius: float, level: bool, rng: Generator
 ) -> Sprite:
-    """Paint an object whose `radius` is in pixels; `level` turns off the random rotation."""
+    """Paint an object of `radius` pixels, without random rotation if `level` is true."""
     side = SUPERSAMPLING * (2 * int(np.ceil(radius * 1.3)) + 4)
     rotation = 0.0 if level else rng.uniform(-0.18, 0.18)
     roles = np.zeros((side, side), dtype=np.uint8)

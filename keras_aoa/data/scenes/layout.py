@@ -1,8 +1,8 @@
 """Chooses the objects of a scene and their positions.
 
 The first two objects, the pair, are near the center and have one clear spatial relation. Further
-objects are placed around the pair. These further objects touch no other object, and none is larger
-than the larger object of the pair.
+objects are placed around the pair. Further objects touch no other object and are at most as large
+as the larger object of the pair.
 """
 
 from dataclasses import dataclass

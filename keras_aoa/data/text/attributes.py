@@ -57,7 +57,7 @@ def attribute_words(vocabulary, count):
 
 
 def word_flags(examples, vocabulary, ids):
-    """Return which words occur in the captions of each example, `(n, k)` booleans.
+    """Return whether each word occurs in each example's captions, booleans `(n, k)`.
 
     Args:
         examples: Sequence of `Example`.
@@ -83,7 +83,8 @@ def load_attributes(path, vocabulary):
     """Load attributes that `save_attributes` wrote.
 
     Returns:
-        Ids of the attributes in the vocabulary, and 12 hexadecimal digits that identify them.
+        Ids of the attributes in the vocabulary, and 12 hexadecimal digits that identify the
+        attributes.
 
     Raises:
         UserError: the file is missing or damaged, or one of its words is not in the vocabulary.

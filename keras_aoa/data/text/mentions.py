@@ -71,7 +71,7 @@ class Mention:
 
     Attributes:
         index: Index of the word in the caption.
-        boxes: Boxes of the named objects. If the image shows no such object, there are no boxes.
+        boxes: Boxes of the named objects, empty if the image shows no such object.
         length: Number of words in the phrase that ends with this word.
     """
 
@@ -89,8 +89,8 @@ def mentions_in_caption(
 ) -> list[Mention]:
     """Return the mentions in `captions[number]`, whose tokens are `words`.
 
-    If an example has annotated phrases, the mentions are read from these phrases. Otherwise, the
-    words are compared with the names of the example's objects.
+    If an example has annotated phrases, the mentions are read from these phrases. For other
+    examples, the words of the caption are compared with the names of the objects.
     """
     if example.phrases:
         return annotated_mentions(example, number)
@@ -119,7 +119,7 @@ def named_mentions(
     nouns: Collection[str],
     adjectives: Collection[str],
 ) -> list[Mention]:
-    """Find a caption's mentions from the words of the objects, without annotated phrases."""
+    """Find a caption's mentions by comparing its words with the names of the objects."""
     return [
         Mention(
             phrase.index,

@@ -7,8 +7,8 @@ become `-lrb-` and `-rrb-`). Tokens may differ from Stanford's for text that is 
 web and mail addresses, #tags, @names, emoticons, foreign currencies, fraction signs, "no. 5", rare
 contractions and abbreviations.
 
-In scripts without spaces between words, such as Chinese and Thai, each character is a token. The
-token includes the character's combining marks.
+In scripts without spaces between words, such as Chinese and Thai, each character is a token. A
+character and its combining marks are one token.
 """
 
 import re

@@ -18,7 +18,7 @@ def check_scikit_learn():
     """Check that scikit-learn, which finds topics, is installed.
 
     Raises:
-        UserError: it cannot be imported.
+        UserError: scikit-learn cannot be imported.
     """
     try:
         import sklearn.decomposition  # noqa: F401
@@ -30,10 +30,10 @@ def check_scikit_learn():
 
 
 def topic_mixtures(examples, vocabulary, count):
-    """Return the mixture of topics of each example, `(n, k)` float32, in rows that add up to 1.
+    """Return the topic proportions of each example, `(n, k)` float32; each row sums to 1.
 
     The captions of an image are one document. Function words and words that are not in the
-    vocabulary are left out. A document without words has all topics in equal parts.
+    vocabulary are left out. A document without words has equal proportions of all topics.
 
     Args:
         examples: Sequence of `Example`.

@@ -18,7 +18,7 @@ class Vocabulary:
     """The words of a captioner; a word's id is its index in `words`.
 
     Args:
-        words: The known words without the special words. No word occurs twice.
+        words: The known words, without the special words. No word occurs twice.
 
     Attributes:
         words: All words in the order of their ids, beginning with the four special words.
@@ -62,7 +62,7 @@ class Vocabulary:
         return self.encode_words(tokenize(caption), max_words)
 
     def encode_words(self, words, max_words):
-        """Convert a caption's words, as returned by `tokenize`, to ids, as `encode` does."""
+        """Convert words to ids like `encode`, but from the output of `tokenize`."""
         ids = [self._ids.get(word, OOV) for word in words[:max_words]]
         # No STOP after a cut caption, so that the model does not learn to end there.
         return [START, *ids] if len(words) > max_words else [START, *ids, STOP]
@@ -118,5 +118,5 @@ class Vocabulary:
 
 
 def _is_unicode(word):
-    """Return whether a word has no lone UTF-16 surrogates; JSON allows them, files do not."""
+    """Return whether a word is free of lone UTF-16 surrogates, which UTF-8 files cannot contain."""
     return not any("\ud800" <= letter <= "\udfff" for letter in word)
