@@ -97,7 +97,7 @@ class OutputFolder:
         except (OSError, ValueError, TypeError):
             raise UserError(
                 f"{self._settings_file}: expected the settings of the folder's captions, found no "
-                "such file or a damaged one; restore it, or name another --output."
+                "file or a damaged file; restore the file, or name another --output."
             ) from None
         received, expected = (
             [
@@ -109,7 +109,7 @@ class OutputFolder:
         )
         if expected:
             raise UserError(
-                f"{self.path}: its captions were made by run {recorded.get('run')} with "
+                f"{self.path}: expected captions made by run {recorded.get('run')} with "
                 f"{', '.join(expected)}, received {self._settings['run']} with "
                 f"{', '.join(received)}; use the same settings, or name another --output."
             )

@@ -89,7 +89,7 @@ def find_shards(patterns):
         other = shards.setdefault(shard.name, shard)
         if os.path.realpath(other.path) != os.path.realpath(path):
             raise UserError(
-                f"shards: {other.path!r} and {path!r} would both be captioned as "
+                f"shards: {other.path!r} and {path!r} would both be written to "
                 f"{shard.name}.jsonl; rename one, or write them to separate --output folders."
             )
     return [shards[name] for name in sorted(shards)]
@@ -113,7 +113,7 @@ def worker_shards(shards, worker):
         if number < count:
             return shards[number::count]
     raise UserError(
-        f"worker: expected I/N, worker I of N counted from 0, such as 0/2 and 1/2; received "
+        f"worker: expected I/N, where I counts N workers from 0, such as 0/2 and 1/2; received "
         f"{worker!r}."
     )
 

@@ -80,7 +80,8 @@ class CaptionBatches:
     ):
         if crop < 1 and images.has_proposals:
             raise UserError(
-                f"crop: object proposals need whole images, received {crop}; set it to 1."
+                f"crop: expected 1, because object proposals need whole images, received {crop}; "
+                "set crop to 1."
             )
         self._images, self._batch_size, self._seed = images, batch_size, seed
         self._views = None

@@ -113,7 +113,7 @@ def _download(url: str, archive: Archive, path: pathlib.Path) -> None:
     except ImportError as error:
         raise UserError(
             f"download: expected the package {error.name}, which is not installed; "
-            "pip install 'keras-aoa[download]'."
+            "run pip install 'keras-aoa[download]'."
         ) from None
     received = 0
     for part in _received(path):
@@ -140,8 +140,8 @@ def _download(url: str, archive: Archive, path: pathlib.Path) -> None:
             reason = textwrap.shorten(reason, 160)
             raise UserError(
                 f"{path.name}: expected to download {url}, received '{reason}'; check the "
-                "network and run the command again, which resumes the download; "
-                f"to start over, delete {path.parent}."
+                "network and run the command again, which resumes the download, "
+                f"or delete {path.parent} to start over."
             ) from None
 
 

@@ -44,8 +44,8 @@ NO_SPACES = (
     "without spaces between words."
 )
 ONE_IMAGE = (
-    "CIDEr of a single image is 0 by definition, because it gives words that are in all images "
-    "no weight."
+    "CIDEr of a single image is 0 by definition, because CIDEr gives no weight to words "
+    "that occur in all images."
 )
 
 Id = int | str
@@ -233,8 +233,8 @@ def _words(references, captions, with_java):
     wordless = [image for image in truths if not truths[image]]
     if wordless:
         raise UserError(
-            f"evaluate: {len(wordless)} of {len(truths)} images have no reference with a word in "
-            f"it: {first_three(wordless)}; add one, or remove the image."
+            f"evaluate: {len(wordless)} of {len(truths)} images have no reference with words: "
+            f"{first_three(wordless)}; add a reference, or remove the image."
         )
     return truths, answers
 
@@ -325,7 +325,10 @@ def _meteor(truths, answers, started):
 
 
 def _java_environment():
-    """Return an environment that does not override `JAVA_OPTIONS`; None: the current one."""
+    """Return an environment that does not override `JAVA_OPTIONS`.
+
+    If the current environment does not, the result is None.
+    """
     name = "_JAVA_OPTIONS"  # it overrides the options of the command line
     if name not in os.environ:
         return None

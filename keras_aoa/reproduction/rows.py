@@ -61,7 +61,7 @@ OTHER_SYSTEMS = {
     ),
     "soft": SOFT,
     "soft_gated": Row(
-        "the same, with gate and doubly stochastic term",
+        "soft attention with gate and doubly stochastic term",
         variant("soft") | {"attention_gate": True, "attention_coverage": 1.0},
     ),
     "hard": Row("hard attention of Xu et al. 2015", variant("hard") | {"attention_gate": True}),

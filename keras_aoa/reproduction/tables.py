@@ -64,8 +64,8 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
     """
     if not base.rnn_epochs:
         raise UserError(
-            f"rnn_epochs: expected at least 1 for the table's first half, which trains with a "
-            f"frozen CNN; {base.name} has 0. Set it to 1 or more."
+            f"rnn_epochs: expected at least 1, because the table's first half trains with a frozen "
+            f"CNN; {base.name} has 0; set rnn_epochs to 1 or more."
         )
     table = TABLES[name]
     rows = settings.rows or tuple(table.rows)

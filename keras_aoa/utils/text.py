@@ -38,7 +38,7 @@ def printable(name: object) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a caption on one line, with one space in place of any whitespace.
+    """Return a caption on one line, with one space for each run of whitespace.
 
     COCO's captions contain line breaks. JSON may contain single UTF-16 surrogates. UTF-8 files
     cannot contain surrogates, so each surrogate becomes a question mark.

@@ -122,8 +122,8 @@ def test_names_and_patterns_give_sorted_shards_without_duplicates(tmp_path, monk
         (["no-*.tar"], r"expected files, found nothing for 'no-\*\.tar'"),
         (["a.tar.gz"], "expected tar archives .* received 'a.tar.gz'"),
         (["folder.tar"], "expected tar archives .* received 'folder.tar'"),
-        (["a.tar", "a.txt"], r"'a\.tar' and 'a\.txt' would both be captioned as a\.jsonl"),
-        (["*/a.tar", "a.tar"], "would both be captioned"),
+        (["a.tar", "a.txt"], r"'a\.tar' and 'a\.txt' would both be written to a\.jsonl"),
+        (["*/a.tar", "a.tar"], "would both be written"),
     ],
 )
 def test_a_file_that_is_not_a_shard_is_refused(names, line, tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ def test_every_shard_belongs_to_exactly_one_worker(count, workers):
 
 @pytest.mark.parametrize("worker", ["4/4", "1", "0/0", "-1/2", "a/b", "1/2/3", "0.5/2"])
 def test_an_invalid_worker_is_refused(worker):
-    with pytest.raises(UserError, match="worker: expected I/N, worker I of N counted from 0"):
+    with pytest.raises(UserError, match="worker: expected I/N, where I counts N workers from 0"):
         worker_shards([1, 2], worker)
 
 
@@ -226,7 +226,7 @@ def test_a_folder_with_foreign_files_is_refused_and_unchanged(tmp_path):
     with pytest.raises(UserError, match="expected a folder for captions, found a file"):
         OutputFolder(foreign / "part-1.jsonl", RUN)
     (foreign / "settings.json").write_text("[1, 2]")
-    with pytest.raises(UserError, match="no such file or a damaged one"):
+    with pytest.raises(UserError, match="found no file or a damaged file; restore"):
         OutputFolder(foreign, RUN)
 
 

@@ -232,7 +232,7 @@ def test_the_memory_limit_counts_the_inputs_of_both_networks(examples, tmp_path,
 
 def test_crops_are_rejected_with_proposals(examples, tmp_path, calls):
     images = open_images(examples, tmp_path)
-    with pytest.raises(UserError, match=r"^crop: .*whole images, received 0\.5; set it to 1\.$"):
+    with pytest.raises(UserError, match=r"^crop: .*whole images, received 0\.5; set crop to 1\.$"):
         batches_of(images, crop=0.5)
     with pytest.raises(UserError, match=r"^crop: .*set crop to 1"):
         settings(tmp_path, regions="proposals", crop=0.9)

@@ -251,7 +251,7 @@ def test_incomplete_public_data_set_is_read_with_a_warning(tmp_path, caplog):
     put(tmp_path, {"Flickr_8k.testImages.txt": "4.jpg\n"})
     data = read(tmp_path)
     assert set(data.splits) == {"train", "val"}
-    assert "1 of its 4 images do not exist: 4.jpg; they are left out" in caplog.text
+    assert "1 of its 4 images do not exist: 4.jpg; the missing images are left out" in caplog.text
 
 
 # Recognition of formats

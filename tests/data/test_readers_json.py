@@ -82,7 +82,7 @@ def test_two_years_of_coco_require_a_choice(tmp_path):
         ('{"images": []}', "expected an object with a list 'annotations'"),
         ('{"images": [{"id": 1}], "annotations": []}', r"images\[0\]: expected id, file_name"),
         ('{"images": [], "annotations": [7]}', r"annotations\[0\]: expected .* received 7"),
-        (coco({1: "1.jpg"}, [(1, "a"), (2, "b")]), "received 1 other image ids: 2"),
+        (coco({1: "1.jpg"}, [(1, "a"), (2, "b")]), "received 1 unlisted image ids: 2"),
         (coco({1: "1.jpg", 2: "2.jpg"}, [(1, "a")]), "at least one caption for val2017/2.jpg"),
         (coco({1: "1.jpg"}, [(1, " ")]), "at least one caption for val2017/1.jpg"),
         (
@@ -114,7 +114,7 @@ def test_coco_file_of_another_structure_is_a_one_line_error(tmp_path, text, mess
 )
 def test_object_of_unknown_image_or_category_is_a_one_line_error(tmp_path, text):
     put(tmp_path, {"i.json": text})
-    with pytest.raises(UserError, match=r"i.json: expected a listed image and category and a box"):
+    with pytest.raises(UserError, match=r"i.json: expected a listed image, a listed category and"):
         read_objects(tmp_path / "i.json")
 
 
@@ -214,7 +214,7 @@ def test_ids_of_captions_do_not_matter(tmp_path, number):
             r"annotations\[0\]: .*'image_id' is a whole number or .* True \(bool\)",
         ),
         (7.5, r"'image_id' is a whole number or a text, received 7.5 \(float\)"),
-        ("7", "other image ids: '7'; write ids as numbers in both lists or as text in both"),
+        ("7", "unlisted image ids: '7'; write ids as numbers in both lists or as text in both"),
     ],
 )
 def test_ids_of_another_type_are_named(tmp_path, image_id, message):

@@ -135,7 +135,7 @@ def test_ids_that_are_text_and_numbers_raise_an_error():
 
 
 def test_an_image_whose_references_have_no_word_raises_an_error():
-    with pytest.raises(UserError, match="1 of 2 images have no reference with a word in it: 2;"):
+    with pytest.raises(UserError, match="1 of 2 images have no reference with words: 2;"):
         cider({1: ["a dog"], 2: ["!", ""]}, {1: "a dog", 2: "a cat"})
 
 

@@ -109,7 +109,7 @@ def test_opencv_without_contrib_is_reported_with_the_command(monkeypatch, tmp_pa
 
 def test_opencv_that_does_not_load_is_reported_with_its_reason(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(UserError, match=r"OpenCV cannot be imported \(.*cv2.*\); pip install"):
+    with pytest.raises(UserError, match=r"OpenCV cannot be imported \(.*cv2.*\); run pip install"):
         ProposalCache(tmp_path, ProposalSettings())
 
 

@@ -50,12 +50,12 @@ class ImageSettings:
         if not isinstance(self.size, int) or not SMALLEST <= self.size <= LARGEST:
             raise UserError(
                 f"image size: expected a whole number of pixels from {SMALLEST} to {LARGEST}, "
-                f"received {self.size!r}; the paper's is 224."
+                f"received {self.size!r}; the paper uses 224."
             )
         if self.fit not in get_args(Fit):
             raise UserError(
                 f"image fit: expected {' or '.join(map(repr, get_args(Fit)))}, "
-                f"received {self.fit!r}; the paper's is 'crop'."
+                f"received {self.fit!r}; the paper uses 'crop'."
             )
 
     @property

@@ -65,7 +65,9 @@ class Images:
 
     def __init__(self, name, examples, settings, cache_gb=4.0, proposal_view=None):
         if tf.distribute.has_strategy():
-            raise ValueError("Images: create it outside of the strategy's scope.")
+            raise ValueError(
+                "Images: expected no strategy scope, received one; create Images outside of it."
+            )
         self.name = name
         self.examples = tuple(examples)
         views = NetworkViews(settings, proposal_view.settings if proposal_view else None)
@@ -124,8 +126,8 @@ class Images:
             log.info("%s: %d images take %.2f GB of memory.", self.name, count, gigabytes)
         elif cache_gb:
             log.warning(
-                "%s: %d images take %.2f GB, more than the %.2f GB of cache_gb; they are decoded "
-                "again in every epoch.",
+                "%s: %d images take %.2f GB, more than the %.2f GB of cache_gb; the images are "
+                "decoded again in every epoch.",
                 *(self.name, count, gigabytes, cache_gb),
             )
         self._pixels = None
@@ -168,7 +170,7 @@ class Images:
         if not len(self.readable):
             raise UserError(
                 f"{self.name}: none of {count} files is a readable image: "
-                f"{_first_names(self.skipped)}; JPEG, PNG, GIF, BMP and WebP can be read."
+                f"{_first_names(self.skipped)}; use JPEG, PNG, GIF, BMP or WebP."
             )
         if self.skipped:
             log.warning(

@@ -55,12 +55,13 @@ class ProposalSettings:
             )
         if self.method not in METHODS:
             raise UserError(
-                f"proposals: expected a method of {', '.join(METHODS)}, received {self.method!r}."
+                f"proposals: expected {' or '.join(METHODS)} as the method, received "
+                f"{self.method!r}."
             )
         if self.edge_model and self.method != "edge_boxes":
             raise UserError(
-                f"proposals: method {self.method!r} uses no edge model, received "
-                f"{self.edge_model!r}; leave it out, or choose edge_boxes."
+                f"proposals: expected no edge model with method {self.method!r}, received "
+                f"{self.edge_model!r}; leave out the edge model, or choose edge_boxes."
             )
         if self.edge_model:
             edges.check_forest(self.edge_model)

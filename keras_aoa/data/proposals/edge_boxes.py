@@ -119,14 +119,15 @@ def check_opencv():
         import cv2
     except ImportError as error:
         raise UserError(
-            f"proposals: OpenCV cannot be imported ({first_line(str(error), 'no reason')}); pip "
-            "install opencv-contrib-python or, without a display, opencv-contrib-python-headless."
+            f"proposals: OpenCV cannot be imported ({first_line(str(error), 'no reason')}); run "
+            "pip install opencv-contrib-python or, without a display, "
+            "pip install opencv-contrib-python-headless."
         ) from None
     if not hasattr(cv2, "ximgproc"):
         raise UserError(
             "proposals: expected OpenCV with its contrib modules, received OpenCV without "
-            "cv2.ximgproc; pip uninstall -y opencv-python opencv-python-headless, then pip install "
-            "--force-reinstall opencv-contrib-python."
+            "cv2.ximgproc; run pip uninstall -y opencv-python opencv-python-headless, then pip "
+            "install --force-reinstall opencv-contrib-python."
         )
 
 

@@ -145,7 +145,7 @@ def _choose(folder: pathlib.Path, names: set[str]) -> str:
         if kind:
             return kind[0]
     content = first_three(sorted(names)) or "nothing"
-    raise UserError(f"data: {folder} holds {content}; expected one of: {SUPPORTED}.")
+    raise UserError(f"data: {folder} contains {content}; expected one of: {SUPPORTED}.")
 
 
 def _names(folder: pathlib.Path) -> set[str]:

@@ -97,8 +97,8 @@ def _read_split(
         mixed = not {str(key) for key in index.imgs}.isdisjoint(map(str, strays))
         remedy = "; write ids as numbers in both lists or as text in both." if mixed else "."
         raise UserError(
-            f"{path}: expected captions of listed images, received {len(strays)} other image ids: "
-            f"{first_three(map(repr, sorted(strays, key=str)))}{remedy}"
+            f"{path}: expected captions of listed images, received {len(strays)} unlisted image "
+            f"ids: {first_three(map(repr, sorted(strays, key=str)))}{remedy}"
         )
     return tuple(
         make_example(
@@ -155,8 +155,8 @@ def _objects(index: Any, path: pathlib.Path) -> dict[int | str, tuple[NamedObjec
                 names = None
             if not names:
                 raise UserError(
-                    f"{path}: expected a listed image and category and a box x, y, width, height, "
-                    f"received {clip({key: annotation[key] for key in OBJECT_FIELDS}, 120)}."
+                    f"{path}: expected a listed image, a listed category and a box x, y, "
+                    f"width, height, received {clip({key: annotation[key] for key in OBJECT_FIELDS}, 120)}."
                 )
             if x0 < x1 and y0 < y1 and not annotation.get("iscrowd"):
                 things.append(NamedObject(names, frozenset(), (x0, y0, x1, y1)))

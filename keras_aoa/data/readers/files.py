@@ -242,7 +242,7 @@ def locate(
     if missing and complete:
         raise UserError(f"{source}: {problem}; add them to {folder} or remove their captions.")
     if missing:
-        logger.warning("%s: %s; they are left out.", source, problem)
+        logger.warning("%s: %s; the missing images are left out.", source, problem)
     splits = {
         split: tuple(
             replace(example, path=os.path.join(folder, existing[example.path]))

@@ -64,7 +64,7 @@ def read_captions(path: str | pathlib.Path) -> dict[str, list[str]]:
         if key in numbers:
             raise UserError(
                 f"{where}: expected each image's captions to have different numbers, "
-                f"received {clip(key)} again; give it another number."
+                f"received {clip(key)} again; give the caption another number."
             )
         numbers.add(key)
         captions.setdefault(inside(name, where), []).append(caption)
@@ -124,7 +124,8 @@ def _read_split_lists(folder: pathlib.Path, captions: dict[str, list[str]]) -> d
         if without_captions:
             raise UserError(
                 f"{path}: {len(without_captions)} of its {len(names)} images have no captions: "
-                f"{first_three(without_captions)}; add captions or remove them from the list."
+                f"{first_three(without_captions)}; add captions, or remove the "
+                "images from the list."
             )
         splits[split] = names
     return splits

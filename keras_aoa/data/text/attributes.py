@@ -51,7 +51,7 @@ def attribute_words(vocabulary, count):
     if len(words) < count:
         raise UserError(
             f"concept_count: expected at most {len(words)}, the number of content words in the "
-            f"vocabulary, received {count}; lower it or minimum_count."
+            f"vocabulary, received {count}; lower concept_count or minimum_count."
         )
     return tuple(words[:count])
 

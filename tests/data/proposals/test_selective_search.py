@@ -76,7 +76,11 @@ def test_each_method_has_its_own_cache(picture, tmp_path):
 
 
 def test_unknown_methods_and_an_edge_model_are_refused_in_one_line():
-    with pytest.raises(UserError, match="expected a method of edge_boxes, selective_search, rec"):
+    with pytest.raises(
+        UserError, match="expected edge_boxes or selective_search as the method, rec"
+    ):
         ProposalSettings(method="windows")
-    with pytest.raises(UserError, match="method 'selective_search' uses no edge model, received"):
+    with pytest.raises(
+        UserError, match="expected no edge model with method 'selective_search', rec"
+    ):
         ProposalSettings(edge_model="forest.yml", method="selective_search")
