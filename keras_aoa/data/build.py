@@ -63,7 +63,7 @@ def read_data(configuration, folder, data="", images=""):
 
 
 def scored_split(configuration, data):
-    """Choose the split to score: the configured test split, or another split if it is missing.
+    """Choose the split to score: the configured test split, or a fallback if it is missing.
 
     Args:
         configuration: `Configuration`.
@@ -104,7 +104,7 @@ def proposal_view(configuration, folder, edge_model=None):
     Args:
         configuration: `Configuration`.
         folder: Output folder of all runs; proposals are cached in its subfolder `data`.
-        edge_model: Path of a model that detects edges. None selects the configuration's path.
+        edge_model: Path of a model that detects edges, or None for the configuration's path.
     """
     if configuration.regions != "proposals":
         return None

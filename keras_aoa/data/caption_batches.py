@@ -30,12 +30,12 @@ class CaptionBatches:
     - `images`: `(n, size, size, 3)` float32, RGB in 0..255.
     - `captions`: `(n, captions_per_image, time)` int32, word ids as returned by
       `Vocabulary.encode`. PAD fills each row up to the length of the split's longest caption. If an
-      image has too few captions, its last rows contain only PAD. If an image has too many captions,
-      each epoch uses a random choice of its captions.
+      image has too few captions, the image's last rows contain only PAD. If an image has too many
+      captions, each epoch uses a random choice of its captions.
     - `index`: `(n,)` int32, indices into `images.examples`.
     - `window`: `(n, 4)` float32. A row is the part of the image that the network's input covers, as
       returned by `window` in `preprocessing.py`.
-    - `flipped`: `(n,)` boolean. If true, the image is mirrored left to right: x becomes 1 - x.
+    - `flipped`: `(n,)` boolean. True for images that are mirrored left to right: x becomes 1 - x.
     - the columns that `add_column` added.
 
     If the regions are object proposals, the batch also has:

@@ -50,8 +50,8 @@ class FeatureFiles:
             mirrored: Whether to mirror the images before the features are computed.
             network: Function that receives a batch of `images.batches` and returns a dictionary of
                 tensors `(n, …)`.
-            crops: Array `(count, 4)` with the part of each example's image to use. If None, whole
-                images are used.
+            crops: Array `(count, 4)` with the part of each example's image to use. If `crops` is
+                None, whole images are used.
 
         Returns:
             Dictionary whose keys are feature names. Each value is a dictionary of locations,
@@ -141,7 +141,8 @@ class ImageFeatures:
         network: As for `FeatureFiles.extract`.
         mirrored: Indices of the images whose mirrored features are also needed.
         views: Array `(views, n, 4)`, as returned by `CaptionBatches.fixed_views`. In `dataset`, the
-            column `view` selects the view of each image. If None, only whole images are used.
+            column `view` selects the view of each image. If `views` is None, only whole images are
+            used.
         image_bytes: Function that returns the number of bytes that the features of one image need.
             If the features of more than `SHARD` images are missing, their total size is printed and
             must fit on the disk. If the function is None, the size is not checked.
@@ -203,7 +204,7 @@ class ImageFeatures:
 
 
 def _reserve(folder, name, count, gigabytes):
-    """Print the size of the missing features; raise an error if they do not fit on the disk."""
+    """Print the size of the missing features; raise an error if it exceeds the disk's free space."""
     existing = next(each for each in folder.absolute().parents if each.exists())
     free = shutil.disk_usage(existing).free / 1e9
     if free < gigabytes:

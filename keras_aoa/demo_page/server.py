@@ -1,8 +1,8 @@
 """Serves the demo page, which needs nothing from other machines.
 
-We do not use Gradio 6.31, the usual library for demo pages. Its page refuses files of unknown type,
-such as IMG_1.HEIC, without naming a remedy. Gradio also copies photographs to the disk, and adds
-170 MB of packages. Werkzeug is installed anyway, because TensorBoard needs it.
+We do not use Gradio 6.31, the usual library for demo pages. Gradio's page refuses files of unknown
+type, such as IMG_1.HEIC, without naming a remedy. Gradio also copies photographs to the disk, and
+adds 170 MB of packages. Werkzeug is installed anyway, because TensorBoard needs it.
 """
 
 import functools

@@ -21,8 +21,8 @@ class Diversity:
             words, as defined by Li et al.
         vocabulary_used: Number of different words.
         mean_length: Mean number of words of a caption.
-        novel_captions: Share of captions whose words differ from those of every training caption.
-            None if the training captions are unknown.
+        novel_captions: Share of captions whose words differ from those of every training caption,
+            or None if the training captions are unknown.
     """
 
     distinct_1: float

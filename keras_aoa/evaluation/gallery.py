@@ -25,7 +25,7 @@ class Arguments:
     images: tuple[int, ...] = (0, 1, 2)
     """Indices of the images in the split."""
     split: str = ""
-    """Split of the run's data. Default: the test split."""
+    """Split of the run's data, by default the test split."""
 
 
 def main(arguments):

@@ -214,7 +214,7 @@ def settings_of(runs, settings):
 def name_of(data):
     """Return a data set's name without the folders of its path.
 
-    The page may be shared and should not show these folders.
+    The report may be shared and should not show the folders of the data set.
     """
     return pathlib.Path(data).name or data
 

@@ -144,7 +144,7 @@ class SplitCaptioner:
 def kept_gb(run, examples):
     """Return `cache_gb` for the images of a split.
 
-    The value is 0 if the images take more than `KEPT_GB`. With the value 0, images are decoded
+    `cache_gb` is 0 if the images take more than `KEPT_GB`. If `cache_gb` is 0, images are decoded
     twice. The images of smaller splits stay in memory and are decoded once. Images in memory also
     need no graph that reads files, which TensorFlow takes a second to optimize.
     """

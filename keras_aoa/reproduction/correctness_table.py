@@ -84,8 +84,8 @@ def markdown(measures):
 def line(kind, title, runs, column, paper):
     """Return a row of the table, with means over seeds.
 
-    A prior has the same value for all words of a phrase. This value of a prior is therefore also
-    the best value of the phrase.
+    A prior's value is equal for all words of a phrase, and therefore equal to the phrase's best
+    value.
     """
     first, *others = MEASURES
     phrase = "model_phrase" if column == "model" else column

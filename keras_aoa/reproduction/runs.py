@@ -166,8 +166,8 @@ def measures_of(file, configurations, evaluation, is_wanted=None):
         file: File that the evaluation writes.
         configurations: Configuration of the evaluated run, or of each run in an ensemble.
         evaluation: Arguments of the `evaluate` command.
-        is_wanted: Function that returns whether measures are accepted; `is_own` must also accept
-            them.
+        is_wanted: Function that returns whether measures are accepted. The measures must also
+            satisfy `is_own`.
 
     Returns:
         Dictionary of the measures.

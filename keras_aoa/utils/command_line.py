@@ -115,8 +115,8 @@ def parse_known(settings_class, name, arguments, default=None):
         settings_class: A dataclass.
         name: Name of the command, if Python code calls it; see `program`.
         arguments: List of strings.
-        default: An instance that contains the default values. If None, the fields have their own
-            defaults.
+        default: An instance that contains the default values. If `default` is None, the fields have
+            their own defaults.
 
     Returns:
         The parsed instance, and a list of the arguments that match no field.

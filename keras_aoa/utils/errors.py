@@ -12,7 +12,7 @@ LOST_WORKER = ("UnavailableError", "AbortedError", "DeadlineExceededError")
 class UserError(Exception):
     """A user's mistake. The message is one line: source, expected value, received value, remedy.
 
-    Commands print this line, without a stack trace, and exit with status 2.
+    Commands print this message without a stack trace, and exit with status 2.
     """
 
 

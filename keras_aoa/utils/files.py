@@ -118,7 +118,7 @@ def check_writable(folder):
         folder: The folder. If the folder does not exist, its nearest existing parent is checked.
 
     Raises:
-        UserError: The folder cannot be written, or it is a URL.
+        UserError: The folder cannot be written, or is a URL.
     """
     require_local(folder)
     folder = pathlib.Path(folder).absolute()

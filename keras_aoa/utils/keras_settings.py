@@ -6,8 +6,8 @@ import contextlib
 def use_keras_defaults():
     """Replace the settings in `keras.json` by Keras's defaults.
 
-    Commands call this function first. With other settings, a command would fail or give other
-    results.
+    Commands call `use_keras_defaults` first. With other settings, a command would fail or give
+    other results.
     """
     import keras
 

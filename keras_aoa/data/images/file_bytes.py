@@ -1,7 +1,7 @@
 """Reads formats and numbers from the bytes of an image file, with few TensorFlow operations.
 
-Every program that reads images traces these functions, and each operation in them takes time to
-trace and to optimize.
+Every program that reads images traces the functions in this file, so each operation adds to the
+start-up time.
 """
 
 from typing import NamedTuple

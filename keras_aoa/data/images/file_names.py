@@ -22,7 +22,7 @@ class ImageFiles(NamedTuple):
 
     @property
     def message(self) -> str:
-        """One line about the skipped files; "" if there are none."""
+        """One line about the skipped files, or "" if no files were skipped."""
         if not self.skipped:
             return ""
         return (

@@ -73,7 +73,7 @@ def as_decodable(content):
 def read_file(path):
     """Read a file in a graph, and convert HEIC and AVIF files to PNG.
 
-    A graph with this operation needs Python, so exports do not use it.
+    Exports do not use this function, because its graph needs Python.
     """
     content = tf.io.read_file(path)
     # HEIC and AVIF; Python is not called for other files.

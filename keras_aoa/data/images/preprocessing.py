@@ -1,7 +1,7 @@
 """Image preprocessing, from file content to network input.
 
-Training, evaluation, captioning and export all use these functions. The functions consist of
-TensorFlow operations, so that a SavedModel runs the same preprocessing without Python.
+Training, evaluation, captioning and export all use the functions in this file. The functions
+consist of TensorFlow operations, so that a SavedModel runs the same preprocessing without Python.
 """
 
 import os
@@ -79,7 +79,7 @@ def decode(image_bytes, max_pixels=image_headers.MAX_PIXELS):
 
     Raises:
         tf.errors.InvalidArgumentError: The format is unknown, the file is damaged, or
-            `image_headers.check_header` rejects it.
+            `headers.check_header` rejects the file.
     """
     image = decode_as_stored(image_bytes, max_pixels)
     return _turn(image, exif_orientation(image_bytes))

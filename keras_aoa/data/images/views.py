@@ -52,8 +52,8 @@ class NetworkViews:
     def __call__(self, pixels):
         """Return a dictionary of float32 tensors from upright uint8 `pixels (height, width, 3)`.
 
-        The dictionary contains the inputs named in `pixel_settings`. It also contains `window`, the
-        part of the image from which the regions are computed.
+        The dictionary contains the inputs named in `pixel_settings`. The dictionary also contains
+        `window`, the part of the image from which the regions are computed.
         """
         views = {name: prepare(pixels, each) for name, each in self.pixel_settings.items()}
         height, width = tf.unstack(tf.shape(pixels)[:2])
@@ -65,8 +65,8 @@ def read_batch(image_bytes, view, shapes, max_pixels):
 
     Args:
         image_bytes: Contents of the files, as strings `(n,)`.
-        view: Function such as `NetworkViews`. It receives upright uint8 pixels `(height, width, 3)`
-            and returns a dictionary of float32 tensors.
+        view: Function such as `NetworkViews`, from upright uint8 pixels `(height, width, 3)` to a
+            dictionary of float32 tensors.
         shapes: Dictionary of the shapes of the tensors that `view` returns. All dimensions must be
             known.
         max_pixels: Maximum number of pixels; larger images count as unreadable.

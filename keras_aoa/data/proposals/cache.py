@@ -134,7 +134,7 @@ class ProposalCache:
         Args:
             paths: Paths of image files.
             purpose: Text of the progress bar.
-            workers: Number of threads. If None, there is one thread per core.
+            workers: Number of threads. If `workers` is None, there is one thread per core.
 
         Returns:
             The paths of files that cannot be read as images, in the given order.
@@ -163,7 +163,7 @@ class ProposalCache:
     def read(self, paths):
         """Return the boxes of each image, `(k, 4)` uint16 in fixed point.
 
-        `boxes_as_floats` converts them to floats. Missing or damaged files are recomputed.
+        `boxes_as_floats` converts the boxes to floats. Missing or damaged files are recomputed.
 
         Raises:
             UserError: An image or the edge model cannot be read, or the folder cannot be written.

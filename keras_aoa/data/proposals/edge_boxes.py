@@ -62,7 +62,7 @@ def edge_boxes(image, model=""):
 
     Args:
         image: Upright RGB, `(height, width, 3)` uint8.
-        model: A structured-forest model file. If it is empty, edges come from the image's
+        model: A structured-forest model file. If `model` is empty, edges come from the image's
             gradients.
 
     Returns:
@@ -113,7 +113,7 @@ def check_opencv():
     """Check that OpenCV has the modules for object proposals.
 
     Raises:
-        UserError: OpenCV cannot be imported, or it lacks its contrib modules.
+        UserError: OpenCV cannot be imported, or lacks its contrib modules.
     """
     try:
         import cv2

@@ -1,7 +1,7 @@
 """Computes object proposals by selective search, which merges similar neighboring segments.
 
 Sources: Uijlings et al., "Selective Search for Object Recognition", IJCV 2013; OpenCV's
-implementation. Jin et al., 2015, arXiv:1506.06272, attend to such regions.
+implementation. Jin et al., 2015, arXiv:1506.06272, with attention to regions from selective search.
 """
 
 import numpy as np

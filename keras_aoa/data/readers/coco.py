@@ -156,7 +156,8 @@ def _objects(index: Any, path: pathlib.Path) -> dict[int | str, tuple[NamedObjec
             if not names:
                 raise UserError(
                     f"{path}: expected a listed image, a listed category and a box x, y, "
-                    f"width, height, received {clip({key: annotation[key] for key in OBJECT_FIELDS}, 120)}."
+                    f"width, height, received "
+                    f"{clip({key: annotation[key] for key in OBJECT_FIELDS}, 120)}."
                 )
             if x0 < x1 and y0 < y1 and not annotation.get("iscrowd"):
                 things.append(NamedObject(names, frozenset(), (x0, y0, x1, y1)))

@@ -157,7 +157,7 @@ def read_boxes(path: pathlib.Path) -> dict[str, tuple[Box, ...]]:
     out.
 
     Raises:
-        UserError: The file is not XML, or it lacks the image's size or a coordinate of a box.
+        UserError: The file is not XML, or lacks the image's size or a coordinate of a box.
     """
     return _read_annotations(path)[0]
 

@@ -209,8 +209,8 @@ def locate(
         folders: Candidate folders. If several folders contain equally many images, the first of
             these folders is used.
         source: The file that lists the images, for messages.
-        complete: Whether every image must exist. If false, missing images are left out with a
-            warning, and splits that become empty are left out too.
+        complete: Whether every image must exist. If `complete` is false, missing images are left
+            out with a warning, and splits that become empty are also left out.
 
     Returns:
         The data set with the resolved paths.
@@ -263,7 +263,7 @@ def make_example(
         image_id: The image's id.
         path: The image's path, relative to the folder of images.
         captions: The raw captions.
-        where: The file and place that define the image, for messages.
+        where: The file and line or entry that define the image, for messages.
         **extras: Further fields of `Example`.
 
     Raises:

@@ -72,10 +72,10 @@ def read_captions(path: str | pathlib.Path) -> dict[str, list[str]]:
 
 
 def read_flickr(path: pathlib.Path, images: str | None = None) -> CaptionData:
-    """Read a token file, using Flickr8k's split lists if they are beside it.
+    """Read a token file, using Flickr8k's split lists if they are in the same folder.
 
-    Images that are in no list are left out. If there are no lists, as for Flickr30k,
-    `split_by_name` decides the splits. An image's id is its file name.
+    Images that are in none of the split lists are left out. If there are no split lists, as for
+    Flickr30k, `split_by_name` decides the splits. An image's id is its file name.
 
     Raises:
         UserError: A listed image has no captions or is listed twice, or `read_captions` or `locate`

@@ -56,7 +56,7 @@ def read_karpathy(
             number = int(number)
         if not isinstance(folder, str) or not isinstance(number, int | None):
             raise UserError(
-                f"{where}: expected a text 'filepath' and a whole number 'cocoid', if any, "
+                f"{where}: expected a text 'filepath' and a whole number 'cocoid', both optional, "
                 f"received {clip(folder)} and {clip(number)}."
             )
         name = inside(f"{folder}/{image['filename']}" if folder else image["filename"], where)
