@@ -204,7 +204,7 @@ class ImageFeatures:
 
 
 def _reserve(folder, name, count, gigabytes):
-    """Print the size of the missing features; raise an error if it exceeds the disk's free space."""
+    """Print the size of the missing features; raise an error if the disk has too little space."""
     existing = next(each for each in folder.absolute().parents if each.exists())
     free = shutil.disk_usage(existing).free / 1e9
     if free < gigabytes:

@@ -48,7 +48,7 @@ def test_companions_of_a_caption_file_are_not_a_second_data_set(tmp_path):
     put(tmp_path, {"my.token": rows, "._my.token": "\0\5\26\7", ".DS_Store": "", "Thumbs.db": ""})
     assert sum(map(len, read(tmp_path).splits.values())) == 3
     (tmp_path / "my.token").unlink()
-    refused(tmp_path, "holds a.jpg, b.jpg, c.jpg; expected one of")
+    refused(tmp_path, "contains a.jpg, b.jpg, c.jpg; expected one of")
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/d", "s3://bucket/captions.csv", "https://host/d/"])
