@@ -50,7 +50,7 @@ def load_captioner(run, search_settings, batch_size, output_settings=ONE_CAPTION
     """Load a run as a `ShardCaptioner`.
 
     Raises:
-        UserError: as raised by `ImageCaptioner`.
+        UserError: `ImageCaptioner` fails.
     """
     use_keras_defaults()
     from keras_aoa.collection.captioner import ShardCaptioner

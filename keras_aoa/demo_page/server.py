@@ -156,7 +156,7 @@ def setting(request, name, convert, default):
     """Return a number from the query of a request.
 
     Raises:
-        UserError: `convert` rejects the text.
+        UserError: the query's value is not a valid number.
     """
     text = request.args.get(name)
     if text is None:
@@ -168,7 +168,7 @@ def setting(request, name, convert, default):
 
 
 def failure(text, status):
-    """Return the response for an error, one line of text."""
+    """Return an error response, which is one line of text."""
     return json_response({"error": " ".join(text.split())}, status)
 
 

@@ -57,7 +57,7 @@ def evaluate_correctness(run, settings, several=(), data=None):
 
     Raises:
         UserError: `several` is not empty, the run's attention is always uniform, or the data have
-            no boxes. The errors of `evaluate` are also raised.
+            no boxes. `evaluate` can raise further errors.
     """
     if several:
         raise UserError(f"correctness: expected one value of {several[0]}, received several.")

@@ -13,7 +13,7 @@ from keras_aoa.data.text.tokenizer import tokenize
 
 @dataclass(frozen=True)
 class Diversity:
-    """Counts over the words of all captions, which our own tokenizer separates.
+    """Statistics of the words of all captions, split by our own tokenizer.
 
     Attributes:
         distinct_1: Number of different words, divided by the number of all words.

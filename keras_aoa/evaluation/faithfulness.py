@@ -41,7 +41,7 @@ def evaluate_faithfulness(run, settings):
 
     Raises:
         UserError: the run is an ensemble, its attention is always uniform, or no image has several
-            regions. The errors of `evaluate` are also raised.
+            regions. `evaluate` can raise further errors.
     """
     if len(run.members) > 1:
         raise UserError(

@@ -110,8 +110,8 @@ def write_report(
         Path of the page.
 
     Raises:
-        UserError: a folder contains no run, a run occurs twice, or `count` is below 1. The errors
-            of `evaluate` are also raised.
+        UserError: a folder contains no run, a run occurs twice, or `count` is below 1. `evaluate`
+            can raise further errors.
     """
     if count < 1:
         raise UserError(f"report-images: expected at least 1, received {count}.")
@@ -261,6 +261,6 @@ def report_caption(caption, own_score):
 
 
 def report_image(example, captions):
-    """Combine an example and its captions to a `ReportImage`."""
+    """Combine an example and its captions into a `ReportImage`."""
     file, pixels = pathlib.Path(example.path).name, read_image(example.path)
     return ReportImage(example.image_id, file, pixels, example.captions, tuple(captions))

@@ -142,7 +142,7 @@ class SplitCaptioner:
 
 
 def kept_gb(run, examples):
-    """Return `cache_gb` for the images of a split.
+    """Return the memory limit `cache_gb` for the images of a split.
 
     `cache_gb` is 0 if the images take more than `KEPT_GB`. If `cache_gb` is 0, images are decoded
     twice. The images of smaller splits stay in memory and are decoded once. Images in memory also

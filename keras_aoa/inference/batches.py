@@ -25,7 +25,7 @@ class CaptionedImage(NamedTuple):
 
     `ranks` are the ranks of the captions, beginning with 1, among all captions that were asked for.
     Captions with too little confidence are left out; `best_confidence` is the largest confidence of
-    all. `several` tells whether more than one caption was asked for.
+    all captions. `several` tells whether more than one caption was asked for.
     """
 
     name: str
@@ -39,8 +39,8 @@ class CaptionedImage(NamedTuple):
 class BatchCaptioner:
     """Captions images in batches.
 
-    The captions do not depend on the batch size. The caption of an image is the same as if
-    `captioner` captioned the image alone.
+    The captions do not depend on the batch size. An image's caption does not depend on the other
+    images in the batch.
 
     Args:
         captioner: `ImageCaptioner`.

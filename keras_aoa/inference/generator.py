@@ -76,7 +76,7 @@ class CaptionGenerator:
 
     @classmethod
     def from_configuration(cls, captioner, vocabulary, configuration, search_settings=None):
-        """Build the generator of a `Configuration`; `search_settings` override its settings.
+        """Build a generator from a `Configuration`, overridden by `search_settings`.
 
         Raises:
             UserError: a search setting does not apply to the configuration's kind of regions.

@@ -89,7 +89,7 @@ class ImageCaptioner:
         return [replace(caption, image=pixels) for caption in captions]
 
     def inputs(self, pixels):
-        """Return the network inputs of a batch that contains one image, a dictionary.
+        """Return a dictionary of the network inputs for a batch of one image.
 
         Args:
             pixels: The upright image, `(h, w, 3)` in uint8.

@@ -30,13 +30,12 @@ NOT_RUN = "not run"
 class TableSettings:
     """Selects the runs of a table.
 
-    If `rows` is empty, all rows are selected. `seeds` is the number of runs for each row, which
-    have the seeds 0, 1 …. `tuning_epochs` is the number of fine-tuning epochs. 0 disables
-    fine-tuning. `tuning_rate` is the decoder's learning rate during fine-tuning. 0 keeps the
-    learning rate of the base configuration. `jobs` is the number of parallel trainings. If
-    `warm_start` is true, runs with transformers start from the grid run with the same seed, as in
-    the paper (section 3.3). If `finished_only` is true, nothing is trained, and rows without
-    finished runs are marked.
+    If `rows` is empty, all rows are selected. `seeds` is the number of runs for each row, with the
+    seeds 0, 1, …. `tuning_epochs` is the number of fine-tuning epochs. 0 disables fine-tuning.
+    `tuning_rate` is the decoder's learning rate during fine-tuning. 0 keeps the learning rate of
+    the base configuration. `jobs` is the number of parallel trainings. If `warm_start` is true,
+    runs with transformers start from the grid run with the same seed, as in the paper (section
+    3.3). If `finished_only` is true, nothing is trained, and rows without finished runs are marked.
     """
 
     rows: tuple[str, ...] = ()

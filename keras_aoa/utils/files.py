@@ -101,7 +101,7 @@ def on_disk(path):
 
 
 def is_desktop_file(path):
-    """Return whether a path is a file that desktop systems add to folders, e.g. `.DS_Store`."""
+    """Return whether a path is a file that desktop systems add to folders, such as `.DS_Store`."""
     parts = pathlib.PurePath(path).parts
     name = parts[-1] if parts else ""
     return (

@@ -280,7 +280,9 @@ def test_karpathys_file_with_its_images_takes_precedence(tmp_path):
 def test_unknown_format_reports_the_content_and_the_supported_formats(tmp_path):
     refused(tmp_path, "contains nothing; expected one of: captions.csv")
     photographs(tmp_path, "1.jpg", "2.jpg", "3.jpg", "4.jpg")
-    refused(tmp_path, "contains 1.jpg, 2.jpg, 3.jpg and 1 more; expected one of: captions.csv .*COCO")
+    refused(
+        tmp_path, "contains 1.jpg, 2.jpg, 3.jpg and 1 more; expected one of: captions.csv .*COCO"
+    )
     refused(tmp_path / "1.jpg", "1.jpg is not one of: captions.csv")
     refused(tmp_path / "absent", "expected a folder or a caption file, found no file at .*absent")
     refused(tmp_path / "absent/deeper", "found no file at .*deeper")

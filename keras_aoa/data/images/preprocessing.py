@@ -225,7 +225,7 @@ def prepare(image, settings):
 
     The values are rounded, so that images cached as uint8 for training equal images prepared for
     serving. With `crop`, the central square is cut out before scaling, which limits the memory for
-    long images.
+    elongated images.
 
     Args:
         image: RGB, `(height, width, 3)`.

@@ -37,7 +37,7 @@ class NetworkViews:
 
     @property
     def pixel_settings(self):
-        """`ImageSettings` by output name: `images` and, with proposals, `region_images`."""
+        """`ImageSettings` by output name: `images`, and `region_images` for proposals."""
         settings = {"images": self.image_settings}
         if self.proposal_settings is not None:
             settings["region_images"] = self.proposal_settings

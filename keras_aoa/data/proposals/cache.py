@@ -34,8 +34,8 @@ class ProposalSettings:
         count: Maximum number of boxes per image. The boxes are sorted, best first, so a smaller
             count omits the last boxes.
         edge_model: A structured-forest model file (.yml or .yml.gz) for
-            `cv2.ximgproc.createStructuredEdgeDetection`. If empty, edges are computed from the
-            image's gradients, which needs no download.
+            `cv2.ximgproc.createStructuredEdgeDetection`. If `edge_model` is empty, edges are
+            computed from the image's gradients, without a download.
         method: `edge_boxes` or `selective_search`.
 
     Raises:

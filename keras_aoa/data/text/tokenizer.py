@@ -1,11 +1,11 @@
 """Splits captions into words, like the tokenizer of the COCO metrics, but without Java.
 
-The rules reproduce the observed output of Stanford's PTBTokenizer, with the options that
-pycocoevalcap passes: tokens are in lower case, and punctuation is dropped. The rules cover
-contractions, common abbreviations, initials, numbers, hyphens, slashes, quotes and brackets (which
-become `-lrb-` and `-rrb-`). Tokens may differ from Stanford's for text that is rare in captions:
-web and mail addresses, #tags, @names, emoticons, foreign currencies, fraction signs, "no. 5", rare
-contractions and abbreviations.
+The rules reproduce the observed output of Stanford's PTBTokenizer with pycocoevalcap's options.
+Tokens are in lower case, and punctuation is dropped. The rules cover contractions, common
+abbreviations, initials, numbers, hyphens, slashes, quotes and brackets (which become `-lrb-` and
+`-rrb-`). For text that is rare in captions, tokens may differ from Stanford's: web and mail
+addresses, #tags, @names, emoticons, foreign currencies, fraction signs, "no. 5", rare contractions
+and abbreviations.
 
 In scripts without spaces between words, such as Chinese and Thai, each character is a token. A
 character and its combining marks are one token.
