@@ -64,7 +64,7 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
     if not base.rnn_epochs:
         raise UserError(
             f"rnn_epochs: expected at least 1, because the table's first half trains with a frozen "
-            f"CNN; {base.name} has 0; set rnn_epochs to 1 or more."
+            f"CNN, received 0 in {base.name}; set rnn_epochs to 1 or more."
         )
     table = TABLES[name]
     rows = settings.rows or tuple(table.rows)

@@ -188,7 +188,8 @@ def test_no_training_starts_after_a_failure_or_an_interrupt(tmp_path, monkeypatc
 
 
 def test_a_base_without_a_frozen_stage_is_refused():
-    with pytest.raises(UserError, match=r"rnn_epochs: expected at least 1 .*; scenes has 0"):
+    message = r"rnn_epochs: expected at least 1, .* received 0 in scenes; set rnn_epochs to 1"
+    with pytest.raises(UserError, match=message):
         make_table("table2", PRESETS["scenes"], TableSettings())
 
 
