@@ -28,10 +28,11 @@ log = logging.getLogger(__name__)
 class CaptionShards(beam.PTransform):
     """Captions the shards in a `PCollection` of paths, and counts the images of each shard.
 
-    The captions are written to the output folder. Shards whose captions are already complete in
-    that folder are skipped. The counts of a shard are a dictionary. In this dictionary, `shard` is
-    the path of the shard, and `images`, `unreadable` and `left_out` are numbers of images. If the
-    shard could not be read, the dictionary contains the message `error` instead of the numbers.
+    The captions are written to the output folder. Shards whose captions are already complete in the
+    output folder are skipped. The counts of a shard are a dictionary. In the counts of a shard,
+    `shard` is the path of the shard, and `images`, `unreadable` and `left_out` are numbers of
+    images. If a shard could not be read, its counts contain an error message as `error` instead of
+    the numbers.
 
     Args:
         run: Folder of the run; comma-separated runs form an ensemble.
@@ -41,7 +42,7 @@ class CaptionShards(beam.PTransform):
         output_settings: `OutputSettings`.
 
     Raises:
-        UserError: the run or the output folder is invalid. The error is raised when a worker
+        UserError: the run or the output folder is invalid. Each worker raises this error when it
             starts.
     """
 
@@ -99,8 +100,8 @@ def caption_in_pipeline(
         options: Pipeline options of Beam, each `name=value` or `name`.
 
     Raises:
-        UserError: the runner or an option is unknown to Beam, or `caption_shards` would raise a
-            `UserError` too.
+        UserError: Beam does not know the runner or an option, or `caption_shards` raises a
+            `UserError`.
     """
     try:
         runner = create_runner(runner)

@@ -45,19 +45,20 @@ class Arguments(SearchSettings):
     recursive: bool = False
     """Also caption the images in all subfolders of folders."""
     captions: int = 1
-    """Number of captions per image, at most the beam. If --beam is missing, the beam is increased
-    to this number."""
+    """Number of captions per image, at most the beam. Without --beam, a beam smaller than the
+    number of captions is increased to that number."""
     least_confidence: float = 0.0
-    """Leave out captions with less confidence. The confidence of a caption is the geometric mean
-    of the probabilities of its words, from 0 to 1."""
+    """Leave out captions whose confidence is below this number. The confidence of a caption is the
+    geometric mean of the probabilities of its words, from 0 to 1."""
     pictures: str = ""
     """Folder for pictures that show each word's attended regions."""
     json: bool = False
-    """Print one json object per image: the captions with their probabilities and confidences, and
-    for each word its probability and the corners of its strongest region."""
+    """Print one json object per image. The object contains each caption with its probability and
+    confidence, and each word with its probability and the corners of its strongest region."""
     output: str = ""
-    """New file for the captions instead of printing them: FILE.jsonl contains a json object per
-    image, FILE.csv a row per caption. With --shards: folder for the captions."""
+    """Write the captions to this new file instead of printing them. FILE.jsonl contains one json
+    object per image. FILE.csv contains one row per caption. With --shards: folder for the
+    captions."""
     batch_size: int = 32
     """Number of images per batch."""
     shards: tuple[str, ...] = ()
@@ -65,8 +66,8 @@ class Arguments(SearchSettings):
     patterns of such files. The captions of each shard are written to one file of json lines.
     Finished shards are skipped."""
     worker: str = ""
-    """With --shards: I/N captions only the shards of worker I. N is the number of workers, which
-    are counted from 0. By default all shards are captioned."""
+    """With --shards: I/N captions only the shards of worker I out of N workers. The first worker
+    has the number 0. By default, all shards are captioned."""
     runner: str = ""
     """With --shards: Apache Beam runner that distributes the shards, such as DirectRunner."""
     runner_options: tuple[str, ...] = ()
@@ -165,7 +166,7 @@ def caption_images(settings):
     if settings.avoid and not settings.images:
         raise UserError(
             "caption: expected image files or folders after the run, received none; write them "
-            "before --avoid, which takes all that follows."
+            "before --avoid, because --avoid takes all later arguments as words."
         )
     files = image_files(settings.images, settings.recursive)
     folder = pathlib.Path(settings.pictures) if settings.pictures else None
@@ -242,15 +243,15 @@ def opened(settings):
 
 
 def image_files(names, recursive=False):
-    """Return image files, and the images in folders. Print a line about other files in folders.
+    """Return image files, and the images in folders. Report other files in folders.
 
     Args:
-        names: Paths of image files and of folders. "-" stands for the paths on standard input; if
-            such a path does not exist, its image counts as unreadable.
+        names: Paths of image files and of folders. "-" reads paths from standard input. If a path
+            from standard input does not exist, its image counts as unreadable.
         recursive: Whether to include the images in subfolders.
 
     Raises:
-        UserError: there are no names, or as raised by `find_images`.
+        UserError: `names` is empty, or `find_images` raises a `UserError`.
     """
     if not names:
         raise UserError("caption: expected image files or folders after the run, received none.")
@@ -272,8 +273,8 @@ def image_files(names, recursive=False):
 def new_file(folder, stem):
     """Create an empty PNG file with an unused name, and yield its path.
 
-    The empty file reserves the name, so that no other process uses the same name. If the block
-    fails, the file is removed.
+    The empty file reserves the name for this process. If the `with` block fails, the PNG file is
+    removed.
     """
     for number in itertools.count(1):
         path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")

@@ -21,7 +21,8 @@ class Command(NamedTuple):
     """A command.
 
     Attributes:
-        module: Module whose `main(arguments)` is the command. It is imported when it is called.
+        module: Module whose function `main(arguments)` runs the command. The module is imported
+            only when the command runs.
         purpose: One line of the program's help.
         first: Arguments that come before the user's arguments.
         interrupted: Message to print after Ctrl-C.
@@ -87,7 +88,7 @@ def start(name, named_by_user=False):
 
     Args:
         name: A key of `COMMANDS`.
-        named_by_user: Whether the process's first argument is the name.
+        named_by_user: Whether the process's first argument is the command's name.
     """
     run(
         functools.partial(_call, COMMANDS[name]),

@@ -22,14 +22,14 @@ class Arguments:
     """Folder of a run, or a captioner's name such as flickr8k; comma-separated runs form an
     ensemble."""
     host: str = "127.0.0.1"
-    """Address to listen on. The default accepts requests only from this machine; 0.0.0.0 accepts
-    requests from all networks, such as from a phone."""
+    """Address to listen on. The default accepts requests only from this machine; 0.0.0.0 also
+    accepts requests from other devices, such as a phone."""
     port: int = 7860
     """Port to listen on; 0 chooses a free port."""
     browser: bool = True
     """Open the page in the browser."""
     max_megapixels: float = 50.0
-    """Maximum image size. Larger images are refused."""
+    """Maximum image size; larger images are refused."""
 
     def __post_init__(self):
         if not 0 <= self.port < 65536:

@@ -41,17 +41,16 @@ class Arguments(SearchSettings):
     ensemble."""
     stride: Numbers = None
     """Distance between neighboring regions, in cells of the activation map. Several values produce
-    a table and a curve of scores by number of regions. None: the run's test_stride."""
+    a table and a curve of scores by number of regions. None uses the run's test_stride."""
     proposals: Annotated[Numbers, tyro.conf.arg(aliases=["--regions"])] = None
     """Number of highest-scoring object proposals per image. Several values produce a table and a
-    curve of scores by number of regions. None: the run's test_proposals."""
+    curve of scores by number of regions. None uses the run's test_proposals."""
     split: str = ""
     """Split to caption and score. Default: the run's test split."""
     data: str = ""
     """Data set to use instead of the run's data set."""
     images: str = ""
-    """Folder of the images of --data. Not needed if the images are in the folder of the
-    captions."""
+    """Folder of the images of --data, if it is not the folder of the captions."""
     pictures: int = 12
     """Number of images for which to draw the attended regions."""
     report: bool = False
@@ -63,7 +62,7 @@ class Arguments(SearchSettings):
     """Maximum number of images in the report: a third with the best CIDEr, a third with the worst,
     and a third from the middle."""
     tokenizer: Literal["auto", "ptb", "python"] = "auto"
-    """Tokenizer: 'ptb' needs Java, 'python' does not. 'auto' uses 'ptb' if possible, else
+    """Tokenizer: 'ptb' needs Java, but 'python' does not. 'auto' uses 'ptb' if possible, else
     'python'."""
     results: str = ""
     """File of captions in COCO's results format, to score instead of a run."""
@@ -98,7 +97,9 @@ def main(arguments):
     if len(outputs) > 1:
         raise UserError(f"{called}: expected --{outputs[0]} or --{outputs[1]}, received both.")
     if settings.beside and not settings.report:
-        raise UserError(f"with: expected --report, received {settings.beside} without it.")
+        raise UserError(
+            f"with: expected --report beside --with {settings.beside}, received none; add --report."
+        )
     if settings.results:
         evaluate_files(settings)
     else:

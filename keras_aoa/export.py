@@ -23,13 +23,14 @@ class Arguments(SearchSettings):
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder that contains all versions of the model."""
     version: int | None = None
-    """Number of the exported version. None: the largest existing number plus 1."""
+    """Number of the exported version. None uses the largest existing number plus 1."""
     max_megapixels: float = 50.0
-    """Maximum image size. Larger images are refused. Each core decodes one image at a time, which
-    needs up to 7 bytes per pixel, or 30 bytes with transparency."""
+    """Maximum image size; larger images are refused. Each core decodes one image at a time.
+    Decoding needs up to 7 bytes of memory per pixel, or 30 bytes with transparency."""
     weights: Literal["exact", "float16", "int8"] = "exact"
-    """How large weights are stored. 'exact' uses 16 bits where this changes no number. 'float16'
-    and 'int8' round the weights, so that captions may change. The server computes in 32 bits."""
+    """Format in which large arrays of weights are stored. 'exact' stores an array in 16 bits if
+    this changes none of its numbers. 'float16' and 'int8' round the weights, so that captions may
+    change. The server computes in 32 bits."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -22,7 +22,7 @@ FAILED = b"failed"  # message of the chief to the other workers
 
 
 def make_strategy(kind="auto"):
-    """Create the distribution strategy. Call this before TensorFlow runs any operation.
+    """Create the distribution strategy. Call this function before TensorFlow runs any operation.
 
     Args:
         kind: One of
@@ -53,7 +53,7 @@ def make_strategy(kind="auto"):
 
 
 def names_cluster():
-    """Return whether TF_CONFIG names a cluster. On one machine, the cluster may be empty."""
+    """Return whether TF_CONFIG names a cluster. An empty cluster counts as none."""
     text = os.environ.get("TF_CONFIG", "").strip()
     try:
         return bool(text and json.loads(text).get("cluster"))
@@ -73,8 +73,8 @@ def check_cluster():
     """Check TF_CONFIG, because TensorFlow would hang or crash if it were invalid.
 
     If TF_CONFIG names a chief, the chief becomes worker 0, and the index of every other worker
-    increases by 1, as in TensorFlow. An evaluator is not a worker. The index may be a string. Other
-    keys of TF_CONFIG are ignored.
+    increases by 1, as in TensorFlow. An evaluator is not a worker. The task index in TF_CONFIG may
+    be a string. Other keys of TF_CONFIG are ignored.
 
     Returns:
         List of the workers' addresses, and the index of this worker.
@@ -151,9 +151,9 @@ class Workers(tf.distribute.cluster_resolver.TFConfigClusterResolver):
 def default_signals():
     """Context in which Ctrl-C ends a process that waits inside TensorFlow.
 
-    Python's own handler would run only after TensorFlow returns. The context restores the handlers
-    at its end. The SIGTERM handler is restored too, because TensorFlow replaces it when it joins a
-    cluster.
+    Python's own handler of Ctrl-C would run only after TensorFlow returns. At its end, the context
+    restores the signal handlers. The SIGTERM handler is restored too, because TensorFlow replaces
+    this handler when the process joins a cluster.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -191,7 +191,7 @@ class Process:
         self.chief = task == 0
 
     def feed(self, dataset):
-        """Yield batches for `strategy.run`. Each element of `dataset` is for one replica."""
+        """Yield batches for `strategy.run`. Each element of `dataset` feeds one replica."""
         count = self.replicas.count
         if count == 1:
             yield from dataset
@@ -230,9 +230,9 @@ class Process:
 
     @contextlib.contextmanager
     def until_all_finish(self):
-        """Context for the common work of all processes. At its end, each waits for the others.
+        """Context for the work of all processes. At its end, all processes wait for each other.
 
-        A process that ended earlier would close connections from which others still receive.
+        A process that ended earlier would close connections that other processes still use.
 
         Raises:
             UserError: another worker ended during the work or cannot be reached.

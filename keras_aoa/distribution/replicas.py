@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Replicas:
-    """The replicas that a process feeds: `count` of `total` replicas, the first is `first`."""
+    """The replicas that a process feeds: `count` of `total` replicas, from index `first`."""
 
     total: int = 1
     first: int = 0
@@ -16,9 +16,9 @@ class Replicas:
     def parts(self, rows, batch_size):
         """Split batches so that every replica gets the same number of rows.
 
-        A batch with too few rows is filled with copies of its first row. `real` is false for the
-        copies. All batches then have the same shape, so that one compiled step is enough. A single
-        replica gets the rows unchanged.
+        A batch with too few rows is filled with copies of its first row. `real` is false for copied
+        rows. All batches therefore have the same shape, and the training step is compiled only
+        once. With a single replica, the rows stay unchanged.
 
         Args:
             rows: `(n,)` integers.

@@ -53,13 +53,14 @@ class AreaAttention(AttentionLayer):
 
     `s(w, r, h) = W_w theta_wh h + W_w theta_wr R_r + R_r theta_rh h + W_w theta_w + R_r theta_r`
     (equation 5). The joint distribution is the softmax of `s` over all pairs of a word and a
-    region. The layer returns the marginals p(w) and p(r) of the joint distribution. It computes
-    both without a tensor of all pairs (see `joint.py`).
+    region. The layer returns the marginals p(w) and p(r) of the joint distribution. The layer
+    computes both marginals without a tensor of all pairs (see `joint.py`).
 
     First, the layer scales each region's features to the L2 norm `feature_length`. Features of a
-    CNN often have norm 200, and scores grow with the norm. Without scaling, the softmax saturates
-    at one region and one word, and its gradient vanishes. The training loss then stays at 30 or
-    more instead of falling below 2. The recurrent cell also receives the scaled regions.
+    CNN often have an L2 norm of 200, and scores grow with the norm. Without scaling, the softmax
+    saturates at one region and one word, and its gradient vanishes. Without scaling, the training
+    loss stays at 30 or more instead of falling below 2. The recurrent cell also receives the scaled
+    regions.
 
     Args:
         vocabulary_size: Number of words in the vocabulary, n_w.
@@ -70,18 +71,18 @@ class AreaAttention(AttentionLayer):
         never_predicted: Ids of words whose probability is always 0, such as padding and START.
         tied: If True, the matrix `W`, which scores words, also embeds the input word, as in the
             paper. If False, a second matrix embeds the input word.
-        feature_length: L2 norm to which region features are scaled. With 0, they stay unscaled, as
-            in the paper's equations.
+        feature_length: L2 norm to which region features are scaled. 0 leaves the features unscaled,
+            as in the paper's equations.
 
     Call arguments:
         states: `(n, u)`, or `(n, …, u)` with axes for captions and time.
         regions: Region features `(n, r, f)`, or the `Regions` that a region layer returns.
-        region_mask: Booleans `(n, r)`, false for padding. This argument replaces the mask of a
+        region_mask: Booleans `(n, r)`, false for padding. `region_mask` replaces the mask of a
             `Regions`. Each image needs at least one unmasked region.
 
     Returns:
-        `word_log_probs (n, …, w)`, which are natural logarithms, and `region_probs (n, …, r)`.
-        Both are float32, even in mixed precision.
+        `word_log_probs (n, …, w)`, which are natural logarithms, and `region_probs (n, …, r)`. Both
+        outputs are float32, even in mixed precision.
 
     Raises:
         ValueError: an argument of the layer is invalid, an input has the wrong number of axes, or
@@ -192,7 +193,7 @@ class AreaAttention(AttentionLayer):
         return run_full(cell, cell.project(words, memory), states, memory, state_dropout)
 
     def word_query(self, states):
-        """Compute theta_wh h + theta_w `(n, c, e)`. Products with W give the word scores `a`."""
+        """Compute theta_wh h + theta_w `(n, c, e)`, which W maps to the word scores `a`."""
         query = dense(states, ops.transpose(self.word_state), self.compute_dtype)
         return query + ops.cast(self.word_bias, self._wide)
 
@@ -290,7 +291,8 @@ class AreaAttention(AttentionLayer):
 
 
 def uniform_regions(states, memory):
-    """Return p(r) `(n, c, r)` of the variant `baseline`, equal for all regions except padding."""
+    """Return p(r) `(n, c, r)` of the variant `baseline`: uniform over all regions except
+    padding."""
     regions = ops.shape(memory.regions)[1]
     scores = ops.zeros((*ops.shape(states)[:-1], regions), dtype=states.dtype)
     return normalize(mask_regions(scores, memory))[0]

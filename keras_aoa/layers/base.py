@@ -20,14 +20,14 @@ Tensor = Any
 class ImageMemory(NamedTuple):
     """Tensors that depend only on the images, computed once for all captions and steps.
 
-    `regions (n, r, f)` are the scaled region features. `region_mask (n, r)` is false for padding.
-    A `region_mask` of None means that no region is padding. `keys (n, r, e)` are projected
-    regions. Only `AreaAttention` uses `factors`. `step_gates (n, 1, 3 u)` are added to the GRU's
-    gates at each step. With `noise (n, c, t, r)`, standard Gumbel noise, `HardAttention` samples
-    regions. `thoughts (n, i, e)` and `review_probs (n, i, r)` are the vectors and the attention of
-    the review steps of `ReviewAttention`, whose `regions (n, i, f)` are projected thoughts.
-    `concepts (n, k, e)` are embedded words that `SemanticAttention` attends to. Tensors that an
-    attention does not need are None.
+    `regions (n, r, f)` are the scaled region features. `region_mask (n, r)` is false for padding. A
+    `region_mask` of None means that no region is padding. `keys (n, r, e)` are projected regions.
+    Only `AreaAttention` uses `factors`. `step_gates (n, 1, 3 u)` are added to the GRU's gates at
+    each step. `HardAttention` samples regions with `noise (n, c, t, r)`, which is standard Gumbel
+    noise. For `ReviewAttention`, `thoughts (n, i, e)` are the vectors of the review steps, and
+    `review_probs (n, i, r)` are the attention of the review steps. `ReviewAttention` replaces
+    `regions` by projected thoughts `(n, i, f)`. `concepts (n, k, e)` are embedded words that
+    `SemanticAttention` attends to. Tensors that an attention does not need are None.
     """
 
     regions: Tensor
@@ -45,8 +45,7 @@ class Attended(NamedTuple):
     """Output of `AttentionLayer.attend_after`.
 
     `output (n, c, o)` predicts the next word and determines p(r). `attended (n, c, f)` is the
-    region vector for the next step. `scores` are values that `log_probs` can reuse. They are None
-    if the attention keeps no such values.
+    region vector for the next step. `scores` are values that `log_probs` can reuse, or None.
     """
 
     output: Tensor
@@ -63,9 +62,10 @@ class AttentionLayer(keras.layers.Layer):
 
     A subclass implements `build`, `precompute`, `word_query`, `region_probs`, `log_probs`,
     `target_log_probs` and `call`. It may also override `attend_before`, `attend_after` and `run`.
-    Its `precompute` must call `scale_regions` first, so that the scores and the region vector use
-    the same features. If a subclass overrides `from_config`, it must call `super().from_config`.
-    Otherwise a copied model would contain two copies of a shared attention.
+    In a subclass, `precompute` must call `scale_regions` first, so that the scores and the region
+    vector use the same features. If a subclass overrides `from_config`, it must call
+    `super().from_config`. Without this call, a copied model would contain two copies of a shared
+    attention.
 
     Args:
         vocabulary_size: Number of words in the vocabulary, n_w.
@@ -73,8 +73,8 @@ class AttentionLayer(keras.layers.Layer):
         never_predicted: Ids of words whose probability is always 0, such as padding and START.
         tied: If True, one matrix embeds input words and scores output words. If False, a second
             matrix embeds the input words.
-        feature_length: L2 norm to which region features are scaled. With 0, they stay unscaled.
-            `AreaAttention` explains why scaling helps.
+        feature_length: L2 norm to which region features are scaled. 0 leaves the features unscaled.
+            The docstring of `AreaAttention` explains why scaling helps.
 
     Raises:
         ValueError: `never_predicted` contains an id outside the vocabulary, or `feature_length`
@@ -158,7 +158,7 @@ class AttentionLayer(keras.layers.Layer):
         Args:
             state: State after the word, `(n, c, u)`.
             attended: Region vector that the GRU received, `(n, c, f)`.
-            context: The context that `attend_before` returned. None before the first word.
+            context: The context that `attend_before` returned, or None before the first word.
             memory: The images' `ImageMemory`.
 
         Returns:
@@ -203,7 +203,7 @@ class AttentionLayer(keras.layers.Layer):
             output: The `output (n, c, o)` of `Attended`.
             targets: Ids of the next words, `(n, c)`.
             memory: The images' `ImageMemory`.
-            log_normalizer: Log normalizer `(n, c)` that `run` returned. It may be None.
+            log_normalizer: Log normalizer `(n, c)` that `run` returned, or None.
             smoothing: Label smoothing E, from 0 to 1.
 
         Returns:

@@ -18,11 +18,11 @@ SMALLEST_PROB = 1e-30  # keeps logarithms and their gradients finite in float32
 class HardAttention(SoftAttention):
     """Hard attention: the GRU and the prediction receive one region instead of a weighted sum.
 
-    The layer computes p(r) as `SoftAttention` does. The region vector is the vector of one region:
-    the most probable region or, if the `ImageMemory` contains `noise`, a region that is sampled
-    from p(r). The choice has no gradient. Therefore training needs the gradient of
-    `choice_log_probs`, weighted by the reward of the choices (REINFORCE). Xu et al. replace the
-    sampled region by the weighted sum of all regions with probability 0.5. This layer does not.
+    The layer computes p(r) as `SoftAttention` does. The region vector is the feature vector of the
+    most probable region. If the `ImageMemory` contains `noise`, the region is sampled from p(r)
+    instead. The choice of a region has no gradient. Training therefore uses REINFORCE: the gradient
+    of `choice_log_probs`, weighted by the reward of the choices. With probability 0.5, Xu et al.
+    replace the sampled region by the weighted sum of all regions; this layer never does.
 
     Args:
         vocabulary_size, embedding_dim, never_predicted, tied, feature_length, gate: As in
@@ -32,8 +32,8 @@ class HardAttention(SoftAttention):
         states, previous_states, regions, region_mask: As in `SoftAttention`.
 
     Returns:
-        `word_log_probs (n, …, w)` given the most probable region, which are natural logarithms, and
-        `region_probs (n, …, r)`. Both are float32, even in mixed precision.
+        `word_log_probs (n, …, w)`, natural logarithms given the most probable region, and
+        `region_probs (n, …, r)`. Both outputs are float32, even in mixed precision.
 
     Raises:
         ValueError: an argument or a shape is wrong, as in `AreaAttention`.

@@ -1,12 +1,12 @@
 """Marginals of the joint distribution of words and regions, without a tensor of all pairs.
 
-Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017,
-arXiv:1612.01033, equation 4. With word scores `a`, region scores `c` and word-region
-scores `B`, p(w, r) is proportional to exp(a_w + B_wr + c_r). `B` depends only on the
-image. The exponentials of `B` are therefore computed once per image, after the maximum
-of each word and of each region is subtracted. Each marginal then needs one matrix
-product with the exponentials. The region axis precedes the word axis in memory.
-Otherwise each step would copy the scores and their gradients to transpose them.
+Source: Pedersoli et al., "Areas of Attention for Image Captioning", ICCV 2017, arXiv:1612.01033,
+equation 4. With word scores `a`, region scores `c` and word-region scores `B`, p(w, r) is
+proportional to exp(a_w + B_wr + c_r). `B` depends only on the image. The exponentials of `B` are
+therefore computed once per image, after the maximum of each word and of each region is subtracted.
+Each marginal then needs one matrix product with the exponentials. The region axis precedes the word
+axis in memory. In the opposite order, each step would copy the scores and their gradients to
+transpose them.
 
 Letters in the shapes of `keras_aoa.layers`:
     n image   c caption   t time step   w vocabulary word   r region
@@ -30,9 +30,9 @@ class PairFactors(NamedTuple):
     """The word-region scores of each image, split into maxima and exponentials.
 
     `exponentials` has shape `(n, r, w)`, and `by_word (n, w, r)` is its transpose. `word_max` has
-    shape `(n, w)`. `region_max` has shape `(n, r)`. The scores equal
-    `word_max + region_max + log(exponentials)`. The exponentials have the dtype in
-    which matrix products are computed.
+    shape `(n, w)`. `region_max` has shape `(n, r)`. The word-region scores equal
+    `word_max + region_max + log(exponentials)`. The exponentials have the dtype in which matrix
+    products are computed.
     """
 
     exponentials: Tensor
@@ -44,11 +44,11 @@ class PairFactors(NamedTuple):
 class RegionMarginal(NamedTuple):
     """Region probabilities, the log normalizer, and intermediate terms.
 
-    `probs (n, c, r)` is p(r). `log_normalizer (n, c)` is the logarithm of the sum of
-    exp(a_w + B_wr + c_r) over all words and regions. `word_weights (n, c, w)` are
-    exp(a + word_max), divided by the largest over all words. Their dtype is the dtype of the matrix
-    products. `sums (n, c, r)` are the products of `word_weights` and the exponentials, before the
-    lower bound `SMALLEST_SUM` is applied.
+    `probs (n, c, r)` is p(r). `log_normalizer (n, c)` is the logarithm of the sum of exp(a_w + B_wr
+    + c_r) over all words and regions. `word_weights (n, c, w)` are exp(a + word_max), divided by
+    the maximum over all words. The weights have the dtype of the matrix products. `sums (n, c, r)`
+    are the products of `word_weights` and the exponentials, before the lower bound `SMALLEST_SUM`
+    is applied.
     """
 
     log_normalizer: Tensor
@@ -136,7 +136,7 @@ def normalize(log_terms):
 def word_log_marginal(word_scores, region_scores, factors, log_normalizer, compute_dtype=None):
     """Compute log p(w) for search.
 
-    The function multiplies a second matrix by the exponentials.
+    In addition to `region_marginal`, this function needs one more product with the exponentials.
 
     Args:
         word_scores: `a (n, c, w)`.
@@ -162,15 +162,15 @@ def target_log_prob(target_score, target_region_scores, region_scores, log_norma
 
     Args:
         target_score: `a (n, c)` of the target word.
-        target_region_scores: Scores `B (n, c, r)` of the target word with each region. They are
-            finite even for masked regions.
+        target_region_scores: Scores `B (n, c, r)` of the target word with each region. The scores
+            are finite, even for masked regions.
         region_scores: `c (n, c, r)`, very low for masked regions.
         log_normalizer: Log normalizer `(n, c)` that `region_marginal` returned.
 
     Returns:
         The natural logarithms log p(w*), `(n, c)`; all are at most 0. If the matrix product
-        underflowed, the log normalizer is too small. The target word's own term then replaces the
-        log normalizer.
+        underflowed, the log normalizer is too small. If the log normalizer is smaller than the
+        target word's own term, the own term replaces it.
     """
     own_term = target_score + ops.logsumexp(target_region_scores + region_scores, axis=2)
     return own_term - ops.maximum(log_normalizer, own_term)

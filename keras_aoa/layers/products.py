@@ -7,8 +7,8 @@ from keras import ops
 def dense(inputs, kernel, compute_dtype=None):
     """Multiply `inputs (…, i)` by `kernel (i, o)` in one matrix product; return `(…, o)`.
 
-    The function flattens the inputs to a matrix first. Otherwise TensorFlow would compute many
-    small products.
+    The function flattens the inputs to a matrix first. Without flattening, TensorFlow would compute
+    many small products.
     """
     leading = ops.shape(inputs)[:-1]
     flat = ops.reshape(inputs, (-1, ops.shape(inputs)[-1]))

@@ -16,12 +16,12 @@ UNKNOWN_LEVELS = 8  # for maps whose size is unknown when tracing; enough for 25
 class ProposalRegions(keras.layers.Layer):
     """Max-pools an activation map over given boxes, such as object proposals.
 
-    A box covers the rows and the columns whose centers it contains. A box that contains the center
-    of no row covers the row at the box's own center. A box above or below the map covers the
-    nearest row. The same rules hold for columns. The layer first computes maxima over blocks with
-    sides of 1, 2, 4 … cells. The maximum over a box of any size is then the maximum of only four
-    blocks. If the size of a map is unknown when a graph is traced, the map may have at most 256
-    cells per side.
+    A box covers the rows and the columns whose centers it contains. If a box contains no row's
+    center, it covers the row at the box's own center. A box above or below the map covers the
+    nearest row. The rules for rows also hold for columns. The layer first computes maxima over
+    blocks with sides of 1, 2, 4 … cells. The maximum over a box of any size is then the maximum of
+    only four blocks. If the size of a map is unknown when a graph is traced, the map may have at
+    most 256 cells per side.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
@@ -83,7 +83,7 @@ class ProposalRegions(keras.layers.Layer):
 
 
 def _with_whole_image(proposals):
-    """Return boxes and their mask. If an image has only padding, the first box becomes the map."""
+    """Return boxes and their mask. If all boxes are padding, the first box becomes the whole map."""
     finite = ops.all(ops.isfinite(proposals), axis=-1, keepdims=True)
     proposals = ops.where(finite, proposals, 0.0)
     mask = ops.logical_and(
@@ -96,12 +96,14 @@ def _with_whole_image(proposals):
 
 
 def maximum_over_boxes(activations, boxes):
-    """Max-pool each feature over the cells of each box. `ProposalRegions` defines these cells.
+    """Max-pool each feature over the cells of each box.
+
+    The docstring of `ProposalRegions` defines which cells belong to a box.
 
     Args:
         activations: `(n, rows, columns, f)`.
-        boxes: `(n, r, 4)`: x0, y0, x1, y1 relative (0..1) to the map. This function clips the
-            numbers.
+        boxes: Boxes `(n, r, 4)`: x0, y0, x1, y1 relative (0..1) to the map. Numbers outside 0..1
+            are clipped.
 
     Returns:
         Maxima, `(n, r, f)`.
@@ -155,7 +157,7 @@ def _covered(start, end, count, levels):
 
     Returns:
         The first cell of the first block, the first cell of the second block, and the level. Each
-        has shape `(n, r)`. The blocks may overlap.
+        of the three tensors has shape `(n, r)`. The blocks may overlap.
     """
     size = ops.cast(count, start.dtype)
     first = ops.cast(ops.ceil(ops.clip(start, 0.0, 1.0) * size - 0.5), "int32")

@@ -25,10 +25,10 @@ _MEMORIES = contextvars.ContextVar("memories", default=None)
 
 
 class RegionsNotSet(ValueError, NotImplementedError):
-    """Error: a cell is used without regions.
+    """Error that a cell raises if no regions are set.
 
-    The class derives from NotImplementedError, which Keras catches when it prints a model's
-    summary. The summary then omits the output shape.
+    The class derives from NotImplementedError. When Keras prints a model's summary, it catches this
+    error and omits the output shape.
     """
 
 
@@ -36,9 +36,8 @@ class Step(NamedTuple):
     """Result of one step of `AttentionGRUCell`.
 
     `state (n, c, u)` and `attended (n, c, f)` are the new states. `output (n, c, o)` predicts the
-    next word. It is the state after dropout, to which `SoftAttention` appends the region vector
-    and p(r).
-    `scores` are the `scores` of `Attended`. `gates` are the `Gates` of the GRU.
+    next word. The output is the state after dropout; `SoftAttention` appends the region vector and
+    p(r). `scores` are the `scores` of `Attended`. `gates` are the `Gates` of the GRU.
     """
 
     state: Tensor
@@ -53,9 +52,9 @@ class AttentionGRUCell(keras.layers.Layer):
     """GRU cell that receives the current word and the regions to which its state attends.
 
     A step computes `h' = GRU(h, [x ; v])` (equation 7) with `v = p(r | h)^T R` (equation 6). The
-    states of the cell are the GRU's state `h` and the region vector `v`. A region vector is the
-    sum of the region features, weighted by attention. Each step receives a word. It returns the
-    state that predicts the next word, and the region vector of this state. The GRU equals
+    states of the cell are the GRU's state `h` and the region vector `v`. A region vector is the sum
+    of the region features, weighted by attention. Each step receives a word, and returns the state
+    that predicts the next word and the region vector of this state. The GRU equals
     `keras.layers.GRUCell` with `reset_after=True`.
 
     All steps attend to the same regions. The regions are therefore not an input of a step. Set
@@ -155,7 +154,7 @@ class AttentionGRUCell(keras.layers.Layer):
         Args:
             regions: Region features `(n, r, f)`, or a `Regions`. Symbolic tensors raise an error,
                 because a functional model must use `AttentionRNN`.
-            region_mask: Booleans `(n, r)`, false for padding. This argument replaces the mask of a
+            region_mask: Booleans `(n, r)`, false for padding. `region_mask` replaces the mask of a
                 `Regions`.
         """
         regions, region_mask = split_regions(regions, region_mask)
@@ -180,7 +179,7 @@ class AttentionGRUCell(keras.layers.Layer):
             _MEMORIES.reset(token)
 
     def get_initial_state(self, batch_size=None):
-        """Return a zero state and its region vector. The regions must be set before."""
+        """Return a zero state and its region vector. The regions must be set first."""
         callers = (frame.f_locals.get("self") for frame in running_frames())
         rnn = next((caller for caller in callers if isinstance(caller, keras.layers.RNN)), None)
         refuse_stateful("AttentionGRUCell", rnn is not None and rnn.stateful)
@@ -244,8 +243,8 @@ class AttentionGRUCell(keras.layers.Layer):
                 None.
 
         Returns:
-            The outputs `(n, c, t, o)` and the log normalizers `(n, c, t)` of all steps. If the
-            attention does not compute log normalizers, they are None.
+            The outputs `(n, c, t, o)` and the log normalizers `(n, c, t)` of all steps. The log
+            normalizers are None if the attention does not compute them.
 
         Raises:
             ValueError: the number of time steps is unknown.

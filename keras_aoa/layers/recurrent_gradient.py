@@ -1,10 +1,11 @@
 """The recurrence of the variant `full` over known captions, with a custom gradient.
 
 Three gradients are large: the gradients of the word embeddings, of the regions and of the
-exponentials `(n, r, w)`. Automatic differentiation would compute all three at each step and add
-them up. Here each step only stores the factors of the three gradients. After the loop, one matrix
-product over all steps computes each gradient. A test compares the result with automatic
-differentiation. For the letters in shapes, see `joint.py`.
+exponentials `(n, r, w)`. Automatic differentiation would compute all three large gradients at each
+step and add them up. In this module, each step only stores the factors of the three large
+gradients. After the loop, one matrix product over all steps computes each large gradient. A test
+compares this custom gradient with automatic differentiation. For the letters in shapes, see
+`joint.py`.
 """
 
 import keras
@@ -155,9 +156,10 @@ def backward_scores(
     """Backpropagate one step through p(r), v and the log normalizer. Return gradients by name.
 
     `words (n, c, w)` is the gradient of the word scores. `regions (n, c, r)` is the gradient of the
-    region scores. `sums (n, c, r)` is the gradient of `RegionMarginal.sums`. The word scores are
-    products of the word embeddings and a query, which has the gradient `query (n, c, e)`. The
-    region scores are products of the regions and a key, which has the gradient `key (n, c, f)`.
+    region scores. `sums (n, c, r)` is the gradient of `RegionMarginal.sums`. `query (n, c, e)` is
+    the gradient of the query; the word scores are products of the query and the word embeddings.
+    `key (n, c, f)` is the gradient of the key; the region scores are products of the key and the
+    regions.
     """
     probs, sums = marginal.probs, marginal.sums
     d_probs = batched_product(d_attended, ops.swapaxes(regions, 1, 2), compute_dtype)

@@ -21,8 +21,8 @@ class Regions(NamedTuple):
     """Output of every region layer.
 
     `features` has shape `(n, r, f)`. `boxes (n, r, 4, 2)` contains the four corners (x, y) of each
-    region, clockwise from the top left. In x and y, the network's input extends from 0 to 1.
-    `mask (n, r)` is false for padding.
+    region, clockwise from the top left. The coordinates x and y run from 0 to 1 over the network's
+    input. `mask (n, r)` is false for padding.
 
     Pass a `Regions` as the argument `regions` of an attention layer or of `AttentionRNN`. Build a
     `Regions` from your own features if the images have different numbers of regions.
@@ -50,7 +50,7 @@ class Regions(NamedTuple):
 
 
 def split_regions(regions, region_mask=None):
-    """Return the features and the mask of regions. A given `region_mask` replaces their mask."""
+    """Return the features and the mask of regions, or `region_mask` as the mask if it is given."""
     if not isinstance(regions, Regions):
         return regions, region_mask
     return regions.features, regions.mask if region_mask is None else region_mask
@@ -64,7 +64,7 @@ def split_region_arguments(layer, args, kwargs):
 
     Args:
         layer: Layer whose `call` has the arguments `regions` and `region_mask`. The first argument
-            of `call` must be another argument.
+            of `call` must be neither of them.
         args: Positional arguments.
         kwargs: Keyword arguments.
 
@@ -105,15 +105,15 @@ class GridRegions(keras.layers.Layer):
 
     Args:
         stride: Step between cells along each axis. A stride of 2 gives 49 regions for a 14x14 map.
-        block: Side of each region's box, in cells. With 1, the box is the cell itself. With 3, the
-            box is the 3x3 block that the paper draws.
+        block: Side of each region's box, in cells. With a side of 1, the box is the cell itself.
+            With a side of 3, the box is the 3x3 block of the paper's figures.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.
         stride: Overrides the layer's stride for this call.
 
     Returns:
-        `Regions`, row by row.
+        `Regions` in row-major order.
 
     Raises:
         ValueError: `stride` or `block` is below 1, or `activations` does not have 4 axes.

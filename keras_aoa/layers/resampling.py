@@ -22,8 +22,8 @@ def resample(activations, points, border="zero"):
 
     Args:
         activations: `(n, rows, columns, f)`.
-        points: Points (x, y), `(n, p, 2)`, in cells. They may lie outside the map. The gradient of
-            an infinite or NaN coordinate is 0.
+        points: Points (x, y), `(n, p, 2)`, in cells. Points may lie outside the map. The gradient
+            of an infinite or NaN coordinate is 0.
         border: Outside the map, `zero` uses zeros and `replicate` uses the nearest cell.
 
     Returns:
@@ -85,8 +85,8 @@ def transformed(offsets, centers, transforms):
     Args:
         offsets: Offsets (x, y) `(p, 2)` of the points from the center, in cells.
         centers: Centers (x, y) `(r, 2)` of the regions, in cells.
-        transforms: Affine transforms `(n, r, 2, 3)`. Each has the rows (a, b, shift in x) and
-            (c, d, shift in y).
+        transforms: Affine transforms `(n, r, 2, 3)`. The rows of a transform are (a, b, shift in x)
+            and (c, d, shift in y).
 
     Returns:
         Points (x, y) `(n, r, p, 2)`, each equal to center + matrix · offset + shift.
@@ -108,7 +108,7 @@ class AffineResampling(keras.layers.Layer):
         transforms: One affine transform per location. The shape is
             `(n, rows / stride, columns / stride, 2, 3)`, with quotients rounded up. A transform
             maps an offset (x, y) from a cell's center to matrix · (x, y) + shift, in cells. The
-            identity is `[[1, 0, 0], [0, 1, 0]]`.
+            identity transform is `[[1, 0, 0], [0, 1, 0]]`.
         stride: Step between locations, in cells.
 
     Returns:

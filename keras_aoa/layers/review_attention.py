@@ -16,16 +16,16 @@ from keras_aoa.layers.soft_attention import SoftAttention
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class ReviewAttention(SoftAttention):
-    """Review attention: a GRU reviews the regions in several steps, then the state attends to it.
+    """Review attention: a GRU reviews the regions in steps, and the decoder attends to these steps.
 
-    Step i of the review attends to the regions by additive attention,
+    Step i of the review attends to the regions with the additive attention
     `a_i = softmax_r(theta_c tanh(theta_cr R_r + theta_cf f_(i-1) + b_c))`, and returns the thought
-    vector `f_i = GRU(f_(i-1), a_i^T R)`, with `f_0 = 0`. The decoder attends to the projected
-    thoughts `theta_f f_i` as `SoftAttention` attends to regions, with probabilities `alpha`. Then
-    p(r) is the composition of both attentions, `sum_i alpha_i a_i(r)`. The layer differs from Yang
-    et al. in four points. The recurrences are GRUs, all review steps share their weights, the
-    review starts from a zero state, and the thoughts are projected to the width of regions, which
-    the cell receives.
+    vector `f_i = GRU(f_(i-1), a_i^T R)`, where `f_0 = 0`. The decoder attends to the projected
+    thoughts `theta_f f_i` as `SoftAttention` attends to regions, with probabilities `alpha`. The
+    region probabilities p(r) combine both attentions: `sum_i alpha_i a_i(r)`. The layer differs
+    from Yang et al. in four points. The recurrences are GRUs, all review steps share their weights,
+    the review starts from a zero state, and the cell receives the thoughts projected to the width
+    of regions.
 
     Args:
         vocabulary_size, embedding_dim, never_predicted, tied, feature_length: As in
@@ -36,8 +36,8 @@ class ReviewAttention(SoftAttention):
         states, previous_states, regions, region_mask: As in `SoftAttention`.
 
     Returns:
-        `word_log_probs (n, …, w)`, which are natural logarithms, and `region_probs (n, …, r)`.
-        Both are float32, even in mixed precision.
+        `word_log_probs (n, …, w)`, which are natural logarithms, and `region_probs (n, …, r)`. Both
+        outputs are float32, even in mixed precision.
 
     Raises:
         ValueError: `steps` is below 1. An argument or a shape is wrong, as in `AreaAttention`.
@@ -104,7 +104,7 @@ class ReviewAttention(SoftAttention):
         )
 
     def review(self, memory):
-        """Review regions: return the thoughts `(n, i, e)` and the attention `(n, i, r)` of steps.
+        """Return the thoughts `(n, i, e)` and the attention `(n, i, r)` of all review steps.
 
         Args:
             memory: `ImageMemory` of the regions.
@@ -136,7 +136,7 @@ class ReviewAttention(SoftAttention):
         return ops.matmul(super().region_probs(output, memory), memory.review_probs)
 
     def thought_scores(self, memory):
-        """Return the scores `(n, w)` of words: the maximum over all thoughts.
+        """Return the score `(n, w)` of each word: the maximum of its scores in all thoughts.
 
         Source: Yang et al., section 3.5. The score of a word in a thought is the product of the
         thought and the word's embedding.

@@ -23,18 +23,19 @@ class AttentionRNN(keras.layers.RNN):
     Call arguments:
         sequences: Embedded words, `(n, t, e)`.
         regions: Region features `(n, r, f)`, or the `Regions` that a region layer returns.
-        region_mask: Booleans `(n, r)`, false for padding. This argument replaces the mask of a
+        region_mask: Booleans `(n, r)`, false for padding. `region_mask` replaces the mask of a
             `Regions`.
         initial_state, mask, training: As in `keras.layers.RNN`.
-        sequences_mask: The mask that Keras passes with `sequences`. A given `mask` replaces it.
+        sequences_mask: The mask that Keras passes with `sequences`. If you pass `mask`, it replaces
+            this mask.
 
     Returns:
         The last state `(n, u)`. With `return_sequences=True`, all states `(n, t, u)`.
 
     Raises:
-        ValueError: `cell` is not an `AttentionGRUCell`, or `stateful` is True. A call has no
-            regions, or regions with another number of features than the cell's `region_dim`. The
-            layer is in `keras.layers.Bidirectional` or `keras.layers.TimeDistributed`.
+        ValueError: `cell` is not an `AttentionGRUCell`, or `stateful` is True. A call receives no
+            regions, or their number of features is not the cell's `region_dim`. The layer is in
+            `keras.layers.Bidirectional` or `keras.layers.TimeDistributed`.
 
     Example:
 

@@ -1,7 +1,8 @@
 """Semantic attention: attention over words that were predicted from the image.
 
 Source: You et al., "Image Captioning with Semantic Attention", CVPR 2016, arXiv:1603.03925,
-sections 3.2 and 3.3. For the letters in shapes, see `joint.py`. Also k attended concept, a concept.
+sections 3.2 and 3.3. For the letters in shapes, see `joint.py`. Two more letters are k for an
+attended concept and a for any concept.
 """
 
 import keras
@@ -22,39 +23,40 @@ from keras_aoa.layers.regions import require_regions
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class SemanticAttention(AttentionLayer):
-    """Attention to the most probable concepts of an image, which are words, not to its regions.
+    """Attention to the most probable concepts of an image, which are words, instead of its regions.
 
     `E_k` are the embeddings of the concepts. At the input, the word `x` weights the concepts by
     `alpha = softmax(x^T U E_k)`. The GRU receives `x + diag(w_x) sum_k alpha_k E_k`. At the output,
-    the state `h` weights them by `beta = softmax(h^T V tanh(E_k))`. Then `p(w)` is the softmax of
-    `W (theta_wh (h + diag(w_h) sum_k beta_k V tanh(E_k)) + theta_w)`. p(r) is uniform.
+    the state `h` weights the concepts by `beta = softmax(h^T V tanh(E_k))`. Then `p(w)` is the
+    softmax of `W (theta_wh (h + diag(w_h) sum_k beta_k V tanh(E_k)) + theta_w)`. The region
+    probabilities are uniform.
 
-    The probabilities of the concepts select the `attended` most probable ones, as in the paper. The
-    layer differs from You et al. in three points. The recurrence is a GRU, the prediction has a
-    bias, and the attention weights are not regularized (section 3.4 of the paper).
+    As in the paper, the layer attends only to the `attended` most probable concepts. The layer
+    differs from You et al. in three points. The recurrence is a GRU, the prediction has a bias, and
+    the attention weights are not regularized (section 3.4 of the paper).
 
     Args:
         vocabulary_size, embedding_dim, never_predicted, tied, feature_length: As in
-            `AreaAttention`. With `tied=False`, `E` is the matrix of the input words.
+            `AreaAttention`. With `tied=False`, `E_k` are embeddings of input words.
         concept_ids: Ids of the words that are concepts, in the order of their probabilities.
-        attended: Number of concepts of each image that are attended to.
+        attended: Number of concepts per image that the layer attends to.
 
     Call arguments:
         states: `(n, u)`, or `(n, …, u)` with axes for captions and time.
-        regions: Region features `(n, r, f)`, or the `Regions` that a region layer returns. Only the
-            number of regions and the mask matter.
+        regions: Region features `(n, r, f)`, or the `Regions` that a region layer returns. The
+            layer uses only the number of regions and the mask.
         region_mask: Booleans `(n, r)`, false for padding.
         concepts: Probabilities of the concepts, `(n, a)`.
 
     Returns:
-        `word_log_probs (n, …, w)`, which are natural logarithms, and `region_probs (n, …, r)`.
-        Both are float32, even in mixed precision. The call contains only the attention at the
-        output. The attention at the input needs a cell.
+        `word_log_probs (n, …, w)`, which are natural logarithms, and `region_probs (n, …, r)`. Both
+        outputs are float32, even in mixed precision. A direct call computes only the attention at
+        the output, because the attention at the input needs a cell.
 
     Raises:
         ValueError: an argument or a shape is wrong, as in `AreaAttention`. `concept_ids` is empty
-            or contains an id outside the vocabulary. A call has no `concepts`, or of another number
-            than `concept_ids`.
+            or contains an id outside the vocabulary. A call has no `concepts`, or not as many as
+            `concept_ids`.
 
     Example:
 
@@ -120,7 +122,7 @@ class SemanticAttention(AttentionLayer):
         self.built = True
 
     def precompute(self, regions, region_mask=None, concepts=None):
-        """Return the `ImageMemory`, whose `concepts` are the embedded most probable concepts.
+        """Return the `ImageMemory`; its `concepts` embed the most probable concepts.
 
         Args:
             regions: Region features, `(n, r, f)`.
@@ -128,7 +130,8 @@ class SemanticAttention(AttentionLayer):
             concepts: Probabilities of the concepts, `(n, a)`.
 
         Raises:
-            ValueError: `concepts` is missing, or contains another number of concepts.
+            ValueError: `concepts` is missing, or does not have one probability for each of
+                `concept_ids`.
         """
         count = len(self.concept_ids)
         if concepts is None or concepts.shape[-1] != count:

@@ -17,12 +17,11 @@ def identity(layer):
 def copy_once(cls, config):
     """Create a layer from its configuration, or return the copy that this model already has.
 
-    Keras copies a model layer by layer. If two layers contain the same third layer, only
-    `load_model` copies the third layer once. `clone_model`, `Model.from_config` and
-    `model_from_json` would copy it twice. Therefore the configuration of the third layer contains
-    its `identity`, by which this function finds the first copy. The first copy is forgotten when
-    the outermost running function that copies a model returns. The next copy of the model
-    therefore has its own layers.
+    Keras copies a model layer by layer. If two layers share a third layer, only `load_model` copies
+    the shared layer once. `clone_model`, `Model.from_config` and `model_from_json` would copy the
+    shared layer twice. Therefore the configuration of a shared layer contains its `identity`, by
+    which this function finds the first copy. The first copy is forgotten when the outermost running
+    function that copies a model returns. The next copy of the model therefore has its own layers.
 
     Args:
         cls: Class of the layer.
@@ -32,8 +31,8 @@ def copy_once(cls, config):
         The layer.
 
     Raises:
-        ValueError: the layer's configuration differs between the places that contain the layer,
-            because a `clone_function` changed it in one place only.
+        ValueError: a `clone_function` changed the layer's configuration in only one of the layers
+            that contain it.
     """
     config = dict(config)
     original = config.pop("shared_object_id", None)

@@ -1,7 +1,7 @@
 """Soft attention of "Show, Attend and Tell", for comparison with `AreaAttention`.
 
 Source: Xu et al., ICML 2015, arXiv:1502.03044, sections 3.1.2 and 4.2. For the letters in shapes,
-see `joint.py`. The attention has a hidden layer with as many units as a word embedding, e.
+see `joint.py`. The hidden layer of the attention has as many units as a word embedding, e.
 """
 
 import keras
@@ -22,7 +22,7 @@ from keras_aoa.layers.regions import require_regions
 
 @keras.saving.register_keras_serializable(package="keras_aoa")
 class SoftAttention(AttentionLayer):
-    """Soft attention: the state weights the regions, then both predict the next word.
+    """Soft attention: the state weights the regions, and their weighted sum helps predict the word.
 
     From the state `h` before the word, the layer computes the region scores
     `e_r = theta_a tanh(theta_ar R_r + theta_ah h + b)` and the region vector `v = softmax(e)^T R`.
@@ -42,12 +42,12 @@ class SoftAttention(AttentionLayer):
         states: States after the word, `(n, u)`, or `(n, …, u)` with axes for captions and time.
         previous_states: States before the word, of the same shape as `states`.
         regions: Region features `(n, r, f)`, or the `Regions` that a region layer returns.
-        region_mask: Booleans `(n, r)`, false for padding. This argument replaces the mask of a
+        region_mask: Booleans `(n, r)`, false for padding. `region_mask` replaces the mask of a
             `Regions`. Each image needs at least one unmasked region.
 
     Returns:
-        `word_log_probs (n, …, w)`, which are natural logarithms, and `region_probs (n, …, r)`.
-        Both are float32, even in mixed precision.
+        `word_log_probs (n, …, w)`, which are natural logarithms, and `region_probs (n, …, r)`. Both
+        outputs are float32, even in mixed precision.
 
     Raises:
         ValueError: an argument or a shape is wrong, as in `AreaAttention`.
@@ -115,7 +115,7 @@ class SoftAttention(AttentionLayer):
         return mask_regions(scores, memory)
 
     def gated(self, attended, state):
-        """Multiply region vectors `(n, c, f)` by the gate of the states `(n, c, u)`, if any."""
+        """Multiply region vectors `(n, c, f)` by the gate of the states `(n, c, u)`, if used."""
         if not self.gate:
             return attended
         gate = dense(state, self.gate_state, self.compute_dtype)
@@ -131,7 +131,7 @@ class SoftAttention(AttentionLayer):
         return Attended(ops.concatenate([state, attended, region_probs], axis=-1), attended, None)
 
     def word_query(self, output):
-        """Compute theta_wh h + theta_wr v + theta_w `(n, c, e)`. `output` is h, v and p(r)."""
+        """Compute theta_wh h + theta_wr v + theta_w `(n, c, e)`; `output` is [h ; v ; p(r)]."""
         kernel = ops.concatenate([self.word_state, self.word_region], axis=1)
         output = output[..., : kernel.shape[1]]
         query = dense(output, ops.transpose(kernel), self.compute_dtype)

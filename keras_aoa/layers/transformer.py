@@ -1,7 +1,7 @@
 """Spatial-transformer regions: blocks of an activation map, each moved by an affine transform.
 
-Source: Pedersoli et al., arXiv:1612.01033, section 3.3, "spatial transformers". Letters in
-shapes: n image, r region, f feature. The unit of lengths is a cell of the map.
+Source: Pedersoli et al., arXiv:1612.01033, section 3.3, "spatial transformers". Shapes use n for
+images, r for regions and f for features. Lengths are in cells of the map.
 """
 
 import keras
@@ -39,9 +39,10 @@ class TransformerRegions(keras.layers.Layer):
     Args:
         stride: Step between locations, in cells, along both axes.
         anchor_scale: Initial scale of the boxes, relative to 3x3 cells.
-        rotation: If True, a transform may rotate and shear. If False, it only scales and shifts.
-        border: Outside the map, `zero` uses zeros. `replicate` uses the nearest cell, as in the
-            authors' code.
+        rotation: If True, a transform may rotate and shear. If False, a transform only scales and
+            shifts.
+        border: Outside the map, `zero` uses zeros. Outside the map, `replicate` uses the nearest
+            cell, as in the authors' code.
         features: Number of features per region. The default is the number of features of the map.
         activation: Activation function after the filter. By default, no function is applied.
         localization_width: Number of features between the two convolutions. The default is the
@@ -68,7 +69,8 @@ class TransformerRegions(keras.layers.Layer):
     print(regions.features.shape, regions.boxes.shape)  # (2, 49, 64) (2, 49, 4, 2)
     ```
 
-    Source: section 3.3. Its last paragraph specifies the initial scale of the anchor boxes.
+    Source: section 3.3. The last paragraph of section 3.3 specifies the initial scale of the anchor
+    boxes.
     """
 
     def __init__(
@@ -149,8 +151,8 @@ class TransformerRegions(keras.layers.Layer):
     def transforms(self, activations, stride=None):
         """Return one affine transform per region, `(n, rows / stride, columns / stride, 2, 3)`.
 
-        A transform has the rows (a, b, shift in x) and (c, d, shift in y). It maps an offset from
-        the center of the region's cell to another offset, both in cells.
+        A transform has the rows (a, b, shift in x) and (c, d, shift in y). A transform maps an
+        offset from the center of the region's cell to another offset, both in cells.
         """
         stride = stride_of(self, stride)
         # Unit length makes transforms independent of the features' norm, as in the authors' code.

@@ -305,7 +305,7 @@ def test_a_run_of_another_type_is_refused(run):
 
 
 def test_avoid_that_took_the_images_is_noticed():
-    with pytest.raises(UserError, match="write them before --avoid, which takes all that follows"):
+    with pytest.raises(UserError, match="write them before --avoid, because --avoid takes all later"):
         caption.main(["flickr8k", "--avoid", "man", "photo.jpg"])
 
 
