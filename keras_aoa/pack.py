@@ -12,7 +12,7 @@ from keras_aoa.utils.keras_settings import use_keras_defaults
 
 @dataclass(frozen=True)
 class Arguments:
-    """Pack a trained run: 16-bit network and weights, settings, vocabulary, scores, checksums."""
+    """Pack a trained run: settings, vocabulary, scores, and weights in 16 bits."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run."""

@@ -36,16 +36,17 @@ class Arguments:
     rows: str = ""
     """Comma-separated rows of a table; by default all rows."""
     seeds: int = 3
-    """Number of runs per row. The runs have the seeds 0, 1 …"""
+    """Number of runs per row. The runs of a row have the seeds 0, 1 …"""
     tuning_epochs: int | None = None
-    """Number of fine-tuning epochs. They follow the other epochs, and train the CNN too. 0 skips
-    fine-tuning. None: the preset's joint_epochs, or 2 if joint_epochs is 0."""
+    """Number of fine-tuning epochs, which follow the other epochs and also train the CNN. 0 skips
+    fine-tuning. None uses the preset's joint_epochs, or 2 if joint_epochs is 0."""
     tuning_rate: float = 0.0
-    """Adam's learning rate in fine-tuning. 0 uses learning_rate. The CNN has its own rate,
-    backbone_learning_rate."""
+    """Adam's learning rate in fine-tuning. 0 uses learning_rate. The CNN uses
+    backbone_learning_rate instead."""
     warm_start: bool | None = None
     """Start each run of spatial transformers from the weights of the grid run with the same seed.
-    None: yes for the presets coco and flickr30k, which follow the paper; otherwise no."""
+    None means True for the presets coco and flickr30k, which follow the paper, and False
+    otherwise."""
     jobs: int = 1
     """Number of runs that train at the same time."""
     finished_only: bool = False
@@ -61,7 +62,8 @@ def main(arguments):
     for setting in SET_BY_ROWS:
         if getattr(base, setting) != getattr(given, setting):
             raise UserError(
-                f"{setting}: the table's rows set it, received {getattr(base, setting)!r}; omit it."
+                f"{setting}: is set by the table's rows, received {getattr(base, setting)!r}; "
+                "omit it."
             )
     if settings.tuning_epochs is None:
         settings = replace(settings, tuning_epochs=base.joint_epochs or TUNING_EPOCHS)

@@ -291,8 +291,7 @@ class AreaAttention(AttentionLayer):
 
 
 def uniform_regions(states, memory):
-    """Return p(r) `(n, c, r)` of the variant `baseline`: uniform over all regions except
-    padding."""
+    """Return p(r) `(n, c, r)` of the variant `baseline`: uniform over the unmasked regions."""
     regions = ops.shape(memory.regions)[1]
     scores = ops.zeros((*ops.shape(states)[:-1], regions), dtype=states.dtype)
     return normalize(mask_regions(scores, memory))[0]

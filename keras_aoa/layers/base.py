@@ -64,8 +64,8 @@ class AttentionLayer(keras.layers.Layer):
     `target_log_probs` and `call`. It may also override `attend_before`, `attend_after` and `run`.
     In a subclass, `precompute` must call `scale_regions` first, so that the scores and the region
     vector use the same features. If a subclass overrides `from_config`, it must call
-    `super().from_config`. Without this call, a copied model would contain two copies of a shared
-    attention.
+    `super().from_config`. Without `super().from_config`, a copied model would contain two copies of
+    a shared attention.
 
     Args:
         vocabulary_size: Number of words in the vocabulary, n_w.

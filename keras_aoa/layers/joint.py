@@ -5,7 +5,7 @@ equation 4. With word scores `a`, region scores `c` and word-region scores `B`, 
 proportional to exp(a_w + B_wr + c_r). `B` depends only on the image. The exponentials of `B` are
 therefore computed once per image, after the maximum of each word and of each region is subtracted.
 Each marginal then needs one matrix product with the exponentials. The region axis precedes the word
-axis in memory. In the opposite order, each step would copy the scores and their gradients to
+axis in memory. If the word axis came first, each step would copy the scores and their gradients to
 transpose them.
 
 Letters in the shapes of `keras_aoa.layers`:
@@ -169,8 +169,8 @@ def target_log_prob(target_score, target_region_scores, region_scores, log_norma
 
     Returns:
         The natural logarithms log p(w*), `(n, c)`; all are at most 0. If the matrix product
-        underflowed, the log normalizer is too small. If the log normalizer is smaller than the
-        target word's own term, the own term replaces it.
+        underflowed, the log normalizer is too small. The larger of the log normalizer and the
+        target word's own term is therefore used.
     """
     own_term = target_score + ops.logsumexp(target_region_scores + region_scores, axis=2)
     return own_term - ops.maximum(log_normalizer, own_term)

@@ -83,7 +83,7 @@ class ProposalRegions(keras.layers.Layer):
 
 
 def _with_whole_image(proposals):
-    """Return boxes and their mask. If all boxes are padding, the first box becomes the whole map."""
+    """Return boxes and their mask; an image with only padding gets one box, the whole map."""
     finite = ops.all(ops.isfinite(proposals), axis=-1, keepdims=True)
     proposals = ops.where(finite, proposals, 0.0)
     mask = ops.logical_and(

@@ -16,7 +16,7 @@ def check_image_size(backbone, size):
     fixed = backbone.input_shape[1]
     if fixed not in (None, size):
         raise UserError(
-            f"image_size: expected {fixed}, which the backbone's input has, received {size}; set "
+            f"image_size: expected {fixed}, the size of the backbone's input, received {size}; set "
             f"image_size to {fixed}, or choose another backbone."
         )
     try:
@@ -35,7 +35,7 @@ def map_filter(backbone):
     """Return the 3x3 convolution that follows the map in a backbone built with `before_map`.
 
     Returns:
-        The layer, with its kernel, bias and activation.
+        The convolution layer, with its kernel, bias and activation.
 
     Raises:
         UserError: no 3x3 convolution follows the map, or several 3x3 convolutions follow it.

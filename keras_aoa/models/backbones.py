@@ -1,8 +1,9 @@
 """Convolutional networks that turn pixels into an activation map and one image vector.
 
-Every backbone is one `keras.Model`. Its input is RGB pixels `(n, rows, columns, 3)` in 0..255. Its
-output is `{"map": (n, rows, columns, f), "vector": (n, d)}`. The model includes preprocessing, so a
-saved backbone always scales its input correctly.
+Every backbone is one `keras.Model`. The input of a backbone is RGB pixels `(n, rows, columns, 3)`
+in 0..255. The output is a dictionary of an activation map, `"map"` `(n, rows, columns, f)`, and an
+image vector, `"vector"` `(n, d)`. The model includes preprocessing, so a saved backbone always
+scales its input correctly.
 """
 
 import functools
@@ -43,12 +44,12 @@ APPLICATION_PREPROCESSING = {
 class BackboneSettings:
     """Selects a backbone network and its output layers.
 
-    `name` is `scenes` (a small network, trained from scratch), a network of keras.applications
-    such as `VGG16`, `EfficientNetLite0` (or 1, 2), or the path of a `.keras` file. `preprocessing`
-    applies only to files. An empty `map_layer` selects the last layer with an activation map
-    (VGG16: conv5_3). An empty `vector_layer` selects the mean of the map. For VGG networks, it
-    selects the layer fc7. If `before_map` is true, the map is the input of the map layer, not its
-    output (VGG16: the output of conv5_2).
+    `name` is `scenes` (a small network, trained from scratch), a network of keras.applications such
+    as `VGG16`, `EfficientNetLite0` (or 1, 2), or the path of a `.keras` file. `preprocessing`
+    applies only to `.keras` files. An empty `map_layer` selects the last layer with an activation
+    map (VGG16: conv5_3). An empty `vector_layer` selects the layer fc7 of VGG networks, and the
+    mean of the map of other networks. If `before_map` is true, the map is the input of the map
+    layer, not its output (VGG16: the output of conv5_2).
     """
 
     name: str
@@ -85,8 +86,8 @@ def make_backbone(settings):
 def load_backbone(path):
     """Load a backbone saved by `model.save`, without executing code from the file.
 
-    In safe mode, Keras loads only its own layers and layers registered in this process. It refuses
-    a file that contains Python code or refers to other files.
+    In safe mode, Keras loads only its own layers and layers registered in this process. In safe
+    mode, Keras refuses a file that contains Python code or refers to other files.
 
     Raises:
         UserError: the file is not a `.keras` file, is damaged, or is unsafe.
@@ -111,7 +112,8 @@ def check_floatx(backbone, source):
     """Check that the weights of a backbone have the dtype of Keras's `floatx`.
 
     Raises:
-        UserError: the two dtypes differ, so that the first step would fail.
+        UserError: the dtype of the weights differs from `floatx`, so that the first step would
+            fail.
     """
     floatx = keras.config.floatx()
     dtypes = {weight.dtype for weight in backbone.weights}
@@ -266,7 +268,7 @@ def _last_map(network):
 
 
 def _output(network, name, rank):
-    """Return a layer's output. It must have `rank` axes: 4 for a map, 2 for a vector."""
+    """Return a layer's output. The output must have `rank` axes: 4 for a map, 2 for a vector."""
     names = [layer.name for layer in network.layers]
     if name not in names:
         raise UserError(f"backbone: {network.name} has no layer {name!r}. {closest(name, names)}")

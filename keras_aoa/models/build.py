@@ -112,8 +112,8 @@ def make_cell(
 ):
     """Build the recurrent cell and its attention, which never predicts PAD or START.
 
-    `options` are further arguments of the attention. `Captioner` already scales the regions before
-    dropout. The attention must not scale them again.
+    `options` are further arguments of the attention. The attention must not scale the regions,
+    because `Captioner` already scales them before dropout.
     """
     attention_class, arguments = ATTENTIONS[variant]
     attention = attention_class(

@@ -25,8 +25,8 @@ Tensor = Any
 class DecodedCaptions(NamedTuple):
     """Known captions, decoded by teacher forcing.
 
-    `log_probs (n, c, t)` are log p of the next words, with 0 at padding. `outputs (n, c t, o)` are
-    the outputs of the attention at each step, which determine p(r).
+    `log_probs (n, c, t)` are the log-probabilities of the next words, with 0 at padding.
+    `outputs (n, c t, o)` are the outputs of the attention at each step, which determine p(r).
     """
 
     log_probs: Tensor
@@ -66,22 +66,22 @@ class Captioner(keras.Model):
         from_scratch: If True, the backbone's normalization layers update their statistics in
             training. Choose True for a backbone that is not pretrained.
         image_first: If True, the cell starts with a zero state and receives the projected image
-            vector as its first input, as in the authors' code. If False, the projected image
-            vector is the first state (h_0 = theta_hi phi(I)).
-        feature_length: L2 norm to which region features and the image vector are scaled. With 0,
-            they stay unscaled, as in the paper's equations.
+            vector as its first input, as in the authors' code. If False, the projected image vector
+            is the initial state (h_0 = theta_hi phi(I)).
+        feature_length: L2 norm to which region features and the image vector are scaled. 0 disables
+            the scaling, as in the paper's equations.
         seed: Seed of dropout.
-        region_backbone: Second network, only for object proposals. Proposals are pooled from the
-            activation map that this network computes. None for all other kinds of regions.
-        label_smoothing: Share of each word's target probability that is spread evenly over all
-            words that can be predicted. It is used only in training.
+        region_backbone: Second backbone, only for object proposals, or None for other kinds of
+            regions. Proposals are pooled from the activation map of the second backbone.
+        label_smoothing: Share of each word's target probability that training spreads evenly over
+            all words that can be predicted.
         image_each_step: If True, the cell starts with a zero state and receives the projected image
             vector at every step, as in Donahue et al., CVPR 2015, arXiv:1411.4389.
         concepts: Concepts that the captioner predicts from the image vector. The probabilities of
-            `attributes` take the place of the image vector (Wu et al., CVPR 2016,
-            arXiv:1506.01144), unless the attention is `SemanticAttention`, which attends to them.
-            `topics` are an input at every step, beside the image vector (Jin et al.,
-            arXiv:1506.06272). `none` predicts no concepts.
+            `attributes` replace the image vector (Wu et al., CVPR 2016, arXiv:1506.01144).
+            `SemanticAttention` instead attends to the attributes. `topics` are an input at every
+            step, beside the image vector (Jin et al., arXiv:1506.06272). `none` predicts no
+            concepts.
         concept_count: Number of concepts, k.
 
     Call arguments:
@@ -96,9 +96,9 @@ class Captioner(keras.Model):
             statistics.
 
     Returns:
-        Log-probabilities `(n, c, t)` of the next words of the captions, with 0 at padding. With
-        label smoothing, they are averaged with the mean log-probability of all words. `fit`
-        minimizes their negative mean over words and needs no targets.
+        Log-probabilities `(n, c, t)` of the next words of the captions, with 0 at padding. Label
+        smoothing averages the log-probability of each word with the mean log-probability of all
+        words. `fit` minimizes the negative mean log-probability per word, and needs no targets.
     """
 
     def __init__(
@@ -183,7 +183,8 @@ class Captioner(keras.Model):
         """Compute the regions of images, and the cell's states before the first word.
 
         Args:
-            inputs: Tensor of images, or the dictionary of a call. Captions are not needed.
+            inputs: Tensor of images, or the dictionary that `call` receives, which then needs no
+                captions.
             training: Whether to apply dropout and to update the batch-norm statistics.
             stride: Step between regions on the map. By default, the region layer's own stride.
 
@@ -254,7 +255,7 @@ class Captioner(keras.Model):
         return self.decode(self.encode(inputs, training), inputs, training).log_probs
 
     def decode(self, encoded, inputs, training=False):
-        """Return the `DecodedCaptions` of a call's inputs, whose images are `encoded`."""
+        """Return the `DecodedCaptions` of the inputs of a call; `encoded` are their images."""
         captions = ops.cast(inputs["captions"], "int32")
         smoothing = self.label_smoothing if training else 0.0
         if training and self.attention.samples_regions:
@@ -262,7 +263,7 @@ class Captioner(keras.Model):
         return self.decode_captions(encoded, captions, training, inputs.get("fed"), smoothing)
 
     def decode_captions(self, encoded, captions, training=False, fed=None, smoothing=0.0):
-        """Return the `DecodedCaptions` of ids `(n, c, t + 1)`. `fed (n, c, t)` replaces inputs."""
+        """Return the `DecodedCaptions` of ids `(n, c, t + 1)`. `fed` replaces the input words."""
         images, count, time = ops.shape(captions)
         fed, targets = captions[:, :, :-1] if fed is None else fed, captions[:, :, 1:]
         time = time - 1
@@ -308,15 +309,15 @@ class Captioner(keras.Model):
         """Feed one word of each caption to the cell and predict the next word.
 
         Args:
-            ids: Ids of the input words, `(n, c)`. START in the first step.
+            ids: Ids of the input words, `(n, c)`; START in the first step.
             state: State before the input word, `(n, c, u)`.
             attended: Region vector before the input word, `(n, c, f)`.
             memory: The images' `ImageMemory`.
             dropout: Dropout masks for the words `(n, c, e)` and the states `(n, c, u)`, or None.
 
         Returns:
-            The new `state`, the new `attended`, log p `(n, c, w)` of the next word, and
-            p(r) `(n, c, r)` for the state that predicts the next word.
+            The new `state`, the new `attended`, log p `(n, c, w)` of the next word, and p(r)
+            `(n, c, r)` for the new state.
         """
         words = self.attention.embed(ids)
         word_dropout, state_dropout = dropout
@@ -370,7 +371,7 @@ def caption_loss(log_probs, captions, words=None):
         log_probs: Output of `Captioner`, `(n, c, t)`.
         captions: `(n, c, t + 1)`.
         words: Number of words to divide by. The default is the number of words in `captions`.
-            Distributed training passes the sum over all replicas.
+            Distributed training passes the number of words over all replicas.
     """
     words = word_count(captions) if words is None else words
     return -ops.sum(log_probs) / ops.cast(ops.maximum(words, 1.0), log_probs.dtype)

@@ -20,9 +20,10 @@ class Sampling(NamedTuple):
     """How to sample captions.
 
     A word is sampled from p(w)^(1 / `temperature`). Only the `top_k` most probable words can be
-    sampled, and of these only the fewest words whose probabilities add up to `top_p` (Holtzman et
-    al., arXiv:1904.09751). With `top_k` 0 and `top_p` 1, all words are allowed. All images share
-    the random numbers of `seed`, so an image's captions do not depend on its batch.
+    sampled. Nucleus sampling (Holtzman et al., arXiv:1904.09751) further restricts the choice to
+    the fewest words whose probabilities add up to `top_p`. With `top_k` 0 and `top_p` 1, all words
+    are allowed. All images share the random numbers of `seed`, so an image's captions do not depend
+    on its batch.
     """
 
     temperature: float = 1.0
@@ -34,9 +35,10 @@ class Sampling(NamedTuple):
 def best_words(groups, diversity, rank):
     """Return a function that chooses the k best continuations of k hypotheses.
 
-    With several groups, each group of k / `groups` hypotheses is continued by itself. A group's
-    log-probability falls by `diversity` each time a word was chosen at the same step in an earlier
-    group (diverse beam search with Hamming diversity, Vijayakumar et al., arXiv:1610.02424).
+    With several groups, each group of k / `groups` hypotheses is continued separately. In each
+    group, a word's log-probability falls by `diversity` for each time that an earlier group chose
+    the word at the same step (diverse beam search with Hamming diversity, Vijayakumar et al.,
+    arXiv:1610.02424).
 
     Args:
         groups: Number of groups.

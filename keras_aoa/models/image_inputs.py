@@ -1,8 +1,8 @@
 """What a captioner computes from the image vector: the inputs of its cell, and concepts.
 
-Concepts are attributes, which are words, or topics. The captioner predicts them, and its cell reads
-the predicted probabilities. Sources: Wu et al., CVPR 2016, arXiv:1506.01144; Jin et al., 2015,
-arXiv:1506.06272. Letters in shapes: n image, k concept, u unit of the state.
+Concepts are either attributes, which are words, or topics. The captioner predicts the concepts, and
+its cell reads the predicted probabilities. Sources: Wu et al., CVPR 2016, arXiv:1506.01144; Jin et
+al., 2015, arXiv:1506.06272. Letters in shapes: n image, k concept, u unit of the state.
 """
 
 from typing import Any, NamedTuple
@@ -22,10 +22,11 @@ Tensor = Any
 class ImageInputs(NamedTuple):
     """Inputs that depend only on the image.
 
-    `start (n, 1, …)` is the projected image vector or, in its place, the projected attributes. It
-    is the cell's first state, its first input, or a part of `step_gates`. `step_gates (n, 1, 3 u)`
-    are added to the cell's gates at each step, or None. `logits (n, k)` and `probs (n, k)` belong
-    to the concepts. Without concepts, they are None.
+    `start (n, 1, …)` is the projected image vector or, in its place, the projected attributes.
+    `start` becomes the cell's initial state, its first input, or a part of `step_gates`.
+    `step_gates (n, 1, 3 u)` are added to the cell's gates at each step, or None. `logits (n, k)`
+    and `probs (n, k)` are the predictions of the concepts. Without concepts, `logits` and `probs`
+    are None.
     """
 
     start: Tensor
@@ -86,7 +87,8 @@ def image_inputs(captioner, vector):
 def concept_probs(concepts, logits):
     """Return the probabilities `(n, k)` of concepts.
 
-    No gradient flows through them, so that only the loss of the concepts trains their predictor.
+    No gradient flows through the probabilities, so that only the loss of the concepts trains their
+    predictor.
 
     Args:
         concepts: `attributes`, which are independent of each other, or `topics`, whose
@@ -103,9 +105,10 @@ def concept_losses(concepts, logits, targets):
     Args:
         concepts: `attributes` or `topics`.
         logits: Output of the predictor, `(n, k)`.
-        targets: `(n, k)`. For attributes, 1 where an attribute occurs in the image's captions,
-            else 0. The loss is then the sum of the binary cross-entropies. For topics, the mixture
-            of topics, and the loss is the cross-entropy.
+        targets: `(n, k)`. For attributes, the targets are 1 where an attribute occurs in the
+            image's captions, else 0. The loss of attributes is the sum of the binary
+            cross-entropies. For topics, the targets are the mixture of topics, and the loss is the
+            cross-entropy.
     """
     targets = ops.cast(targets, logits.dtype)
     if concepts == "attributes":

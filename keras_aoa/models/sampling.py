@@ -19,10 +19,10 @@ def sample_captions(captioner, encoded, uniform, dropout=(None, None)):
         encoded: `EncodedImages`, as returned by `captioner.encode`.
         uniform: Random numbers in 0..1, one for each word of the captions, `(n, c, t)`. A caption
             with t words may lack STOP.
-        dropout: `captioner.dropout_masks` for these captions. By default, no dropout.
+        dropout: `captioner.dropout_masks` for these captions; no dropout by default.
 
     Returns:
-        Ids `(n, c, t + 1)` that begin with START. After STOP, they are PAD.
+        Ids `(n, c, t + 1)` that begin with START. Ids after STOP are PAD.
     """
     images, count, max_words = ops.shape(uniform)
     # Explicit dtypes, because Keras chooses int64 where its default float is float64.

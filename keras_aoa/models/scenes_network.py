@@ -56,14 +56,14 @@ class Coordinates(layers.Layer):
 
 
 def scenes_backbone(channels=(32, 64, 128, 192)):
-    """Build a small network for drawn scenes. It has random weights and needs training.
+    """Build a small network for drawn scenes. The network has random weights and needs training.
 
     The network maps an image of 96x96 pixels to 12x12 regions.
 
     A region has a receptive field of 47 pixels, the size of a big object. Captions use "left" and
-    "right" for objects that are further apart. The last layer therefore also receives the
-    coordinates of its cells. The network uses batch normalization. With group normalization, it did
-    not learn shapes within four epochs.
+    "right" for objects that are further apart than 47 pixels. The last layer therefore also
+    receives the coordinates of its cells. The network uses batch normalization. With group
+    normalization, the network did not learn shapes within four epochs.
     """
     pixels = keras.Input((None, None, 3), name="pixels")
     x = ImagePreprocessing("tf")(pixels)

@@ -24,7 +24,7 @@ class SearchResult(NamedTuple):
     the caption probabilities, STOP included. `scores (n, k)` are the log-probabilities with the
     length penalty. Search ranks captions by score. `attention (n, k, t, r)` is p(r | h) for each
     word, where h is the state that predicts the word. `word_log_probs (n, k, t)` add up to
-    `log_probs`. All probabilities are the captioner's own, whatever the constraints.
+    `log_probs`. Constraints exclude words, but do not change the probabilities of the other words.
 
     If search finds fewer than k captions for an image, the image's last rows are empty. The ids of
     an empty row are PAD, its log-probability and score are -inf, and its other numbers are 0.
@@ -63,13 +63,14 @@ def search(
         encoded: `EncodedImages`, as returned by `captioner.encode`.
         beam: Number of hypotheses per image, k.
         max_words: Maximum length of a caption. A caption of this length may lack STOP.
-        length_penalty: Any finite number. With 0, search ranks by log-probability. With 1, it
-            ranks by mean log-probability per word.
+        length_penalty: Any finite number. A penalty of 0 ranks captions by log-probability. A
+            penalty of 1 ranks captions by mean log-probability per word.
         constraints: `Constraints`.
         groups: Number of groups of a diverse beam search, a divisor of `beam`; see
             `choices.best_words`.
         diversity: Strength of the diversity between groups, in nats.
-        sampling: `Sampling`, to sample `beam` captions instead. Samples may be equal.
+        sampling: `Sampling`, to sample `beam` captions instead of searching. Several samples may be
+            equal.
 
     Returns:
         `SearchResult`.

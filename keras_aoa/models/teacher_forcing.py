@@ -25,7 +25,9 @@ class ScoredCaptions(NamedTuple):
 
 
 def teacher_forcing(captioner, encoded, captions):
-    """Compute the log-probability and attention of each word. Search uses the same decoding step.
+    """Compute the log-probability and attention of each word.
+
+    Teacher forcing and search use the same decoding step.
 
     Args:
         captioner: `Captioner`.

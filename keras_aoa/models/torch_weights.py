@@ -1,8 +1,9 @@
 """Reads weights that PyTorch saved, without PyTorch and without executing the file.
 
-Such a file contains pickles: small programs that may call any Python function. The standard
-reader runs these programs. This reader interprets only the instructions that describe names and
-tensors. It refuses all other instructions and calls no function that the file names.
+A file of PyTorch contains pickles: small programs that may call any Python function. Python's own
+reader runs the programs in pickles. The reader in this module interprets only the instructions that
+describe names and tensors. The reader refuses all other instructions, and calls no function that
+the file names.
 
 Source: the format of `torch.save` before PyTorch 1.6, `torch/serialization.py`.
 """
@@ -28,14 +29,14 @@ MARK = object()
 
 @dataclass(frozen=True)
 class _Name:
-    """A module and a name in the module. The file refers to them; the reader never imports them."""
+    """A module and a name in the module. The file refers to both; the reader imports neither."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class _Storage:
-    """Numbers that tensors share. In the file, they follow the pickles."""
+    """Numbers that tensors share. In the file, the numbers follow the pickles."""
 
     dtype: str
     key: str

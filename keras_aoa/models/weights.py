@@ -19,8 +19,8 @@ def save_arrays(path, arrays, metadata, before_replacing=lambda: None):
         path: File to write, `.npz`.
         arrays: NumPy arrays by name.
         metadata: JSON-serializable dictionary.
-        before_replacing: Function that is called when the temporary file is complete, just before
-            this file replaces the old file.
+        before_replacing: Function that is called after the temporary file is written and before it
+            is renamed.
     """
     with atomic_write(path) as temporary:
         with open(temporary, "wb") as file:

@@ -40,8 +40,8 @@ def open_run(name: str | os.PathLike) -> Run:
 class EnsembleRun(Run):
     """Trained runs that form an ensemble.
 
-    The runs share the vocabulary and the kind of regions. The ensemble has the settings of its
-    first run. Results are written to a new folder beside the first run. The name of this folder
+    The runs have the same vocabulary and kind of regions. The ensemble has the settings of its
+    first run. Results are written to a new folder beside the first run. The name of the new folder
     contains the names of all runs.
 
     Args:

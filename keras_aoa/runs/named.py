@@ -61,7 +61,7 @@ def run_folder(name: str | os.PathLike) -> pathlib.Path:
 
 
 def refuse_file(name):
-    """Refuse a file in the place of a run. This needs no time, and may precede other checks.
+    """Raise an error if the name of a run is a file. Call this quick check before other checks.
 
     Raises:
         UserError: the name is a file; the message says whether it is an image.
@@ -80,7 +80,7 @@ def refuse_file(name):
 
 
 def similar_runs(path):
-    """Return a sentence that names runs and captioners whose names resemble a missing folder's."""
+    """Return a sentence that suggests runs and captioners with names like the missing folder's."""
     folders = dict.fromkeys([path.parent, pathlib.Path("runs")])
     runs = {file.parent for folder in folders for file in folder.glob("*/config.json")}
     known = [*sorted(runs), *map(pathlib.Path, bundled_names())]

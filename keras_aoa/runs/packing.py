@@ -22,7 +22,8 @@ def pack(
 ) -> tuple[pathlib.Path, float]:
     """Pack the settings, vocabulary, scores, network and best weights of a run.
 
-    The network and the weights are stored in 16 bits. Checksums of the files are added.
+    The network and the weights are stored in 16 bits. The folder also contains checksums of its
+    files.
 
     Args:
         run: Trained `Run`.
@@ -38,7 +39,7 @@ def pack(
     """
     output = pathlib.Path(output)
     if output.exists():
-        raise UserError(f"{output}: expected a new folder, found an existing one; name another.")
+        raise UserError(f"{output}: expected a new folder, found an existing one; choose another.")
     check_writable(output)
     captioner = run.load_captioner()
     output.parent.mkdir(parents=True, exist_ok=True)

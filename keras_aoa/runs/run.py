@@ -61,21 +61,22 @@ class Run:
 
     @property
     def members(self):
-        """The runs that generate captions together. The list contains only this run."""
+        """The runs that generate captions together: a list that contains only this run."""
         return [self]
 
     @property
     def results_folder(self):
         """Folder to which evaluations are written.
 
-        For a packed captioner, this is a separate folder, because a packed captioner never changes.
+        Evaluations of a packed captioner are written to another folder, because a packed captioner
+        never changes.
         """
         packed = is_packed(self.folder)
         return self.all_runs / f"captioner-{self.configuration.name}" if packed else self.folder
 
     @property
     def all_runs(self):
-        """Folder of all runs. Its folder `data` contains drawn scenes, proposals and features."""
+        """Folder that contains all runs, and in `data` drawn scenes, proposals and features."""
         packed = is_packed(self.folder)
         return pathlib.Path(self.configuration.output) if packed else self.folder.parent
 
@@ -107,7 +108,7 @@ class Run:
     def digests(self):
         """Digests of the vocabulary, the backbone and, if the run has them, the attributes.
 
-        Every weights file must contain the same digests.
+        Every weights file of the run must contain these digests.
         """
         from keras_aoa.models.weights import file_digest
 
@@ -134,7 +135,8 @@ class Run:
         """Refuse weights that were trained with another vocabulary, backbone or attributes.
 
         Raises:
-            UserError: a part differs. The message says which part.
+            UserError: the vocabulary, backbone or attributes differ. The message names the part
+                that differs.
         """
         for part, digest in self.digests.items():
             if metadata.get(part) != digest:
@@ -161,7 +163,8 @@ class Run:
         """Return the captioner with the run's best weights.
 
         Args:
-            for_inference: Whether the captioner has faster networks, which cannot be trained.
+            for_inference: Whether to return a captioner with faster networks, which cannot be
+                trained.
 
         Raises:
             UserError: there are no trained weights, or the files belong to different runs.
@@ -194,8 +197,8 @@ class Run:
     def located(self, name):
         """Return the value of a path setting, or the path recorded at the start of training.
 
-        The recorded path is absolute. It is used if the path in the setting does not exist. For
-        example, that path may be relative and the working directory may have changed.
+        The recorded path is absolute, and is used if the path in the setting does not exist. For
+        example, a relative path in the setting does not exist in another working directory.
         """
         path = getattr(self.configuration, name)
         recorded = self.record["paths"].get(name)

@@ -32,7 +32,7 @@ def parse_configuration(command, arguments, purpose):
 def parse_settings(command, arguments, default):
     """Parse settings into a `Configuration`.
 
-    Settings that are not given keep their values in `default`.
+    Settings that are not given have their values from `default`.
 
     Raises:
         UserError: a setting is unknown, has a value of the wrong type, or is out of range.
@@ -61,7 +61,8 @@ def take_config(arguments, default="scenes"):
     """Remove `--config NAME` from a list of arguments.
 
     Returns:
-        The name and the list of the other arguments. Without `--config`, the name is `default`.
+        The preset's name, and the list of the other arguments. Without `--config`, the preset's
+        name is `default`.
     """
     for index, argument in enumerate(arguments):
         if argument.startswith("--config="):

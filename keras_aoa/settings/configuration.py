@@ -58,7 +58,7 @@ class Configuration(
     DataSettings,
     RunSettings,
 ):
-    """All settings of a run. Their groups describe each setting.
+    """All settings of a run. The base classes of `Configuration` describe each setting.
 
     Raises:
         UserError: a value is out of range, or two values cannot be combined.
@@ -135,9 +135,9 @@ class Configuration(
             )
 
     def require_effects(self):
-        """Check that settings of a variant or of a kind of regions have an effect.
+        """Check that changed settings have an effect on this variant and this kind of regions.
 
-        `reproduce` does not check this, because its settings are for runs of several variants.
+        `reproduce` omits this check, because its settings are for runs of several variants.
 
         Raises:
             UserError: a setting in `NEEDED` was changed, but has no effect.
@@ -167,7 +167,7 @@ class Configuration(
         return self.rnn_epochs + self.joint_epochs + self.reward_epochs
 
     def stage(self, epoch):
-        """Return the number of the stage, 1 to 3, to which an epoch belongs, counted from 0."""
+        """Return the number, 1 to 3, of the stage of an epoch. Epochs are counted from 0."""
         if epoch < self.rnn_epochs:
             return 1
         return 2 if epoch < self.rnn_epochs + self.joint_epochs else 3
@@ -175,7 +175,7 @@ class Configuration(
     def differences(self, other):
         """Return the names of the settings that differ, except settings in `ANY_TIME`.
 
-        The number of concepts does not matter if neither configuration has concepts.
+        A difference in `concept_count` is ignored if neither configuration has concepts.
         """
         ignored = {*ANY_TIME}
         if self.concepts == other.concepts == "none":

@@ -74,7 +74,7 @@ class DataSettings(Group):
     data: str = "scenes"
     """'scenes' (drawn by the program), or a folder or file of captioned photographs."""
     images: str = ""
-    """Folder of the images. Not needed if the images are in the folder of the captions."""
+    """Folder of the images, if it is not the folder of the captions."""
     select_images: int = 0
     """Number of training images to hold out for selecting the best weights; 0 uses SELECT_SPLIT."""
     select_split: str = "val"
@@ -112,7 +112,7 @@ class ImageInputSettings(Group):
     """Side of the network's square input, in pixels."""
     fit: Literal["crop", "stretch"] = "crop"
     """How an image becomes square. 'crop' scales the short side and crops the center. 'stretch'
-    scales both sides."""
+    scales each side by its own factor."""
     flip: bool = False
     """Mirror training images at random, except images whose captions say left or right."""
     crop: float = 1.0
@@ -121,13 +121,14 @@ class ImageInputSettings(Group):
     """Memory for decoded images, in GB per split. A split that needs more memory is read again in
     every epoch."""
     feature_cache: Literal["none", "float16", "bfloat16"] = "none"
-    """Number format in which stage 1 caches the features of the frozen network, in OUTPUT/data.
-    With VGG16, an image takes 0.2 MB, or 0.8 MB if the regions are proposals. With flip, an image
-    takes up to twice as much."""
+    """Number format of the cached features of the frozen network, in OUTPUT/data. With VGG16, the
+    features of an image take 0.2 MB, or 0.8 MB if the regions are proposals. With flip, the
+    features take up to twice as much."""
 
     cached_views: int = 1
     """Number of views of a training image in the feature cache. The first view is the whole image.
-    The other views are random crops, as `crop` allows. Each epoch uses a random view."""
+    The other views are random crops, which keep at least the share CROP of the image. Each epoch
+    uses a random view."""
 
     minimum: ClassVar[dict] = {"cache_gigabytes": 0, "cached_views": 1}
 
@@ -147,7 +148,7 @@ class NetworkSettings(Group):
     on other scenes), a network of keras.applications, EfficientNetLite0, 1 or 2 (weights from pip),
     or a .keras file."""
     preprocessing: str = ""
-    """Pixel format of a .keras network: caffe, tf, torch, unit (0..1) or raw (0..255)."""
+    """Pixel format that a .keras network expects: caffe, tf, torch, unit (0..1) or raw (0..255)."""
     map_layer: str = ""
     """Layer that outputs the activation map. Default: conv5_3 for VGG16, else the last layer that
     outputs a map."""
@@ -163,13 +164,14 @@ class RegionSettings(Group):
     """Regions that the decoder attends to."""
 
     regions: Literal["grid", "transformer", "proposals", "mean"] = "grid"
-    """Kind of regions: cells of the activation map, boxes moved by a spatial transformer, object
-    proposals, or only the mean of the map (attention with equal weights)."""
+    """Kind of regions. 'grid': cells of the activation map. 'transformer': boxes moved by a spatial
+    transformer. 'proposals': object proposals. 'mean': only the mean of the map, which is
+    equivalent to attention with equal weights."""
     stride: int = 2
-    """Distance between neighboring regions in training, in cells of the activation map. Not for
-    proposals."""
+    """Distance between neighboring regions in training, in cells of the activation map. Not used
+    for proposals."""
     test_stride: int = 1
-    """Distance between neighboring regions in evaluation and captioning, in cells. Not for
+    """Distance between neighboring regions in evaluation and captioning, in cells. Not used for
     proposals."""
     anchor_scale: float = 2.0
     """Initial size of a spatial transformer's boxes, relative to 3x3 cells."""
@@ -183,17 +185,17 @@ class RegionSettings(Group):
     that computes the map (conv5_3 in VGG16). 'own' learns a new convolution, which initially
     returns the center of a box."""
     train_proposals: int = 50
-    """Number of object proposals per image in training. They are chosen at random."""
+    """Number of object proposals per image in training, chosen at random."""
     test_proposals: int = 1000
     """Number of highest-scoring proposals per image in evaluation and captioning; at most 2000."""
     proposals_size: int = 300
     """Length in pixels to which an image's short side is scaled before proposals are pooled."""
     proposals_fit: Literal["pad", "stretch"] = "pad"
-    """How an image becomes square for proposals. 'pad' pads it to a square whose side is 1.5 times
-    the image's short side. 'stretch' scales both sides."""
+    """How an image becomes square for proposals. 'pad' pads the image to a square whose side is 1.5
+    times the image's short side. 'stretch' scales each side by its own factor."""
     proposal_method: Literal["edge_boxes", "selective_search"] = "edge_boxes"
-    """Method that finds object proposals: EdgeBoxes, or selective search, which takes longer, as in
-    the work of Jin et al. (2015)."""
+    """Method that finds object proposals: EdgeBoxes or selective search. Selective search takes
+    longer, and is the method of Jin et al. (2015)."""
     edge_model: str = ""
     """File of the structured forest that detects edges for proposals. Without a file, edges are
     image gradients."""
@@ -234,13 +236,12 @@ class DecoderSettings(Group):
         "review",
         "semantic",
     ] = "full"
-    """Model variant: a row of the paper's Table 1; 'soft', the soft attention of Xu et al. (2015);
-    'hard', their hard attention, which chooses one region for each word; 'review', the attention of
-    Yang et al. (2016) to thoughts about the regions; or 'semantic', the attention of You et al.
-    (2016) to predicted words."""
+    """Model variant. The first five variants are the rows of the paper's Table 1. 'soft' weights
+    the regions, and 'hard' chooses one region for each word (Xu et al., 2015). 'review' attends to
+    thoughts about the regions (Yang et al., 2016). 'semantic' attends to predicted words (You et
+    al., 2016)."""
     attention_gate: bool = False
-    """Scale the region vector by a gate that depends on the state. Only for variants 'soft' and
-    'hard'."""
+    """Scale the region vector of variants 'soft' and 'hard' by a gate that depends on the state."""
     review_steps: int = 8
     """Number of review steps of variant 'review'."""
     units: int = 512
@@ -250,15 +251,15 @@ class DecoderSettings(Group):
     tied: bool = True
     """Use the same matrix for input words and output words. The authors' code has two matrices."""
     image_first: bool = False
-    """False: the image vector is the initial state. True: the initial state is zero and the image
-    vector is the first input, as in the authors' code."""
+    """If False, the image vector is the initial state. If True, the initial state is zero and the
+    image vector is the first input, as in the authors' code."""
     image_each_step: bool = False
-    """The initial state is zero and the image vector is an input at every step, as in the work of
-    Donahue et al. (2015)."""
+    """If True, the initial state is zero and the image vector is an input at every step (Donahue et
+    al., 2015)."""
     concepts: Literal["none", "attributes", "topics"] = "none"
-    """Concepts predicted from the image vector. 'attributes' are frequent words, which take the
-    place of the image vector (Wu et al., 2016) unless VARIANT is 'semantic'. 'topics' are topics of
-    captions, an input at every step (Jin et al., 2015)."""
+    """Concepts predicted from the image vector. 'attributes' are frequent words. The attributes
+    replace the image vector (Wu et al., 2016), unless VARIANT is 'semantic'. 'topics' are topics of
+    captions, which are an input at every step (Jin et al., 2015)."""
     concept_count: int = 256
     """Number of predicted concepts."""
     precision: Literal["float32", "bfloat16"] = "float32"

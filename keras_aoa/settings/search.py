@@ -46,17 +46,17 @@ class SearchSettings:
 
     beam: int | None = None
     """Beam size: number of hypotheses kept per image; 1 is greedy search. With --sample: number of
-    samples. None: the run's beam."""
+    samples. None uses the run's beam."""
     max_words: int | None = None
-    """Maximum length of a caption in words. None: the run's max_words."""
+    """Maximum length of a caption in words. None uses the run's max_words."""
     length_penalty: float | None = None
-    """Exponent p of the length in the score that ranks captions, log-probability / length^p. None:
-    the run's length_penalty."""
+    """Exponent p in the score that ranks captions: log-probability / length^p. None uses the run's
+    length_penalty."""
     min_words: int | None = None
     """Minimum length of a caption in words."""
     no_repeat: int | None = None
-    """Length of word sequences that a caption contains at most once. 1 forbids to repeat words,
-    and 3 forbids to repeat sequences of three words."""
+    """Length of the word sequences that a caption must not repeat. 1 forbids repeated words, and 3
+    forbids repeated sequences of three words."""
     prefix: str = ""
     """Beginning of all captions, such as "a dog"."""
     avoid: tuple[str, ...] = ()
@@ -65,24 +65,25 @@ class SearchSettings:
     """Number of groups of a diverse beam search; the beam is split into groups of equal size."""
     diversity: float | None = None
     """With --groups: strength of the diversity. A higher number makes captions of different groups
-    differ more. None: 0.5."""
+    differ more. None uses 0.5."""
     sample: bool = False
     """Sample captions instead of searching for the most probable captions."""
     temperature: float | None = None
-    """With --sample: exponent 1/T of the word probabilities. Below 1, probable words are sampled
-    more often. None: 1."""
+    """With --sample: temperature T; word probabilities are raised to the power 1/T. A temperature
+    below 1 favors probable words. None uses 1."""
     top_k: int | None = None
-    """With --sample: number of words to sample from, the most probable words. None: all words."""
+    """With --sample: sample each word from this number of most probable words. None uses all
+    words."""
     top_p: float | None = None
     """With --sample: sample from the fewest words whose probabilities add up to this number
-    (nucleus sampling). None: 1, all words."""
+    (nucleus sampling). None uses 1, which allows all words."""
     seed: int | None = None
-    """With --sample: seed of the samples. Equal seeds give equal captions. None: 0."""
+    """With --sample: seed of the samples. Equal seeds give equal captions. None uses 0."""
     stride: int | None = None
-    """Distance between neighboring regions, in cells of the activation map. None: the run's
+    """Distance between neighboring regions, in cells of the activation map. None uses the run's
     test_stride."""
     proposals: Annotated[int | None, tyro.conf.arg(aliases=["--regions"])] = None
-    """Number of highest-scoring object proposals per image. None: the run's test_proposals."""
+    """Number of highest-scoring object proposals per image. None uses the run's test_proposals."""
 
     def __post_init__(self):
         self._check_types()
@@ -134,11 +135,12 @@ class SearchSettings:
     def of(self, configuration):
         """Return the search settings of a run.
 
-        Settings that are None here come from `configuration`.
+        Settings that are None have their values from `configuration`.
 
         Returns:
-            Dictionary of `beam`, `max_words` and `length_penalty`. It also contains `proposals` if
-            the regions are proposals, else `stride`. Other settings occur only if they have values.
+            Dictionary of `beam`, `max_words` and `length_penalty`. The dictionary also contains
+            `proposals` if the regions are proposals, else `stride`. The dictionary contains other
+            settings only if they have values.
 
         Raises:
             UserError: a change does not apply to the configuration's kind of regions, or two
@@ -165,7 +167,7 @@ class SearchSettings:
             )
         if settings.get("min_words", 0) > settings["max_words"]:
             raise UserError(
-                f"min_words: expected at most max_words, {settings['max_words']}, received "
+                f"min_words: expected at most max_words={settings['max_words']}, received "
                 f"{settings['min_words']}."
             )
         return settings

@@ -20,25 +20,25 @@ class TrainingSettings(Group):
     batch_size: int = 10
     """Number of images in a batch, over all replicas together."""
     accumulate: int = 1
-    """Number of batches per optimizer step, whose gradients are summed. N batches need the memory
-    of one batch, and train like one batch with N times as many images."""
+    """Number of batches whose gradients are summed for each optimizer step. N batches train like
+    one batch with N times as many images, but need only the memory of one batch."""
     learning_rate: float = 5e-4
     """Adam's learning rate for all weights except the backbone's weights."""
     backbone_learning_rate: float = 1e-5
     """Adam's learning rate for the backbone in stage 2."""
     decay: Literal["none", "cosine", "step", "plateau"] = "none"
-    """Schedule of the learning rates. 'cosine' lets them fall to 0 over all epochs. 'step'
-    multiplies them by decay_factor every decay_epochs epochs. 'plateau' does so when the validated
-    CIDEr has not risen for decay_epochs validations."""
+    """Schedule of the learning rates. 'cosine' lowers the rates to 0 over all epochs. 'step'
+    multiplies the rates by decay_factor every decay_epochs epochs. 'plateau' multiplies the rates
+    by decay_factor when CIDEr has not risen for decay_epochs validations."""
     decay_factor: float = 0.5
-    """Factor of the decays 'step' and 'plateau'."""
+    """Factor of the learning rates for the schedules 'step' and 'plateau'."""
     decay_epochs: int = 3
-    """Number of epochs of the decay 'step', or of validations of the decay 'plateau'."""
+    """Number of epochs for the schedule 'step', or of validations for the schedule 'plateau'."""
     warmup_steps: int = 0
     """Number of steps in which both learning rates rise from 0 at the start of training."""
     average: float = 0.0
-    """Decay of the exponential moving average of the weights. The average is evaluated instead of
-    the weights. 0 disables the average."""
+    """Decay of the exponential moving average of the weights. Evaluation uses the average instead
+    of the weights. 0 disables the average."""
     dropout: float = 0.5
     """Dropout rate of words, states and the image vector."""
     region_dropout: float = 0.0
@@ -47,16 +47,17 @@ class TrainingSettings(Group):
     """Label smoothing in stages 1 and 2: share of each word's target probability that is spread
     evenly over all words that can be predicted."""
     attention_supervision: float = 0.0
-    """Weight of the cross-entropy between a word's attention and the boxes of the object that the
-    word names (supervised attention, Liu et al., 2017). It needs data with boxes."""
+    """Weight of supervised attention (Liu et al., 2017): the cross-entropy between a word's
+    attention and the boxes of the object that the word names. Supervised attention needs data with
+    boxes."""
     concept_loss: float = 1.0
     """Weight of the loss of predicted concepts in stages 1 and 2, for captioners that predict
-    concepts. The loss is a sum over images and concepts, in nats per word."""
+    concepts. The loss of concepts is a sum over images and concepts, in nats per word."""
     scheduled_sampling: float = 0.0
     """Scheduled sampling (Bengio et al., 2015): share of input words that are sampled from the
-    model instead of taken from the caption. The share rises linearly from 0 to this value."""
+    model instead of taken from the caption. The share rises linearly from 0 to this setting."""
     attention_coverage: float = 0.0
-    """Weight of a loss that asks each caption's attention to visit all regions equally (doubly
+    """Weight of a loss that makes each caption's attention visit all regions equally (doubly
     stochastic attention, Xu et al., 2015)."""
     hard_reinforce: float = 0.1
     """Weight of REINFORCE, which trains the choice of regions of variant 'hard'."""
@@ -64,13 +65,15 @@ class TrainingSettings(Group):
     """Weight of the entropy of the attention of variant 'hard', in nats per word. A high entropy
     keeps the attention from choosing one region too early."""
     review_words: float = 0.0
-    """Weight of a loss that asks the thoughts of variant 'review' to name the captions' words."""
+    """Weight of a loss that trains the thoughts of variant 'review' to predict the captions'
+    words."""
     clip_norm: float = 5.0
     """Largest global norm of the gradients. Gradients with a larger norm are scaled down."""
     seed: int = 0
     """Random seed of initial weights, data order, mirroring and dropout."""
     minutes: float = 0.0
-    """Time limit in minutes. Training stops after the epoch that exceeds the limit. 0: no limit."""
+    """Time limit in minutes. Training stops after the epoch that exceeds the limit. 0 means no
+    limit."""
     checkpoint_steps: int = 1000
     """Number of steps between checkpoints. A checkpoint is also written after each epoch."""
     validate_every: int = 1
@@ -161,6 +164,6 @@ class SearchDefaults(Group):
     beam: int = 3
     """Beam size: number of hypotheses kept per image; 1 is greedy search."""
     length_penalty: float = 0.0
-    """Exponent p of the length in the score that ranks captions, log-probability / length^p."""
+    """Exponent p in the score that ranks captions: log-probability / length^p."""
 
     minimum: ClassVar[dict] = {"beam": 1}

@@ -12,7 +12,7 @@ class Accumulator:
     accumulator in the scope of the training strategy.
 
     Args:
-        variables: Keras variables that are trained. Gradients may belong to the first of them only.
+        variables: Keras variables that are trained. A step may train only the first few variables.
     """
 
     def __init__(self, variables):
@@ -20,9 +20,9 @@ class Accumulator:
         self._count = own_sum((), tf.float32)
 
     def add(self, gradients, count):
-        """Add the gradients of a mean over `count` words or images. Call this in replica context.
+        """Add the gradients of a mean over `count` words or images, in replica context.
 
-        Gradients that are None do not count.
+        Gradients that are None are ignored.
         """
         for total, gradient in zip(self._sums, gradients, strict=False):
             if gradient is not None:
@@ -33,7 +33,7 @@ class Accumulator:
         """Return the gradients of the mean over all added batches, and start again from 0.
 
         Args:
-            gradients: Gradients of the last batch. Where they are None, the result is None.
+            gradients: Gradients of the last batch. Where a gradient is None, the result is None.
         """
         count = tf.maximum(self._count.read_value(), 1.0)
         means = [
@@ -46,7 +46,7 @@ class Accumulator:
 
 
 def own_sum(shape, dtype):
-    """Return a variable of which each replica has its own value, initially 0."""
+    """Return a variable with a separate value on each replica, initially 0."""
     return tf.Variable(
         tf.zeros(shape, dtype),
         trainable=False,

@@ -21,9 +21,9 @@ SMALLEST = 1e-9  # probability, so that its logarithm and gradient stay finite
 def add_phrases(batches, examples):
     """Add the columns `phrases (n, c, t)` and `phrase_boxes (n, p, b, 4)` to all batches.
 
-    `phrases` contains the number of each word's phrase, from 1, or 0. `phrase_boxes` contains the
-    boxes of phrase 1, 2 …, relative (0..1) to the upright original image. Boxes without area are
-    padding.
+    `phrases` contains the number of each word's phrase, counted from 1, or 0 for no phrase.
+    `phrase_boxes` contains the boxes of phrase 1, 2 …, relative (0..1) to the upright original
+    image. Boxes without area are padding.
 
     Args:
         batches: `CaptionBatches`.
@@ -50,7 +50,7 @@ def add_phrases(batches, examples):
     if not most:
         raise UserError(
             f"attention_supervision: expected boxes of named objects, but the captions of the "
-            f"{len(examples)} training images name none; use scenes, COCO with its "
+            f"{len(examples)} training images name no object with a box; use scenes, COCO with its "
             "instances_*.json, or Flickr30k Entities, or set it to 0."
         )
     longest = max(len(each) for own in boxes for each in own)
@@ -70,8 +70,8 @@ def area(box):
 def supervision_loss(captioner, batch, encoded, decoded):
     """Return the cross-entropy between attention and boxes, as a sum over words, in nats.
 
-    The target of a word is its phrase's share of each region, normalized over the regions. Words
-    whose phrase has no box, or whose boxes contain no region, do not count.
+    The target of a word is the share of each region that its phrase's boxes cover, normalized over
+    the regions. Words are ignored if their phrase has no box, or if its boxes cover no region.
 
     Args:
         captioner: `Captioner`.
@@ -104,7 +104,7 @@ def share_inside(corners, boxes):
 
     Args:
         corners: Corners of the regions, clockwise, `(n, r, 4, 2)`.
-        boxes: Boxes `(n, p, b, 4)` in the same coordinates.
+        boxes: Boxes `(n, p, b, 4)`, in the coordinates of the corners.
 
     Returns:
         Shares `(n, p, r)`.

@@ -10,14 +10,15 @@ DECAY = 0.9
 
 
 class Baseline:
-    """Moving average of log p(y | s) of captions y, which REINFORCE subtracts from the reward.
+    """Moving average of the captions' log-likelihood, which REINFORCE subtracts from the reward.
 
     Each replica sums over its own captions. `update` is called once per optimizer step and uses the
     captions of all replicas and of all accumulated batches. Create the baseline in the scope of the
     training strategy.
 
     Attributes:
-        value: Keras variable, which checkpoints contain. Initially 0, as in the authors' code.
+        value: Keras variable, which checkpoints contain. The initial value is 0, as in the authors'
+            code.
 
     Source: Xu et al., arXiv:1502.03044, section 4.1.
     """
@@ -27,13 +28,13 @@ class Baseline:
         self._sums = own_sum((2,), tf.float32)
 
     def add(self, log_probs, captions):
-        """Add the log-probabilities `(n, c, t)` of captions. Call this in replica context."""
+        """Add the log-probabilities `(n, c, t)` of captions, in replica context."""
         has_words = tf.reduce_sum(tf.cast(captions[:, :, 1] != PAD, tf.float32))
         total = tf.cast(tf.reduce_sum(log_probs), tf.float32)
         self._sums.assign_add(tf.stack([total, has_words]))
 
     def update(self):
-        """Move the average by the mean over all added captions. Call this outside replicas."""
+        """Move the average by the mean over all added captions, outside replica context."""
         total, count = tf.unstack(self._sums.read_value())
         mean = total / tf.maximum(count, 1.0)
         value = tf.convert_to_tensor(self.value.value)

@@ -6,10 +6,11 @@ END, GO_ON = b"end", b""
 
 
 class Callbacks:
-    """Calls Keras callbacks in the chief, and tells all workers when one ends training.
+    """Calls Keras callbacks in the chief, and tells all workers when a callback ends training.
 
     Args:
-        callbacks: List of callbacks. All workers receive a list, but only the chief calls them.
+        callbacks: List of callbacks. All workers receive the list, but only the chief calls the
+            callbacks.
         process: `Process`.
 
     Raises:
@@ -32,7 +33,7 @@ class Callbacks:
         """Give the callbacks the captioner, and call `on_train_begin`.
 
         The captioner's `optimizer` is the optimizer of all weights except the backbone's. Callbacks
-        can read its learning rate, but the trainer sets it anew in each step.
+        can read this optimizer's learning rate, but the trainer sets the rate again in each step.
         """
         if not self._any:
             return

@@ -20,9 +20,10 @@ class Progress:
     """How far a run has been trained.
 
     `epochs` counts complete epochs. `steps` counts the steps of the current epoch, and `sums` are
-    the sums of their metrics, such as `loss`. `best` is the best CIDEr so far, or -1. `stopped` is
-    true if the training has ended. `seconds` is the duration of the training, and `step_seconds`
-    the median duration of a step in the last epoch. `history` contains the metrics of each epoch.
+    the sums of metrics such as `loss` over these steps. `best` is the best CIDEr so far, or -1.
+    `stopped` is true if the training has ended. `seconds` is the duration of the training, and
+    `step_seconds` the median duration of a step in the last epoch. `history` contains the metrics
+    of each epoch.
     """
 
     epochs: int = 0
@@ -36,7 +37,7 @@ class Progress:
 
     @classmethod
     def of(cls, saved):
-        """Return the progress in a checkpoint's metadata, which older versions wrote too."""
+        """Return the progress in a checkpoint's metadata, also if an older version wrote it."""
         loss = saved.pop("loss_sum", None)
         return cls(**saved if loss is None else {**saved, "sums": {"loss": loss}})
 
@@ -80,7 +81,7 @@ class Checkpoints:
         """Write a checkpoint. All processes must call this method. Only the chief writes.
 
         Raises:
-            UserError: some weights are not finite. The last checkpoint is kept.
+            UserError: some weights are not finite. The last checkpoint then stays unchanged.
         """
         arrays = trainer.state()
         not_finite = [name for name, array in arrays.items() if not np.isfinite(array).all()]
@@ -114,7 +115,7 @@ class Checkpoints:
         """Restore the newest intact checkpoint, if there is one.
 
         Returns:
-            The `Progress` in the checkpoint. If there is no checkpoint, a new `Progress`.
+            The `Progress` in the checkpoint, or a new `Progress` if there is no checkpoint.
 
         Raises:
             UserError: all checkpoints are damaged, or the checkpoint belongs to another model.

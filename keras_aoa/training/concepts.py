@@ -17,7 +17,7 @@ def concept_targets(run, examples):
         examples: Sequence of training `Example`.
 
     Raises:
-        UserError: `topic_mixtures` raises this error.
+        UserError: scikit-learn is missing, or the captions contain no content words.
     """
     configuration = run.configuration
     if configuration.concepts == "topics":
@@ -30,7 +30,7 @@ def concept_targets(run, examples):
 def concept_loss(captioner, batch, encoded, decoded):
     """Return the sum of the `concept_losses` over a batch; 0 if the captioner has no concepts.
 
-    Images without captions, which only fill up a replica's part of a batch, do not count.
+    Images without captions are ignored; they only fill up a replica's part of a batch.
     """
     if encoded.concepts is None:
         return 0.0

@@ -12,10 +12,12 @@ from keras_aoa.training.concepts import concept_loss
 
 
 def attention_coverage(captioner, batch, encoded, decoded):
-    """Return the sum over captions and regions of (1 - sum_t p(r))^2, doubly stochastic attention.
+    """Return the loss of doubly stochastic attention.
 
-    The sum over t covers the words of a caption, with STOP. Padding does not count, neither in
-    captions nor in regions.
+    The loss is the sum of (1 - sum_t p(r))^2 over captions and regions.
+
+    The sum over t covers the words of a caption, with STOP. Padding in captions and regions is
+    ignored.
 
     Source: Xu et al., arXiv:1502.03044, equation 14.
     """
@@ -32,10 +34,10 @@ def attention_coverage(captioner, batch, encoded, decoded):
 def hard_reinforce(captioner, batch, encoded, decoded):
     """Return a loss whose gradient trains the choice of regions by REINFORCE.
 
-    The gradient is the sum over captions of (b - log p(y | s)) d log p(s). Here s are the sampled
-    regions, log p(y | s) the log-likelihood of the caption y, and b the column `baseline` that the
-    trainer adds to the batch. The value is 0, so that the reported loss remains that of the words.
-    Variants that sample no regions have no such loss.
+    The gradient is the sum over captions of (b - log p(y | s)) d log p(s). In this formula, s are
+    the sampled regions, log p(y | s) is the log-likelihood of the caption y, and b is the column
+    `baseline` that the trainer adds to the batch. The value of this loss is 0, so that the reported
+    loss is the loss of the words. For variants that sample no regions, the gradient is 0, too.
 
     Source: Xu et al., arXiv:1502.03044, equation 12.
     """
@@ -61,9 +63,9 @@ def hard_entropy(captioner, batch, encoded, decoded):
 def review_words(captioner, batch, encoded, decoded):
     """Return the margin loss of words in an image's captions against all other words.
 
-    For each image, this is the sum of max(0, 1 - (s_j - s_i)) over words j in its captions of this
-    batch and words i that are not, divided by the size of the vocabulary. The scores s are the
-    `thought_scores`. Special words do not count.
+    The loss of an image is the sum of max(0, 1 - (s_j - s_i)) over words j in its captions of this
+    batch and words i outside these captions, divided by the size of the vocabulary. The scores s
+    are the `thought_scores`. Special words such as PAD are ignored.
 
     Source: Yang et al., arXiv:1605.07912, section 3.5.
     """
@@ -81,7 +83,7 @@ def review_words(captioner, batch, encoded, decoded):
 def margin_loss(scores, positive, negative):
     """Return the sum of max(0, 1 - (s_j - s_i)) over positive words j and negative words i.
 
-    Sorted scores give the sum over i from cumulative sums, without a tensor of all pairs.
+    The function sorts the scores, and uses cumulative sums instead of a tensor of all pairs.
 
     Args:
         scores: `(n, w)`.
@@ -128,7 +130,7 @@ def extra_losses(settings, captioner, batch, encoded, decoded):
         decoded: `DecodedCaptions` of the batch.
 
     Returns:
-        A sum over the batch, in nats. The caller divides it by the number of words.
+        A sum over the batch, in nats. The caller divides the sum by the number of words.
     """
     total = 0.0
     for name, loss in EXTRA_LOSSES.items():

@@ -19,11 +19,11 @@ def frozen_features(run, captioner, images, mirrored=(), views=None):
     """Return the backbone's features of images. Features that are not cached are computed.
 
     Args:
-        run: `Run`. Its setting `feature_cache` must not be `none`.
-        captioner: `Captioner`. Its backbones must stay frozen while the features are used.
+        run: `Run` whose setting `feature_cache` is not `none`.
+        captioner: `Captioner`. The backbones must stay frozen while the features are used.
         images: `Images`.
         mirrored: Indices of the images that also need features of their mirror image.
-        views: Parts of the images, as returned by `CaptionBatches.fixed_views`. By default whole
+        views: Parts of the images, as returned by `CaptionBatches.fixed_views`; by default, whole
             images.
 
     Returns:

@@ -45,11 +45,11 @@ def train(configuration: Configuration, callbacks: Sequence[keras.callbacks.Call
 
     Args:
         configuration: `Configuration`.
-        callbacks: List of `keras.callbacks.Callback`. Only the chief calls them. A callback ends
-            the training if it sets `model.stop_training` to True.
+        callbacks: List of `keras.callbacks.Callback`. Only the chief calls the callbacks. A
+            callback ends the training if it sets `model.stop_training` to True.
 
     Returns:
-        The `Run`. Its folder contains the best weights, scores and pictures.
+        The trained `Run`, whose folder contains the best weights, scores and pictures.
 
     Raises:
         UserError: data or settings are invalid, the folder contains a run with other settings, or
@@ -78,7 +78,7 @@ def train(configuration: Configuration, callbacks: Sequence[keras.callbacks.Call
 
 
 def start_process(configuration):
-    """Set up the training devices. Call this before any TensorFlow operation.
+    """Set up the training devices. Call this function before any TensorFlow operation.
 
     Returns:
         `Process`.
@@ -111,13 +111,12 @@ def train_run(configuration, process, run, images, checkpoints, callbacks):
         configuration: `Configuration`.
         process: `Process`.
         run: `Run`.
-        images: List of two `Images`. The first is for training, the second for selecting the best
-            weights.
+        images: List of two `Images`: one for training, and one for selecting the best weights.
         checkpoints: `Checkpoints`.
         callbacks: `Callbacks`.
 
     Returns:
-        List of dictionaries. Each contains the metrics of one epoch.
+        List of dictionaries with the metrics of each epoch.
     """
     training_images, select_images = images
     batches = CaptionBatches(
@@ -258,10 +257,10 @@ def train_epoch(trainer, process, batches, progress, board, checkpoints, callbac
         progress: `Progress`, updated in place.
         board: `TensorBoard`.
         checkpoints: `Checkpoints`.
-        callbacks: `Callbacks`. One of them may end the epoch early.
+        callbacks: `Callbacks`. A callback may end the epoch early.
 
     Returns:
-        The means of the epoch's metrics: `loss`, in nats per word. In stage 3, the
+        The means of the epoch's metrics: `loss`, in nats per word. In stage 3, the metrics are
         `SAMPLE_METRICS` without `loss`.
 
     Raises:
@@ -312,7 +311,7 @@ def train_epoch(trainer, process, batches, progress, board, checkpoints, callbac
 
 
 def captions_for_validation(trainer, generator, images):
-    """Generate captions with the evaluated weights. Keep attention only for logged pictures."""
+    """Generate captions with the evaluated weights. Store attention only for pictures."""
     purpose = f"captions of {images.name}"
     return trainer.with_evaluated_weights(
         lambda: caption_split(generator, images, purpose, SAMPLES)

@@ -94,6 +94,6 @@ def print_commands(run, data):
 
 
 def short(path):
-    """Return a relative path for a path inside the working folder. Other paths do not change."""
+    """Return a relative path for a path inside the working folder, else the path itself."""
     relative = os.path.relpath(path) if os.path.isabs(path) else str(path)
     return str(path) if relative.startswith(os.pardir) else relative

@@ -29,8 +29,8 @@ def prepare_run(configuration, held, process=None):
     Args:
         configuration: `Configuration`.
         held: `contextlib.ExitStack` that keeps the chief's lock on the folder.
-        process: `Process`. By default a single process. The chief creates the folder, and the other
-            processes open it.
+        process: `Process`; by default, a single process. The chief creates the folder, and the
+            other processes open it.
 
     Returns:
         Tuple of the `Run`, its `CaptionData`, the readable `Images` for training, and the readable

@@ -1,7 +1,7 @@
 """Pretrains a small network on drawn scenes, as other networks are pretrained on ImageNet.
 
 The network learns to predict which words occur in an image's captions. No captioner trains on the
-same scenes.
+scenes of the pretraining.
 """
 
 import pathlib
@@ -40,7 +40,7 @@ class PretrainingSettings:
     def of(cls, configuration):
         """Return the settings for a `Configuration`.
 
-        The scenes differ from the captioner's scenes.
+        The pretraining scenes differ from the captioner's.
         """
         return cls(configuration.image_size, SEED_OFFSET + configuration.scenes_seed)
 

@@ -1,8 +1,8 @@
-"""Rewards of sampled captions: CIDEr-D and BLEU-4, exact and fast enough for every training step.
+"""Computes CIDEr-D and BLEU-4 of sampled captions exactly, fast enough for every training step.
 
 Sources: Vedantam et al., "CIDEr", CVPR 2015, arXiv:1411.5726, and its variant CIDEr-D of Chen et
 al., arXiv:1504.00325; Papineni et al., "BLEU", ACL 2002. Letters in shapes: m caption, t time step,
-g different n-gram of a caption, r reference.
+g distinct n-gram of a caption, r reference.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ MOST_WORDS = 55_000  # so that the code of an n-gram fits into 64 bits; other wo
 
 
 class NGrams(NamedTuple):
-    """The different n-grams of captions, sorted by caption and by n.
+    """The distinct n-grams of captions, sorted by caption and by n.
 
     `caption (g,)` is the index of the caption, `code (g,)` identifies the n-gram, `order (g,)` is
     n - 1, and `count (g,)` is how often the n-gram occurs in the caption.
@@ -100,7 +100,7 @@ class CaptionReward:
 
         Args:
             image: For each caption the index of its image, `(m,)`.
-            captions: Word ids without START, `(m, t)`. After STOP, they are PAD.
+            captions: Word ids without START, `(m, t)`. Ids after STOP are PAD.
 
         Returns:
             Rewards `(m,)`, float64.
@@ -189,7 +189,7 @@ class CaptionReward:
 
 
 def keep_frequencies(file, reward):
-    """Save a run's document frequencies, or check those that it saved when stage 3 began.
+    """Save a run's document frequencies, or compare them with those saved when stage 3 began.
 
     Args:
         file: File of the run, `.npz`.

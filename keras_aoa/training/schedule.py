@@ -6,7 +6,7 @@ import math
 def rate_factor(settings, step, steps_per_epoch, plateaus=0):
     """Return the factor by which warmup and decay scale the learning rates at a step.
 
-    Stage 3 has no warmup, and its decay begins anew.
+    Stage 3 has no warmup, and starts the decay again.
 
     Args:
         settings: `Configuration`.
@@ -34,7 +34,7 @@ def rate_factor(settings, step, steps_per_epoch, plateaus=0):
 def count_plateaus(settings, history):
     """Count how often the validated score did not rise for `decay_epochs` validations in a row.
 
-    The count follows from the history, so that a resumed run has the same count.
+    The count is computed from the history, so that a resumed run has the same count.
 
     Args:
         settings: `Configuration`.

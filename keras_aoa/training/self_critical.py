@@ -23,9 +23,9 @@ Tensor = Any
 class Samples(NamedTuple):
     """Sampled captions of a batch.
 
-    `captions (n, c, t + 1)` begin with START. `rewards (n, c)` are their scores, and `advantages
-    (n, c)` the differences from the baseline. `bad_endings (n, c)` is 1 where
-    `CaptionReward.ends_badly`, else 0.
+    `captions (n, c, t + 1)` begin with START. `rewards (n, c)` are the scores of the captions, and
+    `advantages (n, c)` are the rewards minus the baseline. `bad_endings (n, c)` is 1 where
+    `CaptionReward.ends_badly` is true, else 0.
     """
 
     captions: Tensor
@@ -43,7 +43,7 @@ def sample(captioner, inputs, step, reward, settings):
         captioner: `Captioner`.
         inputs: A batch of `CaptionBatches` with `features`.
         step: Number of the training step, a scalar.
-        reward: `CaptionReward` of the same images.
+        reward: `CaptionReward` of the training images.
         settings: `Configuration`.
 
     Returns:
@@ -90,17 +90,17 @@ def mean_of_others(rewards):
 
 
 def image_count(captions):
-    """Count the images of a batch, without images that only fill up a replica's part."""
+    """Count the images of a batch, except images that only fill up a replica's part."""
     return tf.reduce_sum(tf.cast(has_captions(captions), tf.float32))
 
 
 def has_captions(captions):
-    """Return for captions `(n, c, t)` whether an image has any caption, `(n,)`."""
+    """Return whether each image has a caption, `(n,)`, given captions `(n, c, t)`."""
     return tf.reduce_any(captions[:, :, 0] != PAD, axis=1)
 
 
 def policy_loss(log_probs, advantages, share):
-    """Return a loss whose gradient is, on average, that of the expected reward, times -1.
+    """Return a loss whose mean gradient is minus the gradient of the expected reward.
 
     Args:
         log_probs: Log-probabilities of the sampled words, `(n, c, t)`, with 0 at padding.

@@ -16,7 +16,8 @@ LEAST_ENTROPY = 0.005  # nats per word
 
 
 class StopRequest:
-    """Context that records Ctrl-C or SIGTERM as a stop request. A second signal acts at once.
+    """Context that records Ctrl-C or SIGTERM as a stop request. A second signal takes effect at
+    once.
 
     Attributes:
         asked: Whether a stop was requested.
@@ -66,7 +67,7 @@ def why_diverged(metrics, history):
 
     Args:
         metrics: Means of the `SAMPLE_METRICS` over the last epoch.
-        history: Metrics of the epochs before.
+        history: Metrics of the earlier epochs.
     """
     first = next((entry for entry in history if "reward" in entry), metrics)
     remedy = "lower reward_learning_rate in another run."

@@ -89,14 +89,15 @@ class Trainer:
 
         Args:
             batches: A batch of `CaptionBatches`, a distributed batch, or a list of at most
-                `accumulate` batches. Stage 3 does not use their captions.
+                `accumulate` batches. Stage 3 does not use the captions in the batches.
             stage: 1 trains all weights except the backbone's, 2 trains all weights, and 3 trains
                 the weights of stage 1 on sampled captions.
             stop: Whether this process was asked to stop.
 
         Returns:
-            A dictionary of metrics, and whether any process was asked to stop. The metrics are
-            `loss`, in nats per word. In stage 3, they are the `SAMPLE_METRICS`.
+            A dictionary of metrics, and whether any process was asked to stop. In stages 1 and 2,
+            the only metric is `loss`, in nats per word. In stage 3, the metrics are
+            `SAMPLE_METRICS`.
         """
         batches = batches if isinstance(batches, list) else [batches]
         # float32, as the weights: a product in float64 could round to another learning rate.
@@ -123,7 +124,7 @@ class Trainer:
         return dict(zip(names, map(float, means), strict=True)), any(map(bool, stops))
 
     def _function(self, stage, last):
-        """Return the compiled function for a batch. `last` updates the weights after the batch."""
+        """Return the compiled function for a batch, which updates the weights if `last` is true."""
         if (stage, last) not in self._functions:
             # One trace per shape, without reduce_retracing: a trace for several shapes rounds
             # differently, and a resumed run would use it for other batches.
@@ -161,7 +162,7 @@ class Trainer:
         self.steps = steps
 
     def evaluated_weights(self):
-        """Return the weights to evaluate and save. Moving averages, if enabled, replace weights."""
+        """Return the weights to evaluate and save. If enabled, moving averages replace weights."""
         return weights.values({**self.trained, **self.averages})
 
     def with_evaluated_weights(self, function):
@@ -304,7 +305,7 @@ def all_layers(model):
 def sum_over_replicas(gradients):
     """Sum gradients over all replicas.
 
-    Call this in replica context. Gradients that are None remain None.
+    Call this method in replica context. Gradients that are None remain None.
     """
     known = [tf.convert_to_tensor(g) for g in gradients if g is not None]
     sums = iter(tf.distribute.get_replica_context().all_reduce("SUM", known))

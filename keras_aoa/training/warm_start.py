@@ -35,7 +35,7 @@ class WarmStart:
         """Check that both runs agree in the settings that change the meaning of weights.
 
         Raises:
-            UserError: one of these settings differs.
+            UserError: a setting that changes the meaning of weights differs.
         """
         theirs = self.run.configuration
         for name in MEANING:

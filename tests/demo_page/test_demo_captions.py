@@ -147,7 +147,7 @@ def test_an_unreadable_photograph_is_one_line(demonstration, content, line):
     [
         ({"count": 0}, "captions: expected 1 to 5, received 0."),
         ({"count": 6}, "captions: expected 1 to 5, received 6."),
-        ({"min_words": 6}, "min_words: expected at most max_words, 5, received 6."),
+        ({"min_words": 6}, "min_words: expected at most max_words=5, received 6."),
         ({"temperature": 0.0}, "temperature: expected more than 0, received 0.0."),
         ({"temperature": 1.0, "seed": -1}, "seed: expected at least 0, received -1."),
     ],

@@ -281,7 +281,7 @@ def test_a_report_has_the_scores_of_an_evaluation(trained, tmp_path):
         (["--report", "--with", "RUN"], "expected different runs, received .* more than once"),
         (["--report", "--stride", "1,2"], "stride: expected one number for a report"),
         (["--report", "--proposals", "5"], "proposals: does not apply to regions 'grid'"),
-        (["--with", "/nowhere"], "with: expected --report beside --with /nowhere, received none; add --report."),
+        (["--with", "/nowhere"], "with: expected --report beside --with /nowhere, received none"),
         (["--report", "--data", "/nowhere"], "/nowhere"),
     ],
 )

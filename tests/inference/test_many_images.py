@@ -288,9 +288,12 @@ def test_wrong_search_settings_are_refused(settings, message):
     ("settings", "message"),
     [
         ({"beam": 4, "groups": 3}, "groups: expected a divisor of the beam 4, received 3"),
-        ({"min_words": 6}, "min_words: expected at most max_words, 5, received 6"),
+        ({"min_words": 6}, "min_words: expected at most max_words=5, received 6"),
         ({"beem": 6}, "load: unknown setting 'beem'. Did you mean beam?"),
-        ({"prefix": "a dinosaur"}, "prefix: expected words of the captioner, received 'dinosaur'"),
+        (
+            {"prefix": "a dinosaur"},
+            "prefix: expected words that the captioner knows, received 'dinosaur'",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_the_run_are_refused(trained, settings, message):
@@ -305,7 +308,8 @@ def test_a_run_of_another_type_is_refused(run):
 
 
 def test_avoid_that_took_the_images_is_noticed():
-    with pytest.raises(UserError, match="write them before --avoid, because --avoid takes all later"):
+    message = "write them before --avoid, because --avoid takes all later arguments as words"
+    with pytest.raises(UserError, match=message):
         caption.main(["flickr8k", "--avoid", "man", "photo.jpg"])
 
 

@@ -279,7 +279,7 @@ def test_settings_become_arguments_of_search():
     [
         (
             {"prefix": "a dogg"},
-            "expected words of the captioner, received 'dogg'. Did you mean dog?",
+            "expected words that the captioner knows, received 'dogg'. Did you mean dog?",
         ),
         ({"prefix": "a dog runs"}, "expected fewer than 3 words (max_words), received 3; shorten"),
         ({"avoid": ("cat", "a dog")}, "avoid: expected single words, received 'a dog'; separate"),
