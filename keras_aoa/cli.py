@@ -26,7 +26,7 @@ class Command(NamedTuple):
         purpose: One line of the program's help.
         first: Arguments that come before the user's arguments.
         interrupted: Message to print after Ctrl-C.
-        extra: The extra that installs all packages of the command, as in `run`.
+        extra: Comma-separated pip extras that install the packages of the command.
     """
 
     module: str
@@ -116,7 +116,8 @@ def overview(arguments):
             f"{name}: unknown command {arguments[0]!r}. {closest(arguments[0], COMMANDS)}"
         )
     else:
-        print(f"usage: {name} COMMAND ...\n\nCaption images, and show where each word looks.\n")
+        print(f"usage: {name} COMMAND ...\n")
+        print("Caption images, and show which regions each word attends to.\n")
         for each, row in COMMANDS.items():
             print(f"  {each:<10} {row.purpose}")
         print(f"\n`{name} COMMAND --help` lists the settings of a command.")

@@ -29,8 +29,8 @@ def make_strategy(kind="auto"):
             - `one`: a single device;
             - `mirrored`: all GPUs of this machine, or its logical CPUs if it has no GPU;
             - `workers`: the processes listed in TF_CONFIG;
-            - `auto`: `workers` if TF_CONFIG names a cluster, else `mirrored` if there are several
-              GPUs, else `one`. TF_CONFIG's evaluator is not part of the cluster.
+            - `auto`, which is `workers` if TF_CONFIG names a cluster, else `mirrored` if there are
+              several GPUs, else `one`. TF_CONFIG's evaluator is not part of the cluster.
 
     Returns:
         `tf.distribute.Strategy`.
@@ -70,7 +70,7 @@ def is_evaluator():
 
 
 def check_cluster():
-    """Check TF_CONFIG, because TensorFlow would hang or crash if it were invalid.
+    """Check TF_CONFIG, because TensorFlow may hang or crash if TF_CONFIG is invalid.
 
     If TF_CONFIG names a chief, the chief becomes worker 0, and the index of every other worker
     increases by 1, as in TensorFlow. An evaluator is not a worker. The task index in TF_CONFIG may
@@ -230,7 +230,7 @@ class Process:
 
     @contextlib.contextmanager
     def until_all_finish(self):
-        """Context for the work of all processes. At its end, all processes wait for each other.
+        """Context for the common work of all processes, which wait for each other at its end.
 
         A process that ended earlier would close connections that other processes still use.
 

@@ -70,7 +70,7 @@ class AreaAttention(AttentionLayer):
             scores but pass different region vectors to the recurrent cell.
         never_predicted: Ids of words whose probability is always 0, such as padding and START.
         tied: If True, the matrix `W`, which scores words, also embeds the input word, as in the
-            paper. If False, a second matrix embeds the input word.
+            paper; if False, a second matrix embeds the input word.
         feature_length: L2 norm to which region features are scaled. 0 leaves the features unscaled,
             as in the paper's equations.
 

@@ -61,9 +61,9 @@ class AttentionLayer(keras.layers.Layer):
     the region features, weighted by attention.
 
     A subclass implements `build`, `precompute`, `word_query`, `region_probs`, `log_probs`,
-    `target_log_probs` and `call`. It may also override `attend_before`, `attend_after` and `run`.
-    In a subclass, `precompute` must call `scale_regions` first, so that the scores and the region
-    vector use the same features. If a subclass overrides `from_config`, it must call
+    `target_log_probs` and `call`. A subclass may also override `attend_before`, `attend_after` and
+    `run`. In a subclass, `precompute` must call `scale_regions` first, so that the scores and the
+    region vector use the same features. If a subclass overrides `from_config`, it must call
     `super().from_config`. Without `super().from_config`, a copied model would contain two copies of
     a shared attention.
 
@@ -71,7 +71,7 @@ class AttentionLayer(keras.layers.Layer):
         vocabulary_size: Number of words in the vocabulary, n_w.
         embedding_dim: Width of word embeddings, d_w.
         never_predicted: Ids of words whose probability is always 0, such as padding and START.
-        tied: If True, one matrix embeds input words and scores output words. If False, a second
+        tied: If True, one matrix embeds input words and scores output words; if False, a second
             matrix embeds the input words.
         feature_length: L2 norm to which region features are scaled. 0 leaves the features unscaled.
             The docstring of `AreaAttention` explains why scaling helps.
@@ -189,7 +189,8 @@ class AttentionLayer(keras.layers.Layer):
         Args:
             output: The `output (n, c, o)` of `Attended`.
             memory: The images' `ImageMemory`.
-            scores: `scores` of `Attended`. If they are None, `AreaAttention` computes them again.
+            scores: `scores` of `Attended`. If `scores` is None, `AreaAttention` computes the scores
+                again.
         """
         raise NotImplementedError
 

@@ -9,8 +9,8 @@ axis in memory. If the word axis came first, each step would copy the scores and
 transpose them.
 
 Letters in the shapes of `keras_aoa.layers`:
-    n image   c caption   t time step   w vocabulary word   r region
-    e embedding   f region feature   u state unit
+    n image, c caption, t time step, w vocabulary word, r region,
+    e embedding, f region feature, u state unit
 """
 
 import math
@@ -60,9 +60,10 @@ class RegionMarginal(NamedTuple):
 def factorize(scores, word_mask=None, region_mask=None, compute_dtype=None):
     """Split word-region scores into per-word maxima, per-region maxima and exponentials.
 
-    A region may have low scores for all words but a high score for the state. Subtracting both
-    maxima keeps such a region exact. If only the word maxima were subtracted, its exponentials
-    would underflow. The maxima need no gradient, because they cancel in every marginal.
+    A region may have low scores for all words but a high score for the state. Subtracting the
+    maxima of words and of regions keeps the probability of this region exact. If only the word
+    maxima were subtracted, the exponentials of this region would underflow. The maxima need no
+    gradient, because they cancel in every marginal.
 
     Args:
         scores: `(n, r, w)`.
@@ -116,7 +117,7 @@ def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
 
 
 def largest_of(values, axis, keepdims=False):
-    """Return the maximum over an axis. Unlike `ops.max`, accept a batch without images."""
+    """Return the maximum over an axis. A batch may have no images."""
     initial = -math.inf if 0 in values.shape else None
     return ops.max(values, axis=axis, keepdims=keepdims, initial=initial)
 
@@ -124,8 +125,8 @@ def largest_of(values, axis, keepdims=False):
 def normalize(log_terms):
     """Return the softmax over the last axis, and the logarithm of its denominator.
 
-    In the logarithm, the last axis has size 1. Unlike `keras.ops.softmax`, this function does not
-    warn if the last axis of `log_terms` has size 1.
+    The logarithm has a last axis of size 1. Unlike `keras.ops.softmax`, this function does not warn
+    if the last axis of `log_terms` has size 1.
     """
     largest = ops.stop_gradient(largest_of(log_terms, axis=-1, keepdims=True))
     terms = ops.exp(log_terms - largest)

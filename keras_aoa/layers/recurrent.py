@@ -76,7 +76,7 @@ class AttentionGRUCell(keras.layers.Layer):
 
     Raises:
         ValueError: no regions are set, or their shape is wrong. A functional model without regions
-            raises this error when it is built. The attention was built for another number of
+            raises ValueError when it is built. The attention was built for another number of
             features. The layer that runs the cell is stateful or in `keras.layers.Bidirectional`.
 
     Example:
@@ -132,8 +132,8 @@ class AttentionGRUCell(keras.layers.Layer):
     def output_size(self):
         """Width of the output, which equals `units`.
 
-        `keras.layers.RNN` reads this property when a functional model is built. The property
-        raises an error if no regions are set, because the model could not run.
+        `keras.layers.RNN` reads this property when a functional model is built. If no regions are
+        set, the property raises an error, because the model could not run.
         """
         self._current_memory()
         return self.units
@@ -179,7 +179,7 @@ class AttentionGRUCell(keras.layers.Layer):
             _MEMORIES.reset(token)
 
     def get_initial_state(self, batch_size=None):
-        """Return a zero state and its region vector. The regions must be set first."""
+        """Return a zero state and its region vector; the regions must be set before this call."""
         callers = (frame.f_locals.get("self") for frame in running_frames())
         rnn = next((caller for caller in callers if isinstance(caller, keras.layers.RNN)), None)
         refuse_stateful("AttentionGRUCell", rnn is not None and rnn.stateful)

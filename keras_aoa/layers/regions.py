@@ -63,8 +63,8 @@ def split_region_arguments(layer, args, kwargs):
     then contains only plain tensors, which every file format and backend supports.
 
     Args:
-        layer: Layer whose `call` has the arguments `regions` and `region_mask`. The first argument
-            of `call` must be neither of them.
+        layer: Layer whose `call` has the arguments `regions` and `region_mask`, after at least one
+            other argument.
         args: Positional arguments.
         kwargs: Keyword arguments.
 

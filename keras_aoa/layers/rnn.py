@@ -26,8 +26,8 @@ class AttentionRNN(keras.layers.RNN):
         region_mask: Booleans `(n, r)`, false for padding. `region_mask` replaces the mask of a
             `Regions`.
         initial_state, mask, training: As in `keras.layers.RNN`.
-        sequences_mask: The mask that Keras passes with `sequences`. If you pass `mask`, it replaces
-            this mask.
+        sequences_mask: The mask that Keras passes with `sequences`, which is used unless you pass
+            `mask`.
 
     Returns:
         The last state `(n, u)`. With `return_sequences=True`, all states `(n, t, u)`.

@@ -1,4 +1,4 @@
-"""Copies a layer once per copy of a model, even if several other layers contain it."""
+"""Copies a shared layer only once when Keras copies a model."""
 
 import sys
 import uuid

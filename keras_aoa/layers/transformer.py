@@ -45,8 +45,8 @@ class TransformerRegions(keras.layers.Layer):
             cell, as in the authors' code.
         features: Number of features per region. The default is the number of features of the map.
         activation: Activation function after the filter. By default, no function is applied.
-        localization_width: Number of features between the two convolutions. The default is the
-            number of features of the map.
+        localization_width: Number of features between the two convolutions that predict the
+            transforms. The default is the number of features of the map.
 
     Call arguments:
         activations: `(n, rows, columns, f)`.

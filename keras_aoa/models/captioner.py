@@ -55,11 +55,11 @@ class Captioner(keras.Model):
     """Generates a caption for an image, attending to regions at each word.
 
     Args:
-        backbone: Model that computes an activation map and an image vector from pixels. Its output
-            is a dictionary with the keys "map" and "vector" (see `backbones.py`).
-        regions: Region layer that computes `Regions` from an activation map. Its call argument
-            `stride` sets the step between regions. With a `region_backbone`, the layer receives
-            boxes instead of a stride.
+        backbone: Model that computes an activation map and an image vector from pixels. The model's
+            output is a dictionary with the keys "map" and "vector" (see `backbones.py`).
+        regions: Region layer that computes `Regions` from an activation map. The layer's call
+            argument `stride` sets the step between regions. With a `region_backbone`, the region
+            layer receives boxes instead of a stride.
         cell: `AttentionGRUCell`.
         dropout: Dropout rate for input words, for states before attention and for image vectors.
         region_dropout: Dropout rate for region features. All regions of an image share one mask.

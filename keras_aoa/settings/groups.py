@@ -30,7 +30,7 @@ class Group:
 
     @classmethod
     def check(cls, settings):
-        """Check each setting of this group on its own.
+        """Check each setting of this group separately.
 
         Args:
             settings: Object with the settings as attributes.
@@ -121,8 +121,8 @@ class ImageInputSettings(Group):
     """Memory for decoded images, in GB per split. A split that needs more memory is read again in
     every epoch."""
     feature_cache: Literal["none", "float16", "bfloat16"] = "none"
-    """Number format of the cached features of the frozen network, in OUTPUT/data. With VGG16, the
-    features of an image take 0.2 MB, or 0.8 MB if the regions are proposals. With flip, the
+    """Number format in which features of the frozen network are cached in OUTPUT/data. With VGG16,
+    the features of an image take 0.2 MB, or 0.8 MB if the regions are proposals. With flip, the
     features take up to twice as much."""
 
     cached_views: int = 1

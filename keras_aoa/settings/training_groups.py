@@ -33,7 +33,7 @@ class TrainingSettings(Group):
     decay_factor: float = 0.5
     """Factor of the learning rates for the schedules 'step' and 'plateau'."""
     decay_epochs: int = 3
-    """Number of epochs for the schedule 'step', or of validations for the schedule 'plateau'."""
+    """Number of epochs between decays ('step'), or of validations before a decay ('plateau')."""
     warmup_steps: int = 0
     """Number of steps in which both learning rates rise from 0 at the start of training."""
     average: float = 0.0
@@ -62,8 +62,8 @@ class TrainingSettings(Group):
     hard_reinforce: float = 0.1
     """Weight of REINFORCE, which trains the choice of regions of variant 'hard'."""
     hard_entropy: float = 0.01
-    """Weight of the entropy of the attention of variant 'hard', in nats per word. A high entropy
-    keeps the attention from choosing one region too early."""
+    """Weight of the attention's entropy for variant 'hard', in nats per word. A high entropy keeps
+    the attention from choosing one region too early."""
     review_words: float = 0.0
     """Weight of a loss that trains the thoughts of variant 'review' to predict the captions'
     words."""

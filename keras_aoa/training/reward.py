@@ -39,7 +39,7 @@ class CaptionReward:
 
     The scores equal those of pycocoevalcap, with document frequencies from all references given
     here. The end of a caption counts as a word, so that a caption that stops in the middle of a
-    sentence loses score.
+    sentence scores lower.
 
     Args:
         references: For each image a list of captions, as text. Each image has at least one caption.
@@ -126,9 +126,10 @@ class CaptionReward:
         return np.broadcast_to(total, len(captions)).astype(np.float64)
 
     def ends_badly(self, captions):
-        """Return whether captions `(m, t)` have no STOP, or end with a word that ends no reference.
+        """Return whether captions `(m, t)` lack STOP, or end unlike every reference.
 
-        A caption without words also ends badly.
+        A caption ends unlike every reference if no reference has the same last word. A caption
+        without words also ends badly.
         """
         captions = np.asarray(captions)
         length = np.sum(captions != PAD, axis=1)

@@ -16,8 +16,7 @@ LEAST_ENTROPY = 0.005  # nats per word
 
 
 class StopRequest:
-    """Context that records Ctrl-C or SIGTERM as a stop request. A second signal takes effect at
-    once.
+    """Context that records Ctrl-C or SIGTERM as a stop request. A second signal acts at once.
 
     Attributes:
         asked: Whether a stop was requested.
