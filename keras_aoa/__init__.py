@@ -9,8 +9,9 @@ def load(run, **search_settings):
     Args:
         run: Folder of a run, or the name of a captioner in this package, such as `flickr8k`. To
             download a captioner, use `hf://owner/name` for the Hugging Face Hub, or the URL of an
-            archive followed by `#sha256=` and its digest. `keras_aoa.runs.named.run_folder`
-            describes all forms. Comma-separated runs form an ensemble.
+            archive followed by `#sha256=` and its digest. The docstring of
+            `keras_aoa.runs.named.run_folder` describes all forms of `run`. Comma-separated runs
+            form an ensemble.
         search_settings: The fields of `keras_aoa.settings.search.SearchSettings`, such as `beam`,
             `min_words` or `prefix`.
 

@@ -63,11 +63,11 @@ class Arguments(SearchSettings):
     """Number of images per batch."""
     shards: tuple[str, ...] = ()
     """Shards to caption instead of images: tar archives (.tar), lists of image paths (.txt), or
-    patterns of such files. The captions of each shard are written to one file of json lines.
-    Finished shards are skipped."""
+    patterns that match these files. The captions of each shard are written to one file of json
+    lines. Finished shards are skipped."""
     worker: str = ""
-    """With --shards: I/N captions only the shards of worker I out of N workers. The first worker
-    has the number 0. By default, all shards are captioned."""
+    """With --shards: I/N captions only the shards of worker I out of N workers. Workers are counted
+    from 0. By default, all shards are captioned."""
     runner: str = ""
     """With --shards: Apache Beam runner that distributes the shards, such as DirectRunner."""
     runner_options: tuple[str, ...] = ()
@@ -243,7 +243,9 @@ def opened(settings):
 
 
 def image_files(names, recursive=False):
-    """Return image files, and the images in folders. Report other files in folders.
+    """Return image files, and the images in folders.
+
+    The function prints a line about files in folders that are not images.
 
     Args:
         names: Paths of image files and of folders. "-" reads paths from standard input. If a path

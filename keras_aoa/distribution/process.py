@@ -53,7 +53,7 @@ def make_strategy(kind="auto"):
 
 
 def names_cluster():
-    """Return whether TF_CONFIG names a cluster. An empty cluster counts as none."""
+    """Return whether TF_CONFIG names a cluster that is not empty."""
     text = os.environ.get("TF_CONFIG", "").strip()
     try:
         return bool(text and json.loads(text).get("cluster"))

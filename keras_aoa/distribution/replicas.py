@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Replicas:
-    """The replicas that a process feeds: `count` of `total` replicas, from index `first`."""
+    """The replicas that a process feeds: from index `first`, `count` out of `total` replicas."""
 
     total: int = 1
     first: int = 0

@@ -147,8 +147,9 @@ class AttentionLayer(keras.layers.Layer):
             memory: The images' `ImageMemory`.
 
         Returns:
-            The region vector `(n, c, f)`, and a context, which is passed to `attend_after`. The
-            default implementation returns `attended` as the region vector, and None as the context.
+            The region vector `(n, c, f)`, and a context, which is passed to `attend_after`. By
+            default, `attend_before` returns `attended` as the region vector, and None as the
+            context.
         """
         return attended, None
 
@@ -162,7 +163,7 @@ class AttentionLayer(keras.layers.Layer):
             memory: The images' `ImageMemory`.
 
         Returns:
-            `Attended`. The default implementation returns `state` as the output, and `attended`
+            `Attended`. By default, `attend_after` returns `state` as the output, and `attended`
             unchanged.
         """
         return Attended(state, attended, None)

@@ -60,10 +60,9 @@ class RegionMarginal(NamedTuple):
 def factorize(scores, word_mask=None, region_mask=None, compute_dtype=None):
     """Split word-region scores into per-word maxima, per-region maxima and exponentials.
 
-    A region may have low scores for all words but a high score for the state. Subtracting the
-    maxima of words and of regions keeps the probability of this region exact. If only the word
-    maxima were subtracted, the exponentials of this region would underflow. The maxima need no
-    gradient, because they cancel in every marginal.
+    If only the word maxima were subtracted, the exponentials of a region with low scores for all
+    words would underflow, even if its score for the state is high. The maxima need no gradient,
+    because they cancel in every marginal.
 
     Args:
         scores: `(n, r, w)`.
@@ -117,7 +116,7 @@ def region_marginal(word_scores, region_scores, factors, compute_dtype=None):
 
 
 def largest_of(values, axis, keepdims=False):
-    """Return the maximum over an axis. A batch may have no images."""
+    """Return the maximum over an axis, even for a batch without images."""
     initial = -math.inf if 0 in values.shape else None
     return ops.max(values, axis=axis, keepdims=keepdims, initial=initial)
 
@@ -170,8 +169,8 @@ def target_log_prob(target_score, target_region_scores, region_scores, log_norma
 
     Returns:
         The natural logarithms log p(w*), `(n, c)`; all are at most 0. If the matrix product
-        underflowed, the log normalizer is too small. The larger of the log normalizer and the
-        target word's own term is therefore used.
+        underflowed, the log normalizer is too small. The function therefore uses the target word's
+        own term as a lower bound of the log normalizer.
     """
     own_term = target_score + ops.logsumexp(target_region_scores + region_scores, axis=2)
     return own_term - ops.maximum(log_normalizer, own_term)

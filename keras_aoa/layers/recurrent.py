@@ -36,8 +36,9 @@ class Step(NamedTuple):
     """Result of one step of `AttentionGRUCell`.
 
     `state (n, c, u)` and `attended (n, c, f)` are the new states. `output (n, c, o)` predicts the
-    next word. The output is the state after dropout; `SoftAttention` appends the region vector and
-    p(r). `scores` are the `scores` of `Attended`. `gates` are the `Gates` of the GRU.
+    next word. The output is the state after dropout. In `SoftAttention`, the output also contains
+    the region vector and p(r). `scores` are the `scores` of `Attended`. `gates` are the `Gates` of
+    the GRU.
     """
 
     state: Tensor
@@ -57,9 +58,9 @@ class AttentionGRUCell(keras.layers.Layer):
     that predicts the next word and the region vector of this state. The GRU equals
     `keras.layers.GRUCell` with `reset_after=True`.
 
-    All steps attend to the same regions. The regions are therefore not an input of a step. Set
-    the regions around a call, as in `with cell.attending(regions): rnn(words)`. `AttentionRNN`
-    sets the regions itself. A functional model must use `AttentionRNN`.
+    All steps attend to the same regions. The regions are therefore not an input of a step. A `with`
+    block sets the regions for calls, as in `with cell.attending(regions): rnn(words)`.
+    `AttentionRNN` sets the regions itself. A functional model must use `AttentionRNN`.
 
     Args:
         units: Width of the state, d_h.
@@ -133,7 +134,7 @@ class AttentionGRUCell(keras.layers.Layer):
         """Width of the output, which equals `units`.
 
         `keras.layers.RNN` reads this property when a functional model is built. If no regions are
-        set, the property raises an error, because the model could not run.
+        set, `output_size` raises an error, because the model could not run.
         """
         self._current_memory()
         return self.units
@@ -257,7 +258,7 @@ class AttentionGRUCell(keras.layers.Layer):
         return self.attention.run(self, words, states, memory, state_dropout)
 
     def unrolled(self, words, word_gates, states, memory, state_dropout=None):
-        """Run all steps over known captions and return the list of each `Step`.
+        """Run all steps over known captions and return a list of one `Step` per time step.
 
         `word_gates` is `project(words, memory)`. If the attention does not use the input word,
         `words` may be None. The other arguments are as in `run`.

@@ -131,7 +131,7 @@ class SoftAttention(AttentionLayer):
         return Attended(ops.concatenate([state, attended, region_probs], axis=-1), attended, None)
 
     def word_query(self, output):
-        """Compute theta_wh h + theta_wr v + theta_w `(n, c, e)`; `output` is [h ; v ; p(r)]."""
+        """Compute theta_wh h + theta_wr v + theta_w `(n, c, e)` from the output [h ; v ; p(r)]."""
         kernel = ops.concatenate([self.word_state, self.word_region], axis=1)
         output = output[..., : kernel.shape[1]]
         query = dense(output, ops.transpose(kernel), self.compute_dtype)

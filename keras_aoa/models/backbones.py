@@ -1,9 +1,9 @@
 """Convolutional networks that turn pixels into an activation map and one image vector.
 
 Every backbone is one `keras.Model`. The input of a backbone is RGB pixels `(n, rows, columns, 3)`
-in 0..255. The output is a dictionary of an activation map, `"map"` `(n, rows, columns, f)`, and an
-image vector, `"vector"` `(n, d)`. The model includes preprocessing, so a saved backbone always
-scales its input correctly.
+in 0..255. The output is a dictionary with the activation map `"map"` of shape
+`(n, rows, columns, f)` and the image vector `"vector"` of shape `(n, d)`. The model includes
+preprocessing, so a saved backbone always scales its input correctly.
 """
 
 import functools

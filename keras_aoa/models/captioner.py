@@ -255,7 +255,7 @@ class Captioner(keras.Model):
         return self.decode(self.encode(inputs, training), inputs, training).log_probs
 
     def decode(self, encoded, inputs, training=False):
-        """Return the `DecodedCaptions` of the inputs of a call; `encoded` are their images."""
+        """Return the `DecodedCaptions` of a call's inputs, given their `encoded` images."""
         captions = ops.cast(inputs["captions"], "int32")
         smoothing = self.label_smoothing if training else 0.0
         if training and self.attention.samples_regions:

@@ -1,8 +1,8 @@
 """Folds batch normalization into the convolutions before it, so that inference is faster.
 
 At inference, batch normalization multiplies each channel by a number and adds another number.
-Scaled kernels and a bias in the convolution have the same effect. The outputs of the original and
-the folded network are equal up to rounding.
+Scaled kernels and a bias in the convolution have the same effect as batch normalization. The
+outputs of the original and the folded network are equal up to rounding.
 """
 
 import keras

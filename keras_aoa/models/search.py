@@ -69,8 +69,8 @@ def search(
         groups: Number of groups of a diverse beam search, a divisor of `beam`; see
             `choices.best_words`.
         diversity: Strength of the diversity between groups, in nats.
-        sampling: `Sampling`, to sample `beam` captions instead of searching. Several samples may be
-            equal.
+        sampling: `Sampling`, to sample `beam` captions instead of searching. Sampled captions may
+            be equal.
 
     Returns:
         `SearchResult`.

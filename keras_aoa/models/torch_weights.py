@@ -29,7 +29,7 @@ MARK = object()
 
 @dataclass(frozen=True)
 class _Name:
-    """A module and a name in the module. The file refers to both; the reader imports neither."""
+    """A module and a name in it, to which the file refers but which the reader never imports."""
 
     text: str
 

@@ -61,7 +61,9 @@ def run_folder(name: str | os.PathLike) -> pathlib.Path:
 
 
 def refuse_file(name):
-    """Raise an error if the name of a run is a file. Call this quick check before other checks.
+    """Raise an error if the name of a run is the name of a file.
+
+    This check is quick, so that commands can run it before other checks.
 
     Raises:
         UserError: the name is a file; the message says whether it is an image.

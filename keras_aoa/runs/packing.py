@@ -39,7 +39,9 @@ def pack(
     """
     output = pathlib.Path(output)
     if output.exists():
-        raise UserError(f"{output}: expected a new folder, found an existing one; choose another.")
+        raise UserError(
+            f"{output}: expected a new folder, found an existing one; choose another name."
+        )
     check_writable(output)
     captioner = run.load_captioner()
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,7 @@ class Run:
 
     @property
     def all_runs(self):
-        """Folder that contains all runs, and in `data` drawn scenes, proposals and features."""
+        """Folder that contains all runs, and `data` with drawn scenes, proposals and features."""
         packed = is_packed(self.folder)
         return pathlib.Path(self.configuration.output) if packed else self.folder.parent
 

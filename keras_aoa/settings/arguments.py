@@ -32,7 +32,7 @@ def parse_configuration(command, arguments, purpose):
 def parse_settings(command, arguments, default):
     """Parse settings into a `Configuration`.
 
-    Settings that are not given have their values from `default`.
+    Settings that are not given take their values from `default`.
 
     Raises:
         UserError: a setting is unknown, has a value of the wrong type, or is out of range.

@@ -135,7 +135,7 @@ class Configuration(
             )
 
     def require_effects(self):
-        """Check that changed settings have an effect on this variant and this kind of regions.
+        """Check that each changed setting applies to the chosen variant and kind of regions.
 
         `reproduce` omits this check, because its settings are for runs of several variants.
 

@@ -194,8 +194,8 @@ class RegionSettings(Group):
     """How an image becomes square for proposals. 'pad' pads the image to a square whose side is 1.5
     times the image's short side. 'stretch' scales each side by its own factor."""
     proposal_method: Literal["edge_boxes", "selective_search"] = "edge_boxes"
-    """Method that finds object proposals: EdgeBoxes or selective search. Selective search takes
-    longer, and is the method of Jin et al. (2015)."""
+    """Method that finds object proposals. 'selective_search', the method of Jin et al. (2015),
+    takes longer than 'edge_boxes'."""
     edge_model: str = ""
     """File of the structured forest that detects edges for proposals. Without a file, edges are
     image gradients."""

@@ -135,7 +135,7 @@ class SearchSettings:
     def of(self, configuration):
         """Return the search settings of a run.
 
-        Settings that are None have their values from `configuration`.
+        Settings that are None take their values from `configuration`.
 
         Returns:
             Dictionary of `beam`, `max_words` and `length_penalty`. The dictionary also contains

@@ -33,7 +33,8 @@ class TrainingSettings(Group):
     decay_factor: float = 0.5
     """Factor of the learning rates for the schedules 'step' and 'plateau'."""
     decay_epochs: int = 3
-    """Number of epochs between decays ('step'), or of validations before a decay ('plateau')."""
+    """For 'step': number of epochs between decays. For 'plateau': number of validations without a
+    higher CIDEr before a decay."""
     warmup_steps: int = 0
     """Number of steps in which both learning rates rise from 0 at the start of training."""
     average: float = 0.0

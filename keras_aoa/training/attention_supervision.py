@@ -51,7 +51,7 @@ def add_phrases(batches, examples):
         raise UserError(
             f"attention_supervision: expected boxes of named objects, but the captions of the "
             f"{len(examples)} training images name no object with a box; use scenes, COCO with its "
-            "instances_*.json, or Flickr30k Entities, or set it to 0."
+            "instances_*.json, or Flickr30k Entities, or set attention_supervision to 0."
         )
     longest = max(len(each) for own in boxes for each in own)
     table = np.zeros((len(examples), most, longest, 4), np.float32)

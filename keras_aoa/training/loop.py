@@ -116,7 +116,7 @@ def train_run(configuration, process, run, images, checkpoints, callbacks):
         callbacks: `Callbacks`.
 
     Returns:
-        List of dictionaries with the metrics of each epoch.
+        List of one dictionary of metrics per epoch.
     """
     training_images, select_images = images
     batches = CaptionBatches(
@@ -311,7 +311,7 @@ def train_epoch(trainer, process, batches, progress, board, checkpoints, callbac
 
 
 def captions_for_validation(trainer, generator, images):
-    """Generate captions with the evaluated weights. Store attention only for pictures."""
+    """Generate captions with the evaluated weights, with attention for the logged pictures."""
     purpose = f"captions of {images.name}"
     return trainer.with_evaluated_weights(
         lambda: caption_split(generator, images, purpose, SAMPLES)

@@ -40,7 +40,7 @@ class PretrainingSettings:
     def of(cls, configuration):
         """Return the settings for a `Configuration`.
 
-        The pretraining scenes differ from the captioner's.
+        The scenes of the pretraining differ from the captioner's scenes.
         """
         return cls(configuration.image_size, SEED_OFFSET + configuration.scenes_seed)
 

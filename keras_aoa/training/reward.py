@@ -37,9 +37,9 @@ class NGrams(NamedTuple):
 class CaptionReward:
     """Scores captions against the references of their images.
 
-    The scores equal those of pycocoevalcap, with document frequencies from all references given
-    here. The end of a caption counts as a word, so that a caption that stops in the middle of a
-    sentence scores lower.
+    The scores equal the scores of pycocoevalcap with document frequencies from the given
+    references. The end of a caption counts as a word, so that a caption that stops in the middle of
+    a sentence scores lower.
 
     Args:
         references: For each image a list of captions, as text. Each image has at least one caption.
@@ -126,10 +126,10 @@ class CaptionReward:
         return np.broadcast_to(total, len(captions)).astype(np.float64)
 
     def ends_badly(self, captions):
-        """Return whether captions `(m, t)` lack STOP, or end unlike every reference.
+        """Return whether captions `(m, t)` lack STOP or end with a wrong last word.
 
-        A caption ends unlike every reference if no reference has the same last word. A caption
-        without words also ends badly.
+        A last word is wrong if no reference ends with this word. A caption without words also ends
+        badly.
         """
         captions = np.asarray(captions)
         length = np.sum(captions != PAD, axis=1)
