@@ -42,8 +42,7 @@ class CaptionShards(beam.PTransform):
         output_settings: `OutputSettings`.
 
     Raises:
-        UserError: the run or the output folder is invalid. Each worker raises this error when it
-            starts.
+        UserError: the run or the output folder is invalid, which each worker checks when it starts.
     """
 
     def __init__(

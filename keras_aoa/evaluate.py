@@ -62,8 +62,8 @@ class Arguments(SearchSettings):
     """Maximum number of images in the report: a third with the best CIDEr, a third with the worst,
     and a third from the middle."""
     tokenizer: Literal["auto", "ptb", "python"] = "auto"
-    """Tokenizer: 'ptb' needs Java, but 'python' does not. 'auto' uses 'ptb' if possible, else
-    'python'."""
+    """Tokenizer for the scores. The tokenizer 'ptb' needs Java, but 'python' does not. 'auto' uses
+    'ptb' if possible, else 'python'."""
     results: str = ""
     """File of captions in COCO's results format, to score instead of a run."""
     references: str = ""

@@ -60,7 +60,7 @@ def split_region_arguments(layer, args, kwargs):
     """Replace a `Regions` in the arguments of a call by its features and its mask.
 
     A layer calls this function in `__call__`, before Keras records the call. A functional model
-    then contains only plain tensors, which every file format and backend supports.
+    therefore contains only plain tensors, which every file format and backend supports.
 
     Args:
         layer: Layer whose `call` has the arguments `regions` and `region_mask`, after at least one

@@ -126,7 +126,7 @@ class SemanticAttention(AttentionLayer):
 
         Args:
             regions: Region features, `(n, r, f)`.
-            region_mask: Booleans `(n, r)`, or None.
+            region_mask: Booleans `(n, r)`, false for padding, or None.
             concepts: Probabilities of the concepts, `(n, a)`.
 
         Raises:

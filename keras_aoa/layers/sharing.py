@@ -19,9 +19,10 @@ def copy_once(cls, config):
 
     Keras copies a model layer by layer. If two layers share a third layer, only `load_model` copies
     the shared layer once. `clone_model`, `Model.from_config` and `model_from_json` would copy the
-    shared layer twice. Therefore the configuration of a shared layer contains its `identity`, by
-    which this function finds the first copy. The first copy is forgotten when the outermost running
-    function that copies a model returns. The next copy of the model therefore has its own layers.
+    shared layer twice. The configuration of a shared layer therefore contains the layer's
+    `identity`, so that this function can find the first copy. This function forgets the first copy
+    when the outermost function that is copying a model returns. The next copy of the model
+    therefore has its own layers.
 
     Args:
         cls: Class of the layer.

@@ -35,7 +35,7 @@ def write_record(folder, configuration, data):
 def read_record(folder):
     """Return the content of `data.json`.
 
-    If the file is missing or damaged, `paths` and `splits` are empty.
+    If `data.json` is missing or damaged, `paths` and `splits` are empty.
     """
     try:
         record = json.loads((pathlib.Path(folder) / FILE).read_text(encoding="utf-8"))

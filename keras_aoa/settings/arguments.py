@@ -62,7 +62,7 @@ def take_config(arguments, default="scenes"):
 
     Returns:
         The preset's name, and the list of the other arguments. Without `--config`, the preset's
-        name is `default`.
+        name is the argument `default`.
     """
     for index, argument in enumerate(arguments):
         if argument.startswith("--config="):

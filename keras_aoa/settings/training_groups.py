@@ -12,7 +12,7 @@ class TrainingSettings(Group):
     """Optimization, regularization, checkpoints and devices."""
 
     start_from: str = ""
-    """Folder of another run. Training starts from the weights of that run."""
+    """Folder of another run, which provides the initial weights."""
     rnn_epochs: int = 20
     """Number of epochs of stage 1, in which the backbone is frozen."""
     joint_epochs: int = 0

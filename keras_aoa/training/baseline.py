@@ -17,8 +17,8 @@ class Baseline:
     training strategy.
 
     Attributes:
-        value: Keras variable, which checkpoints contain. The initial value is 0, as in the authors'
-            code.
+        value: Keras variable, which is saved in checkpoints. The initial value is 0, as in the
+            authors' code.
 
     Source: Xu et al., arXiv:1502.03044, section 4.1.
     """

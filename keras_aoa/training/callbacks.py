@@ -30,7 +30,7 @@ class Callbacks:
         self._model = None
 
     def begin(self, trainer):
-        """Give the callbacks the captioner, and call `on_train_begin`.
+        """Pass the captioner to the callbacks, and call `on_train_begin`.
 
         The captioner's `optimizer` is the optimizer of all weights except the backbone's. Callbacks
         can read this optimizer's learning rate, but the trainer sets the rate again in each step.

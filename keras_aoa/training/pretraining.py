@@ -69,7 +69,7 @@ def pretrained_file(folder, settings):
 
 
 def pretrained_backbone(folder, settings):
-    """Load the pretrained network. If its file is missing, pretrain the network."""
+    """Load the pretrained network. If the file of the network is missing, pretrain it."""
     return load_backbone(pretrained_file(folder, settings))
 
 
