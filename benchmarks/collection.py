@@ -28,7 +28,7 @@ class Arguments:
     count: int = 64
     """Number of images per turn."""
     turns: int = 5
-    """Number of turns. Each turn captions other images. The results are medians."""
+    """Number of turns. Each turn captions different images. The results are medians."""
     batch_size: int = 32
     """Number of images in a batch when a shard is captioned."""
     json: bool = False

@@ -2,9 +2,9 @@
 
 The sizes are 10 images with 5 captions, 49 regions, 6325 words and 17 steps. One size changes at a
 time. The value "of linear" compares the measured time with linear growth: it divides the time by
-the time that linear growth from the smallest size would give. Fixed costs are a large part of the
-smallest time. Therefore the exponent of growth between two neighboring sizes is more informative.
-An exponent above 1 means that growth is worse than linear.
+the time that linear growth from the smallest size would give. The exponent of growth between two
+neighboring sizes is more informative, because fixed costs are a large part of the smallest time. An
+exponent above 1 means that time grows faster than linearly.
 """
 
 import math

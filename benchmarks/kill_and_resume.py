@@ -111,7 +111,7 @@ def main(settings):
 def kill_and_resume(folder, runs, seed, **changes):
     """Train an uninterrupted run, kill and resume other runs, and return their outcomes.
 
-    `changes` are settings that replace those of `SETTINGS`.
+    `changes` are settings that replace settings in `SETTINGS`.
     """
     reference = configure(folder, "reference", **changes)
     started, process = time.monotonic(), start(reference)
@@ -206,7 +206,8 @@ def run_folder(config):
 def start(config):
     """Start training in a new process.
 
-    The processes are forked from one that has imported TensorFlow, which takes seconds.
+    The import of TensorFlow takes seconds. The processes are therefore forked from a process that
+    has already imported TensorFlow.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["keras_aoa.training.loop"])
@@ -234,7 +235,7 @@ def checkpoint_step(config):
 
 
 def same(first, second):
-    """Return whether the arrays in two files are identical to the bit."""
+    """Return whether the arrays in two files are bitwise identical."""
     one, other = load_arrays(first)[0], load_arrays(second)[0]
     return one.keys() == other.keys() and all(
         array.tobytes() == other[name].tobytes() for name, array in one.items()

@@ -21,7 +21,7 @@ class Arguments:
     images: tuple[int, ...] = (1, 8, 32)
     """Batch sizes to measure, in images."""
     turns: int = 10
-    """Number of timed batches. Both networks take turns, and the results are medians."""
+    """Number of timed batches. The two networks alternate, and the results are medians."""
     json: bool = False
     """Print json lines."""
 

@@ -1,8 +1,8 @@
 """Measures the time to caption an image with each kind of region.
 
 The captioner has VGG16 with random weights, 49 regions, a vocabulary of 6325 words and 512 units.
-Its search is greedy, and its captions have 16 words. The kinds of regions alternate, so that other
-load on the machine affects all kinds.
+The search is greedy, and captions have 16 words. The kinds of regions alternate, so that other load
+on the machine affects all kinds.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""Measures self-critical training: a step of stage 3 beside a step of stage 1, and the reward.
+"""Measures a step of stage 3 (self-critical training), a step of stage 1, and the reward.
 
-Both steps train the full model on the same image features, with as many sampled captions per image
-as captions. Captions have 16 random words of a vocabulary of 6325. The captioner is not trained, so
-that its samples are long, which is the slowest case. The reward, CIDEr-D, is compared with
-pycocoevalcap's scorer on the same captions.
+Both steps train the full model on the same image features. The number of sampled captions in stage
+3 equals the number of captions in stage 1. Captions have 16 random words of a vocabulary of 6325.
+The captioner is untrained, so its samples are long, which is the slowest case. The reward, CIDEr-D,
+is compared with pycocoevalcap's scorer on the same captions.
 """
 
 from dataclasses import asdict, dataclass
@@ -67,7 +67,7 @@ def main(arguments):
 
 
 def measure(size, dtype, stage, turns):
-    """Return the milliseconds of a step. In stage 3, also those of both reward functions."""
+    """Return the milliseconds of a step and, in stage 3, of both reward functions."""
     from keras_aoa.data.text.vocabulary import Vocabulary
     from keras_aoa.settings.configuration import Configuration
     from keras_aoa.training.reward import CaptionReward

@@ -1,8 +1,9 @@
 """Measures the speedup of two processes over one process. Each process has one core.
 
-`python -m benchmarks.scaling` trains the decoder on image features, with size 512, 6325 words, 17
-steps and 49 regions. Each of the two processes computes half of every batch. The two processes need
-additional time to sum gradients over a local socket and to wait for each other.
+`python -m benchmarks.scaling` trains the decoder on image features of 49 regions. States and
+embeddings have size 512, the vocabulary has 6325 words, and captions have 17 steps. Each of the two
+processes computes half of every batch. The two processes need additional time to sum gradients over
+a local socket and to wait for each other.
 """
 
 import json
@@ -30,7 +31,7 @@ class Arguments:
 
 
 def main(arguments):
-    """Measure and print the results. With `--child`, run one of the processes instead."""
+    """Measure and print the results. With `--child`, run only one of the two processes."""
     if arguments[:1] == ["--child"]:
         print(json.dumps(seconds_of_steps(*map(int, arguments[1:]))))
         return

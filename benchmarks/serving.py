@@ -79,7 +79,7 @@ def request(image):
 
 @contextlib.contextmanager
 def serving(export, batch):
-    """Run a server during the block. Yield its port when the server is warmed up."""
+    """Run a server during the `with` block. Yield the server's port after the warm-up."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

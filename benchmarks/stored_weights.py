@@ -24,9 +24,9 @@ class Arguments:
     split: str = "val"
     """Split to caption."""
     images: int = 1000
-    """Number of images, from the split's first image."""
+    """Number of images, starting with the first image of the split."""
     beam: int | None = None
-    """Beam size. Default: the run's own."""
+    """Beam size. Default: the run's beam size."""
     json: bool = False
     """Print json."""
 

@@ -1,4 +1,4 @@
-"""Settings of the documentation site; `make docs` builds it with Sphinx."""
+"""Settings of the documentation site, which `make docs` builds with Sphinx."""
 
 import inspect
 import pathlib
@@ -84,7 +84,7 @@ def link_pages(app, docname, content):
 
 
 def link_included_pages(app, relative_path, parent_docname, content):
-    """Do the same in the included files, whose links start at the repository's root."""
+    """Redirect links in the included files, which are relative to the repository's root."""
     page = pathlib.Path(parent_docname).name
     source = next(path for path, name in PAGES.items() if name == f"site/{page}")
     folder = pathlib.PurePosixPath(source).parent
@@ -104,7 +104,7 @@ def link_included_pages(app, relative_path, parent_docname, content):
 
 
 def convert_markdown(app, what, name, obj, options, lines):
-    """Convert the Markdown of docstrings, fenced code and tight lists, to reStructuredText."""
+    """Convert Markdown in docstrings (fenced code and tight lists) to reStructuredText."""
     converted, fence, in_list = [], None, None
     for line in lines:
         text = line.lstrip()
@@ -129,7 +129,7 @@ def convert_markdown(app, what, name, obj, options, lines):
 
 
 def signature_of_init(app, what, name, obj, options, signature, returns):
-    """Show the arguments of `__init__`; every Keras layer has a `__new__` that hides them."""
+    """Show the arguments of `__init__`, because the `__new__` of Keras layers hides them."""
     if what != "class" or signature != "(*args, **kwargs)":
         return None
     parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
@@ -137,7 +137,7 @@ def signature_of_init(app, what, name, obj, options, signature, returns):
 
 
 def skip_undocumented(app, what, name, member, skip, options):
-    """Leave out `build`, `get_config` and the like, which every Keras layer has."""
+    """Leave out methods that every Keras layer has, such as `build` and `get_config`."""
     if name in (
         "build",
         "compute_output_shape",

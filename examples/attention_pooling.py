@@ -1,10 +1,10 @@
-"""Attention pooling for image classification with `AreaAttention`, beside average pooling.
+"""Compares attention pooling by `AreaAttention` with average pooling in image classification.
 
 The class of an image is visible in only one cell of a 7x7 map, and the other cells are clutter.
-Average pooling hides this cell. `AreaAttention` scores classes and regions together: p(class) is
-a sum over regions, and p(region) shows where the class is visible.
+Average pooling mixes this cell with the clutter. `AreaAttention` scores classes and regions
+together: p(class) is a sum over regions, and p(region) shows where the class is visible.
 
-Run `python examples/attention_pooling.py`. The script needs keras, a backend and NumPy. It takes
+Run `python examples/attention_pooling.py`. The script needs keras, a backend and NumPy. A run takes
 less than a minute on one core.
 """
 
@@ -25,7 +25,7 @@ CLASSES, GRID, FEATURES = 10, 7, 64
 def make_examples(rng):
     """Return maps `(n, 7, 7, 64)`, the class of each map, and the cell that shows the class.
 
-    Features have length 200.
+    The features of each cell have an L2 norm of 200.
     """
     labels = rng.integers(CLASSES, size=IMAGES)
     cells = rng.integers(GRID * GRID, size=IMAGES)
@@ -69,7 +69,7 @@ def train(model, maps, labels):
 
 
 def main():
-    """Train both models; print accuracies, and the attention on the cell of the class."""
+    """Train both models. Print accuracies and the attention on the cell that shows the class."""
     keras.utils.set_random_seed(0)
     maps, labels, cells = make_examples(np.random.default_rng(0))
     print(f"average pooling:   accuracy {train(average_pooling(), maps, labels):.2f}")

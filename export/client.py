@@ -103,7 +103,7 @@ def ask_rest(url, model, signature_name, rows):
 
 
 def ask_grpc(address, model, signature_name, rows):
-    """Send a request over gRPC. Arguments, result and errors are the same as for `ask_rest`."""
+    """Send a request over gRPC. Arguments, results and errors are the same as for `ask_rest`."""
     with contextlib.suppress(ImportError):  # without keras_aoa, TensorFlow prints start-up lines
         from keras_aoa.utils import quiet_start
 

@@ -55,16 +55,16 @@ class ServedCaptioner:
         captioner: Built `Captioner`.
         vocabulary: `Vocabulary`.
         image_settings: `ImageSettings` of the network's input.
-        proposal_settings: `ImageSettings` of the images from which object proposals are pooled. It
-            is None for other kinds of regions.
+        proposal_settings: `ImageSettings` of the images from which object proposals are pooled. For
+            other kinds of regions, this argument is None.
         search_settings: Search settings by name, as returned by `SearchSettings.of`.
-        max_pixels: Maximum number of pixels in an image. Larger images are invalid.
-        storage: How the weights are stored, as for `stored_weights.stored`.
+        max_pixels: Maximum number of pixels in an image. Images with more pixels are invalid.
+        storage: Storage of the weights, one of `stored_weights.STORAGES`.
 
     Attributes:
         signatures: Functions by name. Each function converts tensors to a dictionary of tensors.
-        module: `tf.Module` with the weights and tables that the functions read. It contains no
-            Keras objects.
+        module: `tf.Module` with the weights and tables that the functions read. The module contains
+            no Keras objects.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class ServedCaptioner:
         An empty batch is padded to one image, because layers need at least one image.
 
         Returns:
-            `EncodedImages`, boxes relative to the original images, and whether images are valid.
+            `EncodedImages`, boxes relative to the original images, and whether each image is valid.
         """
         missing = tf.maximum(1 - tf.size(valid), 0)
 

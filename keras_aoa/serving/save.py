@@ -69,16 +69,16 @@ def export_run(
 ) -> Exported:
     """Save a run's captioner, with image decoding and search, as `output/<version>`.
 
-    The export is written to a temporary folder, then renamed atomically. Existing versions are
-    never changed.
+    The export is written to a temporary folder, which is then renamed atomically. Existing versions
+    are never changed.
 
     Args:
         run: `Run`.
         output: Folder of all versions, which is created if missing.
         search_settings: `SearchSettings`.
         version: Number of the version. None selects the largest existing version plus 1.
-        max_pixels: Maximum number of pixels in an image. Larger images are invalid.
-        storage: How the weights are stored, as for `stored_weights.stored`.
+        max_pixels: Maximum number of pixels in an image. Images with more pixels are invalid.
+        storage: Storage of the weights, one of `stored_weights.STORAGES`.
 
     Returns:
         `Exported`.
@@ -188,7 +188,7 @@ def write_warm_up(path, with_proposals):
     The server answers the warm-up requests before it reports that it is ready.
 
     Args:
-        path: File to write. It contains `PredictionLog` records of TensorFlow Serving.
+        path: File to write. The file contains `PredictionLog` records of TensorFlow Serving.
         with_proposals: Whether the signatures have an input `proposals`.
     """
     from tensorflow_serving.apis import prediction_log_pb2

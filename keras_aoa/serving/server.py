@@ -233,7 +233,7 @@ def tensors(values, specs):
 
 
 def tensor(name, value, spec):
-    """Convert nested lists to the tensor for an input, where {"b64": ...} stands for bytes."""
+    """Convert nested lists to an input tensor. In the lists, {"b64": ...} represents bytes."""
     value = decode_base64(value)
     try:
         # Read uint8 values as int64 first, because values above 255 would wrap.

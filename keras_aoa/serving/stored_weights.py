@@ -13,15 +13,15 @@ def stored(weights, storage="exact"):
     """Return the objects that a module must track, so that a SavedModel contains the weights.
 
     Large weights are stored in fewer bits, and converted back to float32 once, when the SavedModel
-    is loaded. The variables get the rounded numbers too, so that they equal the stored ones.
+    is loaded. The variables in memory are also rounded, so that they equal the stored weights.
 
     Args:
         weights: Variables of a model that is exported and not trained afterwards.
         storage: One of `STORAGES`. `exact` stores a weight in float16 if float16 changes none of
-            its numbers. This is the case for the captioners that come with this package, except
-            for their folded networks. `float16` rounds to float16, unless a number is too large.
-            `int8` rounds to 8-bit multiples of a scale. Each row or each column of a weight has
-            its own scale.
+            its numbers. Float16 changes no weight of the captioners that come with this package,
+            except in their folded networks. `float16` rounds to float16, unless a number is too
+            large. `int8` rounds to 8-bit multiples of a scale. Each row or each column of a weight
+            has its own scale.
     """
     objects = []
     for number, weight in enumerate(weights):
@@ -55,10 +55,11 @@ def encode(values, storage):
 
 
 def quantize(values):
-    """Return 8-bit integers and their scales, whose product is close to the values.
+    """Return 8-bit integers and scales. The product of both is close to `values`.
 
-    The scales belong to the axis, the last or the one before, that makes the error smaller: a
-    convolution has its own scale for each output, and a matrix of embeddings for each word.
+    The scales vary along the last axis or the axis before it, whichever makes the error smaller.
+    For example, a convolution has a scale for each output, and an embedding matrix has a scale for
+    each word.
     """
     candidates = []
     for axis in range(max(values.ndim - 2, 0), values.ndim):
@@ -81,7 +82,7 @@ class StoredWeight(tf.saved_model.experimental.TrackableResource):
 
     Args:
         variable: The variable that the exported functions capture.
-        parts: Variables from which `decode` computes its numbers.
+        parts: Variables from which `decode` computes the numbers of `variable`.
     """
 
     def __init__(self, variable, parts):

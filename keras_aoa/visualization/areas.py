@@ -14,7 +14,7 @@ EVEN = 1.2  # relative to uniform; if the largest weight is smaller, no area sta
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a caption and its noticeable areas, strongest first.
+    """A word of a caption and its noticeable areas, in order of decreasing weight.
 
     Attributes:
         text: The word.

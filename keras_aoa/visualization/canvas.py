@@ -113,7 +113,7 @@ class Page:
             frame: Left, top, width and height of the axes.
             label, color: Label and color of the curve.
             span: Smallest and largest x of the axis, integers.
-            best: Point `(x, y)` that is labeled with its y, or None.
+            best: Point `(x, y)` to label with its y value, or None.
         """
         from matplotlib.ticker import MaxNLocator
 

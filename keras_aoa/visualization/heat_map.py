@@ -48,8 +48,8 @@ def signed_coverage(points, ys, xs):
     """Return the area of polygons inside each cell of a grid, with the sign of `signed_areas`.
 
     Within a row of cells, an edge runs from x = `near` to x = `far` and changes y by
-    `first - last`. The area right of the edge and left of X is this change times the mean of
-    max(X - x, 0) along the edge. Between `near` and `far`, this mean is quadratic in X. The sum
+    `first - last`. The area right of the edge and left of X is `first - last` times the mean of
+    max(X - x, 0) along the edge. Between `near` and `far`, the mean is quadratic in X. The sum
     over the polygon's edges is the area inside the polygon and left of X.
 
     Args:

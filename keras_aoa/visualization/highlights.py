@@ -1,4 +1,4 @@
-"""Pictures in HTML whose areas are highlighted by the words below, with CSS and without scripts."""
+"""HTML of pictures: a word below a picture highlights its areas, with CSS and without scripts."""
 
 import base64
 import functools
@@ -22,8 +22,8 @@ SMALL = 60  # height of an area; a label inside a smaller area would hide the ar
 def caption_html(captions, pixels):
     """Return HTML that shows captions of an image; a word highlights its areas.
 
-    The HTML is a part of a page. It contains its own styles and needs no scripts. Words react to
-    the mouse, to taps and to the arrow keys.
+    The HTML is a part of a page. The HTML contains its own styles and needs no scripts. Words react
+    to the mouse, to taps and to the arrow keys.
 
     Args:
         captions: Sequence of `Caption` with attention.
@@ -72,7 +72,7 @@ def template(name):
 
 
 def encodable(html):
-    """Replace lone surrogates in HTML. File names and json may contain them."""
+    """Replace lone surrogates in HTML. File names and JSON may contain lone surrogates."""
     return html.encode(errors="replace").decode()
 
 
@@ -102,8 +102,8 @@ def highlight(word, size):
     """Return the template's variables for a word and its areas.
 
     Returns:
-        A dictionary with the values of the note below the picture, and three lists. `holes` and
-        `outlines` contain `(path, weight relative to the largest weight)`. `labels` contains
+        A dictionary with the values for the note below the picture, and with three lists. `holes`
+        and `outlines` contain `(path, weight relative to the largest weight)`. `labels` contains
         `(x, y, weight)`.
     """
     values = {
@@ -161,7 +161,7 @@ def path(corners):
 def outside_window(window, size):
     """Return an SVG path around the part of a picture outside the network input.
 
-    If there is no such part, the path is empty.
+    If the network input covers the whole picture, the path is empty.
     """
     left, top, right, bottom = (min(max(float(value), 0.0), 1.0) for value in window)
     if (left, top, right, bottom) == (0, 0, 1, 1):

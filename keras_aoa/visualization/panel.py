@@ -96,7 +96,7 @@ class View:
 
 
 def resize(image, scale):
-    """Scale `image (h, w, 3)` by `scale`. Both sides keep at least one pixel."""
+    """Scale `image (h, w, 3)` by `scale`. Both sides of the result have at least one pixel."""
     import cv2
 
     height, width = (max(round(side * scale), 1) for side in image.shape[:2])
@@ -124,8 +124,8 @@ def check_image(image, who):
     """Check that `image` is an RGB image of uint8.
 
     Raises:
-        ValueError: `image` is not such an image. The message begins with `who`, the name of the
-            caller.
+        ValueError: `image` is not an RGB image of uint8. The message begins with `who`, the name of
+            the caller.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
@@ -161,6 +161,6 @@ def regions_of(caption, who):
 def window_of(caption):
     """Return the part of the image that the network input covers.
 
-    If this part is unknown, the whole image is returned.
+    If the window of the network input is unknown, the whole image is returned.
     """
     return (0.0, 0.0, 1.0, 1.0) if caption.window is None else caption.window
