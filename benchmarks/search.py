@@ -22,8 +22,7 @@ class Arguments:
     beams: tuple[int, ...] = (1, 3, 5, 10)
     """Beam sizes. Beam size 1 (greedy search) is always included."""
     groups: int = 5
-    """Number of groups of the diverse beam search, which is measured for this beam size. 1:
-    none."""
+    """Beam size and number of groups of the diverse beam search. 1 leaves this search out."""
     turns: int = 5
     """Number of timed searches. The results are medians."""
     json: bool = False
