@@ -2,7 +2,7 @@
 
 The class of an image is visible in only one cell of a 7x7 map, and the other cells are clutter.
 Average pooling mixes this cell with the clutter. `AreaAttention` scores classes and regions
-together: p(class) is a sum over regions, and p(region) shows where the class is visible.
+together. p(class) is a sum over regions, and p(region) shows where the class is visible.
 
 Run `python examples/attention_pooling.py`. The script needs keras, a backend and NumPy. A run takes
 less than a minute on one core.

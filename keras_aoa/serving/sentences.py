@@ -2,7 +2,7 @@
 
 The words equal the words of `keras_aoa.data.text.tokenizer`, except in a few rare texts: web
 addresses, times, dates, and abbreviations within a sentence. TensorFlow's regular expressions (RE2)
-have no look-around and split these texts differently.
+have no look-around and split some rare texts differently.
 """
 
 import tensorflow as tf

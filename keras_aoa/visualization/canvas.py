@@ -227,7 +227,7 @@ def shorten(text, style, width):
 
 
 def shrink(text, style, width):
-    """Fit `text` into one line by smaller letters and, if necessary, by truncation.
+    """Fit `text` into one line with a smaller font and, if necessary, by truncation.
 
     Returns:
         The text and its style.

@@ -20,7 +20,7 @@ SMALL = 60  # height of an area; a label inside a smaller area would hide the ar
 
 
 def caption_html(captions, pixels):
-    """Return HTML that shows captions of an image; a word highlights its areas.
+    """Return HTML that shows captions of an image and highlights the areas of a selected word.
 
     The HTML is a part of a page. The HTML contains its own styles and needs no scripts. Words react
     to the mouse, to taps and to the arrow keys.
