@@ -24,8 +24,10 @@ caption: install
 # Commands choose the level themselves.
 test test-slow test-backends: export TF_CPP_MIN_LOG_LEVEL ?= 2
 
+# Two processes; each test file stays in one of them, and long files start first.
+IN_PARALLEL = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: install
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	.venv/bin/python -m pytest $(IN_PARALLEL)
 
 test-slow: install
 	.venv/bin/python -m pytest -m slow
@@ -48,9 +50,9 @@ docs: .venv/installed-docs
 # environments have no TensorFlow, which also verifies that the layers need only keras.
 JAX_CACHE = JAX_COMPILATION_CACHE_DIR=.venv-jax/compiled JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 test-backends: install .venv-jax/installed .venv-torch/installed
-	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest tests/layers
-	KERAS_BACKEND=jax $(JAX_CACHE) .venv-jax/bin/python -m pytest tests/layers
-	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest tests/layers
+	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest $(IN_PARALLEL) tests/layers
+	KERAS_BACKEND=jax $(JAX_CACHE) .venv-jax/bin/python -m pytest $(IN_PARALLEL) tests/layers
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest $(IN_PARALLEL) tests/layers
 
 .venv-%/installed: requirements-%.txt pyproject.toml
 	$(PYTHON) -m venv .venv-$*
