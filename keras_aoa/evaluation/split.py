@@ -186,7 +186,7 @@ def open_split(data, configuration, name=""):
     if not examples:
         raise UserError(
             f"evaluate: expected a split of {data.name}, received {split!r}; "
-            f"there are {', '.join(data.splits)}."
+            f"its splits are {', '.join(data.splits)}."
         )
     uncaptioned = [str(example.image_id) for example in examples if not example.captions]
     if uncaptioned:

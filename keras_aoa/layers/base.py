@@ -45,7 +45,8 @@ class Attended(NamedTuple):
     """Output of `AttentionLayer.attend_after`.
 
     `output (n, c, o)` predicts the next word and determines p(r). `attended (n, c, f)` is the
-    region vector for the next step. `scores` are values that `log_probs` can reuse, or None.
+    region vector for the next step. `scores` are values that `log_probs` can reuse; `scores` is
+    None if there are no such values.
     """
 
     output: Tensor

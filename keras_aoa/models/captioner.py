@@ -39,7 +39,7 @@ class EncodedImages(NamedTuple):
     `memory` is the `ImageMemory` of the attention layer. `state (n, 1, u)` and `attended (n, 1, f)`
     are the cell's states. `boxes (n, r, 4, 2)` are the corners of the regions, relative (0..1) to
     the network's input. `mask (n, r)` is false for padding. `concepts (n, k)` are the logits of the
-    predicted concepts, or None.
+    predicted concepts; `concepts` is None for a captioner that predicts no concepts.
     """
 
     memory: Any

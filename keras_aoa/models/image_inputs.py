@@ -24,9 +24,9 @@ class ImageInputs(NamedTuple):
 
     `start (n, 1, …)` is the projected image vector or, in its place, the projected attributes.
     `start` becomes the cell's initial state, its first input, or a part of `step_gates`.
-    `step_gates (n, 1, 3 u)` are added to the cell's gates at each step, or None. `logits (n, k)`
-    and `probs (n, k)` are the predictions of the concepts. Without concepts, `logits` and `probs`
-    are None.
+    If the image vector is an input at every step, `step_gates (n, 1, 3 u)` are added to the cell's
+    gates at each step; otherwise `step_gates` is None. `logits (n, k)` and `probs (n, k)` are the
+    predictions of the concepts. Without concepts, `logits` and `probs` are None.
     """
 
     start: Tensor
