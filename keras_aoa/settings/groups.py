@@ -4,6 +4,7 @@
 the settings by group. Each subclass of `Group` checks the values of its own settings.
 """
 
+import math
 import pathlib
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -38,6 +39,8 @@ class Group:
         Raises:
             UserError: a value is out of range.
         """
+        for name in (*cls.minimum, *cls.positive):
+            require(settings, name, getattr(settings, name) != math.inf, "a finite number")
         for name, minimum in cls.minimum.items():
             require(settings, name, getattr(settings, name) >= minimum, f"at least {minimum}")
         for name in cls.positive:

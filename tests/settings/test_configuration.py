@@ -76,6 +76,14 @@ def changed_values():
         ({"seed": -1}, "seed: expected at least 0"),
         ({"learning_rate": 0.0}, "learning_rate: expected more than 0, received 0.0."),
         ({"learning_rate": float("nan")}, "learning_rate: expected more than 0, received nan."),
+        (
+            {"learning_rate": float("inf")},
+            "learning_rate: expected a finite number, received inf.",
+        ),
+        (
+            {"variant": "hard", "hard_reinforce": float("inf")},
+            "hard_reinforce: expected a finite number, received inf.",
+        ),
         ({"backbone_learning_rate": -1.0}, "backbone_learning_rate: expected more than 0"),
         ({"clip_norm": 0.0}, "clip_norm: expected more than 0"),
         ({"crop": 0.0}, "crop: expected a share from 0.05 to 1, received 0.0."),
