@@ -103,7 +103,7 @@ class Demonstration:
         """Score a sentence as the caption of a photograph.
 
         Args:
-            name, content: As for `captions`.
+            name, content: The same as in `captions`.
             sentence: Text.
 
         Returns:

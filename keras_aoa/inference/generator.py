@@ -23,7 +23,7 @@ class CaptionGenerator:
     Args:
         captioner: `Captioner` or `Ensemble`.
         vocabulary: `Vocabulary`.
-        beam, max_words, length_penalty: As in `models.search.search`.
+        beam, max_words, length_penalty: The same as in `models.search.search`.
         stride: Step between regions on the activation map.
         proposals: Maximum number of object proposals per image; the caller computes the proposals.
         region_side: Side, in pixels, of the images from which proposals are pooled, or None if the
@@ -102,7 +102,7 @@ class CaptionGenerator:
         """Return a list of the hypotheses for each image, best first. A hypothesis is a `Caption`.
 
         Args:
-            inputs, with_attention: As for a call of the generator.
+            inputs, with_attention: The same as in a call of the generator.
             count: Maximum number of hypotheses per image. None: `beam`. Each image has at least one
                 hypothesis, which may be empty. If search finds fewer captions than `count`, an
                 image has fewer hypotheses.

@@ -25,7 +25,7 @@ class AttentionRNN(keras.layers.RNN):
         regions: Region features `(n, r, f)`, or the `Regions` that a region layer returns.
         region_mask: Booleans `(n, r)`, false for padding. `region_mask` replaces the mask of a
             `Regions`.
-        initial_state, mask, training: As in `keras.layers.RNN`.
+        initial_state, mask, training: The same as in `keras.layers.RNN`.
         sequences_mask: The mask that Keras passes with `sequences`, which is used unless you pass
             `mask`.
 

@@ -232,7 +232,7 @@ def sources(process, run, captioner, batches, images, stage):
         run: `Run`.
         captioner: `Captioner` with the weights from which the stage starts or resumes.
         batches: `CaptionBatches`.
-        images: As in `train_run`.
+        images: The same as in `train_run`.
         stage: Number of the stage.
     """
     if run.configuration.feature_cache == "none" or stage == 2:

@@ -75,7 +75,7 @@ class View:
         A word has at most `OUTLINES` outlines. The weakest region comes first.
 
         Args:
-            attention, boxes: As in `highlight`.
+            attention, boxes: The same as in `highlight`.
 
         Returns:
             For each word, a list of `(corners, line width)` in pixels of the panel. The corners are
