@@ -68,7 +68,7 @@ def _running_copy():
     for frame in running_frames():
         name, module = frame.f_code.co_name, frame.f_globals.get("__name__", "")
         if name == "__init__":
-            break  # layers that a constructor copies belong to the new object alone
+            break  # layers that a constructor copies belong only to the new object
         if name == "from_config" or (name in COPIERS and module.startswith("keras.")):
             outermost = frame
     return outermost.f_locals

@@ -291,7 +291,7 @@ def train_epoch(trainer, process, batches, progress, board, checkpoints, callbac
                 index = np.concatenate([part.numpy() for part in parts])
                 names = batches.names(dict.fromkeys(index.tolist()))
                 raise not_finite(metrics["loss"], trainer.steps, names, checkpoints)
-            if stage == 3:  # this loss is no measure of progress: it is 0 on average
+            if stage == 3:  # this loss does not measure progress: it is 0 on average
                 del metrics["loss"]
             progress.add(metrics)
             shown = next(iter(metrics))
