@@ -93,7 +93,8 @@ class AttentionLayer(keras.layers.Layer):
     needs_concepts = False
     # Number of features per region. `build` sets it if the shape of a weight depends on it.
     region_dim = None
-    # Whether a cell contains the layer. A model can then contain it twice: in the cell and by itself.
+    # Whether a cell contains the layer. A model can then contain it twice: within the cell and
+    # by itself.
     in_cell = False
 
     def __init__(
