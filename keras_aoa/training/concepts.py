@@ -1,4 +1,4 @@
-"""Training of the predicted concepts: their targets, computed only from captions, and their loss."""
+"""Training of the predicted concepts: their targets, made only from captions, and their loss."""
 
 from keras import ops
 
