@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_aoa.data.images.headers import MAX_PIXELS
-from keras_aoa.data.images.preprocessing import from_original
+from keras_aoa.data.images.preprocessing import decode, from_original
 from keras_aoa.data.images.views import read_batch
 from keras_aoa.data.proposals import edge_boxes
 from keras_aoa.data.proposals.cache import one_core_per_thread, propose
@@ -56,7 +56,7 @@ class BatchCaptioner:
         self._batch_size = batch_size
         self._search = captioner.proposal_settings
         self._views = captioner.views
-        shapes = dict(self._views.shapes)
+        self._shapes = shapes = dict(self._views.shapes)
         if self._search:
             shapes["proposals"] = (self._generator.settings["proposals"], 4)
             if self._search.edge_model:
@@ -107,7 +107,9 @@ class BatchCaptioner:
             while batch := list(
                 map(as_decodable_entry, itertools.islice(entries, self._batch_size))
             ):
-                inputs, valid = self._read([entry.content or b"" for entry in batch])
+                contents = [entry.content or b"" for entry in batch]
+                read = self._read if len(batch) > 1 else self._read_one
+                inputs, valid = read(contents)
                 valid = valid.numpy()
                 if not valid.all():
                     indices = np.flatnonzero(valid)
@@ -121,6 +123,19 @@ class BatchCaptioner:
                     for entry, readable in zip(batch, valid, strict=True)
                 ]
                 yield images, inputs
+
+    def _read_one(self, contents):
+        """Do the same as `_read` for a single image, without its graph.
+
+        The graph contains all image formats, and takes about a second to build.
+        """
+        with tf.device("CPU:0"):
+            try:
+                views = self._view(decode(contents[0], MAX_PIXELS))
+            except tf.errors.OpError:
+                blank = {name: tf.zeros((1, *shape)) for name, shape in self._shapes.items()}
+                return blank, tf.constant([False])
+            return {name: view[None] for name, view in views.items()}, tf.constant([True])
 
     def _view(self, pixels):
         views = self._views(pixels)

@@ -82,7 +82,10 @@ def pairs(network):
 
 def fold(convolution, norm):
     """Return a convolution that includes the arithmetic of a batch normalization."""
-    config = {**convolution.get_config(), "use_bias": True}
+    by_filter = isinstance(convolution, keras.layers.DepthwiseConv2D)
+    # Zeros, because it takes longer to draw random kernels, which are replaced below.
+    initializer = "depthwise_initializer" if by_filter else "kernel_initializer"
+    config = {**convolution.get_config(), "use_bias": True, initializer: "zeros"}
     made = type(convolution).from_config(config)
     made.build(convolution.input.shape)
     scale = 1 / np.sqrt(np.asarray(norm.moving_variance, "float64") + norm.epsilon)
@@ -93,7 +96,7 @@ def fold(convolution, norm):
         shift = shift + np.asarray(norm.beta)
     kernel = np.asarray(convolution.kernel)
     by_kernel = scale
-    if isinstance(convolution, keras.layers.DepthwiseConv2D):
+    if by_filter:
         by_kernel = scale.reshape(kernel.shape[2:])
     if convolution.use_bias:
         shift = shift + np.asarray(convolution.bias) * scale
