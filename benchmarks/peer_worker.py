@@ -26,7 +26,7 @@ def make_step(checkout, images, captions, regions, words, steps, width, dtype):
     """Return a function that trains Att2in2 on one batch, and waits for the result.
 
     The model and its loss are imported from a checkout of ruotianluo/ImageCaptioning.pytorch. The
-    step is that of its `tools/train.py`: the loss, the gradients, clipping of their values, and Adam.
+    step is that of its `tools/train.py`: the loss, the gradients, clipping of their values, Adam.
     """
     import torch
 

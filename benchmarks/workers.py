@@ -29,7 +29,7 @@ class Worker:
     """
 
     def __init__(self, python, module, options):
-        self._log = tempfile.TemporaryFile(mode="w+", errors="replace")
+        self._log = tempfile.TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             [str(python), "-m", module, json.dumps(options)],
             cwd=ROOT,
