@@ -61,7 +61,8 @@ test-backends: install .venv-jax/installed .venv-torch/installed
 	.venv-$*/bin/pip install --quiet --editable .
 	touch .venv-$*/installed
 
-# `make .venv-beam/installed` uses the rule above for `python -m keras_aoa.caption --runner`.
+# `make .venv-beam/installed` uses the rule above for `python -m keras_aoa.caption --runner`, and
+# `make .venv-peers/installed` for `python -m benchmarks.peers`.
 
 # Serves the newest version in MODEL on http://127.0.0.1:8501/v1/models/captioner:predict. With
 # HOST=0.0.0.0, the server accepts requests from all networks.

@@ -1,9 +1,9 @@
 """Compares this project with what users would pick instead, in one measuring run.
 
 1. A training step of our decoder beside a step of Att2in2 in PyTorch, at the same sizes.
-2. A caption of our captioner beside captions of BLIP-base, GIT-base and ViT-GPT2, from JPEG to the
-   word ids, batch 1, on two cores. The peers have the published architecture with random weights,
-   and all captions have the same number of words.
+2. A caption of our captioner beside captions of BLIP-base, GIT-base and ViT-GPT2: from JPEG to the
+   word ids, batch 1, on two cores (`--cores`). The peers have the published architecture with
+   random weights, and all captions have the same number of words.
 
 Each implementation runs in its own process, and the processes alternate. The peers need an
 environment of their own, which `make .venv-peers/installed` creates.
@@ -25,7 +25,6 @@ from keras_aoa.utils.errors import UserError
 
 OWN, PEER = "benchmarks.own_worker", "benchmarks.peer_worker"
 PEERS = ("BLIP-base", "GIT-base", "ViT-GPT2")
-CORES = 2
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ class Arguments:
     """Number of words of all captions."""
     image: str = ""
     """Photograph to caption; by default a drawn scene of 640 x 480 pixels as JPEG."""
+    cores: int = 2
+    """Number of processor cores for captions. Training steps use all cores."""
     turns: int = 5
     """Number of turns. The results are medians of all calls."""
     python: str = ".venv-peers/bin/python"
@@ -64,6 +65,10 @@ class Arguments:
                 raise UserError(f"peers: expected {', '.join(PEERS)}, received {name!r}.")
         for text in self.sizes:
             size_of(text)
+        if self.cores < 1 or self.turns < 1:
+            raise UserError(
+                f"cores and turns: expected at least 1, received {self.cores} and {self.turns}."
+            )
 
 
 def main(arguments):
@@ -132,7 +137,7 @@ def step_rows(settings, python, text, dtype):
 def caption_rows(settings, python):
     """Time the captioners, and return a row for each captioner and beam size."""
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[:CORES])  # the workers inherit the cores
+    os.sched_setaffinity(0, cores[: settings.cores])  # the workers inherit the cores
     try:
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
