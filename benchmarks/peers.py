@@ -135,7 +135,7 @@ def step_rows(settings, python, text, dtype):
 
 
 def caption_rows(settings, python):
-    """Time the captioners, and return a row for each captioner and beam size."""
+    """Time the captioners, and yield a row for each captioner and beam size."""
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[: settings.cores])  # the workers inherit the cores
     try:
@@ -143,7 +143,7 @@ def caption_rows(settings, python):
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             image = pathlib.Path(folder) / "photo.jpg"
             image.write_bytes(photo_file(settings.image))
-            return _caption_rows(settings, python, stack, image)
+            yield from _caption_rows(settings, python, stack, image)
     finally:
         os.sched_setaffinity(0, cores)
 
@@ -162,7 +162,6 @@ def _caption_rows(settings, python, stack, image):
     for name in settings.peers:
         options = {"name": name, "image": str(image), **common}
         workers[name] = started(stack, python, PEER, captioner=options)
-    rows = []
     for beam in settings.beams:
         asked = {name: (worker, str(beam)) for name, worker in workers.items()}
         results = alternate(asked, settings.turns, calls=1)
@@ -177,8 +176,7 @@ def _caption_rows(settings, python, stack, image):
             row = {"captioner": name, "beam": beam, **result}
             if own and "seconds" in result:
                 row["times_our_export"] = result["seconds"] / own
-            rows.append(row)
-    return rows
+            yield row
 
 
 def started(stack, python, module, **options):
