@@ -12,9 +12,9 @@ ODD = ("turned-*.jpg", "cmyk-*.jpg", "gray-*.png", "line-*.png", "empty-*.png")
 
 # The files that take longest start first, so that no worker waits for another at the end.
 LONGEST = (
+    "tests/distribution/test_processes.py",
     "tests/training/test_resume.py",
     "tests/training/test_training.py",
-    "tests/distribution/test_distribution.py",
     "tests/evaluation/test_report.py",
     "tests/models/test_region_boxes.py",
     "tests/serving/test_server.py",

@@ -208,6 +208,17 @@ def test_fingerprint_depends_on_weights_and_layers_but_not_on_names():
 def test_training_on_features_equals_training_on_images(run, request, tmp_path, monkeypatch):
     # Tests in tests/training include the evaluation that follows a training.
     monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
+    caption_split, on_features = training.caption_split, []
+
+    def caption_features(generator, images, *rest):
+        if not isinstance(images, ImageFeatures):
+            return {}  # `trained` and `trained_proposals` include captions of images
+        on_features.append(caption_split(generator, images, *rest))
+        return on_features[-1]
+
+    monkeypatch.setattr(training, "caption_split", caption_features)
+    monkeypatch.setattr(training, "validation_cider", lambda *_: 0.5)
+    monkeypatch.setattr(training.TensorBoard, "validation", lambda *_: None)
     on_images = request.getfixturevalue(run)
     settings = dataclasses.replace(
         on_images.configuration, output=str(tmp_path), feature_cache="float16"
@@ -220,4 +231,5 @@ def test_training_on_features_equals_training_on_images(run, request, tmp_path, 
         histories.append([epoch["loss"] for epoch in metadata["progress"]["history"]])
     np.testing.assert_allclose(histories[1], histories[0], rtol=2e-3)
     assert histories[0][0] != histories[1][0]
+    assert [len(captions) for captions in on_features] == [3]
     assert list((tmp_path / "data").glob("features-*/*-map.npy"))

@@ -1,24 +1,12 @@
-"""Tests batches split among replicas, and training on two replicas, in one process or two."""
+"""Tests batches split among replicas, and the settings of a cluster; see also test_processes.py."""
 
 import json
 import os
-import subprocess
-import sys
-import time
 
-import distributed_steps
 import numpy as np
 import pytest
 import tensorflow as tf
-from processes import (
-    ROOT,
-    chief_and_worker,
-    cluster,
-    exit_statuses,
-    fork,
-    free_ports,
-    start_workers,
-)
+from processes import chief_and_worker
 from tensorflow.python.distribute import multi_worker_util
 
 from keras_aoa.data.build import load_data
@@ -30,9 +18,6 @@ from keras_aoa.distribution.process import Process, check_cluster, make_strategy
 from keras_aoa.distribution.replicas import ONE_REPLICA, Replicas
 from keras_aoa.training.loop import start_process
 from keras_aoa.utils.errors import UserError
-
-REGIONS = ("grid", "transformer", "proposals")
-
 
 # --- parts of batches -----------------------------------------------------------------------------
 
@@ -169,20 +154,6 @@ def test_an_empty_cluster_and_an_evaluator_use_one_process(config, monkeypatch):
     assert Process(make_strategy()).workers == 1
 
 
-def test_a_chief_and_a_worker_form_a_cluster_without_the_evaluator(tmp_path):
-    ports = free_ports(3)
-    processes = [
-        fork(
-            tmp_path / "log",
-            distributed_steps.gather,
-            tmp_path / "done",
-            **chief_and_worker(index, ports),
-        )
-        for index in range(2)
-    ]
-    assert exit_statuses(processes, 200) == [0, 0], (tmp_path / "log").read_text()
-
-
 @pytest.mark.parametrize("lost_in", ["work", "wait"])
 def test_a_worker_may_end_only_after_the_common_work(lost_in):
     process = Process()
@@ -208,103 +179,3 @@ def test_an_evaluator_does_not_train(monkeypatch, squares_settings):
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
     with pytest.raises(UserError, match=r"TF_CONFIG: .* received evaluator"):
         start_process(squares_settings)
-
-
-def test_more_replicas_than_images_per_batch_are_refused(squares_settings, tmp_path):
-    arguments = ["--distribution", "mirrored", "--batch-size", "1", "--output", str(tmp_path)]
-    process = fork(tmp_path / "log", distributed_steps.command_on_two_cpus, *arguments)
-    assert exit_statuses([process]) == [2]
-    output = (tmp_path / "log").read_text()
-    assert "batch_size: expected at least one image for each of 2 replicas" in output
-    assert "Traceback" not in output
-
-
-# --- equal steps on all kinds of devices ----------------------------------------------------------
-
-
-def steps_of(kind, optimizer, regions, squares, folder):
-    """Train with a kind of devices and return the results."""
-    output, log = folder / f"{kind}.npz", folder / f"{kind}.log"
-    environments = [{}]
-    if kind == "workers":
-        ports = free_ports(2)
-        environments = [cluster(index, ports) for index in range(2)]
-    arguments = (kind, optimizer, squares, output, *regions)
-    processes = [
-        fork(log, distributed_steps.main, *arguments, **environment) for environment in environments
-    ]
-    assert exit_statuses(processes) == [0] * len(processes), log.read_text()
-    return np.load(output)
-
-
-def assert_equal_steps(optimizer, tolerance, kinds, squares, folder, kinds_of_regions=REGIONS):
-    """Assert that losses and weights on one device equal those on two replicas of other kinds."""
-    single, *others = [
-        steps_of(kind, optimizer, kinds_of_regions, squares, folder) for kind in ("one", *kinds)
-    ]
-    for kind, other in zip(kinds, others, strict=True):
-        assert other["replicas"] == 2
-        assert other["workers"] == (2 if kind == "workers" else 1)
-    for regions in kinds_of_regions:
-        losses = single[f"{regions}/losses"]
-        assert len(losses) == 20
-        assert losses[12:15].mean() < losses[:3].mean()
-        for other in others:
-            for name in (name for name in single.files if name.startswith(regions)):
-                if name.endswith("captions"):
-                    assert other[name].tolist() == single[name].tolist()
-                else:
-                    # Search accumulates the effect of weight differences over several words.
-                    searched = name.endswith(("log_probs", "attention"))
-                    atol = 10 * tolerance if searched else tolerance
-                    np.testing.assert_allclose(
-                        other[name], single[name], rtol=0, atol=atol, err_msg=name
-                    )
-
-
-def test_two_processes_take_the_same_steps_as_one(squares, tmp_path):
-    assert_equal_steps("Adam", 1e-9, ["workers"], squares, tmp_path, ["transformer"])
-
-
-@pytest.mark.slow
-def test_two_replicas_and_two_processes_take_the_same_steps_as_one_with_adam(squares, tmp_path):
-    assert_equal_steps("Adam", 1e-9, ["mirrored", "workers"], squares, tmp_path)
-
-
-@pytest.mark.slow
-def test_two_replicas_and_two_processes_take_the_same_steps_as_one_with_sgd(squares, tmp_path):
-    assert_equal_steps("SGD", 1e-5, ["mirrored", "workers"], squares, tmp_path)
-
-
-# --- lost workers ---------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_a_job_stops_when_a_worker_is_lost_and_resumes(tmp_path):
-    from benchmarks import kill_and_resume
-
-    kill_and_resume.draw(tmp_path / "squares")
-    config = kill_and_resume.configure(tmp_path, "shared")
-    settings = json.loads(config.read_text())
-    config.write_text(json.dumps({**settings, "rnn_epochs": 4, "joint_epochs": 1}))
-    command = ["-m", "keras_aoa.train", "--config", str(config)]
-    processes, files = start_workers(command, tmp_path, "first")
-    chief, other = processes
-    while kill_and_resume.checkpoint_step(config) < 6 and chief.poll() is None:
-        time.sleep(0.1)
-    other.kill()
-    assert chief.wait(60) == 2, files[0].read_text()
-    output = files[0].read_text()
-    assert "another of the 2 workers ended or cannot be reached (" in output
-    assert "with the same command, which resumes from the last checkpoint." in output
-    assert "Traceback" not in output
-    kept = kill_and_resume.checkpoint_step(config)
-    processes, files = start_workers(command, tmp_path, "second")
-    assert [process.wait(300) for process in processes] == [0, 0], files[0].read_text()
-    assert f"Resuming after step {kept}, in epoch" in files[0].read_text()
-    assert "epoch" not in files[1].read_text(), "only the chief prints epochs"
-    scores = tmp_path / "shared" / "scores.json"
-    both = json.loads(scores.read_text())
-    evaluate = ["-m", "keras_aoa.evaluate", str(tmp_path / "shared")]
-    subprocess.run([sys.executable, *evaluate], cwd=ROOT, check=True)
-    assert json.loads(scores.read_text()) == both

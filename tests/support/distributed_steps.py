@@ -14,6 +14,7 @@ import tensorflow as tf
 from graphs import create_graphs_faster
 from keras import layers
 
+from benchmarks import kill_and_resume
 from keras_aoa.cli import start
 from keras_aoa.data.build import load_data
 from keras_aoa.data.caption_batches import CaptionBatches
@@ -114,6 +115,12 @@ def command_on_two_cpus(*arguments):
     use_two_cpus()
     sys.argv[1:] = arguments
     start("train")
+
+
+def child_with_faster_graphs(config):
+    """Train as each process of `kill_and_resume` does, in less time."""
+    create_graphs_faster()
+    kill_and_resume.child(config)
 
 
 def gather(file):

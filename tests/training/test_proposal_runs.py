@@ -69,8 +69,9 @@ def test_captions_from_the_command_line_of_the_number_that_is_asked_for(
     trained_proposals, odd_squares, capsys
 ):
     image = odd_squares / "00.png"
-    expected = ImageCaptioner(trained_proposals.folder, proposals=1).caption(image)
-    caption.main([str(trained_proposals.folder), str(image), "--regions", "1"])
+    expected = ImageCaptioner(trained_proposals.folder, proposals=1, max_words=2).caption(image)
+    short = ["--regions", "1", "--max-words", "2"]
+    caption.main([str(trained_proposals.folder), str(image), *short])
     assert capsys.readouterr().out == f"{image}: {expected.text} ({expected.log_prob:.2f})\n"
     with pytest.raises(UserError, match=r"stride: does not apply to regions 'proposals'"):
         caption.main([str(trained_proposals.folder), str(image), "--stride", "1"])
@@ -202,7 +203,7 @@ def test_the_network_is_pretrained_once_and_used_by_training(
             full = pretraining.PretrainingSettings(
                 configuration.image_size, 1000 + configuration.scenes_seed
             )
-            return dataclasses.replace(full, images=30, epochs=1)
+            return dataclasses.replace(full, images=12, epochs=1)
 
     full = pretraining.PretrainingSettings.of(
         dataclasses.replace(squares_settings, scenes_seed=3, image_size=96)
@@ -216,7 +217,7 @@ def test_the_network_is_pretrained_once_and_used_by_training(
     (path,) = (tmp_path / "runs" / "data").glob("scenes-backbone-*.keras")
     assert (
         lines[0]
-        == f"{path}: pretraining a network on 30 drawn scenes for 1 epochs; this happens once."
+        == f"{path}: pretraining a network on 12 drawn scenes for 1 epochs; this happens once."
     )
     assert lines[-1] == f"{path}: ready."
     before = path.read_bytes()

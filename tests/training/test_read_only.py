@@ -1,44 +1,29 @@
 """Read-only folders are reported before any work, and their runs can still be used."""
 
+import contextlib
+import importlib
+import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
+from capabilities import call_as_ordinary_user
 
+from keras_aoa.evaluation import evaluate
+from keras_aoa.utils.command_line import run
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_writable
 
-# Runs several commands, `[[module, arguments], …]`, in one process, since imports are slow. METEOR,
-# which `test_metrics.py` tests, takes seconds more.
-COMMANDS = """
-import contextlib, importlib, io, json, sys
-from keras_aoa.evaluation import evaluate
-from keras_aoa.utils.command_line import run
-evaluate.start_meteor = lambda: False
-answers = []
-for module, arguments in json.load(sys.stdin):
-    output, errors = io.StringIO(), io.StringIO()
+
+def answer(module, arguments):
+    """Return a command's exit status, output and errors."""
+    output, errors, status = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
             run(importlib.import_module(f"keras_aoa.{module}").main, arguments)
-            status = 0
         except SystemExit as stop:
             status = stop.code
-    answers.append([status, output.getvalue(), errors.getvalue()])
-print(json.dumps(answers))
-"""
-
-
-def ordinary_user():
-    """Prefix of a command that makes file permissions apply to root too."""
-    if os.geteuid():
-        return []
-    if not shutil.which("setpriv"):
-        pytest.skip("root may write everywhere, and setpriv is missing to drop privileges")
-    return ["setpriv", "--bounding-set", "-dac_override", "--inh-caps", "-dac_override"]
+    return status, output.getvalue(), errors.getvalue()
 
 
 @pytest.fixture
@@ -56,7 +41,11 @@ def locked_run(trained, tmp_path):
         each.chmod(0o755)
 
 
-def test_read_only_folders_are_reported_and_their_run_can_caption(locked_run, squares, tmp_path):
+def test_read_only_folders_are_reported_and_their_run_can_caption(
+    locked_run, squares, tmp_path, monkeypatch
+):
+    # METEOR, which `test_metrics.py` tests, takes seconds.
+    monkeypatch.setattr(evaluate, "start_meteor", lambda: False)
     config = str(locked_run / "config.json")
     elsewhere = tmp_path / "elsewhere"
     refused = [
@@ -74,14 +63,7 @@ def test_read_only_folders_are_reported_and_their_run_can_caption(locked_run, sq
         ["evaluate", [str(locked_run), "--tokenizer", "python", "--output", str(elsewhere)]],
     ]
     before = {path: path.stat().st_mtime_ns for path in locked_run.rglob("*")}
-    ended = subprocess.run(
-        [*ordinary_user(), sys.executable, "-c", COMMANDS],
-        input=json.dumps(refused + allowed),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    answers = json.loads(ended.stdout)
+    answers = call_as_ordinary_user(lambda: [answer(*each) for each in refused + allowed])
     for command, (status, output, errors) in zip(refused, answers, strict=False):
         assert status == 2, command
         assert "expected a folder that can be written, received permission denied" in errors

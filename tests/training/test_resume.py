@@ -13,8 +13,8 @@ import threading
 import exhausted
 import numpy as np
 import pytest
+from shared_graphs import share_graphs
 
-from benchmarks import kill_and_resume as killing
 from keras_aoa.evaluation import evaluate as evaluation
 from keras_aoa.models import weights
 from keras_aoa.runs.run import Run
@@ -39,17 +39,25 @@ def start_to_exhaust_memory():
     exhausted.start()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shared_graphs():
+    """Trainings share graphs; `tests/distribution/test_processes.py` resumes in a new process."""
+    with pytest.MonkeyPatch.context() as patch:
+        share_graphs(patch)
+        yield
+
+
 @pytest.fixture
 def settings(squares_settings, tmp_path):
-    """Three steps of stage 1 and three of stage 2, with a checkpoint every two steps.
+    """Five steps of stage 1 and five of stage 2, with a checkpoint every two steps.
 
-    The last of the three batches has another size, so its step is another graph.
+    The last of the five batches has another size, so its step is another graph.
     """
     return dataclasses.replace(
         squares_settings,
         output=str(tmp_path),
         max_words=2,
-        batch_size=4,
+        batch_size=2,
         rnn_epochs=1,
         joint_epochs=1,
         checkpoint_steps=2,
@@ -60,12 +68,12 @@ def settings(squares_settings, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(squares_settings, tmp_path_factory):
-    """An uninterrupted run with these settings, beside a copy of it before step 5, `stopped`."""
+    """An uninterrupted run with these settings, beside a copy of it before step 7, `stopped`."""
     own = settings.__wrapped__(squares_settings, tmp_path_factory.mktemp("whole"))
     step = Trainer.step
 
     def copied(trainer, *arguments):
-        if trainer.steps == 4:
+        if trainer.steps == 6:
             shutil.copytree(own.folder, own.folder.parent / "stopped")
         return step(trainer, *arguments)
 
@@ -126,11 +134,11 @@ def test_after_interrupts_and_a_full_disk_the_same_command_resumes(
 
     Then a limit on the file size simulates a full disk: both make a write fail half-way.
     """
-    at_step(2, interrupt, after=True)
+    at_step(4, interrupt, after=True)
     with pytest.raises(KeyboardInterrupt):
         training.train(settings)
     # The step in which the signal arrives completes, and the next one informs all workers.
-    assert "Saved after step 3." in capsys.readouterr().out
+    assert "Saved after step 5." in capsys.readouterr().out
     left = settings.folder / "last.123-456.part.npz"
     left.write_bytes(b"half")
     own = settings.folder / "album.part1.txt"
@@ -145,33 +153,33 @@ def test_after_interrupts_and_a_full_disk_the_same_command_resumes(
     monkeypatch.setattr(training, "captions_for_validation", interrupted)
     with pytest.raises(KeyboardInterrupt):
         training.train(settings)
-    assert "Resuming after step 3, in epoch 1." in capsys.readouterr().out
+    assert "Resuming after step 5, in epoch 1." in capsys.readouterr().out
     assert own.exists()
     assert not left.exists(), "temporary files of a killed process are removed"
 
-    at_step(4, interrupt, after=True)
+    at_step(6, interrupt, after=True)
     with pytest.raises(KeyboardInterrupt):
         training.train(settings)
     output = capsys.readouterr().out
-    assert "Resuming after step 3, in epoch 1." in output
-    assert "Saved after step 5." in output
+    assert "Resuming after step 5, in epoch 1." in output
+    assert "Saved after step 7." in output
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = finished.last_file.stat().st_size // 2
-    at_step(6, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1])), after=True)
+    at_step(8, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1])), after=True)
     try:
         with pytest.raises(
             UserError,
             match=rf"{os.strerror(errno.EFBIG)}; free some space\. "
-            r"The same command resumes after step 5\.",
+            r"The same command resumes after step 7\.",
         ):
             training.train(settings)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert weights.load_arrays(settings.folder / "last.npz")[1]["steps"] == 5
+    assert weights.load_arrays(settings.folder / "last.npz")[1]["steps"] == 7
     assert not list(settings.folder.glob("*.part.*"))
     resumed = training.train(settings)
-    assert capsys.readouterr().out.count("Resuming after step 5, in epoch 2.") == 2
+    assert capsys.readouterr().out.count("Resuming after step 7, in epoch 2.") == 2
     assert_same_run(resumed, finished)
     assert own.exists()
 
@@ -186,25 +194,9 @@ def test_an_interrupted_validation_loses_no_steps(settings, finished, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         training.train(dataclasses.replace(settings, checkpoint_steps=1000))
     metadata = weights.load_arrays(settings.folder / "last.npz")[1]
-    assert metadata["steps"] == metadata["progress"]["steps"] == 3
+    assert metadata["steps"] == metadata["progress"]["steps"] == 5
     assert metadata["progress"]["epochs"] == 0
     assert not (settings.folder / "best.npz").exists()
-
-
-EQUAL_BATCHES = {"batch_size": 3, "checkpoint_steps": 2}  # half as many graphs in each process
-
-
-@pytest.mark.parametrize(
-    ("runs", "changes"), [(1, EQUAL_BATCHES), pytest.param(6, {}, marks=pytest.mark.slow)]
-)
-def test_killed_runs_end_with_the_weights_of_an_uninterrupted_run(runs, changes, tmp_path):
-    killing.draw(tmp_path / "squares")
-    outcomes = killing.kill_and_resume(tmp_path, runs, seed=1, **changes)
-    assert all(outcome.identical for outcome in outcomes)
-    # Kills at random moments may come after the training's end; kills during a write do not.
-    assert sum(outcome.kills for outcome in outcomes) >= (runs + 1) // 2
-    every = changes.get("checkpoint_steps", killing.EVERY)
-    assert max(outcome.steps_lost for outcome in outcomes) <= every
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_previous_one(settings, finished, at_step, caplog):
@@ -213,7 +205,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_one(settings, finished,
 
     shutil.copytree(finished.folder.parent / "stopped", settings.folder)
     metadata = weights.load_arrays(settings.folder / "last.npz")[1]
-    assert metadata["steps"] == 4
+    assert metadata["steps"] == 6
     assert metadata["progress"]["steps"] == 1
     assert metadata["progress"]["seconds"] > 0
     last, previous = (settings.folder / name for name in ("last.npz", "previous.npz"))
@@ -221,11 +213,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_one(settings, finished,
     best = settings.folder / "best.npz"
     best.write_bytes(best.read_bytes()[:100])
     whole = previous.read_bytes()
-    at_step(5, lost)
+    at_step(7, lost)
     with pytest.raises(ZeroDivisionError):
         training.train(settings)
     assert previous.read_bytes() == whole, "kept until another intact checkpoint exists"
-    assert weights.load_arrays(last)[1]["steps"] == 4
+    assert weights.load_arrays(last)[1]["steps"] == 6
     resumed = training.train(settings)
     assert re.search(
         r"last\.npz: .* damaged .* Resuming from the previous checkpoint, .*previous\.npz",
@@ -339,23 +331,17 @@ def test_training_in_a_thread_sets_no_signal_handlers():
 # --- failures -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def longer(settings):
-    """Five steps per epoch, so that the fourth one is not the last and follows a checkpoint."""
-    return dataclasses.replace(settings, batch_size=2)
-
-
-def test_the_error_of_a_nan_loss_names_images_and_the_last_checkpoint(longer, at_step):
+def test_the_error_of_a_nan_loss_names_images_and_the_last_checkpoint(settings, at_step):
     at_step(4, lambda: ({"loss": float("nan")}, False))
     with pytest.raises(
         UserError,
         match=r"loss became nan at step 3, images .*\.png; lower learning_rate or clip_norm in a "
         r"run of another --name\. The last checkpoint is kept: .*last\.npz, after step 2\.",
     ):
-        training.train(longer)
+        training.train(settings)
 
 
-def test_nan_weights_never_replace_a_checkpoint(longer, monkeypatch):
+def test_nan_weights_never_replace_a_checkpoint(settings, monkeypatch):
     step = Trainer.step
 
     def set_nan(trainer, *arguments):
@@ -366,13 +352,13 @@ def test_nan_weights_never_replace_a_checkpoint(longer, monkeypatch):
 
     monkeypatch.setattr(Trainer, "step", set_nan)
     with pytest.raises(UserError, match=r"weights became infinite or NaN before step 5 \(cell/"):
-        training.train(longer)
-    arrays, metadata = weights.load_arrays(longer.folder / "last.npz")
+        training.train(settings)
+    arrays, metadata = weights.load_arrays(settings.folder / "last.npz")
     assert metadata["steps"] == 2
     assert all(np.isfinite(array).all() for array in arrays.values())
 
 
-def test_the_error_of_exhausted_memory_suggests_settings_to_lower(longer, at_step):
+def test_the_error_of_exhausted_memory_suggests_settings_to_lower(settings, at_step):
     at_step(4, exhausted.fail)
     with pytest.raises(
         UserError,
@@ -380,4 +366,4 @@ def test_the_error_of_exhausted_memory_suggests_settings_to_lower(longer, at_ste
         r"run of another --name, or use a machine with more memory\. "
         r"The same command resumes after step 2\.",
     ):
-        training.train(longer)
+        training.train(settings)

@@ -1,6 +1,5 @@
 """Tests of the proposal cache: each image is computed once, in upright orientation."""
 
-import hashlib
 import json
 import os
 import pathlib
@@ -9,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 from image_files import exif, insert
-from processes import exit_statuses, fork
 from rectangles import RECTANGLES, SETTINGS, draw, forest, overlap, write
 
 from keras_aoa.data.images.preprocessing import read_image
@@ -203,16 +201,3 @@ def test_a_folder_that_cannot_be_written_is_a_one_line_error(tmp_path, pictures)
     with pytest.raises(UserError, match="proposals: expected to write to") as e:
         ProposalCache(tmp_path / "cache", SETTINGS).extract(pictures)
     assert "\n" not in str(e.value)
-
-
-def extract_all(folder, pictures):
-    assert ProposalCache(folder, SETTINGS).extract(pictures) == []
-
-
-def test_two_processes_may_share_the_folder(tmp_path, pictures):
-    log, arguments = tmp_path / "log", (tmp_path / "cache", pictures)
-    runs = [fork(log, extract_all, *arguments) for _ in range(2)]
-    assert exit_statuses(runs) == [0, 0], log.read_text()
-    cache = ProposalCache(tmp_path / "cache", SETTINGS)
-    files = {hashlib.sha256(f.read_bytes()).digest() for f in cache.folder.rglob("*.npy")}
-    assert len(files) == 8 and len(list(cache.folder.rglob("*.*"))) == 8
