@@ -206,6 +206,7 @@ def test_fingerprint_depends_on_weights_and_layers_but_not_on_names():
     "run", [pytest.param("trained", marks=pytest.mark.slow), "trained_proposals"]
 )
 def test_training_on_features_equals_training_on_images(run, request, tmp_path, monkeypatch):
+    on_images = request.getfixturevalue(run)  # before the patches, which must not change it
     # Tests in tests/training include the evaluation that follows a training.
     monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
     caption_split, on_features = training.caption_split, []
@@ -219,7 +220,6 @@ def test_training_on_features_equals_training_on_images(run, request, tmp_path, 
     monkeypatch.setattr(training, "caption_split", caption_features)
     monkeypatch.setattr(training, "validation_cider", lambda *_: 0.5)
     monkeypatch.setattr(training.TensorBoard, "validation", lambda *_: None)
-    on_images = request.getfixturevalue(run)
     settings = dataclasses.replace(
         on_images.configuration, output=str(tmp_path), feature_cache="float16"
     )
