@@ -79,7 +79,10 @@ def pretrain(folder, settings):
     Each cell of the activation map has a score for each word. The image's score for a word is the
     soft maximum of the cells' scores. In this way, a word is learned by the cells that show it.
     """
-    drawn = scenes.ScenesSettings(settings.scenes_seed, settings.images, size=settings.image_size)
+    # One image is the least that the unused split may have.
+    drawn = scenes.ScenesSettings(
+        settings.scenes_seed, settings.images, test=1, size=settings.image_size
+    )
     data = scenes.prepare(folder, drawn)
     captions = [text for example in data.splits["train"] for text in example.captions]
     vocabulary = Vocabulary.from_captions(captions, minimum_count=10)

@@ -192,7 +192,7 @@ def test_half_of_the_images_are_mirrored_and_marked_as_flipped(images, vocabular
     batches = CaptionBatches(images[4.0], vocabulary, 20, flip=True)
     plain = CaptionBatches(images[4.0], vocabulary, 20)
     flipped = []
-    for epoch in range(12):
+    for epoch in range(8):
         (batch,), (other,) = numpy(batches.epoch(epoch)), numpy(plain.epoch(epoch))
         mirrored = other["images"][:, :, ::-1]
         expected = np.where(batch["flipped"][:, None, None, None], mirrored, other["images"])

@@ -8,13 +8,18 @@ import numpy as np
 from keras_aoa.runs.run import Run
 from keras_aoa.training import loop
 
+# Settings that neither variables nor graphs depend on.
+NOT_IN_GRAPHS = (
+    "name", "output", "checkpoint_steps", "validate_every", "minutes", "decay", "decay_epochs",
+)  # fmt: skip
+
 
 def share_graphs(patch):
     """Make trainings with equal settings share a captioner, a trainer and a caption generator.
 
-    The number of steps between checkpoints may differ. Before each training, all variables get the
-    values that they had when they were created, as in a new process. What a checkpoint lacks is
-    therefore lost.
+    Settings such as the number of steps between checkpoints may differ. Before each training, all
+    variables get the values that they had when they were created, as in a new process. What a
+    checkpoint lacks is therefore lost.
 
     Args:
         patch: `pytest.MonkeyPatch`, which ends the sharing.
@@ -23,7 +28,7 @@ def share_graphs(patch):
 
     def shared(kind, configuration, make):
         settings = dataclasses.asdict(configuration)
-        for other in ("name", "output", "checkpoint_steps"):
+        for other in NOT_IN_GRAPHS:
             del settings[other]
         key = kind, json.dumps(settings, sort_keys=True)
         if key not in made:
@@ -39,13 +44,14 @@ def share_graphs(patch):
     def trainer_of(captioner, configuration, steps, reward=None):
         def make():
             trainer = make_trainer(captioner, configuration, steps, reward=reward)
-            assert not (trainer._accumulator or trainer._baseline or reward)
+            assert not (trainer._accumulator or trainer._baseline)
             return trainer, [(variable, np.array(variable)) for variable in variables_of(trainer)]
 
         trainer, created = shared("trainer", configuration, make)
         for variable, value in created:
             variable.assign(value)
-        trainer.configuration, trainer.steps, trainer.plateaus = configuration, 0, 0
+        trainer.configuration, trainer.reward = configuration, reward
+        trainer.steps = trainer.plateaus = 0
         return trainer
 
     def generator_of(captioner, vocabulary, configuration):

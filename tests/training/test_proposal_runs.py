@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import re
 import shutil
@@ -211,6 +212,8 @@ def test_the_network_is_pretrained_once_and_used_by_training(
     assert (full.scenes_seed, full.image_size, full.images) == (1003, 96, 7500)
     for module in (pretraining, preparation):
         monkeypatch.setattr(module, "PretrainingSettings", Little)
+    few = functools.partial(pretraining.scenes.ScenesSettings, val=20)
+    monkeypatch.setattr(pretraining.scenes, "ScenesSettings", few)
     arguments = ["--output", str(tmp_path / "runs"), "--image-size", "64", "--scenes-seed", "3"]
     pretrain.main(arguments)
     lines = capsys.readouterr().out.splitlines()

@@ -36,15 +36,16 @@ SETTINGS = Configuration(
 )
 
 
-def gradients(captioner, loss):
-    """Gradients of `loss(log_probs)` in the decoder's weights, for all captions of one image."""
+def gradients(captioner, *losses):
+    """Gradients of each `loss(log_probs)` in the decoder's weights, for an image's captions."""
     captions = all_captions(2)[None]
     features = captioner.extract_features({"images": tiny.make_images(1).astype("float64")})
     variables = captioner.cell.trainable_variables
-    with tf.GradientTape() as tape:
-        value = loss(captioner({"features": features, "captions": captions}))
-    found = tape.gradient(value, [variable.value for variable in variables])
-    return [np.array(tf.convert_to_tensor(gradient)) for gradient in found]
+    with tf.GradientTape(persistent=True) as tape:
+        log_probs = captioner({"features": features, "captions": captions})
+        values = [loss(log_probs) for loss in losses]
+    each = [tape.gradient(value, [variable.value for variable in variables]) for value in values]
+    return [[np.array(tf.convert_to_tensor(gradient)) for gradient in found] for found in each]
 
 
 @pytest.mark.parametrize("variant", tiny.VARIANTS)
@@ -64,12 +65,13 @@ def test_the_mean_gradient_is_that_of_the_expected_reward(variant, in_float64):
 
         return loss
 
-    expected = gradients(captioner, expected_reward)
+    advantages = rewards, rewards - 1.7, np.full_like(rewards, 2.0)
+    expected, *means, of_equal = gradients(captioner, expected_reward, *map(mean_loss, advantages))
     assert max(np.abs(gradient).max() for gradient in expected) > 0.01
-    for advantages in (rewards, rewards - 1.7):  # a baseline does not change the mean
-        for found, right in zip(gradients(captioner, mean_loss(advantages)), expected, strict=True):
+    for mean in means:  # a baseline does not change the mean
+        for found, right in zip(mean, expected, strict=True):
             np.testing.assert_allclose(found, right, rtol=1e-6, atol=1e-9)
-    for found in gradients(captioner, mean_loss(np.full_like(rewards, 2.0))):
+    for found in of_equal:
         np.testing.assert_allclose(found, 0, atol=1e-9)
 
 
@@ -90,9 +92,7 @@ def test_the_mean_of_other_samples_is_a_baseline_that_does_not_change_the_mean(i
     def expected_reward(log_probs):
         return -tf.reduce_sum(tf.exp(tf.reduce_sum(log_probs, axis=2)) * rewards)
 
-    for found, right in zip(
-        gradients(captioner, mean_loss), gradients(captioner, expected_reward), strict=True
-    ):
+    for found, right in zip(*gradients(captioner, mean_loss, expected_reward), strict=True):
         np.testing.assert_allclose(found, right, rtol=1e-6, atol=1e-9)
 
 

@@ -40,6 +40,12 @@ def source(folder, squares, vocabulary):
     return make_source(configured(folder, squares, name="grid"), vocabulary, tuned=True)
 
 
+@pytest.fixture(scope="module")
+def loaded(source):
+    """The captioner of this run."""
+    return source.load_captioner()
+
+
 def prepare(configuration):
     """The initial captioner of a training, and the log line of its warm start."""
     run = preparation.prepare_run(configuration, contextlib.ExitStack())[0]
@@ -74,16 +80,15 @@ CELL = "backbone, cell (10 arrays), image_projection (1 arrays)"
         ("proposals", "region_backbone (a copy of the backbone)"),
     ],
 )
-def test_every_kind_can_start_from_a_grid_run(folder, source, squares, regions, new):
+def test_every_kind_can_start_from_a_grid_run(folder, source, loaded, squares, regions, new):
     configuration = configured(
         folder, squares, name=f"to-{regions}", regions=regions, start_from=str(source.folder)
     )
     captioner, line = prepare(configuration)
     assert line == line_of(source.folder, CELL, new, "nothing")
-    theirs = source.load_captioner()
     for part in PARTS[:3]:
-        assert_equal(getattr(captioner, part), getattr(theirs, part))
-    tuned = theirs.backbone.get_weights()
+        assert_equal(getattr(captioner, part), getattr(loaded, part))
+    tuned = loaded.backbone.get_weights()
     # Copies of the backbone have its trained weights, not those of its file.
     if regions == "proposals":
         for own, expected in zip(captioner.region_backbone.get_weights(), tuned, strict=True):
@@ -231,7 +236,7 @@ def epochs(monkeypatch):
 
 
 def test_an_interrupted_run_resumes_from_its_own_weights(
-    folder, source, squares, tmp_path, epochs, capsys
+    folder, source, loaded, squares, tmp_path, epochs, capsys
 ):
     starts, epoch = epochs
     epoch.interrupted = 2
@@ -246,14 +251,14 @@ def test_an_interrupted_run_resumes_from_its_own_weights(
     assert "Starting from" in capsys.readouterr().out
     training.train(configuration)
     assert "Starting from" not in capsys.readouterr().out
-    words = np.asarray(source.load_captioner().attention.words.value)
+    words = np.asarray(loaded.attention.words.value)
     assert [number for number, _ in starts] == [0, 1, 1]
     for (_, actual), added in zip(starts, (0, 1, 1), strict=True):
         np.testing.assert_allclose(actual, words + added, atol=1e-6)
 
 
 def test_a_run_interrupted_in_its_first_epoch_starts_from_the_source_again(
-    folder, source, squares, tmp_path, epochs, capsys
+    folder, source, loaded, squares, tmp_path, epochs, capsys
 ):
     starts, epoch = epochs
     epoch.interrupted = 1
@@ -263,7 +268,7 @@ def test_a_run_interrupted_in_its_first_epoch_starts_from_the_source_again(
     training.train(configured(tmp_path, squares, **own))
     assert capsys.readouterr().out.count("Starting from") == 2
     np.testing.assert_array_equal(starts[0][1], starts[1][1])
-    np.testing.assert_array_equal(starts[0][1], source.load_captioner().attention.words)
+    np.testing.assert_array_equal(starts[0][1], loaded.attention.words)
 
 
 def test_a_run_saves_a_region_backbone_trained_in_another_run(
@@ -279,7 +284,7 @@ def test_a_run_saves_a_region_backbone_trained_in_another_run(
     assert not np.array_equal(arrays(actual.backbone)[0], arrays(actual.region_backbone)[0])
 
 
-def test_without_start_from_a_run_has_other_weights(folder, source, squares, tmp_path, epochs):
+def test_without_start_from_a_run_has_other_weights(source, loaded, squares, tmp_path, epochs):
     own = configured(tmp_path, squares, backbone=source.configuration.backbone)
     training.train(own)
-    assert np.abs(epochs[0][0][1] - source.load_captioner().attention.words).max() > 0.05
+    assert np.abs(epochs[0][0][1] - loaded.attention.words).max() > 0.05
