@@ -9,15 +9,13 @@ from keras_aoa.runs.run import Run
 from keras_aoa.training import loop
 
 # Settings that neither variables nor graphs depend on.
-NOT_IN_GRAPHS = (
-    "name", "output", "checkpoint_steps", "validate_every", "minutes", "decay", "decay_epochs",
-)  # fmt: skip
+NOT_IN_GRAPHS = ("name", "output", "checkpoint_steps")
 
 
 def share_graphs(patch):
     """Make trainings with equal settings share a captioner, a trainer and a caption generator.
 
-    Settings such as the number of steps between checkpoints may differ. Before each training, all
+    The number of steps between checkpoints may differ. Before each training, all
     variables get the values that they had when they were created, as in a new process. What a
     checkpoint lacks is therefore lost.
 

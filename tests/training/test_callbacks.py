@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import keras
 import pytest
-from shared_graphs import share_graphs
 from simulated_epochs import Simulation, four_epochs, prepare
 
 from keras_aoa.models import weights
@@ -18,13 +17,6 @@ from keras_aoa.training.checkpoints import Progress
 @pytest.fixture
 def settings(squares_settings, tmp_path):
     return four_epochs(squares_settings, tmp_path)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_graphs():
-    with pytest.MonkeyPatch.context() as patch:
-        share_graphs(patch)
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from shared_graphs import share_graphs
 from simulated_epochs import WORDS, Simulation, four_epochs, prepare
 
 from keras_aoa.data.examples import Example
@@ -22,13 +21,6 @@ from keras_aoa.utils.errors import UserError
 @pytest.fixture
 def settings(squares_settings, tmp_path):
     return four_epochs(squares_settings, tmp_path)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_graphs():
-    with pytest.MonkeyPatch.context() as patch:
-        share_graphs(patch)
-        yield
 
 
 @pytest.fixture(autouse=True)
