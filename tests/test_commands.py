@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -191,30 +192,37 @@ def test_files_and_folders_are_captioned_and_broken_files_reported(
 ):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0 no picture")
-    pictures = tmp_path / "pictures"
-    with pytest.raises(UserError, match="1 of 16 images could not be read"):
-        caption.main([str(trained.folder), str(squares), str(broken), "--pictures", str(pictures)])
+    folder, pictures = tmp_path / "folder", tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        shutil.copy(squares / f"{number:02d}.png", folder)
+    with pytest.raises(UserError, match="1 of 4 images could not be read"):
+        caption.main([str(trained.folder), str(folder), str(broken), "--pictures", str(pictures)])
     printed = capsys.readouterr()
-    assert len(printed.out.splitlines()) == 15
-    assert printed.out.splitlines()[3].startswith(f"{squares / '03.png'}: ")
+    assert len(printed.out.splitlines()) == 3
+    assert printed.out.splitlines()[2].startswith(f"{folder / '02.png'}: ")
     assert f"{broken}: expected a JPEG" in printed.err
-    assert len(list(pictures.glob("*.png"))) == 15
-    caption.main([str(trained.folder), str(squares / "03.png"), "--pictures", str(pictures)])
-    assert len(list(pictures.glob("*.png"))) == 16, "a picture was overwritten"
-
-
-def test_json_captions_have_words_with_their_strongest_region(trained, squares, capsys):
-    caption.main([str(trained.folder), str(squares / "03.png"), "--json"])
+    assert len(list(pictures.glob("*.png"))) == 3
+    image = str(squares / "02.png")
+    caption.main([str(trained.folder), image, "--pictures", str(pictures), "--json"])
+    assert len(list(pictures.glob("*.png"))) == 4, "a picture was overwritten"
+    # JSON captions have words with their strongest region.
     line = json.loads(capsys.readouterr().out)
     assert [word["word"] for word in line["words"]] == line["caption"].split()
     assert np.shape([word["corners"] for word in line["words"]])[1:] == (4, 2)
 
 
-def test_python_and_command_line_agree_for_path_bytes_and_pixels(trained, squares, capsys):
+@pytest.fixture(scope="module")
+def captioner(trained):
+    return keras_aoa.load(trained.folder)
+
+
+def test_python_and_command_line_agree_for_path_bytes_and_pixels(
+    trained, captioner, squares, capsys
+):
     from keras_aoa.data.images.preprocessing import read_image
 
     path = squares / "05.png"
-    captioner = keras_aoa.load(trained.folder)
     captions = [captioner.caption(image) for image in (path, path.read_bytes(), read_image(path))]
     caption.main([str(trained.folder), str(path)])
     line = capsys.readouterr().out
@@ -233,9 +241,9 @@ def test_python_and_command_line_agree_for_path_bytes_and_pixels(trained, square
         (np.zeros((4, 4, 3)), r"received shape \(4, 4, 3\) in float64"),
     ],
 )
-def test_an_invalid_image_is_refused_in_one_line(trained, image, line):
+def test_an_invalid_image_is_refused_in_one_line(captioner, image, line):
     with pytest.raises(UserError, match=line):
-        keras_aoa.load(trained.folder).caption(image)
+        captioner.caption(image)
 
 
 def test_a_folder_that_is_not_a_run_is_refused(tmp_path):

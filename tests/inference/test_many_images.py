@@ -25,15 +25,26 @@ def captioner(trained):
     return ImageCaptioner(trained.folder, beam=3)
 
 
+@pytest.fixture(scope="module")
+def batches(captioner):
+    """A `BatchCaptioner` of two images at a time; each new one traces how it reads images."""
+    return BatchCaptioner(captioner, 2)
+
+
 @pytest.fixture
-def command(trained, monkeypatch, captioner):
-    """Call the command with a loaded run of beam 3."""
+def command(trained, monkeypatch, captioner, batches):
+    """Call the command with a loaded run of beam 3, in batches of two images."""
 
     def load(run, **search_settings):
         assert search_settings in ({}, {"beam": 3})
         return captioner
 
+    def in_batches(loaded, batch_size):
+        assert loaded is captioner and batch_size == 32
+        return batches
+
     monkeypatch.setattr("keras_aoa.inference.image_captioner.ImageCaptioner", load)
+    monkeypatch.setattr("keras_aoa.inference.batches.BatchCaptioner", in_batches)
     return lambda *arguments: caption.main([str(trained.folder), *map(str, arguments)])
 
 
@@ -91,11 +102,10 @@ def test_more_captions_than_the_beam_are_refused(captioner, squares, k):
         captioner.captions(squares / "03.png", k)
 
 
-def test_captions_below_the_least_confidence_are_left_out(captioner, squares):
+def test_captions_below_the_least_confidence_are_left_out(captioner, batches, squares):
     content = (squares / "03.png").read_bytes()
     every = captioner.captions(content)
     confidences = sorted(one.confidence for one in every)
-    batches = BatchCaptioner(captioner, 2)
     for limit in (0.0, confidences[1], confidences[2] + 1e-6):
         (image,) = batches([Entry("a", content)], 3, limit - 1e-7)
         kept = [one.text for one in every if one.confidence >= limit - 1e-7]
@@ -123,13 +133,13 @@ def test_a_table_has_a_row_per_caption_and_names_errors(command, squares, tmp_pa
         command(squares, "--output", output)
 
 
-def test_each_row_is_on_the_disk_before_the_next_image(captioner, squares, tmp_path):
+def test_each_row_is_on_the_disk_before_the_next_image(batches, squares, tmp_path):
     """A killed command keeps what it wrote."""
     output = tmp_path / "captions.csv"
     settings = caption.Arguments(run="run", output=str(output))
     entries = [Entry(str(n), (squares / f"0{n}.png").read_bytes()) for n in range(2)]
     with caption.opened(settings) as write:
-        for rows, image in enumerate(BatchCaptioner(captioner)(entries), 1):
+        for rows, image in enumerate(batches(entries), 1):
             write(image)
             assert len(output.read_text().splitlines()) == rows + 1
 
@@ -149,17 +159,17 @@ def test_json_lines_describe_all_captions(command, squares, tmp_path, captioner)
     assert {name: line[name] for name in first} == first
 
 
-def test_captions_keep_their_ranks_and_the_largest_confidence_is_named(captioner, squares):
+def test_captions_keep_their_ranks_and_the_largest_confidence_is_named(captioner, batches, squares):
     """Search ranks by score, so the second caption may have more confidence than the first."""
     content = (squares / "03.png").read_bytes()
     every = captioner.captions(content)
     best = max(range(3), key=lambda index: every[index].confidence)
-    (image,) = BatchCaptioner(captioner)([Entry("a", content)], 3, every[best].confidence - 1e-6)
+    (image,) = batches([Entry("a", content)], 3, every[best].confidence - 1e-6)
     assert image.ranks == (best + 1,)
     assert text_lines(image)[0].startswith(f"a: {best + 1}. {every[best].text} (")
     assert json.loads(json_line(image))["captions"][0]["rank"] == best + 1
     assert [row[1] for row in table_rows(image)] == [best + 1]
-    (none,) = BatchCaptioner(captioner)([Entry("a", content)], 3, 0.999)
+    (none,) = batches([Entry("a", content)], 3, 0.999)
     assert none.best_confidence == pytest.approx(every[best].confidence, abs=1e-5)
     assert table_rows(none)[0][3] == ""
     assert "the largest confidence is" in table_rows(none)[0][5]
