@@ -39,10 +39,15 @@ def photo(tmp_path_factory):
 
 # With the graphs of this process, because optimized graphs round differently and take longer.
 CAPTION = """
-import graphs
-from keras_aoa.cli import start
-graphs.create_graphs_faster()
-start("caption")
+from keras_aoa import caption
+from keras_aoa.utils.command_line import run
+
+def main(arguments):
+    import graphs
+    graphs.create_graphs_faster()
+    caption.main(arguments)
+
+run(main)
 """
 
 
@@ -50,9 +55,11 @@ def command(run, photo, **environment):
     """Caption a photo with the command, and return its output."""
     support = os.path.dirname(graphs.__file__)
     paths = os.pathsep.join((support, os.environ.get("PYTHONPATH", "")))
+    # Commands that other tests run in this process set the backend here.
+    own = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     finished = subprocess.run(
         [sys.executable, "-c", CAPTION, str(run.folder), str(photo), "--json"],
-        env={**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        env={**own, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
         capture_output=True,
         text=True,
         check=False,
