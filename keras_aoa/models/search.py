@@ -89,6 +89,9 @@ def search(
         choose = sampled_words(sampling, beam, max_words)
         start_log_probs = ops.zeros(beam)
 
+    # An image's first row, if the beams of all images are joined.
+    first_rows = ops.arange(images, dtype="int32")[:, None] * beam
+
     def is_unfinished(step, ids, finished, *_):
         return ops.logical_and(step < max_words, ops.logical_not(ops.all(finished)))
 
@@ -108,13 +111,15 @@ def search(
             ops.reshape(next_log_probs, (images, beam * words)), parents * words + chosen, axis=1
         )
 
+        rows = first_rows + parents
+
         def of_parents(values):
-            return ops.reshape(gather_beams(values, parents), ops.shape(values))
+            return ops.reshape(gather_rows(values, rows), ops.shape(values))
 
         now = ops.arange(max_words) == step
         ids = ops.where(now, chosen[:, :, None], of_parents(ids))
         attention = ops.where(
-            now[:, None], gather_beams(region_probs, parents)[:, :, None], of_parents(attention)
+            now[:, None], gather_rows(region_probs, rows)[:, :, None], of_parents(attention)
         )
         probs = ops.where(now, chosen_log_probs[:, :, None], of_parents(probs))
         log_probs = of_parents(log_probs) + chosen_log_probs
@@ -159,8 +164,8 @@ def search(
     )
     if groups == 1 and sampling is None:
         return result
-    order = ops.argsort(-rank(log_probs, lengths), axis=1)
-    return SearchResult(*(gather_beams(part, order) for part in result))
+    rows = first_rows + ops.argsort(-rank(log_probs, lengths), axis=1)
+    return SearchResult(*(gather_rows(part, rows) for part in result))
 
 
 def ranking(length_penalty, max_words):
@@ -178,9 +183,8 @@ def ranking(length_penalty, max_words):
     return rank
 
 
-def gather_beams(values, parents):
-    """Select from `values (n, k, …)` the beams with the indices `parents (n, k)`."""
+def gather_rows(values, rows):
+    """Select the rows `rows (n, k)` from `values (n, k, …)`, the beams of all images joined."""
     images, beams = ops.shape(values)[:2]
-    rows = parents + ops.arange(images, dtype=parents.dtype)[:, None] * beams
     flat = ops.reshape(values, (images * beams, *ops.shape(values)[2:]))
     return ops.take(flat, rows, axis=0)

@@ -4,6 +4,8 @@ Sizes: 8 words (four of them special), embedding 6, units 7, features 5, image v
 16 pixels, and a map of 3x3 cells, of which a stride of 2 selects 4 regions.
 """
 
+import functools
+
 import keras
 import numpy as np
 from keras import layers
@@ -61,6 +63,12 @@ def make_captioner(
                 inputs = np.prod(weight.shape[:-1]) if len(weight.shape) > 1 else 4
                 weight.assign(random.normal(scale=1.2 / np.sqrt(inputs), size=weight.shape))
     return captioner
+
+
+@functools.cache
+def kept_captioner(*arguments, **options):
+    """Return a captioner like `make_captioner`, made once for all tests: none may change it."""
+    return make_captioner(*arguments, **options)
 
 
 def make_images(count=2, seed=0):
