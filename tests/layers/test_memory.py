@@ -1,5 +1,7 @@
 """No step makes a tensor of all pairs of words and regions; an image makes it once."""
 
+import functools
+
 import backends
 import numpy as np
 import pytest
@@ -36,6 +38,7 @@ def sizes_of_pairs(function, *shapes):
     return [size // PAIRS for size in sizes if size % PAIRS == 0 and size > 0]
 
 
+@functools.cache
 def training_step(variant, steps):
     """Sizes of pairs in a training step over captions of so many words."""
     import tensorflow as tf
@@ -64,13 +67,13 @@ def training_step(variant, steps):
 
 @every_variant
 def test_training_makes_no_tensor_of_pairs_for_a_caption(variant):
-    sizes = training_step(variant, steps=5)
+    sizes = training_step(variant, steps=3)
     assert max(sizes, default=0) == (0 if variant == "baseline" else IMAGES)
 
 
 @every_variant
 def test_longer_captions_make_no_more_tensors_of_pairs(variant):
-    assert len(training_step(variant, steps=2)) == len(training_step(variant, steps=5))
+    assert len(training_step(variant, steps=2)) == len(training_step(variant, steps=3))
 
 
 @every_variant

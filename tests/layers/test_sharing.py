@@ -12,7 +12,6 @@ from cases import (
     IMAGES,
     MASK,
     REGIONS,
-    STEPS,
     UNITS,
     WORDS,
     make_cell,
@@ -22,6 +21,7 @@ from cases import (
 
 from keras_aoa.layers import AreaAttention, AttentionGRUCell, AttentionRNN, Regions, SoftAttention
 
+STEPS = 2
 SEQUENCES = normal(IMAGES, STEPS, EMBEDDING, seed=6, dtype="float32")
 FEATURE_VALUES = normal(IMAGES, REGIONS, FEATURES, seed=2, dtype="float32")
 STATES = normal(IMAGES, UNITS, seed=3, dtype="float32")
@@ -276,7 +276,7 @@ def test_cells_stacked_in_kerass_rnn_equal_layer_after_layer():
 
 
 def test_options_of_kerass_rnn_are_right():
-    cell, mask = make_cell(), np.arange(STEPS) < np.array([[2], [STEPS]])
+    cell, mask = make_cell(), np.arange(STEPS) < np.array([[1], [STEPS]])
     words, regions = SEQUENCES.astype("float64"), FEATURE_VALUES.astype("float64")
 
     def states(words=words, mask=mask, **options):

@@ -16,11 +16,11 @@ from keras_aoa.layers import (
 
 EMBEDDING, UNITS, FEATURES, COUNT = 4, 5, 6, 4
 RANDOM = np.random.default_rng(0)
-WORDS = RANDOM.normal(size=(COUNT, 2, 3, EMBEDDING)).astype("float32")
+WORDS = RANDOM.normal(size=(COUNT, 2, 2, EMBEDDING)).astype("float32")
 REGIONS = RANDOM.normal(size=(COUNT, 2, 7, FEATURES)).astype("float32")
 
 
-@pytest.fixture(params=[AreaAttention, SoftAttention, ReviewAttention])
+@pytest.fixture(scope="module", params=[AreaAttention, SoftAttention, ReviewAttention])
 def cell(request):
     options = {"steps": 2} if request.param is ReviewAttention else {}
     cell = AttentionGRUCell(UNITS, FEATURES, request.param(9, EMBEDDING, **options))
@@ -60,8 +60,8 @@ def test_threads_that_share_a_cell_attend_to_their_own_regions(cell, kind):
     def call(number):
         return outputs(run(cell, WORDS[number % COUNT], REGIONS[number % COUNT]))
 
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(call, range(24)))
+    with ThreadPoolExecutor(COUNT) as pool:
+        results = list(pool.map(call, range(3 * COUNT)))
     for number, result in enumerate(results):
         np.testing.assert_allclose(result, expected[number % COUNT], rtol=1e-5, atol=1e-6)
 
