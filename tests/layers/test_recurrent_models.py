@@ -202,7 +202,7 @@ def test_models_learn_captions_by_heart_and_come_back_from_a_file(make, tmp_path
     assert (learned[TIME_MASK] > 0.9).all()
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
-    np.testing.assert_allclose(loaded.predict(inputs(), verbose=0), before, 1e-6)
+    np.testing.assert_allclose(ops.convert_to_numpy(loaded(inputs())), before, 1e-5)
     assert len(loaded.weights) == len(model.weights)
 
 

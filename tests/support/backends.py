@@ -45,16 +45,15 @@ def compiled(function):
 
 
 def assert_gradients(function, arguments, gradients):
-    """Assert that gradients agree with central differences of `function` in random directions."""
+    """Assert that gradients agree with central differences of `function`, in random directions."""
     assert len(arguments) == len(gradients)
     for index, gradient in enumerate(gradients):
-        for seed in range(2):
-            step = 1e-5 * np.random.default_rng(seed).normal(size=gradient.shape)
-            ahead, behind = (
-                function(*arguments[:index], arguments[index] + move, *arguments[index + 1 :])
-                for move in (step, -step)
-            )
-            np.testing.assert_allclose(np.sum(gradient * step), (ahead - behind) / 2, 1e-6, 1e-14)
+        step = 1e-5 * np.random.default_rng(0).normal(size=gradient.shape)
+        ahead, behind = (
+            function(*arguments[:index], arguments[index] + move, *arguments[index + 1 :])
+            for move in (step, -step)
+        )
+        np.testing.assert_allclose(np.sum(gradient * step), (ahead - behind) / 2, 1e-6, 1e-14)
 
 
 def to_numpy(outputs):
