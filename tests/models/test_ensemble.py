@@ -9,6 +9,7 @@ import tensorflow as tf
 import tiny
 
 from keras_aoa import evaluate
+from keras_aoa.data.images.preprocessing import read_image
 from keras_aoa.evaluation import report
 from keras_aoa.inference.image_captioner import ImageCaptioner
 from keras_aoa.models.ensemble import Ensemble
@@ -36,8 +37,8 @@ def decode_step(captioner, ids):
 @pytest.mark.parametrize("variant", [*tiny.VARIANTS, "semantic"])
 def test_the_distribution_is_the_mean_over_the_members(variant):
     members = [
-        tiny.make_captioner(variant, weights=1),
-        tiny.make_captioner(variant, weights=2, units=5),
+        tiny.kept_captioner(variant, weights=1),
+        tiny.kept_captioner(variant, weights=2, units=5),
     ]
     log_probs, region_probs = decode_step(Ensemble(members), [1, 4, 6])
     separate = [decode_step(member, [1, 4, 6]) for member in members]
@@ -50,16 +51,16 @@ def test_the_distribution_is_the_mean_over_the_members(variant):
 
 
 def test_an_ensemble_of_one_member_equals_the_member():
-    captioner = tiny.make_captioner()
-    single = search(captioner, captioner.encode(IMAGES), beam=3, max_words=4)
+    captioner = tiny.kept_captioner(weights=1)
+    single = search(captioner, captioner.encode(IMAGES), beam=3, max_words=3)
     ensemble = Ensemble([captioner])
-    result = search(ensemble, ensemble.encode(IMAGES), beam=3, max_words=4)
+    result = search(ensemble, ensemble.encode(IMAGES), beam=3, max_words=3)
     for value, expected in zip(result, single, strict=True):
         np.testing.assert_allclose(value, expected, atol=1e-5)
 
 
 def test_boxes_of_all_members_are_concatenated():
-    members = [tiny.make_captioner(weights=seed) for seed in (1, 2)]
+    members = [tiny.kept_captioner(weights=seed) for seed in (1, 2)]
     encoded = Ensemble(members).encode(IMAGES)
     own = members[0].encode(IMAGES)
     assert encoded.boxes.shape == (3, 2 * tiny.REGIONS, 4, 2)
@@ -91,10 +92,13 @@ def runs(trained, tmp_path):
 def test_comma_separated_runs_caption_and_export_as_an_ensemble(runs, squares, tmp_path):
     names = ",".join(map(str, runs))
     file = squares / "03.png"
-    separate = [ImageCaptioner(folder).caption(file) for folder in runs]
-    captions = ImageCaptioner(names).captions(file)
-    assert captions[0].attention.shape[1] == sum(each.attention.shape[1] for each in separate)
-    assert len({caption.log_prob for caption in (*separate, captions[0])}) == 3
+    ensemble = ImageCaptioner(names)
+    captions, inputs = ensemble.captions(file), ensemble.inputs(read_image(file))
+    members = [open_run(folder).load_captioner(for_inference=True) for folder in runs]
+    separate = [search(each, each.encode(inputs), beam=2, max_words=5) for each in members]
+    assert captions[0].attention.shape[1] == sum(each.attention.shape[3] for each in separate)
+    separate = [float(each.log_probs[0, 0]) for each in separate]
+    assert len({*np.round([captions[0].log_prob, *separate], 4)}) == 3
     exported = export_run(open_run(names), tmp_path / "out", SearchSettings())
     model = tf.saved_model.load(str(exported.folder)).signatures["serving_default"]
     outputs = model(image_bytes=tf.constant([file.read_bytes()]))

@@ -24,13 +24,13 @@ INPUTS = CAPTIONS[:, :, :-1]
 
 
 def test_a_share_of_0_samples_no_words():
-    captioner = tiny.make_captioner()
+    captioner = tiny.kept_captioner()
     inputs = sampled_inputs(captioner, captioner.encode(IMAGES), CAPTIONS, 0.0)
     np.testing.assert_array_equal(inputs, INPUTS)
 
 
 def test_a_share_of_1_keeps_start_and_padding():
-    captioner = tiny.make_captioner()
+    captioner = tiny.kept_captioner()
     inputs = np.asarray(sampled_inputs(captioner, captioner.encode(IMAGES), CAPTIONS, 1.0))
     assert (inputs[:, :, 0] == START).all()
     np.testing.assert_array_equal(inputs == PAD, INPUTS == PAD)
@@ -79,14 +79,14 @@ def test_training_increases_the_share_of_sampled_words():
     captioner = tiny.make_captioner()
     settings = Configuration(scheduled_sampling=0.5, rnn_epochs=1, dropout=0.0)
     trainer = Trainer(captioner, settings, steps_per_epoch=4)
+    batch = {"images": IMAGES, "captions": CAPTIONS[:, :, :4]}
     shares, losses = [], []
     for _ in range(4):
         shares.append(trainer.sampled_share())
-        losses.append(trainer.step({"images": IMAGES, "captions": CAPTIONS}, 1)[0]["loss"])
+        losses.append(trainer.step(batch, 1)[0]["loss"])
     assert shares == [0, 0.125, 0.25, 0.375]
     plain = tiny.make_captioner()
     other = Trainer(plain, dataclasses.replace(settings, scheduled_sampling=0.0), 4)
-    batch = {"images": IMAGES, "captions": CAPTIONS}
     expected = [other.step(batch, 1)[0]["loss"] for _ in range(4)]
     assert losses[0] == pytest.approx(expected[0], rel=1e-5)
     assert losses[-1] != pytest.approx(expected[-1], rel=1e-5)
@@ -103,8 +103,10 @@ def test_soft_attention_with_scheduled_sampling_trains_fine_tunes_and_captions(
     from keras_aoa.inference.image_captioner import ImageCaptioner
     from keras_aoa.training import loop
 
-    # Tests in tests/training include the evaluation that follows a training.
+    # Tests in tests/training include validation, and the evaluation that follows a training.
     monkeypatch.setattr(loop, "evaluate", lambda *_, **__: None)
+    monkeypatch.setattr(loop, "captions_for_validation", lambda *_: {})
+    monkeypatch.setattr(loop, "validation_cider", lambda *_: 1.0)
     first = dataclasses.replace(
         squares_settings,
         output=str(tmp_path),
