@@ -3,7 +3,7 @@
 import bright_square
 import numpy as np
 import pytest
-from bright_square import CELLS, brightness, draw_all, make_run, propose_these, settings
+from bright_square import CELLS, brightness, draw_all, make_run, propose_these
 
 from keras_aoa.data.build import image_settings
 from keras_aoa.data.caption_batches import CaptionBatches
@@ -19,6 +19,11 @@ NAMES = [*bright_square.ASPECTS, "exif"]
 ELSEWHERE = [(0.02, 0.7, 0.3, 0.98), (0.0, 0.0, 0.4, 0.3)]  # left of the square, or below
 
 
+def settings(folder, **changes):
+    """A configuration of the cheapest variant. The regions do not depend on the variant."""
+    return bright_square.settings(folder, variant="baseline", **changes)
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     return draw_all(tmp_path_factory.mktemp("scenes"))
@@ -29,32 +34,48 @@ def examples(scenes):
     return [Example(name, str(scenes[name].path), ("a square",)) for name in NAMES]
 
 
-def regions_in_training(run, examples, epoch=0, flip=False):
-    """Features and boxes in the original image, by image name, from training batches."""
-    images = run.load_images("train", examples, cache_gb=1.0)  # in memory, as in a training
+LOADED = {}
+
+
+def load_images(run, split, examples, **options):
+    """Load images, once for all runs whose networks receive the same images."""
+    if run.configuration.regions == "proposals":  # each test proposes its own boxes
+        return run.load_images(split, examples, **options)
+    key = split, run.configuration.fit, tuple(example.path for example in examples)
+    if key not in LOADED:
+        LOADED[key] = run.load_images(split, examples, **options)
+    return LOADED[key]
+
+
+def regions_in_training(run, examples, captioner, epochs=1, flip=False):
+    """Yield each epoch's features and boxes in the original image, by image name, and the flipped.
+
+    They come from training batches.
+    """
+    images = load_images(run, "train", examples, cache_gb=1.0)  # in memory, as in a training
     batches = CaptionBatches(
         images, run.vocabulary, 3, captions_per_image=1, flip=flip, proposals=50
     )
-    captioner, by_name, flipped = run.load_captioner(), {}, set()
-    for batch in batches.epoch(epoch):
-        encoded = captioner.encode(batch)
-        for row, index in enumerate(batch["index"].numpy()):
-            boxes = np.asarray(encoded.boxes[row])
-            if batch["flipped"][row]:
-                flipped.add(examples[index].image_id)
-                boxes = boxes * (-1, 1) + (1, 0)
-            boxes = to_original(boxes, batch["window"][row].numpy())
-            by_name[examples[index].image_id] = (
-                np.asarray(encoded.memory.regions[row]),
-                boxes,
-            )
-    return by_name, flipped
+    for epoch in range(epochs):
+        by_name, flipped = {}, set()
+        for batch in batches.epoch(epoch):
+            encoded = captioner.encode(batch)
+            for row, index in enumerate(batch["index"].numpy()):
+                boxes = np.asarray(encoded.boxes[row])
+                if batch["flipped"][row]:
+                    flipped.add(examples[index].image_id)
+                    boxes = boxes * (-1, 1) + (1, 0)
+                boxes = to_original(boxes, batch["window"][row].numpy())
+                by_name[examples[index].image_id] = (
+                    np.asarray(encoded.memory.regions[row]),
+                    boxes,
+                )
+        yield by_name, flipped
 
 
-def regions_in_evaluation(run, examples):
+def regions_in_evaluation(run, examples, captioner):
     """Features and boxes in the original image, by image name, from evaluation batches."""
-    images = run.load_images("test", examples)
-    captioner, by_name = run.load_captioner(), {}
+    images, by_name = load_images(run, "test", examples), {}
     for batch in image_batches(images, 2, run.configuration.test_proposals):
         encoded = captioner.encode(batch, stride=run.configuration.test_stride)
         for row, index in enumerate(batch["index"].numpy()):
@@ -79,9 +100,11 @@ def regions_in_captioning(run, examples):
 
 def regions_of_every_path(run, examples):
     """Features and boxes in the original image, by code path and by image name."""
+    captioner = run.load_captioner()
+    ((in_training, _),) = regions_in_training(run, examples, captioner)
     return {
-        "training": regions_in_training(run, examples)[0],
-        "evaluation": regions_in_evaluation(run, examples),
+        "training": in_training,
+        "evaluation": regions_in_evaluation(run, examples, captioner),
         "captioning": regions_in_captioning(run, examples),
     }
 
@@ -204,8 +227,8 @@ def test_mirrored_images_have_mirrored_boxes(scenes, examples, tmp_path, monkeyp
     fits = {"proposals_fit" if regions == "proposals" else "fit": fit}
     run = make_run(settings(tmp_path, regions=regions, **fits), brightness())
     flips = set()
-    for epoch in range(3):
-        by_name, flipped = regions_in_training(run, examples, epoch, flip=True)
+    of_epochs = regions_in_training(run, examples, run.load_captioner(), epochs=3, flip=True)
+    for epoch, (by_name, flipped) in enumerate(of_epochs):
         flips |= {(name, name in flipped) for name in NAMES}
         for name, (features, boxes) in by_name.items():
             share = share_inside(boxes, [scenes[name].box])
