@@ -24,13 +24,13 @@ INPUTS = CAPTIONS[:, :, :-1]
 
 
 def test_a_share_of_0_samples_no_words():
-    captioner = tiny.kept_captioner()
+    captioner = tiny.make_captioner()
     inputs = sampled_inputs(captioner, captioner.encode(IMAGES), CAPTIONS, 0.0)
     np.testing.assert_array_equal(inputs, INPUTS)
 
 
 def test_a_share_of_1_keeps_start_and_padding():
-    captioner = tiny.kept_captioner()
+    captioner = tiny.make_captioner()
     inputs = np.asarray(sampled_inputs(captioner, captioner.encode(IMAGES), CAPTIONS, 1.0))
     assert (inputs[:, :, 0] == START).all()
     np.testing.assert_array_equal(inputs == PAD, INPUTS == PAD)
