@@ -46,11 +46,10 @@ docs: .venv/installed-docs
 	.venv/bin/pip install --quiet -r requirements-docs.txt
 	touch .venv/installed-docs
 
-# Tests of the layers on every Keras backend, each in a separate environment. The JAX and PyTorch
-# environments have no TensorFlow, which also verifies that the layers need only keras.
+# Tests of the layers on JAX and on PyTorch; `make test` runs them on TensorFlow. The environments
+# have no TensorFlow, which also verifies that the layers need only keras.
 JAX_CACHE = JAX_COMPILATION_CACHE_DIR=.venv-jax/compiled JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
-test-backends: install .venv-jax/installed .venv-torch/installed
-	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest $(IN_PARALLEL) tests/layers
+test-backends: .venv-jax/installed .venv-torch/installed
 	KERAS_BACKEND=jax $(JAX_CACHE) .venv-jax/bin/python -m pytest $(IN_PARALLEL) tests/layers
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest $(IN_PARALLEL) tests/layers
 
