@@ -276,7 +276,7 @@ def test_a_report_has_the_scores_of_an_evaluation(trained, tmp_path):
     ("arguments", "message"),
     [
         (["--report", "--report-images", "0"], "report-images: expected at least 1, received 0"),
-        (["--report", "--split", "tset"], "a split of .*received 'tset'; there are train"),
+        (["--report", "--split", "tset"], "a split of .*received 'tset'; its splits are train"),
         (["--report", "--with", "/nowhere"], "/nowhere: expected the folder of a run"),
         (["--report", "--with", "RUN"], "expected different runs, received .* more than once"),
         (["--report", "--stride", "1,2"], "stride: expected one number for a report"),

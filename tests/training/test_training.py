@@ -238,7 +238,7 @@ def test_data_without_a_test_split_are_scored_on_another_split_with_a_note(train
 
 
 def test_the_error_of_an_unknown_split_lists_the_known_splits(trained):
-    with pytest.raises(UserError, match="received 'tset'; there are train, val, test"):
+    with pytest.raises(UserError, match="received 'tset'; its splits are train, val, test"):
         evaluation.evaluate(trained, EvaluationSettings(split="tset"))
 
 
