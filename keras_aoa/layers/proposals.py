@@ -127,7 +127,7 @@ def maximum_over_boxes(activations, boxes):
 
 
 def _block_maxima(values, axis):
-    """Return a list with one table of maxima for each block size 1, 2, 4 … cells.
+    """Return tables of maxima, one for each size of blocks: 1, 2, 4 … cells.
 
     A table contains, for each cell, the maximum of the block that starts at this cell. The maximum
     is undefined if the block extends past the map.
