@@ -145,7 +145,14 @@ def diverse(captioner, image, beam, groups, diversity, steps, length_penalty):
 
 @pytest.mark.parametrize(
     ("beam", "groups", "diversity", "length_penalty"),
-    [(4, 1, 3.0, 0.7), (4, 2, 0.5, 0.0), (4, 4, 1.5, 0.7), (6, 3, 0.2, 1.0), (2, 2, 0.0, 0.0)],
+    [
+        (4, 1, 3.0, 0.7),
+        (4, 2, 0.5, 0.0),
+        (4, 4, 1.5, 0.7),
+        (6, 2, 1.0, 0.0),
+        (6, 3, 0.2, 1.0),
+        (2, 2, 0.0, 0.0),
+    ],
 )
 def test_diverse_groups_equal_the_definition(beam, groups, diversity, length_penalty):
     captioner = tiny.kept_captioner(weights=1)

@@ -64,8 +64,8 @@ def test_proposals_need_one_row_per_image(model, rows):
 
 
 def test_an_image_without_proposals_is_invalid(model):
-    files = list(good_files().values())[:2]
-    boxes = np.array([[[0.1, 0.1, 0.6, 0.8]], [[0, 0, 0, 0]]], np.float32)
-    assert ask(model, files, proposals=boxes)["valid"].tolist() == [True, False]
+    files = list(good_files().values())[:3]
+    boxes = np.array([[[0.1, 0.1, 0.6, 0.8]], [[0, 0, 0, 0]], [[0, 0, np.inf, 1]]], np.float32)
+    assert ask(model, files, proposals=boxes)["valid"].tolist() == [True, False, False]
     with pytest.raises(TypeError, match="proposals"):
         ask(model, files)

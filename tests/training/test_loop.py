@@ -56,6 +56,22 @@ def test_the_best_weights_are_the_averages_after_the_epoch_with_the_highest_scor
     assert metadata["progress"]["history"] == history
 
 
+def test_a_run_without_a_checkpoint_starts_again_with_the_same_weights(settings, monkeypatch):
+    simulated = Simulation(monkeypatch, [0.5, 0.4, 0.3, 0.2])
+
+    def interrupted(*arguments):
+        simulated.epoch(*arguments)
+        monkeypatch.setattr(training, "train_epoch", simulated.epoch)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(settings)
+    training.train(settings)
+    assert len(simulated.starts) == 5
+    np.testing.assert_array_equal(*simulated.starts[:2])
+
+
 def test_batches_have_the_settings_and_the_seed_of_the_run(settings, monkeypatch):
     made, kept, batches = [], [], training.CaptionBatches
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import json
 import os
 import re
 import resource
@@ -68,19 +69,26 @@ def settings(squares_settings, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(squares_settings, tmp_path_factory):
-    """An uninterrupted run with these settings, beside a copy of it before step 7, `stopped`."""
+    """An uninterrupted run with these settings, beside a copy of it before step 7, `stopped`.
+
+    Its folder has an additional file with the loss of each step, `losses.json`.
+    """
     own = settings.__wrapped__(squares_settings, tmp_path_factory.mktemp("whole"))
-    step = Trainer.step
+    step, losses = Trainer.step, []
 
     def copied(trainer, *arguments):
         if trainer.steps == 6:
             shutil.copytree(own.folder, own.folder.parent / "stopped")
-        return step(trainer, *arguments)
+        metrics, stopped = step(trainer, *arguments)
+        losses.append(metrics["loss"])
+        return metrics, stopped
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "evaluate", lambda *_, **__: None)
         patch.setattr(Trainer, "step", copied)
-        return training.train(own)
+        run = training.train(own)
+    (run.folder / "losses.json").write_text(json.dumps(losses))
+    return run
 
 
 @pytest.fixture
@@ -122,6 +130,13 @@ def assert_same_run(run, other):
             for duration in ("seconds", "step_seconds"):
                 each.pop(duration, None)
         assert metadata == other_metadata
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_steps(finished):
+    losses = json.loads((finished.folder / "losses.json").read_text())
+    history = weights.load_arrays(finished.last_file)[1]["progress"]["history"]
+    means = np.reshape(losses, (2, 5)).mean(axis=1)
+    np.testing.assert_allclose([epoch["loss"] for epoch in history], means, rtol=1e-6)
 
 
 # --- exact resume ---------------------------------------------------------------------------------
@@ -224,6 +239,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_one(settings, finished,
         caplog.text,
     )
     assert re.search(r"best\.npz: .* damaged .* The best weights will be chosen", caplog.text)
+    weights.load_arrays(best)  # of the epoch that remained, whatever its score
     arrays, whole = (weights.load_arrays(run.last_file)[0] for run in (resumed, finished))
     for name, array in whole.items():
         np.testing.assert_array_equal(arrays[name], array, err_msg=name)

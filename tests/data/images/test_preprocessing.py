@@ -254,9 +254,17 @@ def test_huge_images_are_rejected_before_decoding(picture, jpeg):
     frame = jpeg.index(b"\xff\xc0")
     giant_jpeg = jpeg[: frame + 5] + struct.pack(">HH", 65500, 65500) + jpeg[frame + 9 :]
     gif = b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(20)
-    for data in (png, giant_jpeg, gif):
+    bmp = b"BM" + bytes(16) + struct.pack("<ii", 20000, -20000) + bytes(20)
+    webp = b"RIFF" + bytes(4) + b"WEBP"
+    lossless = webp + b"VP8L" + bytes(4) + b"\x2f" + struct.pack("<I", 2**28 - 1) + bytes(20)
+    lossy = webp + b"VP8 " + bytes(10) + struct.pack("<HH", 2**14 - 1, 2**14 - 1) + bytes(20)
+    extended = webp + b"VP8X" + bytes(8) + b"\xff" * 6 + bytes(20)
+    for data in (png, giant_jpeg, gif, bmp, lossless, lossy, extended):
         with pytest.raises(tf.errors.InvalidArgumentError, match="more than 134217728 pixels"):
             decode(data)
+    large = png[:16] + struct.pack(">II", 5000, 5000) + png[24:]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too short for its declared pixels"):
+        decode(large)
 
 
 def test_read_image_decodes_the_content_of_a_file(picture, tmp_path):
