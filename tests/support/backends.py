@@ -45,7 +45,7 @@ def compiled(function):
 
 
 def assert_gradients(function, arguments, gradients):
-    """Assert that gradients agree with central differences of `function`, in random directions."""
+    """Assert that gradients agree with central differences of `function` in a random direction."""
     assert len(arguments) == len(gradients)
     for index, gradient in enumerate(gradients):
         step = 1e-5 * np.random.default_rng(0).normal(size=gradient.shape)
