@@ -168,13 +168,14 @@ class AreaAttention(AttentionLayer):
 
     def precompute(self, regions, region_mask=None):
         regions = self.scale_regions(regions)
+        words = self.transpose_words()
         if not self.uses_regions:
-            return ImageMemory(regions, region_mask)
+            return ImageMemory(regions, region_mask, transposed_words=words)
         keys = dense(regions, ops.transpose(self.word_region), self.compute_dtype)
         # `dense` computes one product for all images. A batched product would copy the word matrix.
         scores = dense(keys, ops.transpose(self.words), self.compute_dtype)
         factors = factorize(scores, self._word_mask(), region_mask, self.compute_dtype)
-        return ImageMemory(regions, region_mask, keys, factors)
+        return ImageMemory(regions, region_mask, keys, factors, transposed_words=words)
 
     def attend_before(self, state, word, attended, memory):
         if self.variant == "conditional":
@@ -210,7 +211,7 @@ class AreaAttention(AttentionLayer):
 
     def score(self, states, memory):
         """Return the `JointScores` of states `(n, c, u)`."""
-        words = self.word_scores(states)
+        words = self.word_scores(states, memory)
         if not self.uses_regions:
             return JointScores(words, None, None)
         regions = self.region_scores(states, memory)
@@ -237,12 +238,12 @@ class AreaAttention(AttentionLayer):
 
     def target_log_probs(self, output, targets, memory, log_normalizer=None, smoothing=0.0):
         if not self.uses_regions:
-            return self.target_softmax(output, targets, smoothing)
+            return self.target_softmax(output, targets, memory, smoothing)
         scores, words = self.target_scores(output, targets)
         region_scores = self.region_scores(output, memory)
         word_scores = None
         if log_normalizer is None or smoothing:
-            word_scores = self.word_scores(output)
+            word_scores = self.word_scores(output, memory)
         if log_normalizer is None:
             log_normalizer = region_marginal(
                 word_scores, region_scores, memory.factors, self.compute_dtype

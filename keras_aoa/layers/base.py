@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_aoa.layers.joint import MASKED_SCORE, PairFactors
-from keras_aoa.layers.products import dense, scale_to_length, wide_dtype
+from keras_aoa.layers.products import dense, scale_to_length, transposed, wide_dtype
 from keras_aoa.layers.regions import require_regions, split_region_arguments
 from keras_aoa.layers.sharing import copy_once, identity
 
@@ -18,7 +18,7 @@ Tensor = Any
 
 
 class ImageMemory(NamedTuple):
-    """Tensors that depend only on the images, computed once for all captions and steps.
+    """Tensors that are computed once for all captions and steps. Most depend only on the images.
 
     `regions (n, r, f)` are the scaled region features. `region_mask (n, r)` is false for padding. A
     `region_mask` of None means that no region is padding. `keys (n, r, e)` are projected regions.
@@ -27,7 +27,8 @@ class ImageMemory(NamedTuple):
     noise. For `ReviewAttention`, `thoughts (n, i, e)` are the vectors of the review steps, and
     `review_probs (n, i, r)` are the attention of the review steps. `ReviewAttention` replaces
     `regions` by projected thoughts `(n, i, f)`. `concepts (n, k, e)` are embedded words that
-    `SemanticAttention` attends to. Tensors that an attention does not need are None.
+    `SemanticAttention` attends to. `transposed_words (e, w)` are the word embeddings, transposed,
+    from `AttentionLayer.transpose_words`. Tensors that an attention does not need are None.
     """
 
     regions: Tensor
@@ -39,6 +40,7 @@ class ImageMemory(NamedTuple):
     thoughts: Tensor | None = None
     review_probs: Tensor | None = None
     concepts: Tensor | None = None
+    transposed_words: Tensor | None = None
 
 
 class Attended(NamedTuple):
@@ -234,9 +236,15 @@ class AttentionLayer(keras.layers.Layer):
         """Return the embeddings `(…, e)` of word ids `(…)`."""
         return ops.cast(ops.take(ops.convert_to_tensor(self.input_words), ids, axis=0), self._wide)
 
-    def word_scores(self, output):
+    def transpose_words(self):
+        """Return the transposed word embeddings `(e, w)`, in the dtype of matrix products."""
+        return transposed(ops.cast(self.words, self.compute_dtype))
+
+    def word_scores(self, output, memory):
         """Return the scores `(n, c, w)` of all words for outputs `(n, c, o)`."""
-        scores = dense(self.word_query(output), ops.transpose(self.words), self.compute_dtype)
+        words = memory.transposed_words
+        words = self.transpose_words() if words is None else words
+        scores = dense(self.word_query(output), words, self.compute_dtype)
         return scores + self._word_penalty(ops.arange(self.vocabulary_size))
 
     def target_scores(self, output, targets):
@@ -245,10 +253,10 @@ class AttentionLayer(keras.layers.Layer):
         scores = ops.sum(self.word_query(output) * words, axis=-1)
         return scores + self._word_penalty(targets), words
 
-    def target_softmax(self, output, targets, smoothing=0.0):
+    def target_softmax(self, output, targets, memory, smoothing=0.0):
         """Return `target_log_probs (n, c)`, where p(w) is the softmax of `word_scores`."""
         scores, _ = self.target_scores(output, targets)
-        word_scores = self.word_scores(output)
+        word_scores = self.word_scores(output, memory)
         log_normalizer = ops.maximum(ops.logsumexp(word_scores, axis=-1), scores)
         if smoothing:
             scores = (1 - smoothing) * scores + smoothing * self.mean_over_words(word_scores)

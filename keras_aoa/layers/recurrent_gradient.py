@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from keras_aoa.layers.joint import SMALLEST_SUM
-from keras_aoa.layers.products import batched_product, dense
+from keras_aoa.layers.products import batched_product, dense, transposed
 
 
 def run_full(cell, word_gates, states, memory, state_dropout=None):
@@ -45,9 +45,11 @@ def run_full(cell, word_gates, states, memory, state_dropout=None):
     def recurrence(word_gates, state, attended, regions, exponentials, *weights):
         by_word = ops.swapaxes(exponentials, 1, 2)
         factors = memory.factors._replace(exponentials=exponentials, by_word=by_word)
-        known = memory._replace(regions=regions, factors=factors)
         # The step must read the weights passed to this function, so that they receive gradients.
         with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
+            known = memory._replace(
+                regions=regions, factors=factors, transposed_words=attention.transpose_words()
+            )
             steps = cell.unrolled(None, word_gates, (state, attended), known, state_dropout)
         output = ops.stack([step.output for step in steps], axis=2)
         normalizers = [step.scores.marginal.log_normalizer for step in steps]
@@ -76,6 +78,9 @@ def backward(compute_dtype, upstream, steps, start, state_dropout, memory, weigh
     )
     states = [start[0], *(step.state for step in steps[:-1])]
     attended = [start[1], *(step.attended for step in steps[:-1])]
+    by_state_gate, by_input_gate = (
+        transposed(ops.cast(kernel, compute_dtype)) for kernel in (recurrent_kernel, region_kernel)
+    )
     d_state = ops.zeros_like(start[0])
     d_attended = ops.zeros_like(start[1])
     kept = []
@@ -99,8 +104,8 @@ def backward(compute_dtype, upstream, steps, start, state_dropout, memory, weigh
             **scores, "attended": d_attended, "input_gates": d_input_gates,
             "state_gates": d_state_gates,
         })  # fmt: skip
-        d_state = d_before + dense(d_state_gates, ops.transpose(recurrent_kernel), compute_dtype)
-        d_attended = dense(d_input_gates, ops.transpose(region_kernel), compute_dtype)
+        d_state = d_before + dense(d_state_gates, by_state_gate, compute_dtype)
+        d_attended = dense(d_input_gates, by_input_gate, compute_dtype)
     kept.reverse()
 
     def flat(tensors):

@@ -143,7 +143,12 @@ class SemanticAttention(AttentionLayer):
         regions = self.scale_regions(regions)
         _, best = ops.top_k(ops.convert_to_tensor(concepts), min(self.attended, count))
         ids = ops.take(ops.convert_to_tensor(self.concept_ids, dtype="int32"), best, axis=0)
-        return ImageMemory(regions, region_mask, concepts=self.embed(ids))
+        return ImageMemory(
+            regions,
+            region_mask,
+            concepts=self.embed(ids),
+            transposed_words=self.transpose_words(),
+        )
 
     def attend_before(self, state, word, attended, memory):
         query = dense(word, self.word_concept, self.compute_dtype)
@@ -173,11 +178,11 @@ class SemanticAttention(AttentionLayer):
         return uniform_regions(output, memory)
 
     def log_probs(self, output, memory, scores=None):
-        word_log_probs = ops.log_softmax(self.word_scores(output), axis=-1)
+        word_log_probs = ops.log_softmax(self.word_scores(output, memory), axis=-1)
         return word_log_probs, self.region_probs(output, memory)
 
     def target_log_probs(self, output, targets, memory, log_normalizer=None, smoothing=0.0):
-        return self.target_softmax(output, targets, smoothing)
+        return self.target_softmax(output, targets, memory, smoothing)
 
     def call(self, states, regions, region_mask=None, concepts=None):
         memory = self.precompute(regions, region_mask, concepts)

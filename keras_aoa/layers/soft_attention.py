@@ -103,7 +103,8 @@ class SoftAttention(AttentionLayer):
     def precompute(self, regions, region_mask=None):
         regions = self.scale_regions(regions)
         keys = dense(regions, self.hidden_region, self.compute_dtype)
-        return ImageMemory(regions, region_mask, keys)
+        words = self.transpose_words()
+        return ImageMemory(regions, region_mask, keys, transposed_words=words)
 
     def region_scores(self, state, memory):
         """Return the scores e `(n, c, r)` for states `(n, c, u)`, very low for padding."""
@@ -141,11 +142,11 @@ class SoftAttention(AttentionLayer):
         return output[..., self.word_state.shape[1] + self.word_region.shape[1] :]
 
     def log_probs(self, output, memory, scores=None):
-        word_log_probs = ops.log_softmax(self.word_scores(output), axis=-1)
+        word_log_probs = ops.log_softmax(self.word_scores(output, memory), axis=-1)
         return word_log_probs, self.region_probs(output, memory)
 
     def target_log_probs(self, output, targets, memory, log_normalizer=None, smoothing=0.0):
-        return self.target_softmax(output, targets, smoothing)
+        return self.target_softmax(output, targets, memory, smoothing)
 
     def call(self, states, previous_states, regions, region_mask=None):
         memory = self.precompute(regions, region_mask)
