@@ -20,7 +20,7 @@ def write_joint(captioner):
         return memory._replace(factors=ops.swapaxes(scores, 1, 2))
 
     def score(self, states, memory):
-        words = self.word_scores(states, memory)
+        words = self.word_scores(states)
         regions = self.region_scores(states, memory)
         scores = words[..., :, None] + regions[..., None, :] + memory.factors[:, None]
         shape = ops.shape(scores)

@@ -211,7 +211,7 @@ class AreaAttention(AttentionLayer):
 
     def score(self, states, memory):
         """Return the `JointScores` of states `(n, c, u)`."""
-        words = self.word_scores(states, memory)
+        words = self.word_scores(states, memory.transposed_words)
         if not self.uses_regions:
             return JointScores(words, None, None)
         regions = self.region_scores(states, memory)
@@ -238,12 +238,12 @@ class AreaAttention(AttentionLayer):
 
     def target_log_probs(self, output, targets, memory, log_normalizer=None, smoothing=0.0):
         if not self.uses_regions:
-            return self.target_softmax(output, targets, memory, smoothing)
+            return self.target_softmax(output, targets, smoothing)
         scores, words = self.target_scores(output, targets)
         region_scores = self.region_scores(output, memory)
         word_scores = None
         if log_normalizer is None or smoothing:
-            word_scores = self.word_scores(output, memory)
+            word_scores = self.word_scores(output)
         if log_normalizer is None:
             log_normalizer = region_marginal(
                 word_scores, region_scores, memory.factors, self.compute_dtype

@@ -240,10 +240,12 @@ class AttentionLayer(keras.layers.Layer):
         """Return the transposed word embeddings `(e, w)`, in the dtype of matrix products."""
         return transposed(ops.cast(self.words, self.compute_dtype))
 
-    def word_scores(self, output, memory):
-        """Return the scores `(n, c, w)` of all words for outputs `(n, c, o)`."""
-        words = memory.transposed_words
-        words = self.transpose_words() if words is None else words
+    def word_scores(self, output, transposed_words=None):
+        """Return the scores `(n, c, w)` of all words for outputs `(n, c, o)`.
+
+        A search passes the images' `transposed_words`. For one product, the copy is not worth it.
+        """
+        words = ops.transpose(self.words) if transposed_words is None else transposed_words
         scores = dense(self.word_query(output), words, self.compute_dtype)
         return scores + self._word_penalty(ops.arange(self.vocabulary_size))
 
@@ -253,10 +255,10 @@ class AttentionLayer(keras.layers.Layer):
         scores = ops.sum(self.word_query(output) * words, axis=-1)
         return scores + self._word_penalty(targets), words
 
-    def target_softmax(self, output, targets, memory, smoothing=0.0):
+    def target_softmax(self, output, targets, smoothing=0.0):
         """Return `target_log_probs (n, c)`, where p(w) is the softmax of `word_scores`."""
         scores, _ = self.target_scores(output, targets)
-        word_scores = self.word_scores(output, memory)
+        word_scores = self.word_scores(output)
         log_normalizer = ops.maximum(ops.logsumexp(word_scores, axis=-1), scores)
         if smoothing:
             scores = (1 - smoothing) * scores + smoothing * self.mean_over_words(word_scores)

@@ -190,6 +190,7 @@ class AttentionGRUCell(keras.layers.Layer):
     def start(self, state, memory):
         """Return the states `(h, v)` before the first word, given `h (n, c, u)`."""
         nothing = ops.zeros((*ops.shape(state)[:-1], self.attended_dim), dtype=state.dtype)
+        memory = memory._replace(transposed_words=None)  # not worth the copy: one product
         return state, self.attention.attend_after(state, nothing, None, memory).attended
 
     def project(self, words, memory):

@@ -147,7 +147,7 @@ def backward(compute_dtype, upstream, steps, start, state_dropout, memory, weigh
         weight_gradient(flat(attended), of("input_gates")),
         weight_gradient(flat(states), d_state_gates),
         d_bias,
-        ops.transpose(weight_gradient(query, of("words"))),
+        ops.cast(weight_gradient(of("words"), query), words.dtype),
         weight_gradient(of("query"), output),
         total(of("query")),
         weight_gradient(of("key"), output),

@@ -178,11 +178,12 @@ class SemanticAttention(AttentionLayer):
         return uniform_regions(output, memory)
 
     def log_probs(self, output, memory, scores=None):
-        word_log_probs = ops.log_softmax(self.word_scores(output, memory), axis=-1)
+        word_scores = self.word_scores(output, memory.transposed_words)
+        word_log_probs = ops.log_softmax(word_scores, axis=-1)
         return word_log_probs, self.region_probs(output, memory)
 
     def target_log_probs(self, output, targets, memory, log_normalizer=None, smoothing=0.0):
-        return self.target_softmax(output, targets, memory, smoothing)
+        return self.target_softmax(output, targets, smoothing)
 
     def call(self, states, regions, region_mask=None, concepts=None):
         memory = self.precompute(regions, region_mask, concepts)
