@@ -9,11 +9,19 @@ from benchmarks.decoder import Size, lean_flops
 from benchmarks.growth import exponent
 from benchmarks.measure import in_new_process
 from benchmarks.naive import write_joint
+from benchmarks.products import products
 
 
 @pytest.mark.parametrize(("images", "gigaflops"), [(10, 43), (50, 217)])
 def test_flops_of_a_step_match_the_design(images, gigaflops):
     assert lean_flops(Size(images=images)) / 1e9 == pytest.approx(gigaflops, rel=0.02)
+
+
+@pytest.mark.parametrize("regions", [49, 196])
+def test_the_products_of_a_step_add_up_to_its_flops(regions):
+    size = Size(regions=regions)
+    flops = sum(2 * count * np.prod(shape) for _, count, shape in products(size))
+    assert flops == pytest.approx(lean_flops(size), rel=0.03)
 
 
 def test_the_naive_form_has_the_same_probabilities_and_gradients():
