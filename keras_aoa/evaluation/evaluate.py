@@ -8,7 +8,8 @@ from keras_aoa.data.examples import CaptionData
 from keras_aoa.data.images.preprocessing import read_image
 from keras_aoa.distribution.process import Process
 from keras_aoa.evaluation.confidence import cider_by_confidence
-from keras_aoa.evaluation.metrics import score, start_meteor
+from keras_aoa.evaluation.java import start_meteor
+from keras_aoa.evaluation.metrics import score
 from keras_aoa.evaluation.results import format_scores, score_content, write_results
 from keras_aoa.evaluation.split import EvaluationSettings, SplitCaptioner
 from keras_aoa.runs.run import Run

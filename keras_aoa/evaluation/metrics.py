@@ -5,12 +5,6 @@ arXiv:1504.00325. The package pycocoevalcap contains the scorers. The CIDEr of p
 variant CIDEr-D.
 """
 
-import errno
-import inspect
-import os
-import pathlib
-import subprocess
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,27 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
-from pycocoevalcap.meteor.meteor import METEOR_JAR, Meteor
 from pycocoevalcap.rouge.rouge import Rouge
-from pycocoevalcap.tokenizer import ptbtokenizer
 
 from keras_aoa.data.text.tokenizer import has_spaceless_script, separate_characters, tokenize
+from keras_aoa.evaluation.java import JavaError, MeteorProcess, meteor_scores, ptb_tokens
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import first_three
 
 METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr")
 TOKENIZERS = ("auto", "ptb", "python")
-# In a locale with decimal commas or other digits, METEOR cannot read the numbers that it writes.
-JAVA_OPTIONS = (
-    "-Duser.language=en",
-    "-Duser.country=US",
-    "-Duser.language.format=en",
-    "-Duser.country.format=US",
-    "-Dfile.encoding=UTF-8",
-)
-# Error messages of a Java that is older than version 8, or not installed.
-OTHER_JAVA = ("UnsupportedClassVersionError", "Unable to locate a Java Runtime")
-GET_JAVA = "install one (Debian: apt-get install default-jre-headless)."
 NO_SPACES = (
     "METEOR is left out: it compares English words and stems, but the captions are in a script "
     "without spaces between words."
@@ -104,7 +86,7 @@ def score(
     try:
         words = _words(references, captions, tokenizer != "python")
         tokenizer_name = "python" if tokenizer == "python" else "PTB"
-    except _JavaError as problem:
+    except JavaError as problem:
         if tokenizer == "ptb":
             raise UserError(f"The PTB tokenizer {problem}") from None
         if meteor:
@@ -114,7 +96,7 @@ def score(
 
     results = {}
     with ThreadPoolExecutor(max_workers=1) as pool:  # METEOR runs in a process of its own
-        waiting = pool.submit(_meteor, *words, meteor) if meteor and not missing else None
+        waiting = pool.submit(meteor_scores, *words, meteor) if meteor and not missing else None
         overall, each = Bleu(4).compute_score(*words, verbose=0)
         results.update(zip(METRICS[:4], zip(overall, each, strict=True), strict=True))
         results["ROUGE_L"] = Rouge().compute_score(*words)
@@ -122,7 +104,7 @@ def score(
         if waiting:
             try:
                 results["METEOR"] = waiting.result()
-            except _JavaError as problem:
+            except JavaError as problem:
                 missing["METEOR"] = f"METEOR {problem}"
 
     names = [name for name in METRICS if name in results]
@@ -211,18 +193,11 @@ def check_ids(
         )
 
 
-class _JavaError(Exception):
-    """Java does not work.
-
-    The message completes a sentence such as "METEOR needs Java 8 or newer, …".
-    """
-
-
 def _words(references, captions, with_java):
     """Tokenize references and captions into the format of pycocoevalcap's scorers."""
     texts = [text for image in references for text in (*references[image], captions[image])]
     if with_java:
-        tokenized = iter(_ptb_tokens(list(map(separate_characters, texts))))
+        tokenized = iter(ptb_tokens(list(map(separate_characters, texts))))
     else:
         tokenized = (" ".join(tokenize(text)) for text in texts)
     truths, answers = {}, {}
@@ -242,113 +217,3 @@ def _words(references, captions, with_java):
 def _mostly_spaceless(references):
     texts = [text for captions in references.values() for text in captions]
     return 2 * sum(map(has_spaceless_script, texts)) > len(texts)
-
-
-def _ptb_tokens(texts):
-    """Tokenize like pycocoevalcap's `PTBTokenizer`.
-
-    `PTBTokenizer` itself is not used, because it writes a file to the folder of its package.
-    """
-    jar = pathlib.Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
-    command = ["java", *JAVA_OPTIONS, "-cp", str(jar)]
-    command += ["edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
-    # Java reads one caption per line; a line break in a caption would shift all later captions.
-    lines = "".join(" ".join(text.splitlines()) + "\n" for text in texts)
-    try:
-        java = subprocess.run(
-            command,
-            input=lines.encode(errors="replace"),
-            capture_output=True,
-            env=_java_environment(),
-        )
-    except OSError as error:
-        raise _no_java(error) from None
-    tokenized = java.stdout.decode(errors="replace").split("\n")[:-1]
-    if java.returncode or len(tokenized) != len(texts):
-        raise _broken_java(java.stderr)
-    dropped = set(ptbtokenizer.PUNCTUATIONS)
-    return [
-        " ".join(word for word in line.rstrip().split(" ") if word not in dropped)
-        for line in tokenized
-    ]
-
-
-class MeteorProcess(Meteor):
-    """METEOR's Java process.
-
-    The process first loads tables for several seconds. The process ends when this object is
-    deleted. After an error, the method `__del__` of pycocoevalcap's class would wait forever.
-
-    Raises:
-        OSError: Java does not start.
-    """
-
-    def __init__(self):
-        command = ["java", *JAVA_OPTIONS, "-jar", "-Xmx2G", METEOR_JAR]
-        self.meteor_p = subprocess.Popen(
-            [*command, "-", "-", "-stdio", "-l", "en", "-norm"],
-            cwd=pathlib.Path(inspect.getfile(Meteor)).parent,
-            env=_java_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        self.lock = threading.Lock()
-
-    def __del__(self):
-        if process := getattr(self, "meteor_p", None):
-            process.kill()
-            process.communicate()
-
-
-def start_meteor() -> MeteorProcess | bool:
-    """Start METEOR in advance.
-
-    If Java does not start, the result is True, so that `score` reports the reason.
-    """
-    try:
-        return MeteorProcess()
-    except OSError:
-        return True
-
-
-def _meteor(truths, answers, started):
-    try:
-        scorer = started if isinstance(started, MeteorProcess) else MeteorProcess()
-    except OSError as error:
-        raise _no_java(error) from None
-    try:
-        return scorer.compute_score(truths, answers)
-    except (OSError, ValueError):
-        scorer.meteor_p.kill()
-        raise _broken_java(scorer.meteor_p.stderr.read()) from None
-
-
-def _java_environment():
-    """Return an environment that does not override `JAVA_OPTIONS`.
-
-    If the current environment does not, the result is None.
-    """
-    name = "_JAVA_OPTIONS"  # it overrides the options of the command line
-    if name not in os.environ:
-        return None
-    return {**os.environ, name: " ".join((os.environ[name], *JAVA_OPTIONS))}
-
-
-def _no_java(error):
-    if isinstance(error, FileNotFoundError):
-        return _JavaError(f"needs Java 8 or newer, `java` was not found on PATH; {GET_JAVA}")
-    if isinstance(error, PermissionError) or error.errno == errno.ENOEXEC:
-        reason = f"`java` did not start: {error.strerror}"
-        return _JavaError(f"needs Java 8 or newer, {reason}; {GET_JAVA}")
-    return _JavaError(f"could not start `java`: {error.strerror}; remove the cause and try again.")
-
-
-def _broken_java(output):
-    lines = map(str.strip, output.decode(errors="replace").splitlines())
-    # Lists of options and lines of a stack trace do not contain the reason.
-    lines = [line for line in lines if not line.startswith(("Picked up ", "at "))]
-    reason = " ".join(" ".join(lines).split())[:200] or "no error message"
-    if any(text in reason for text in OTHER_JAVA):
-        return _JavaError(f"needs Java 8 or newer, `java` failed: {reason}; {GET_JAVA}")
-    return _JavaError(f"could not be run, `java` failed: {reason}; remove the cause and try again.")

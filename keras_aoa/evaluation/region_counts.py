@@ -4,7 +4,8 @@ import time
 
 import numpy as np
 
-from keras_aoa.evaluation.metrics import score, start_meteor
+from keras_aoa.evaluation.java import start_meteor
+from keras_aoa.evaluation.metrics import score
 from keras_aoa.evaluation.split import SplitCaptioner
 from keras_aoa.utils.files import atomic_write
 

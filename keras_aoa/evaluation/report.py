@@ -10,7 +10,8 @@ from typing import Any
 
 from keras_aoa.data.examples import CaptionData
 from keras_aoa.data.images.preprocessing import read_image
-from keras_aoa.evaluation.metrics import score, start_meteor
+from keras_aoa.evaluation.java import start_meteor
+from keras_aoa.evaluation.metrics import score
 from keras_aoa.evaluation.split import EvaluationSettings, SplitCaptioner
 from keras_aoa.runs.ensemble import open_run
 from keras_aoa.runs.run import Run

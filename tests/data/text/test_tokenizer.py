@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_aoa.data.text.tokenizer import join_words, tokenize
-from keras_aoa.evaluation.metrics import _ptb_tokens
+from keras_aoa.evaluation.java import ptb_tokens
 
 # Output of Stanford's PTBTokenizer 3.4.1, as run by pycocoevalcap.
 HARD_CASES = {
@@ -102,7 +102,7 @@ def java():
 
 @pytest.mark.usefixtures("java")
 def test_hard_cases_match_stanfords_tokenizer():
-    received = [tokens.split() for tokens in _ptb_tokens(list(HARD_CASES))]
+    received = [tokens.split() for tokens in ptb_tokens(list(HARD_CASES))]
     assert received == [expected.split() for expected in HARD_CASES.values()]
 
 
@@ -120,7 +120,7 @@ def test_real_captions_match_stanfords_tokenizer(shared):
         captions += [note["caption"] for note in json.loads(path.read_text())["annotations"]]
     differ = [
         caption
-        for caption, tokens in zip(captions, _ptb_tokens(captions), strict=True)
+        for caption, tokens in zip(captions, ptb_tokens(captions), strict=True)
         if tokenize(caption) != tokens.split()
     ]
     assert len(captions) > 149_000
