@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.images.preprocessing import decode, reason
+from keras_aoa.data.images.decoding import decode
+from keras_aoa.data.images.preprocessing import reason
 from keras_aoa.inference.entries import Entry
 from keras_aoa.inference.generator import CaptionGenerator
 from keras_aoa.inference.image_captioner import ImageCaptioner

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_aoa.data.images.decoding import decode
 from keras_aoa.data.images.headers import MAX_PIXELS
-from keras_aoa.data.images.preprocessing import decode, from_original
+from keras_aoa.data.images.preprocessing import from_original
 from keras_aoa.data.images.views import read_batch
 from keras_aoa.data.proposals import edge_boxes
 from keras_aoa.data.proposals.cache import one_core_per_thread, propose

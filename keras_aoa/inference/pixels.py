@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import tensorflow as tf
 
+from keras_aoa.data.images.decoding import decode
 from keras_aoa.data.images.other_formats import OtherFormat, as_decodable
-from keras_aoa.data.images.preprocessing import decode, decode_content, read_image, reason
+from keras_aoa.data.images.preprocessing import decode_content, read_image, reason
 from keras_aoa.inference.entries import Entry, read_entry
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.text import printable

@@ -54,7 +54,7 @@ def format_of(content):
 def as_decodable(content):
     """Convert a HEIC or AVIF file to PNG, and return files in TensorFlow's formats unchanged.
 
-    The PNG is upright and has 8 bits. `preprocessing.decode` can read the PNG.
+    The PNG is upright and has 8 bits. `decoding.decode` can read the PNG.
 
     Args:
         content: The file's content, bytes.

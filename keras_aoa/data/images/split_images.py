@@ -13,9 +13,9 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 import tensorflow as tf
 
+from keras_aoa.data.images.decoding import decode
 from keras_aoa.data.images.other_formats import read_file
 from keras_aoa.data.images.preprocessing import (
-    decode,
     from_original,
     is_small_file,
     to_original,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from keras_aoa.data.images.preprocessing import ImageSettings, decode, prepare, window
+from keras_aoa.data.images.decoding import decode
+from keras_aoa.data.images.preprocessing import ImageSettings, prepare, window
 from keras_aoa.data.proposals.cache import ProposalSettings
 
 

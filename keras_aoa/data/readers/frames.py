@@ -83,7 +83,7 @@ def _with_boxes(example: Example, change: Callable[[Box], Box]) -> Example:
 
 
 def _turned(box: Box, orientation: int) -> Box:
-    """Turn a box in the way `preprocessing` turns an image with this EXIF orientation."""
+    """Turn a box in the way `decoding` turns an image with this EXIF orientation."""
     x0, y0, x1, y1 = box
     if orientation >= 5:
         x0, y0, x1, y1 = y0, x0, y1, x1
@@ -123,7 +123,7 @@ def _layout(path: str) -> tuple[int, int, int] | None:
 def _reader():
     import tensorflow as tf
 
-    from keras_aoa.data.images import exif, preprocessing
+    from keras_aoa.data.images import decoding, exif
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def read(data):
@@ -132,7 +132,7 @@ def _reader():
         height_and_width = tf.cond(
             tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff",
             lambda: tf.image.extract_jpeg_shape(data)[:2],
-            lambda: tf.shape(preprocessing.decode_as_stored(data))[:2],
+            lambda: tf.shape(decoding.decode_as_stored(data))[:2],
         )
         return tf.concat([height_and_width[::-1], [orientation]], 0)
 

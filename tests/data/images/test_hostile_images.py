@@ -20,7 +20,8 @@ from image_files import chunk
 from pictures_of_all_kinds import file_of, photograph
 
 from keras_aoa.data.examples import Example
-from keras_aoa.data.images.preprocessing import MAX_BYTES, ImageSettings, decode, why_unreadable
+from keras_aoa.data.images.decoding import decode
+from keras_aoa.data.images.preprocessing import MAX_BYTES, ImageSettings, why_unreadable
 from keras_aoa.data.images.split_images import Images, image_batches
 from keras_aoa.data.images.views import read_batch
 from keras_aoa.data.proposals.cache import ProposalCache, ProposalSettings

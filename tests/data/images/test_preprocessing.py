@@ -14,7 +14,8 @@ from PIL import Image
 
 from keras_aoa.data.images import exif as image_exif
 from keras_aoa.data.images import headers as image_headers
-from keras_aoa.data.images.preprocessing import decode, read_image
+from keras_aoa.data.images.decoding import decode
+from keras_aoa.data.images.preprocessing import read_image
 
 BYTES = [tf.TensorSpec((), tf.string)]
 decode = tf.function(decode, BYTES, autograph=False)

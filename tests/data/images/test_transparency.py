@@ -11,7 +11,7 @@ from image_files import chunk
 from PIL import Image
 
 from keras_aoa.data.images import headers as image_headers
-from keras_aoa.data.images.preprocessing import decode
+from keras_aoa.data.images.decoding import decode
 
 decode = tf.function(decode, [tf.TensorSpec((), tf.string)], autograph=False)
 GRAY = np.repeat(np.uint8([[100, 100, 0, 0]]), 4, 0)
