@@ -29,7 +29,8 @@ from keras_aoa.models.build import make_captioner
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.training.accumulation import groups
 from keras_aoa.training.reward import CaptionReward
-from keras_aoa.training.trainer import Adam, PreReducedGradients, Trainer
+from keras_aoa.training.synchronization import Adam, PreReducedGradients
+from keras_aoa.training.trainer import Trainer
 
 STEPS, JOINT_FROM, REWARDS_FROM = 20, 10, 15  # more than three epochs, then two stages
 # The 9 images give batches of 4, 4 and 1, or of 3: two replicas must fill some of them.

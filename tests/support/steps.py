@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_aoa.training.trainer import PreReducedGradients
+from keras_aoa.training.synchronization import PreReducedGradients
 
 
 class SGD(PreReducedGradients, keras.optimizers.SGD):
