@@ -15,8 +15,9 @@ from keras_aoa.data.features import SHARD, FeatureFiles, ImageFeatures
 from keras_aoa.data.images.preprocessing import ImageSettings
 from keras_aoa.data.images.split_images import Images, image_batches
 from keras_aoa.data.text.vocabulary import Vocabulary
+from keras_aoa.models import weights
+from keras_aoa.training import epochs, preparation
 from keras_aoa.training import loop as training
-from keras_aoa.training import preparation
 from keras_aoa.training.frozen import fingerprint, frozen_features
 from keras_aoa.utils.errors import UserError
 
@@ -209,7 +210,7 @@ def test_training_on_features_equals_training_on_images(run, request, tmp_path, 
     on_images = request.getfixturevalue(run)  # before the patches, which must not change it
     # Tests in tests/training include the evaluation that follows a training.
     monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
-    caption_split, on_features = training.caption_split, []
+    caption_split, on_features = epochs.caption_split, []
 
     def caption_features(generator, images, *rest):
         if not isinstance(images, ImageFeatures):
@@ -217,9 +218,9 @@ def test_training_on_features_equals_training_on_images(run, request, tmp_path, 
         on_features.append(caption_split(generator, images, *rest))
         return on_features[-1]
 
-    monkeypatch.setattr(training, "caption_split", caption_features)
-    monkeypatch.setattr(training, "validation_cider", lambda *_: 0.5)
-    monkeypatch.setattr(training.TensorBoard, "validation", lambda *_: None)
+    monkeypatch.setattr(epochs, "caption_split", caption_features)
+    monkeypatch.setattr(epochs, "validation_cider", lambda *_: 0.5)
+    monkeypatch.setattr(epochs.TensorBoard, "validation", lambda *_: None)
     settings = dataclasses.replace(
         on_images.configuration, output=str(tmp_path), feature_cache="float16"
     )
@@ -227,7 +228,7 @@ def test_training_on_features_equals_training_on_images(run, request, tmp_path, 
     assert on_images.configuration.feature_cache == "none"
     histories = []
     for each in (on_images, training.train(settings)):
-        _, metadata = training.weights.load_arrays(each.last_file)
+        _, metadata = weights.load_arrays(each.last_file)
         histories.append([epoch["loss"] for epoch in metadata["progress"]["history"]])
     np.testing.assert_allclose(histories[1], histories[0], rtol=2e-3)
     assert histories[0][0] != histories[1][0]

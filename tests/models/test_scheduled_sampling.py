@@ -101,12 +101,12 @@ def test_soft_attention_with_scheduled_sampling_trains_fine_tunes_and_captions(
     squares_settings, squares, tmp_path, monkeypatch
 ):
     from keras_aoa.inference.image_captioner import ImageCaptioner
-    from keras_aoa.training import loop
+    from keras_aoa.training import epochs, loop
 
     # Tests in tests/training include validation, and the evaluation that follows a training.
     monkeypatch.setattr(loop, "evaluate", lambda *_, **__: None)
-    monkeypatch.setattr(loop, "captions_for_validation", lambda *_: {})
-    monkeypatch.setattr(loop, "validation_cider", lambda *_: 1.0)
+    monkeypatch.setattr(epochs, "captions_for_validation", lambda *_: {})
+    monkeypatch.setattr(epochs, "validation_cider", lambda *_: 1.0)
     first = dataclasses.replace(
         squares_settings,
         output=str(tmp_path),

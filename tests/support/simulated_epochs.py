@@ -7,8 +7,8 @@ import numpy as np
 from bright_square import brightness
 
 from keras_aoa.training import checkpoints as saving
+from keras_aoa.training import epochs, preparation
 from keras_aoa.training import loop as training
-from keras_aoa.training import preparation
 
 WORDS = "cell/000/word_kernel"
 
@@ -50,10 +50,10 @@ class Simulation:
         self.scores, self.seconds, self.now = list(scores), seconds, 0.0
         self.metrics, self.plateaus = {}, []
         self.stages, self.validated, self.starts, self.evaluated = [], [], [], []
-        monkeypatch.setattr(training, "train_epoch", self.epoch)
-        monkeypatch.setattr(training, "caption_split", self.captions)
-        monkeypatch.setattr(training, "validation_cider", lambda *_: self.scores.pop(0))
-        monkeypatch.setattr(training.TensorBoard, "validation", lambda *_: None)
+        monkeypatch.setattr(epochs, "train_epoch", self.epoch)
+        monkeypatch.setattr(epochs, "caption_split", self.captions)
+        monkeypatch.setattr(epochs, "validation_cider", lambda *_: self.scores.pop(0))
+        monkeypatch.setattr(epochs.TensorBoard, "validation", lambda *_: None)
         monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
         clock = SimpleNamespace(monotonic=lambda: self.now)
         monkeypatch.setattr(training, "time", clock)

@@ -13,7 +13,7 @@ from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.training.accumulation import groups
 from keras_aoa.training.checkpoints import Progress
-from keras_aoa.training.loop import train_epoch
+from keras_aoa.training.epochs import train_epoch
 from keras_aoa.training.reward import CaptionReward
 from keras_aoa.training.trainer import Trainer
 

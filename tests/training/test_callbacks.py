@@ -9,6 +9,7 @@ import pytest
 from simulated_epochs import Simulation, four_epochs, prepare
 
 from keras_aoa.models import weights
+from keras_aoa.training import epochs
 from keras_aoa.training import loop as training
 from keras_aoa.training.callbacks import Callbacks
 from keras_aoa.training.checkpoints import Progress
@@ -96,7 +97,7 @@ def steps(process, callbacks):
     batches = SimpleNamespace(batches_per_epoch=4, epoch=lambda *_: range(1, 5))
     board = SimpleNamespace(step=lambda *_: None)
     callbacks.begin(trainer)
-    means = training.train_epoch(trainer, process, batches, Progress(), board, None, callbacks)
+    means = epochs.train_epoch(trainer, process, batches, Progress(), board, None, callbacks)
     return trainer.steps, means
 
 

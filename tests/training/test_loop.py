@@ -11,8 +11,8 @@ from simulated_epochs import WORDS, Simulation, four_epochs, prepare
 from keras_aoa.data.examples import Example
 from keras_aoa.inference.caption import Caption
 from keras_aoa.models import weights
+from keras_aoa.training import epochs, preparation
 from keras_aoa.training import loop as training
-from keras_aoa.training import preparation
 from keras_aoa.training.checkpoints import Checkpoints, Progress
 from keras_aoa.training.concepts import concept_targets
 from keras_aoa.utils.errors import UserError
@@ -61,10 +61,10 @@ def test_a_run_without_a_checkpoint_starts_again_with_the_same_weights(settings,
 
     def interrupted(*arguments):
         simulated.epoch(*arguments)
-        monkeypatch.setattr(training, "train_epoch", simulated.epoch)
+        monkeypatch.setattr(epochs, "train_epoch", simulated.epoch)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "train_epoch", interrupted)
+    monkeypatch.setattr(epochs, "train_epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         training.train(settings)
     training.train(settings)
@@ -155,7 +155,7 @@ def test_validation_scores_each_caption_against_all_references_of_its_image():
 
     def score(first, second):
         captions = {1: Caption(first, (), 0.0), 2: Caption(second, (), 0.0)}
-        return training.validation_cider(images, captions)
+        return epochs.validation_cider(images, captions)
 
     # Of the two references of an image one is equal and the other has no word in common.
     assert score("one big cat sleeps", "two fish swim far") == pytest.approx(5)

@@ -19,8 +19,8 @@ from shared_graphs import share_graphs
 from keras_aoa.evaluation import evaluate as evaluation
 from keras_aoa.models import weights
 from keras_aoa.runs.run import Run
+from keras_aoa.training import epochs, preparation
 from keras_aoa.training import loop as training
-from keras_aoa.training import preparation
 from keras_aoa.training.checkpoints import link_or_copy
 from keras_aoa.training.stopping import StopRequest
 from keras_aoa.training.trainer import Trainer
@@ -159,13 +159,13 @@ def test_after_interrupts_and_a_full_disk_the_same_command_resumes(
     own = settings.folder / "album.part1.txt"
     own.write_text("a user's")
 
-    validate = training.captions_for_validation
+    validate = epochs.captions_for_validation
 
     def interrupted(*_):
-        monkeypatch.setattr(training, "captions_for_validation", validate)
+        monkeypatch.setattr(epochs, "captions_for_validation", validate)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "captions_for_validation", interrupted)
+    monkeypatch.setattr(epochs, "captions_for_validation", interrupted)
     with pytest.raises(KeyboardInterrupt):
         training.train(settings)
     assert "Resuming after step 5, in epoch 1." in capsys.readouterr().out
@@ -205,7 +205,7 @@ def test_an_interrupted_validation_loses_no_steps(settings, finished, monkeypatc
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "captions_for_validation", interrupted)
+    monkeypatch.setattr(epochs, "captions_for_validation", interrupted)
     with pytest.raises(KeyboardInterrupt):
         training.train(dataclasses.replace(settings, checkpoint_steps=1000))
     metadata = weights.load_arrays(settings.folder / "last.npz")[1]

@@ -15,6 +15,7 @@ from keras_aoa.evaluation.split import EvaluationSettings
 from keras_aoa.inference.image_captioner import ImageCaptioner
 from keras_aoa.models import weights
 from keras_aoa.runs.run import Run
+from keras_aoa.training import epochs
 from keras_aoa.training import loop as training
 from keras_aoa.utils.errors import UserError
 
@@ -34,9 +35,9 @@ def without_evaluation(monkeypatch):
 @pytest.fixture
 def without_captions(monkeypatch):
     """Validate without generating captions, which `trained` includes."""
-    monkeypatch.setattr(training, "caption_split", lambda *_: {})
-    monkeypatch.setattr(training, "validation_cider", lambda *_: 0.5)
-    monkeypatch.setattr(training.TensorBoard, "validation", lambda *_: None)
+    monkeypatch.setattr(epochs, "caption_split", lambda *_: {})
+    monkeypatch.setattr(epochs, "validation_cider", lambda *_: 0.5)
+    monkeypatch.setattr(epochs.TensorBoard, "validation", lambda *_: None)
 
 
 @pytest.fixture
@@ -95,21 +96,21 @@ def test_scores_have_the_keys_of_coco_caption(trained):
 def test_a_run_interrupted_in_each_stage_equals_an_uninterrupted_one(
     trained, settings, monkeypatch
 ):
-    whole_epoch = training.train_epoch
-    epochs = []
+    whole_epoch = epochs.train_epoch
+    begun = []
 
     def interrupted(trainer, process, batches, progress, *rest):
-        epochs.append(progress.epochs)
-        if epochs in ([0], [0, 0, 1], [0, 0, 1, 1, 2]):
+        begun.append(progress.epochs)
+        if begun in ([0], [0, 0, 1], [0, 0, 1, 1, 2]):
             raise KeyboardInterrupt
         return whole_epoch(trainer, process, batches, progress, *rest)
 
-    monkeypatch.setattr(training, "train_epoch", interrupted)
+    monkeypatch.setattr(epochs, "train_epoch", interrupted)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             training.train(settings)
     resumed = training.train(settings)
-    assert epochs == [0, 0, 1, 1, 2, 2]
+    assert begun == [0, 0, 1, 1, 2, 2]
     for name, array in arrays_of(trained).items():
         np.testing.assert_array_equal(arrays_of(resumed)[name], array, err_msg=name)
 

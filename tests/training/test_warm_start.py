@@ -13,8 +13,8 @@ from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.models.backbones import make_backbone
 from keras_aoa.models.build import backbone_settings
 from keras_aoa.runs.run import Run
+from keras_aoa.training import epochs, preparation
 from keras_aoa.training import loop as training
-from keras_aoa.training import preparation
 from keras_aoa.training.warm_start import WarmStart
 from keras_aoa.utils.errors import UserError
 
@@ -214,7 +214,7 @@ def test_an_untrained_run_is_refused(folder, source, squares, tmp_path):
 
 
 @pytest.fixture
-def epochs(monkeypatch):
+def simulated(monkeypatch):
     """Replace epochs by adding 1 to all word vectors; returns the vectors each epoch began with."""
     starts = []
 
@@ -227,18 +227,18 @@ def epochs(monkeypatch):
         return {"loss": 1.0}
 
     epoch.interrupted = 0
-    monkeypatch.setattr(training, "train_epoch", epoch)
-    monkeypatch.setattr(training, "captions_for_validation", lambda *_: {})
-    monkeypatch.setattr(training, "validation_cider", lambda *_: float(len(starts)))
-    monkeypatch.setattr(training.TensorBoard, "validation", lambda *_: None)
+    monkeypatch.setattr(epochs, "train_epoch", epoch)
+    monkeypatch.setattr(epochs, "captions_for_validation", lambda *_: {})
+    monkeypatch.setattr(epochs, "validation_cider", lambda *_: float(len(starts)))
+    monkeypatch.setattr(epochs.TensorBoard, "validation", lambda *_: None)
     monkeypatch.setattr(training, "evaluate", lambda *_, **__: None)
     return starts, epoch
 
 
 def test_an_interrupted_run_resumes_from_its_own_weights(
-    folder, source, loaded, squares, tmp_path, epochs, capsys
+    folder, source, loaded, squares, tmp_path, simulated, capsys
 ):
-    starts, epoch = epochs
+    starts, epoch = simulated
     epoch.interrupted = 2
     configuration = configured(
         tmp_path,
@@ -258,9 +258,9 @@ def test_an_interrupted_run_resumes_from_its_own_weights(
 
 
 def test_a_run_interrupted_in_its_first_epoch_starts_from_the_source_again(
-    folder, source, loaded, squares, tmp_path, epochs, capsys
+    folder, source, loaded, squares, tmp_path, simulated, capsys
 ):
-    starts, epoch = epochs
+    starts, epoch = simulated
     epoch.interrupted = 1
     own = {"backbone": source.configuration.backbone, "start_from": str(source.folder)}
     with pytest.raises(KeyboardInterrupt):
@@ -272,7 +272,7 @@ def test_a_run_interrupted_in_its_first_epoch_starts_from_the_source_again(
 
 
 def test_a_run_saves_a_region_backbone_trained_in_another_run(
-    folder, squares, vocabulary, tmp_path, epochs
+    folder, squares, vocabulary, tmp_path, simulated
 ):
     tuned = configured(folder, squares, name="two", regions="proposals")
     theirs = make_source(tuned, vocabulary, tuned=True)
@@ -284,7 +284,7 @@ def test_a_run_saves_a_region_backbone_trained_in_another_run(
     assert not np.array_equal(arrays(actual.backbone)[0], arrays(actual.region_backbone)[0])
 
 
-def test_without_start_from_a_run_has_other_weights(source, loaded, squares, tmp_path, epochs):
+def test_without_start_from_a_run_has_other_weights(source, loaded, squares, tmp_path, simulated):
     own = configured(tmp_path, squares, backbone=source.configuration.backbone)
     training.train(own)
-    assert np.abs(epochs[0][0][1] - loaded.attention.words).max() > 0.05
+    assert np.abs(simulated[0][0][1] - loaded.attention.words).max() > 0.05
