@@ -1,4 +1,4 @@
-"""Base class of the attention layers: word embeddings, and methods that the cell calls.
+"""Base class of the attention layers: the methods that the cell calls.
 
 To write a new attention, subclass `AttentionLayer`. For the letters in shapes, see `joint.py`.
 """
@@ -6,13 +6,13 @@ To write a new attention, subclass `AttentionLayer`. For the letters in shapes, 
 import math
 from typing import Any, NamedTuple
 
-import keras
 from keras import ops
 
 from keras_aoa.layers.joint import MASKED_SCORE, PairFactors
-from keras_aoa.layers.products import dense, scale_to_length, transposed, wide_dtype
+from keras_aoa.layers.products import scale_to_length
 from keras_aoa.layers.regions import require_regions, split_region_arguments
 from keras_aoa.layers.sharing import copy_once, identity
+from keras_aoa.layers.words import WordEmbeddings
 
 Tensor = Any
 
@@ -56,7 +56,7 @@ class Attended(NamedTuple):
     scores: Any
 
 
-class AttentionLayer(keras.layers.Layer):
+class AttentionLayer(WordEmbeddings):
     """Base class of attention layers, which predict the next word and weight the regions.
 
     At each step, `AttentionGRUCell` calls `attend_before`, then the GRU, then `attend_after`.
@@ -108,22 +108,15 @@ class AttentionLayer(keras.layers.Layer):
         feature_length=4.0,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
-        if not all(0 <= word < vocabulary_size for word in never_predicted):
-            raise ValueError(
-                f"{type(self).__name__}: `never_predicted` must contain ids from 0 to "
-                f"{vocabulary_size - 1}; received {tuple(never_predicted)}."
-            )
+        super().__init__(
+            vocabulary_size, embedding_dim, never_predicted, tied, autocast=False, **kwargs
+        )
         if not feature_length >= 0:
             raise ValueError(
                 f"{type(self).__name__}: `feature_length` must be positive, or 0 to leave "
                 f"features unscaled; received {feature_length!r}."
             )
-        self.vocabulary_size = vocabulary_size
-        self.embedding_dim = embedding_dim
         self.feature_length = feature_length
-        self.never_predicted = tuple(never_predicted)
-        self.tied = tied
         self.supports_masking = True
 
     def __call__(self, *args, **kwargs):
@@ -217,68 +210,10 @@ class AttentionLayer(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def word_query(self, output):
-        """Project outputs `(n, c, o)` to the word embedding space, `(n, c, e)`."""
-        raise NotImplementedError
-
-    def build_words(self):
-        """Create the weights `words (w, e)` and `input_words`, which are one matrix if `tied`."""
-        embedding = {
-            "shape": (self.vocabulary_size, self.embedding_dim),
-            "initializer": keras.initializers.RandomNormal(stddev=self.embedding_dim**-0.5),
-        }
-        self.words = self.add_weight(name="words", **embedding)
-        self.input_words = self.words
-        if not self.tied:
-            self.input_words = self.add_weight(name="input_words", **embedding)
-
-    def embed(self, ids):
-        """Return the embeddings `(…, e)` of word ids `(…)`."""
-        return ops.cast(ops.take(ops.convert_to_tensor(self.input_words), ids, axis=0), self._wide)
-
-    def transpose_words(self):
-        """Return the transposed word embeddings `(e, w)`, in the dtype of matrix products."""
-        return transposed(ops.cast(self.words, self.compute_dtype))
-
-    def word_scores(self, output, transposed_words=None):
-        """Return the scores `(n, c, w)` of all words for outputs `(n, c, o)`.
-
-        A search passes the images' `transposed_words`. For one product, the copy is not worth it.
-        """
-        words = ops.transpose(self.words) if transposed_words is None else transposed_words
-        scores = dense(self.word_query(output), words, self.compute_dtype)
-        return scores + self._word_penalty(ops.arange(self.vocabulary_size))
-
-    def target_scores(self, output, targets):
-        """Return the scores `(n, c)` and the embeddings `(n, c, e)` of known next words."""
-        words = ops.take(ops.cast(self.words, self._wide), targets, axis=0)
-        scores = ops.sum(self.word_query(output) * words, axis=-1)
-        return scores + self._word_penalty(targets), words
-
-    def target_softmax(self, output, targets, smoothing=0.0):
-        """Return `target_log_probs (n, c)`, where p(w) is the softmax of `word_scores`."""
-        scores, _ = self.target_scores(output, targets)
-        word_scores = self.word_scores(output)
-        log_normalizer = ops.maximum(ops.logsumexp(word_scores, axis=-1), scores)
-        if smoothing:
-            scores = (1 - smoothing) * scores + smoothing * self.mean_over_words(word_scores)
-        return scores - log_normalizer
-
-    def mean_over_words(self, values):
-        """Return the mean of values `(n, c, w)` over all words except `never_predicted`."""
-        never = set(self.never_predicted)
-        if never:
-            values = ops.where(self._word_mask(), values, 0.0)
-        return ops.sum(values, axis=-1) / (self.vocabulary_size - len(never))
-
     def get_config(self):
         return {
             **super().get_config(),
             **({"shared_object_id": identity(self)} if self.in_cell else {}),
-            "vocabulary_size": self.vocabulary_size,
-            "embedding_dim": self.embedding_dim,
-            "never_predicted": self.never_predicted,
-            "tied": self.tied,
             "feature_length": self.feature_length,
         }
 
@@ -286,21 +221,6 @@ class AttentionLayer(keras.layers.Layer):
     def from_config(cls, config):
         # Older files lack `feature_length`. Their weights were trained on unscaled features.
         return copy_once(cls, {"feature_length": 0.0, **config})
-
-    @property
-    def _wide(self):
-        return wide_dtype(self.compute_dtype)
-
-    def _word_mask(self):
-        if not self.never_predicted:
-            return None
-        return self._word_penalty(ops.arange(self.vocabulary_size)) == 0
-
-    def _word_penalty(self, ids):
-        penalty = ops.zeros(ops.shape(ids), dtype=self._wide)
-        for never in self.never_predicted:
-            penalty = ops.where(ids == never, ops.cast(MASKED_SCORE, self._wide), penalty)
-        return penalty
 
 
 def mask_regions(scores, memory):
