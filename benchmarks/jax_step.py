@@ -3,7 +3,7 @@
 import jax
 import keras
 
-from keras_aoa.models.captioner import caption_loss
+from keras_aoa.models.teacher_forcing import caption_loss
 
 
 def make_jax_step(captioner, clip_norm, rate):

@@ -6,7 +6,7 @@ Letters in shapes: n image, c caption, t time step, w vocabulary word.
 from keras import ops
 
 from keras_aoa.data.text.vocabulary import PAD, START, STOP
-from keras_aoa.models.captioner import repeat_captions
+from keras_aoa.models.teacher_forcing import repeat_captions
 
 
 def sample_captions(captioner, encoded, uniform, dropout=(None, None)):

@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from keras_aoa.data.text.vocabulary import PAD
-from keras_aoa.models.captioner import repeat_captions
 from keras_aoa.models.sampling import sample_words
+from keras_aoa.models.teacher_forcing import repeat_captions
 
 
 def sampled_inputs(captioner, encoded, captions, share):

@@ -5,8 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_aoa.models import weights
-from keras_aoa.models.captioner import caption_loss, word_count
 from keras_aoa.models.scheduled_sampling import sampled_inputs
+from keras_aoa.models.teacher_forcing import caption_loss, decode_captions, word_count
 from keras_aoa.training import schedule, self_critical
 from keras_aoa.training.accumulation import Accumulator
 from keras_aoa.training.baseline import Baseline
@@ -240,9 +240,9 @@ class Trainer:
         with tf.GradientTape() as tape:
             # Not by `call`, because label smoothing would change the gradient.
             encoded = self.captioner.encode(batch, training=True)
-            log_probs = self.captioner.decode_captions(encoded, samples.captions, True).log_probs
-            loss = self_critical.policy_loss(log_probs, samples.advantages, share)
-        metrics = self_critical.sample_metrics(loss, samples, log_probs, share)
+            decoded = decode_captions(self.captioner, encoded, samples.captions, training=True)
+            loss = self_critical.policy_loss(decoded.log_probs, samples.advantages, share)
+        metrics = self_critical.sample_metrics(loss, samples, decoded.log_probs, share)
         return self._gradients(tape, loss, joint=False), metrics
 
     def _gradients(self, tape, loss, joint):

@@ -10,8 +10,9 @@ from enumeration import ReferenceCaptioner
 from keras_aoa.data.text.vocabulary import PAD, START, STOP
 from keras_aoa.layers import GridRegions
 from keras_aoa.models.build import make_cell
-from keras_aoa.models.captioner import Captioner, caption_loss, word_count
+from keras_aoa.models.captioner import Captioner
 from keras_aoa.models.search import search
+from keras_aoa.models.teacher_forcing import caption_loss, word_count
 
 IMAGES = tiny.make_images(2)
 CAPTIONS = np.array(

@@ -7,8 +7,8 @@ import tiny
 from enumeration import ReferenceCaptioner
 
 from keras_aoa.data.text.vocabulary import PAD
-from keras_aoa.models.captioner import caption_loss
 from keras_aoa.models.image_inputs import concept_losses, concept_probs
+from keras_aoa.models.teacher_forcing import caption_loss
 
 IMAGES = tiny.make_images(2)
 CAPTIONS = np.array([[[1, 4, 6, 2], [1, 3, 2, 0]], [[1, 5, 5, 4], [1, 7, 2, 0]]], "int32")

@@ -6,6 +6,7 @@ import tiny
 from enumeration import all_captions
 
 from keras_aoa.models.sampling import sample_captions, sample_words
+from keras_aoa.models.teacher_forcing import decode_captions
 
 
 @pytest.mark.parametrize("uniform", [0.0, 0.3, 0.7, 1 - 2**-24])
@@ -28,7 +29,7 @@ def test_captions_occur_as_often_as_their_probability():
     captioner, count, steps = tiny.make_captioner(weights=3), 5000, 3
     encoded = captioner.encode(tiny.make_images(1))
     captions = all_captions(steps)
-    log_probs = captioner.decode_captions(encoded, captions[None]).log_probs
+    log_probs = decode_captions(captioner, encoded, captions[None]).log_probs
     probs = np.exp(np.sum(np.asarray(log_probs), axis=2))[0]
     assert probs.sum() == pytest.approx(1, abs=1e-4)
 

@@ -13,7 +13,7 @@ import tiny
 from processes import ROOT, TWO_CPUS
 from steps import SGD, arrays
 
-from keras_aoa.models.captioner import DecodedCaptions
+from keras_aoa.models.teacher_forcing import DecodedCaptions, decode_captions, with_noise
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.training.extra_losses import EXTRA_LOSSES
 from keras_aoa.training.trainer import Trainer
@@ -60,7 +60,7 @@ def test_the_mean_gradient_is_that_of_the_expected_log_likelihood(in_float64):
     def decoded(noise):
         encoded = captioner.encode_features(features)
         encoded = encoded._replace(memory=encoded.memory._replace(noise=noise))
-        result = captioner.decode_captions(encoded, captions)
+        result = decode_captions(captioner, encoded, captions)
         log_probs = captioner.attention.choice_log_probs(result.outputs, encoded.memory)
         return encoded, result, tf.exp(tf.reduce_sum(log_probs))
 
@@ -101,8 +101,8 @@ def test_the_mean_gradient_is_that_of_the_expected_log_likelihood(in_float64):
 def test_the_losses_skip_padding():
     captioner = tiny.make_captioner("hard")
     encoded = captioner.encode(BATCH)
-    encoded = encoded._replace(memory=captioner.with_noise(encoded.memory, CAPTIONS))
-    outputs = captioner.decode_captions(encoded, CAPTIONS).outputs
+    encoded = encoded._replace(memory=with_noise(encoded.memory, CAPTIONS, captioner.seeds))
+    outputs = decode_captions(captioner, encoded, CAPTIONS).outputs
     probs = np.asarray(captioner.attention.region_probs(outputs, encoded.memory))
     probs = probs.reshape(2, 2, 3, -1)
     chosen = np.asarray(outputs)[..., -1].reshape(2, 2, 3).astype(int)
@@ -131,9 +131,7 @@ def make_trainer(**changes):
 
 
 def without_noise(monkeypatch):
-    monkeypatch.setattr(
-        "keras_aoa.models.captioner.Captioner.with_noise", lambda _, memory, c: memory
-    )
+    monkeypatch.setattr("keras_aoa.models.captioner.with_noise", lambda memory, *_: memory)
 
 
 def baseline(trainer):
@@ -198,13 +196,13 @@ sys.path[:0] = ["tests/support", "tests/training"]
 import tiny
 from steps import SGD
 from test_reinforce import BATCH, SETTINGS
-from keras_aoa.models.captioner import Captioner
+from keras_aoa.models import captioner
 from keras_aoa.training.trainer import Trainer
 import dataclasses
 
 keras.config.set_floatx("float64")
 keras.config.set_dtype_policy("float64")
-Captioner.with_noise = lambda self, memory, captions: memory
+captioner.with_noise = lambda memory, *_: memory
 mirrored = sys.argv[1] == "mirrored"
 devices = ["CPU:0", "CPU:1"] if mirrored else ["CPU:0"]
 strategy = tf.distribute.MirroredStrategy(devices) if mirrored else tf.distribute.get_strategy()

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tiny
 from steps import SGD, arrays
 
-from keras_aoa.models.captioner import caption_loss
+from keras_aoa.models.teacher_forcing import caption_loss
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.training.schedule import count_plateaus
 from keras_aoa.training.trainer import Trainer
