@@ -19,6 +19,9 @@ from keras_aoa.models.image_inputs import (
 )
 from keras_aoa.models.teacher_forcing import caption_loss, decode_captions, with_noise
 
+# Arguments of a `Captioner` that are models and layers.
+PARTS = ("backbone", "regions", "cell", "region_backbone")
+
 Tensor = Any
 
 
@@ -228,16 +231,14 @@ class Captioner(keras.Model):
         concepts = {"concepts": inputs.probs} if self.attention.needs_concepts else {}
         memory = self.attention.precompute(regions.features, regions.mask, **concepts)
         image, memory = inputs.start, memory._replace(step_gates=inputs.step_gates)
+        start = image
+        if self.image_first or self.image_each_step:
+            start = ops.zeros((ops.shape(image)[0], 1, self.cell.units))
+        state, attended = self.cell.start(start, memory)
         if self.image_first:
-            zeros = ops.zeros((ops.shape(image)[0], 1, self.cell.units))
-            start = self.cell.start(zeros, memory)
-            step = self.cell.step(image, self.cell.project(image, memory), start, memory)
+            gates = self.cell.project(image, memory)
+            step = self.cell.step(image, gates, (state, attended), memory)
             state, attended = step.state, step.attended
-        elif self.image_each_step:
-            zeros = ops.zeros((ops.shape(image)[0], 1, self.cell.units))
-            state, attended = self.cell.start(zeros, memory)
-        else:
-            state, attended = self.cell.start(image, memory)
         return EncodedImages(memory, state, attended, regions.boxes, regions.mask, inputs.logits)
 
     def call(self, inputs, training=False):
@@ -290,9 +291,7 @@ class Captioner(keras.Model):
     def get_config(self):
         return {
             **super().get_config(),
-            "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "regions": keras.saving.serialize_keras_object(self.regions),
-            "cell": keras.saving.serialize_keras_object(self.cell),
+            **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in PARTS},
             "dropout": self.dropout,
             "region_dropout": self.region_dropout,
             "label_smoothing": self.label_smoothing,
@@ -303,13 +302,9 @@ class Captioner(keras.Model):
             "concept_count": self.concept_count,
             "feature_length": self.feature_length,
             "seed": self.seed,
-            "region_backbone": keras.saving.serialize_keras_object(self.region_backbone),
         }
 
     @classmethod
     def from_config(cls, config):
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in ("backbone", "regions", "cell", "region_backbone")
-        }
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in PARTS}
         return cls(**{**config, **parts})
