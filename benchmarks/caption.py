@@ -22,6 +22,7 @@ import numpy as np
 import tyro
 
 from benchmarks.measure import in_new_process, print_row
+from benchmarks.own_worker import exported_functions
 from benchmarks.photo import photo_file
 from keras_aoa.utils.command_line import parse, run
 from keras_aoa.utils.errors import UserError
@@ -57,25 +58,12 @@ def main(arguments):
         )
         if "failed" in exports:
             raise UserError(f"{settings.run}: cannot be exported: {exports['failed']}")
-        functions = exported_functions(exports["folders"]) | part_functions(settings)
+        exported = exported_functions(exports["folders"])
+        totals = {("total", int(beam)): caption for beam, caption in exported.items()}
+        functions = totals | part_functions(settings)
         for batch in settings.batches:
             for row in rows(functions, [content] * batch, settings):
                 print_row(row, line(row), settings.json)
-
-
-def exported_functions(folders):
-    """Return the function `total` of each beam size, by `total` and the beam size."""
-    import tensorflow as tf
-
-    loaded = {int(beam): tf.saved_model.load(folder) for beam, folder in folders.items()}
-
-    def total(model, contents):
-        return model.signatures["serving_default"](image_bytes=contents)["captions"].numpy()
-
-    return {
-        ("total", beam): lambda contents, model=model: total(model, contents)
-        for beam, model in loaded.items()
-    }
 
 
 def part_functions(settings):

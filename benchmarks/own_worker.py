@@ -1,5 +1,6 @@
-"""Worker of `benchmarks.peers` and `benchmarks.caption` for our step and our captioners."""
+"""Our step and our captioners for other benchmarks, and the worker of `benchmarks.peers`."""
 
+import functools
 import json
 import sys
 
@@ -62,23 +63,38 @@ def exported_captions(folders, image):
 
     import tensorflow as tf
 
-    loaded = {name: tf.saved_model.load(folder) for name, folder in folders.items()}
     content = tf.constant([pathlib.Path(image).read_bytes()])
-
-    def caption(model):
-        return model.signatures["serving_default"](image_bytes=content)["captions"].numpy()
-
-    return {name: (lambda model=model: caption(model)) for name, model in loaded.items()}, {}
+    functions = exported_functions(folders)
+    return {name: functools.partial(caption, content) for name, caption in functions.items()}, {}
 
 
-def export(run, output, beams, words=None):
-    """Export a run with each beam size. Return the folders by beam size, and facts of the run.
+def exported_functions(folders):
+    """Return a function for each export that captions a tensor of the contents of image files.
+
+    Args:
+        folders: Dictionary from the name of the function to the folder of an exported version.
+    """
+    import tensorflow as tf
+
+    def caption(model, contents):
+        return model.signatures["serving_default"](image_bytes=contents)["captions"].numpy()
+
+    loaded = {name: tf.saved_model.load(folder) for name, folder in folders.items()}
+    return {name: functools.partial(caption, model) for name, model in loaded.items()}
+
+
+def export(run, output, beams=(None,), words=None):
+    """Export a run with each beam size.
 
     Args:
         run: Folder of a run, or a captioner's name.
         output: Folder to create.
-        beams: Beam sizes.
+        beams: Beam sizes. None: the run's own beam.
         words: Number of words of all captions. None: the run's own length.
+
+    Returns:
+        A dictionary: the folders by beam size, the names of tensors in the last folder (see
+        `tensor_names`), and facts of the run.
     """
     from keras_aoa.runs.ensemble import open_run
     from keras_aoa.serving.save import export_run
@@ -92,7 +108,19 @@ def export(run, output, beams, words=None):
         exported = export_run(opened, f"{output}/beam{beam}", search)
         folders[str(beam)] = str(exported.folder)
     counted = facts(run, opened.load_captioner(for_inference=True))
-    return {"folders": folders, **counted, "megabytes": exported.megabytes}
+    names = tensor_names(exported.folder)
+    return {"folders": folders, "tensors": names, **counted, "megabytes": exported.megabytes}
+
+
+def tensor_names(folder):
+    """Return the names of an export's input and output, and the number of the output."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = (folder / "saved_model.pb").read_bytes()
+    graph = saved_model_pb2.SavedModel.FromString(saved).meta_graphs[0]
+    signature = graph.signature_def["serving_default"]
+    image_bytes = signature.inputs["image_bytes"].name.split(":")[0]
+    return [image_bytes, *signature.outputs["captions"].name.split(":")]
 
 
 def facts(run, captioner):

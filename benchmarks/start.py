@@ -23,7 +23,6 @@ from benchmarks.photo import photo_file
 from benchmarks.workers import ROOT
 from keras_aoa.utils.command_line import parse, run
 
-MODULE = "benchmarks.start"
 FIRST_STEP = """
 from benchmarks.decoder import Size, make_step, random_batch
 make_step(Size().words)(random_batch(Size()))
@@ -62,7 +61,7 @@ class Arguments:
 
 def main(arguments):
     """Measure and print the results."""
-    settings = parse(Arguments, MODULE, arguments)
+    settings = parse(Arguments, "benchmarks.start", arguments)
     with tempfile.TemporaryDirectory() as folder:
         photo = pathlib.Path(folder) / "photo.jpg"
         photo.write_bytes(photo_file(settings.image))
@@ -115,7 +114,8 @@ def c_program(captioner, photo):
     if shutil.which("gcc") is None:
         raise RuntimeError("found no gcc")
     folder = photo.parent
-    exported = in_new_process(MODULE, "export_beside", captioner=captioner, folder=str(folder))
+    output = str(folder / "export")
+    exported = in_new_process("benchmarks.own_worker", "export", run=captioner, output=output)
     if "failed" in exported:
         raise RuntimeError(exported["failed"])
     home = pathlib.Path(importlib.util.find_spec("tensorflow").origin).parent
@@ -126,24 +126,8 @@ def c_program(captioner, photo):
     compiled = subprocess.run(compile_command, capture_output=True, text=True, check=False)
     if compiled.returncode:
         raise RuntimeError((compiled.stderr.strip().splitlines() or ["gcc failed"])[-1])
-    return [str(program), exported["folder"], *exported["tensors"], str(photo)]
-
-
-def export_beside(captioner, folder):
-    """Export a captioner with its own beam. Return the version's folder and its tensors' names."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    from keras_aoa.runs.ensemble import open_run
-    from keras_aoa.serving.save import export_run
-    from keras_aoa.settings.search import SearchSettings
-
-    exported = export_run(open_run(captioner), f"{folder}/export", SearchSettings())
-    saved = (exported.folder / "saved_model.pb").read_bytes()
-    graph = saved_model_pb2.SavedModel.FromString(saved).meta_graphs[0]
-    signature = graph.signature_def["serving_default"]
-    image_bytes = signature.inputs["image_bytes"].name.split(":")[0]
-    output, number = signature.outputs["captions"].name.split(":")
-    return {"folder": str(exported.folder), "tensors": [image_bytes, output, number]}
+    (version,) = exported["folders"].values()
+    return [str(program), version, *exported["tensors"], str(photo)]
 
 
 def layers_after_keras():
