@@ -1,35 +1,18 @@
-"""Tests of batches: their content and order, and the treatment of damaged files."""
+"""Tests of batches: their content, their order and mirroring."""
 
 import pathlib
 
-import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from shaded_images import MEMORY, SETTINGS, assert_same, indices, numpy, write_examples
 
 from keras_aoa.data.caption_batches import CaptionBatches
 from keras_aoa.data.examples import Example
-from keras_aoa.data.images.preprocessing import ImageSettings, prepare, read_image
-from keras_aoa.data.images.split_images import Images, image_batches
+from keras_aoa.data.images.preprocessing import prepare, read_image
+from keras_aoa.data.images.split_images import Images
 from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP, Vocabulary
 from keras_aoa.utils.errors import UserError
-
-SETTINGS = ImageSettings(16)
-WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-MEMORY = pytest.mark.parametrize("cache_gb", [4.0, 0], ids=["memory", "files"])
-
-
-def write_examples(folder):
-    """Write 11 images, dark left and light right; image i has i % 8 captions."""
-    examples = []
-    for i, word in enumerate(WORDS):
-        image = np.full((20, 24, 3), 10 * i, np.uint8)
-        image[:, 12:] += 100
-        path = str(folder / f"{i}.png")
-        cv2.imwrite(path, image)
-        captions = [f"{word} {'very ' * k}many" for k in range(i % 8)]
-        examples.append(Example(f"image {i}", path, tuple(captions)))
-    return examples
 
 
 @pytest.fixture(scope="module")
@@ -46,25 +29,6 @@ def images(examples):
 @pytest.fixture(scope="module")
 def vocabulary(examples):
     return Vocabulary.from_captions([c for example in examples for c in example.captions], 1)
-
-
-def numpy(dataset):
-    return list(dataset.as_numpy_iterator())
-
-
-def assert_same(batches, others):
-    assert len(batches) == len(others)
-    for batch, other in zip(batches, others, strict=True):
-        assert batch.keys() == other.keys()
-        for key, value in batch.items():
-            np.testing.assert_array_equal(value, other[key], err_msg=key)
-
-
-def indices(batches):
-    return np.concatenate([batch["index"] for batch in batches]).tolist()
-
-
-# --- content of a batch ---------------------------------------------------------------------------
 
 
 @MEMORY
@@ -222,98 +186,6 @@ def test_images_whose_captions_mention_sides_are_never_mirrored(examples):
         batch = numpy(batches.epoch(epoch))[0]
         mirrored |= {examples[index].image_id for index in batch["index"][batch["flipped"]]}
     assert mirrored == set(others)
-
-
-# --- damaged files --------------------------------------------------------------------------------
-
-
-def damage(folder):
-    """Write examples of which 2 (a text) and 5 (half a file) are unreadable."""
-    examples = write_examples(folder)
-    (folder / "2.png").write_text("404 not found")
-    half = (folder / "5.png").read_bytes()
-    (folder / "5.png").write_bytes(half[: len(half) // 2])
-    return examples
-
-
-@MEMORY
-def test_damaged_images_are_left_out_and_logged(vocabulary, cache_gb, caplog, tmp_path):
-    damaged = damage(tmp_path)
-    images = Images("train", damaged, SETTINGS, cache_gb)
-    assert images.skipped == [damaged[2].path, damaged[5].path]
-    assert images.readable.tolist() == [0, 1, 3, 4, 6, 7, 8, 9, 10]
-    assert "train: 2 of 11 images cannot be read and are left out." in caplog.text
-    assert f"train: cannot read {damaged[2].path}: Unknown image file format" in caplog.text
-    assert f"train: cannot read {damaged[5].path}: Invalid PNG data" in caplog.text
-    batches = CaptionBatches(images, vocabulary, 4)
-    for epoch in range(2):
-        assert sorted(indices(numpy(batches.epoch(epoch)))) == [1, 3, 4, 6, 7, 9, 10]
-    assert batches.batches_per_epoch == 2
-    seen = numpy(image_batches(images, 4))
-    assert indices(seen) == images.readable.tolist()
-    assert [batch["images"][:, 0, 0, 0].tolist() for batch in seen][1] == [60, 70, 80, 90]
-
-
-def test_split_of_only_damaged_images_is_rejected(tmp_path):
-    damaged = damage(tmp_path)
-    with pytest.raises(UserError, match=r"val: none of 2 files is a readable image: .*2\.png"):
-        Images("val", [damaged[2], damaged[5]], SETTINGS)
-
-
-def test_missing_files_are_reported_together(tmp_path):
-    examples = write_examples(tmp_path)
-    for i in range(7):
-        (tmp_path / f"{i}.png").unlink()
-    with pytest.raises(UserError, match=r"7 of 11 images are missing: .*0\.png.*4\.png, …; add"):
-        Images("train", examples, SETTINGS)
-
-
-def test_empty_split_is_rejected():
-    with pytest.raises(UserError, match="test: expected images, received none"):
-        Images("test", [], SETTINGS)
-
-
-def test_images_beyond_the_memory_limit_are_not_cached(examples, caplog, tmp_path):
-    needed = len(examples) * 16 * 16 * 3 / 1e9
-    kept = Images("train", examples, SETTINGS, needed * 1.01)
-    assert not caplog.records
-    not_kept = Images("train", write_examples(tmp_path), SETTINGS, needed * 0.99)
-    assert "decoded again in every epoch" in caplog.text
-    assert_same(numpy(image_batches(kept, 5)), numpy(image_batches(not_kept, 5)))
-    (tmp_path / "10.png").unlink()
-    with pytest.raises(tf.errors.NotFoundError):
-        numpy(image_batches(not_kept, 5))
-
-
-def test_cached_images_are_decoded_once(vocabulary, tmp_path):
-    batches = CaptionBatches(Images("train", write_examples(tmp_path), SETTINGS), vocabulary, 4)
-    before = numpy(batches.epoch(0))
-    for file in tmp_path.glob("*.png"):
-        file.unlink()
-    assert_same(numpy(batches.epoch(0)), before)
-
-
-def test_images_reject_a_distribution_scope(examples):
-    with tf.distribute.OneDeviceStrategy("CPU:0").scope(), pytest.raises(ValueError, match="scope"):
-        Images("train", examples, SETTINGS)
-
-
-# --- evaluation and real photographs --------------------------------------------------------------
-
-
-@MEMORY
-def test_evaluation_batches_keep_the_order_of_the_images(images, cache_gb):
-    batches = numpy(image_batches(images[cache_gb], 5))
-    assert [batch["index"].tolist() for batch in batches] == [
-        [0, 1, 2, 3, 4],
-        [5, 6, 7, 8, 9],
-        [10],
-    ]
-    for batch in batches:
-        assert batch["images"].dtype == np.float32
-        assert batch["images"][:, 0, 0, 0].tolist() == [10 * index for index in batch["index"]]
-        np.testing.assert_allclose(batch["window"], [[1 / 12, 0, 11 / 12, 1]] * len(batch["index"]))
-    np.testing.assert_allclose(images[cache_gb].windows, [[1 / 12, 0, 11 / 12, 1]] * 11)
 
 
 @MEMORY

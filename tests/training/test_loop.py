@@ -13,7 +13,6 @@ from keras_aoa.inference.caption import Caption
 from keras_aoa.models import weights
 from keras_aoa.training import epochs, preparation
 from keras_aoa.training import loop as training
-from keras_aoa.training.checkpoints import Checkpoints, Progress
 from keras_aoa.training.concepts import concept_targets
 from keras_aoa.utils.errors import UserError
 
@@ -172,27 +171,6 @@ def test_the_vocabulary_has_only_the_words_of_the_training_split(settings, monke
     monkeypatch.setattr(preparation, "read_data", lambda *_: data)
     run = preparation.prepare_run(settings, contextlib.ExitStack())[0]
     assert set(run.vocabulary.words[4:]) == {"a", "red", "square"}
-
-
-@pytest.mark.parametrize("with_sum", [False, True])
-def test_checkpoints_of_older_runs_are_read(with_sum, tmp_path):
-    restored = []
-    run = SimpleNamespace(
-        last_file=tmp_path / "last.npz",
-        best_file=tmp_path / "best.npz",
-        digests={},
-        check=lambda metadata, file: None,
-    )
-    trainer = SimpleNamespace(restore=lambda *given: restored.append(given), steps=12)
-    old = {"epochs": 2, "stopped": False, "best": 0.5, "history": [{"epoch": 1, "loss": 3.0}]}
-    old |= {"loss_sum": 4.5} if with_sum else {}
-    weights.save_arrays(run.best_file, {"a": np.ones(1)}, {})
-    weights.save_arrays(run.last_file, {"a": np.zeros(1)}, {"steps": 12, "progress": old})
-    progress = Checkpoints(run, True, 0.0).restore(trainer)
-    sums = {"loss": 4.5} if with_sum else {}
-    assert progress == Progress(2, 0, sums, 0.5, False, 0.0, [{"epoch": 1, "loss": 3.0}])
-    [(arrays, steps, file)] = restored
-    assert (list(arrays), steps, file) == (["a"], 12, run.last_file)
 
 
 def test_supervision_of_attention_needs_boxes(settings):

@@ -9,7 +9,6 @@ import re
 import resource
 import shutil
 import signal
-import threading
 
 import exhausted
 import numpy as np
@@ -21,8 +20,6 @@ from keras_aoa.models import weights
 from keras_aoa.runs.run import Run
 from keras_aoa.training import epochs, preparation
 from keras_aoa.training import loop as training
-from keras_aoa.training.checkpoints import link_or_copy
-from keras_aoa.training.stopping import StopRequest
 from keras_aoa.training.trainer import Trainer
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import exclusive_lock
@@ -273,16 +270,6 @@ def test_the_last_weights_replace_damaged_best_weights_of_a_finished_run(
     copied.load_captioner()
 
 
-def test_the_previous_checkpoint_is_copied_if_hard_links_fail(tmp_path, monkeypatch):
-    def refused(*_):
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(os, "link", refused)
-    (tmp_path / "last").write_text("whole")
-    link_or_copy(tmp_path / "last", tmp_path / "previous")
-    assert (tmp_path / "previous").read_text() == "whole"
-
-
 def test_a_run_created_meanwhile_by_another_command_is_not_changed(settings, monkeypatch):
     load, first = preparation.load_images, contextlib.ExitStack()
 
@@ -306,42 +293,6 @@ def test_a_run_created_meanwhile_by_another_command_is_not_changed(settings, mon
     with pytest.raises(UserError, match="another training created this run meanwhile"):
         training.train(settings)
     assert Run(settings.folder).configuration.units == 13
-
-
-# --- stop requests --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_recorded_and_the_second_one_acts(number):
-    taken = []
-    before = signal.signal(number, lambda *_: taken.append(number))
-    try:
-        with StopRequest() as stop:
-            assert not stop.asked
-            os.kill(os.getpid(), number)
-            assert stop.asked
-            assert taken == []
-            os.kill(os.getpid(), number)
-            assert taken == [number]
-        with StopRequest():
-            pass
-        os.kill(os.getpid(), number)
-        assert taken == [number] * 2
-    finally:
-        signal.signal(number, before)
-
-
-def test_training_in_a_thread_sets_no_signal_handlers():
-    requests = []
-
-    def ask():
-        with StopRequest() as stop:
-            requests.append(stop.asked)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    thread.join()
-    assert requests == [False]
 
 
 # --- failures -------------------------------------------------------------------------------------
