@@ -133,7 +133,8 @@ def train_run(configuration, process, run, images, checkpoints, callbacks):
     if configuration.attention_supervision:
         add_phrases(batches, training_images.examples)
     if configuration.concepts != "none":
-        batches.add_column("concepts", concept_targets(run, training_images.examples))
+        targets = process.chief_first(lambda: concept_targets(run, training_images.examples))
+        batches.add_column("concepts", targets)
     # Building a backbone draws random numbers, loading it does not. The captioner's initial weights
     # must be the same in both cases.
     keras.utils.set_random_seed(configuration.seed)

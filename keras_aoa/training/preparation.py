@@ -84,10 +84,12 @@ def prepare_run(configuration, held, process=None):
     vocabulary = make_vocabulary(configuration, data)
     if start:
         start.check_vocabulary(vocabulary)
-    concept_ids = ()
+    words = ()
     if configuration.concepts == "attributes":
         words = attribute_words(vocabulary, configuration.concept_count)
-        concept_ids = tuple(map(vocabulary.words.index, words))
+    if start:
+        start.check_attributes(words)
+    concept_ids = tuple(map(vocabulary.words.index, words))
     keras.utils.set_random_seed(configuration.seed)
     backbone = start_backbone(configuration)
     check_image_size(backbone, configuration.image_size)

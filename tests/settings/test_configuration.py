@@ -165,14 +165,16 @@ def test_changed_settings_without_effect_are_refused(changed, needed):
 
 
 def test_training_refuses_only_settings_without_effect_that_its_command_changes(tmp_path):
-    with pytest.raises(UserError, match="^regions: variant 'hard' chooses one of several regions,"):
+    with pytest.raises(
+        UserError, match=r"^regions: variant 'hard' chooses one of several regions,"
+    ):
         train.main(["--variant", "hard", "--regions", "mean"])
     # `reproduce` starts each run with such a file, whose settings are for runs of all variants.
     file = tmp_path / "config.json"
     values = {"variant": "hard", "regions": "mean", "review_steps": 4, "concept_count": 9}
     file.write_text(dataclasses.replace(PRESETS["scenes"], **values).to_json())
     Configuration.read(file).require_effects(Configuration.read(file))
-    with pytest.raises(UserError, match="^concept_loss: needs concepts 'attributes' or 'topics'"):
+    with pytest.raises(UserError, match=r"^concept_loss: needs concepts 'attributes' or 'topics'"):
         train.main(["--config", str(file), "--concept-loss", "2"])
 
 
