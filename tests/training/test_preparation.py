@@ -150,6 +150,15 @@ def test_runs_without_a_record_of_their_data_resume(configuration, capsys, conte
     assert json.loads(record.read_text()) == complete
 
 
+def test_supervision_without_boxes_is_refused_without_a_folder(configuration):
+    refused(configuration, "attention_supervision: .* boxes .* of the 3", attention_supervision=0.5)
+
+
+def test_captions_without_topics_are_refused_without_a_folder(configuration):
+    write_captions(dict.fromkeys(SPLITS, "on the"))
+    refused(configuration, "concepts: expected content words .* of 3 images", concepts="topics")
+
+
 def test_concepts_that_cannot_be_predicted_are_refused_without_a_folder(configuration, monkeypatch):
     message = r"^concept_count: expected at most \d+, the number of content words .* received 300;"
     refused(configuration, message, concepts="attributes", concept_count=300)

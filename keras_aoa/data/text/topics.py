@@ -1,7 +1,7 @@
 """Topics of captions, found by latent Dirichlet allocation (LDA) without any labels.
 
 Sources: Blei et al., "Latent Dirichlet Allocation", JMLR 2003; Jin et al., "Aligning Where to See
-and What to Tell", 2015, arXiv:1506.06272, section on scene-specific contexts.
+and What to Tell", 2015, arXiv:1506.06272.
 """
 
 from typing import NamedTuple
@@ -13,6 +13,10 @@ from keras_aoa.data.text.tokenizer import tokenize
 from keras_aoa.data.text.vocabulary import OOV
 from keras_aoa.utils.errors import UserError
 
+NO_CONTENT_WORDS = (
+    "concepts: expected content words in the captions of {} images, found none; check the data, or "
+    "set concepts to 'none'."
+)
 SEED = 0  # equal captions and settings always give equal topics
 
 
@@ -64,10 +68,7 @@ def find_topics(examples, vocabulary, count):
     ids = content_ids(vocabulary)
     counts = word_counts(examples, vocabulary, ids)
     if not counts.nnz:
-        raise UserError(
-            f"concepts: expected content words in the captions of {len(examples)} images, found "
-            "none; check the data, or set concepts to 'none'."
-        )
+        raise UserError(NO_CONTENT_WORDS.format(len(examples)))
     found = LatentDirichletAllocation(count, random_state=SEED).fit(counts)
     return Topics(ids, found.exp_dirichlet_component_)
 
@@ -93,6 +94,16 @@ def topic_mixtures(examples, vocabulary, topics):
     known.components_ = known.exp_dirichlet_component_ = topics.weights
     known.doc_topic_prior_ = 1 / len(topics.weights)
     return known.transform(word_counts(examples, vocabulary, topics.ids)).astype(np.float32)
+
+
+def check_content_words(examples, vocabulary):
+    """Check that the vocabulary of the examples' captions has content words.
+
+    Raises:
+        UserError: all words are function words.
+    """
+    if not len(content_ids(vocabulary)):
+        raise UserError(NO_CONTENT_WORDS.format(len(examples)))
 
 
 def content_ids(vocabulary):
