@@ -138,8 +138,9 @@ class ReviewAttention(SoftAttention):
     def thought_scores(self, memory):
         """Return the score `(n, w)` of each word: the maximum of its scores in all thoughts.
 
-        Source: Yang et al. The score of a word in a thought is the product of the
-        thought and the word's embedding.
+        The score of a word in a thought is the product of the thought and the word's embedding.
+
+        Source: Yang et al.
         """
         scores = dense(memory.thoughts, ops.transpose(self.words), self.compute_dtype)
         return ops.max(scores, axis=1)
