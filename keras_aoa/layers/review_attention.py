@@ -1,7 +1,7 @@
-"""Attention of "Encode, Review, and Decode": the decoder attends to thoughts about the regions.
+"""Attention of review networks: the decoder attends to thoughts about the regions.
 
-Source: Yang et al., "Encode, Review, and Decode: Reviewer Module for Caption Generation", NIPS
-2016, arXiv:1605.07912. For the letters in shapes, see `joint.py`; i is a review step.
+Source: Yang et al., "Review Networks for Caption Generation", NIPS 2016, arXiv:1605.07912. For
+the letters in shapes, see `joint.py`; i is a review step.
 """
 
 import keras
@@ -55,7 +55,7 @@ class ReviewAttention(SoftAttention):
     print(word_log_probs.shape, region_probs.shape)  # (2, 5, 20) (2, 5, 49)
     ```
 
-    Source: Yang et al., sections 3.2 and 3.3.
+    Source: Yang et al.
     """
 
     def __init__(
@@ -138,8 +138,9 @@ class ReviewAttention(SoftAttention):
     def thought_scores(self, memory):
         """Return the score `(n, w)` of each word: the maximum of its scores in all thoughts.
 
-        Source: Yang et al., section 3.5. The score of a word in a thought is the product of the
-        thought and the word's embedding.
+        The score of a word in a thought is the product of the thought and the word's embedding.
+
+        Source: Yang et al.
         """
         scores = dense(memory.thoughts, ops.transpose(self.words), self.compute_dtype)
         return ops.max(scores, axis=1)

@@ -1,8 +1,8 @@
 """Semantic attention: attention over words that were predicted from the image.
 
-Source: You et al., "Image Captioning with Semantic Attention", CVPR 2016, arXiv:1603.03925,
-sections 3.2 and 3.3. For the letters in shapes, see `joint.py`. Two more letters are k for an
-attended concept and a for any concept.
+Source: You et al., "Image Captioning with Semantic Attention", CVPR 2016, arXiv:1603.03925.
+For the letters in shapes, see `joint.py`. Two more letters are k for an attended concept and a for
+any concept.
 """
 
 import keras
@@ -33,7 +33,7 @@ class SemanticAttention(AttentionLayer):
 
     As in the paper, the layer attends only to the `attended` most probable concepts. The layer
     differs from You et al. in three points. The recurrence is a GRU, the prediction has a bias, and
-    the attention weights are not regularized (section 3.4 of the paper).
+    the attention weights are not regularized.
 
     Args:
         vocabulary_size, embedding_dim, never_predicted, tied, feature_length: As in
@@ -77,7 +77,7 @@ class SemanticAttention(AttentionLayer):
     print(word_log_probs.shape)  # (2, 20)
     ```
 
-    Source: You et al., sections 3.2 and 3.3.
+    Source: You et al.
     """
 
     attends_words = True

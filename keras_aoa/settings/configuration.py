@@ -36,12 +36,26 @@ GROUPS = {
 # A run may be resumed with other values of these settings.
 ANY_TIME = ("name", "output", "checkpoint_steps", "distribution")
 
-# Settings that have no effect without a value of another setting.
+# Settings that have no effect unless another setting has one of these values.
+CONCEPTS = ("concepts", ("attributes", "topics"))
+TRANSFORMER = ("regions", ("transformer",))
+PROPOSALS = ("regions", ("proposals",))
 NEEDED = {
-    "review_steps": ("variant", "review"),
-    "hard_reinforce": ("variant", "hard"),
-    "hard_entropy": ("variant", "hard"),
-    "proposal_method": ("regions", "proposals"),
+    "review_steps": ("variant", ("review",)),
+    "hard_reinforce": ("variant", ("hard",)),
+    "hard_entropy": ("variant", ("hard",)),
+    "concept_count": CONCEPTS,
+    "concept_loss": CONCEPTS,
+    "anchor_scale": TRANSFORMER,
+    "rotation": TRANSFORMER,
+    "border": TRANSFORMER,
+    "transformer_filter": TRANSFORMER,
+    "train_proposals": PROPOSALS,
+    "test_proposals": PROPOSALS,
+    "proposals_size": PROPOSALS,
+    "proposals_fit": PROPOSALS,
+    "proposal_method": PROPOSALS,
+    "edge_model": PROPOSALS,
 }
 
 
@@ -134,22 +148,33 @@ class Configuration(
                 "input at every step, received both; set one of them to False."
             )
 
-    def require_effects(self):
-        """Check that each changed setting applies to the chosen variant and kind of regions.
+    def require_effects(self, start):
+        """Check that each changed setting applies to the chosen variant, regions and concepts.
 
         `reproduce` omits this check, because its settings are for runs of several variants.
 
+        Args:
+            start: `Configuration` in which the user changed settings. Its own settings are not
+                checked, because a preset has settings for several kinds of runs.
+
         Raises:
-            UserError: a setting in `NEEDED` was changed, but has no effect.
+            UserError: a setting in `NEEDED` was changed, but has no effect, or hard attention has
+                only one region to choose.
         """
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name, (needed, value) in NEEDED.items():
-            if getattr(self, name) != defaults[name] and getattr(self, needed) != value:
+        for name, (needed, values) in NEEDED.items():
+            own, other = getattr(self, name), getattr(self, needed)
+            if own != getattr(start, name) and other not in values:
+                expected = " or ".join(map(repr, values))
                 raise UserError(
-                    f"{name}: needs {needed} {value!r}, received {getattr(self, name)!r} with "
-                    f"{needed} {getattr(self, needed)!r}; leave it out, or set {needed} to "
-                    f"{value!r}."
+                    f"{name}: needs {needed} {expected}, received {own!r} with {needed} "
+                    f"{other!r}; leave it out, or set {needed} to {expected}."
                 )
+        chosen = self.variant, self.regions
+        if chosen == ("hard", "mean") != (start.variant, start.regions):
+            raise UserError(
+                "regions: variant 'hard' chooses one of several regions, received 'mean', which "
+                "is a single region; set regions to 'grid', or set variant to 'soft'."
+            )
 
     @property
     def folder(self):

@@ -1,7 +1,7 @@
 """Supervises attention with the boxes of the objects that the training captions name.
 
-Source: Liu et al., "Attention Correctness in Neural Image Captioning", AAAI 2017, arXiv:1605.09553,
-section 3.2. Letters in shapes: n image, c caption, t time step, r region, p phrase, b box.
+Source: Liu et al., "Attention Correctness in Neural Image Captioning", AAAI 2017, arXiv:1605.09553.
+Letters in shapes: n image, c caption, t time step, r region, p phrase, b box.
 """
 
 import numpy as np
@@ -48,11 +48,7 @@ def add_phrases(batches, examples):
         boxes[index] = [sorted(each, key=area, reverse=True)[:MOST_BOXES] for each in numbers]
     most = max(map(len, boxes))
     if not most:
-        raise UserError(
-            f"attention_supervision: expected boxes of named objects, but the captions of the "
-            f"{len(examples)} training images name no object with a box; use scenes, COCO with its "
-            "instances_*.json, or Flickr30k Entities, or set attention_supervision to 0."
-        )
+        raise no_boxes(examples)
     longest = max(len(each) for own in boxes for each in own)
     table = np.zeros((len(examples), most, longest, 4), np.float32)
     for own, row in zip(boxes, table, strict=True):
@@ -60,6 +56,30 @@ def add_phrases(batches, examples):
             places[: len(each)] = each
     batches.add_column("phrases", phrases, of_captions=True)
     batches.add_column("phrase_boxes", table)
+
+
+def check_boxes(examples):
+    """Check that a caption of the examples names an object that has a box.
+
+    Raises:
+        UserError: no caption names such an object.
+    """
+    names = naming_words(examples)
+    for example in examples:
+        for number, caption in enumerate(example.captions):
+            mentions = mentions_in_caption(example, number, tokenize(caption), *names)
+            if any(mention.boxes for mention in mentions):
+                return
+    raise no_boxes(examples)
+
+
+def no_boxes(examples):
+    """Return the `UserError` of training captions that name no object with a box."""
+    return UserError(
+        f"attention_supervision: expected boxes of named objects, but the captions of the "
+        f"{len(examples)} training images name no object with a box; use scenes, COCO with its "
+        "instances_*.json, or Flickr30k Entities, or set attention_supervision to 0."
+    )
 
 
 def area(box):

@@ -67,7 +67,7 @@ def review_words(captioner, batch, encoded, decoded):
     batch and words i outside these captions, divided by the size of the vocabulary. The scores s
     are the `thought_scores`. Special words such as PAD are ignored.
 
-    Source: Yang et al., arXiv:1605.07912, section 3.5.
+    Source: Yang et al., arXiv:1605.07912.
     """
     scores = captioner.attention.thought_scores(encoded.memory)
     words = scores.shape[1]

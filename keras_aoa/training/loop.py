@@ -109,7 +109,7 @@ def train_run(configuration, process, run, images, checkpoints, callbacks):
     Returns:
         List of one dictionary of metrics per epoch.
     """
-    batches = make_batches(configuration, run, images[0])
+    batches = make_batches(configuration, process, run, images[0])
     # Building a backbone draws random numbers, loading it does not. The captioner's initial weights
     # must be the same in both cases.
     keras.utils.set_random_seed(configuration.seed)
@@ -130,7 +130,7 @@ def train_run(configuration, process, run, images, checkpoints, callbacks):
     return epochs.train(progress)
 
 
-def make_batches(configuration, run, images):
+def make_batches(configuration, process, run, images):
     """Return the `CaptionBatches` of the training images, with the columns that losses need."""
     batches = CaptionBatches(
         images,
@@ -146,7 +146,8 @@ def make_batches(configuration, run, images):
     if configuration.attention_supervision:
         add_phrases(batches, images.examples)
     if configuration.concepts != "none":
-        batches.add_column("concepts", concept_targets(run, images.examples))
+        targets = process.chief_first(lambda: concept_targets(run, images.examples))
+        batches.add_column("concepts", targets)
     return batches
 
 

@@ -6,7 +6,7 @@ from keras_aoa.data.build import image_settings, proposal_view, read_data
 from keras_aoa.data.images.split_images import Images
 from keras_aoa.data.proposals.edge_boxes import check_opencv
 from keras_aoa.data.text.attributes import attribute_words
-from keras_aoa.data.text.topics import check_scikit_learn
+from keras_aoa.data.text.topics import check_content_words, check_scikit_learn
 from keras_aoa.data.text.vocabulary import SPECIAL, Vocabulary
 from keras_aoa.distribution.process import Process
 from keras_aoa.models.backbone_parts import check_image_size
@@ -14,6 +14,7 @@ from keras_aoa.models.backbones import PRETRAINED_SCENES, make_backbone
 from keras_aoa.models.build import backbone_settings, make_captioner
 from keras_aoa.runs.data_record import data_changes, write_record
 from keras_aoa.runs.run import Run
+from keras_aoa.training.attention_supervision import check_boxes
 from keras_aoa.training.pretraining import PretrainingSettings, pretrained_backbone
 from keras_aoa.training.warm_start import WarmStart
 from keras_aoa.utils.errors import UserError
@@ -82,12 +83,18 @@ def prepare_run(configuration, held, process=None):
     data = read_data(configuration, folder.parent)
     check_splits(configuration, data)
     vocabulary = make_vocabulary(configuration, data)
+    if configuration.attention_supervision:
+        check_boxes(data.splits["train"])
+    if configuration.concepts == "topics":
+        check_content_words(data.splits["train"], vocabulary)
     if start:
         start.check_vocabulary(vocabulary)
-    concept_ids = ()
+    words = ()
     if configuration.concepts == "attributes":
         words = attribute_words(vocabulary, configuration.concept_count)
-        concept_ids = tuple(map(vocabulary.words.index, words))
+    if start:
+        start.check_attributes(words)
+    concept_ids = tuple(map(vocabulary.words.index, words))
     keras.utils.set_random_seed(configuration.seed)
     backbone = start_backbone(configuration)
     check_image_size(backbone, configuration.image_size)

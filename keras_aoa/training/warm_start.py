@@ -58,6 +58,24 @@ class WarmStart:
                 "use the data and the minimum_count of that run",
             )
 
+    def check_attributes(self, words):
+        """Check that both runs predict the same attributes, in the same order.
+
+        Args:
+            words: The attributes of the new run. Without attributes, empty.
+
+        Raises:
+            UserError: the attributes differ.
+        """
+        theirs = tuple(self.run.vocabulary.words[word] for word in self.run.concept_ids)
+        if theirs != tuple(words):
+            other = next((word for word in theirs if word not in words), None)
+            named = f", such as {other!r}" if other else ""
+            raise self._refusal(
+                f"predicts other attributes ({len(theirs)} words{named}, here {len(words)})",
+                f"set concept_count to {len(theirs)}, or train without start_from",
+            )
+
     def load(self, captioner):
         """Copy all weights that both captioners have, including the backbone's.
 

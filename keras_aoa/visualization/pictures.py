@@ -33,6 +33,7 @@ MARGIN, GAP = 24, 14
 CAPTION, WORD = Style(21, "bold"), Style(16, "bold")
 SHEET_CAPTION, NOTE = Style(15, "bold"), Style(13, color=GRAY)
 NO_WORDS = "(no words)"
+UNIFORM = 1e-6  # difference between the weights of regions; systems without attention have less
 LABEL = 22  # height of the word above its panel
 
 PANEL_SIDE, PANEL_WIDTH, PANEL_HEIGHT = 224, 448, 320
@@ -81,6 +82,8 @@ def attention_picture(image, caption, path=None, title=None):
         ([f"log-probability {log_prob}"], NOTE),
     ]
     legend = ["highlighted: attention at the word", "outlined: strongest regions"]
+    if attention.size and np.ptp(attention, axis=1).max() < UNIFORM:
+        legend = [f"uniform attention: equal weights on all {len(boxes)} regions"]
     legend = legend if caption.words else []
     if not view.is_whole:
         legend.append("pale: outside the network input")

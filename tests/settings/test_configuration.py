@@ -140,19 +140,42 @@ def test_a_value_out_of_range_is_refused_and_the_error_states_the_range(settings
         ({"review_steps": 4}, {"variant": "review"}),
         ({"hard_reinforce": 0.5}, {"variant": "hard"}),
         ({"hard_entropy": 0.5}, {"variant": "hard"}),
+        ({"concept_count": 90}, {"concepts": "attributes"}),
+        ({"concept_loss": 0.5}, {"concepts": "topics"}),
+        ({"anchor_scale": 3.0}, {"regions": "transformer"}),
+        ({"border": "replicate"}, {"regions": "transformer"}),
+        ({"transformer_filter": "backbone"}, {"regions": "transformer"}),
+        ({"train_proposals": 9}, {"regions": "proposals"}),
+        ({"test_proposals": 9}, {"regions": "proposals"}),
+        ({"proposals_size": 64}, {"regions": "proposals"}),
+        ({"proposals_fit": "pad"}, {"regions": "proposals"}),
         ({"proposal_method": "selective_search"}, {"regions": "proposals"}),
+        ({"edge_model": "forest.yml"}, {"regions": "proposals"}),
     ],
 )
-def test_training_refuses_settings_without_effect(changed, needed):
-    Configuration(**changed, **needed).require_effects()
+def test_changed_settings_without_effect_are_refused(changed, needed):
+    start = PRESETS["scenes"]
+    dataclasses.replace(start, **changed, **needed).require_effects(start)
     (name,), ((other, value),) = changed, needed.items()
-    with pytest.raises(UserError, match=f"{name}: needs {other} '{value}', received .*; leave it"):
-        train.main([f"--{name.replace('_', '-')}", str(changed[name])])
+    without = dataclasses.replace(start, **changed)
+    message = f"{name}: needs {other} .*'{value}'.*, received .*; leave it out, or set {other} to "
+    with pytest.raises(UserError, match=message):
+        without.require_effects(start)
+    without.require_effects(without)
 
 
-def test_presets_have_no_settings_without_effect():
-    for configuration in PRESETS.values():
-        configuration.require_effects()
+def test_training_refuses_only_settings_without_effect_that_its_command_changes(tmp_path):
+    with pytest.raises(
+        UserError, match=r"^regions: variant 'hard' chooses one of several regions,"
+    ):
+        train.main(["--variant", "hard", "--regions", "mean"])
+    # `reproduce` starts each run with such a file, whose settings are for runs of all variants.
+    file = tmp_path / "config.json"
+    values = {"variant": "hard", "regions": "mean", "review_steps": 4, "concept_count": 9}
+    file.write_text(dataclasses.replace(PRESETS["scenes"], **values).to_json())
+    Configuration.read(file).require_effects(Configuration.read(file))
+    with pytest.raises(UserError, match=r"^concept_loss: needs concepts 'attributes' or 'topics'"):
+        train.main(["--config", str(file), "--concept-loss", "2"])
 
 
 def test_the_number_of_concepts_matters_only_with_concepts():

@@ -11,7 +11,7 @@ from bright_square import brightness, settings
 from steps import SGD, arrays
 
 from keras_aoa.data.examples import Example
-from keras_aoa.data.text.topics import topic_mixtures
+from keras_aoa.data.text.topics import find_topics, topic_mixtures
 from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.inference.image_captioner import ImageCaptioner
 from keras_aoa.models import weights
@@ -94,7 +94,8 @@ def test_topics_are_targets_of_the_run_and_its_predictor_learns_them(tmp_path):
     }  # fmt: skip
     examples = [Example("a", "a.png", ("a red square",)), Example("b", "b.png", ("blue left",))]
     targets = concept_targets(run, examples)
-    np.testing.assert_array_equal(targets, topic_mixtures(examples, VOCABULARY, 3))
+    topics = find_topics(examples, VOCABULARY, 3)
+    np.testing.assert_array_equal(targets, topic_mixtures(examples, VOCABULARY, topics))
     captioner = tiny.make_captioner("soft", concepts="topics", concept_count=3)
     trainer = Trainer(captioner, dataclasses.replace(SETTINGS, concepts="topics"), 1, SGD)
     batch = {name: values[:2] for name, values in BATCH.items()} | {"concepts": targets}
@@ -102,6 +103,28 @@ def test_topics_are_targets_of_the_run_and_its_predictor_learns_them(tmp_path):
     for _ in range(3):
         trainer.step(batch, 1)
     assert float(concept_loss(captioner, batch, captioner.encode(batch), None)) < before - 0.01
+
+
+def test_a_resumed_run_keeps_its_topics_and_refuses_those_of_another_run(tmp_path):
+    run, _ = make_run(tmp_path, variant="soft", concepts="topics")
+    texts = [("a red square", "red"), ("blue left",), ("left square", "a blue square on the left")]
+    examples = [Example(str(i), "a.png", text) for i, text in enumerate(texts)]
+    targets = concept_targets(run, examples)
+    file = run.folder / "topics.npz"
+    before = file.read_bytes()
+    changed = [Example("0", "a.png", ("blue",)), *examples[1:]]
+    again = concept_targets(Run(run.folder), changed)
+    np.testing.assert_array_equal(again[1:], targets[1:])
+    assert np.abs(again[0] - targets[0]).max() > 0.1 and file.read_bytes() == before
+    others = find_topics(changed, VOCABULARY, 3)
+    assert np.abs(topic_mixtures(changed, VOCABULARY, others)[1:] - targets[1:]).max() > 1e-3
+    fewer = find_topics(examples, VOCABULARY, 2)._asdict()
+    weights.save_arrays(file, fewer, {"vocabulary": VOCABULARY.digest})
+    with pytest.raises(UserError, match=r"topics.npz: expected 3 topics of the run's vocabulary"):
+        concept_targets(run, examples)
+    file.write_bytes(before[:99])
+    with pytest.raises(UserError, match=r"topics.npz: .* damaged file"):
+        concept_targets(run, examples)
 
 
 def make_run(folder, **changes):
@@ -167,3 +190,14 @@ def test_a_warm_start_loads_the_predictor_and_refuses_other_concepts(run):
     for concepts in ("none", "topics"):
         with pytest.raises(UserError, match=f"has concepts 'attributes', here '{concepts}'"):
             start.check_settings(dataclasses.replace(run.configuration, concepts=concepts))
+
+
+def test_a_warm_start_refuses_other_attributes(run, tmp_path):
+    start = WarmStart(run.folder)
+    start.check_attributes(("square", "red", "blue"))
+    message = r"predicts other attributes \(3 words, such as 'blue', here 2\); set concept_count"
+    with pytest.raises(UserError, match=message):
+        start.check_attributes(("square", "red"))
+    with pytest.raises(UserError, match=r"other attributes \(3 words, here 3\)"):
+        start.check_attributes(("red", "square", "blue"))
+    WarmStart(make_run(tmp_path, variant="soft", concepts="topics")[0].folder).check_attributes(())

@@ -150,6 +150,36 @@ def test_runs_without_a_record_of_their_data_resume(configuration, capsys, conte
     assert json.loads(record.read_text()) == complete
 
 
+def test_supervision_without_boxes_is_refused_without_a_folder(configuration):
+    refused(configuration, "attention_supervision: .* boxes .* of the 3", attention_supervision=0.5)
+
+
+def test_captions_without_topics_are_refused_without_a_folder(configuration):
+    write_captions(dict.fromkeys(SPLITS, "on the"))
+    refused(configuration, "concepts: expected content words .* of 3 images", concepts="topics")
+
+
+def test_the_attributes_of_the_other_run_are_checked_before_its_weights_are_loaded(
+    configuration, monkeypatch
+):
+    calls = []
+    monkeypatch.setattr(preparation, "WarmStart", lambda folder: Start(calls))
+    attributes = {"concepts": "attributes", "concept_count": 2, "start_from": "other"}
+    prepare(configuration, **attributes, minimum_count=1)
+    assert calls == ["check_settings", "check_vocabulary", ("dog", "red"), "load"]
+
+
+class Start:
+    """Records the calls of `WarmStart`."""
+
+    def __init__(self, calls):
+        self.check_settings, self.check_vocabulary, self.load = (
+            lambda _, name=name: calls.append(name)
+            for name in ("check_settings", "check_vocabulary", "load")
+        )
+        self.check_attributes = lambda words: calls.append(tuple(sorted(words)))
+
+
 def test_concepts_that_cannot_be_predicted_are_refused_without_a_folder(configuration, monkeypatch):
     message = r"^concept_count: expected at most \d+, the number of content words .* received 300;"
     refused(configuration, message, concepts="attributes", concept_count=300)

@@ -55,6 +55,22 @@ def test_the_image_and_each_word_have_a_panel(monkeypatch):
     ]
 
 
+def test_the_legend_says_that_attention_is_uniform(monkeypatch):
+    uniform = generated("a dog")
+    regions = len(uniform.boxes)
+    uniform.attention[:] = 1 / regions
+    almost = generated("a dog")
+    almost.attention[:] = uniform.attention
+    almost.attention[1, :2] += (1e-5, -1e-5)
+    for caption, legend in (
+        (uniform, f"uniform attention: equal weights on all {regions} regions"),
+        (almost, "highlighted: attention at the word · outlined: strongest regions"),
+    ):
+        texts = record(monkeypatch, "write", 0)
+        pictures.attention_picture(photograph(60, 80), caption)
+        assert legend in texts
+
+
 @pytest.mark.parametrize("count", range(1, 40))
 def test_columns_hold_all_panels_without_an_empty_row(count):
     columns = pictures.column_count(count, 240, 260)
