@@ -5,7 +5,7 @@ split, and all images of the validation split. Rates are then scaled to the whol
 After each epoch, the trainer repeats the steps of the epoch with the same batches, which are then
 in memory. After each file of the cache, the network repeats the images of the file with pixels in
 memory. Other load therefore affects both sides of a ratio. The first epoch and the first file are
-not timed, because they compile graphs.
+not timed, because they compile graphs. Nor are files that are not full.
 """
 
 import contextlib
@@ -35,9 +35,11 @@ class Arguments:
     """Pixel format that a .keras network expects, as for train.py."""
     image_size: int = 260
     """Side of the network's input, in pixels."""
-    images: int = 400
-    """Number of training images, at least 300: the first file of the cache has 256."""
-    turns: int = 3
+    images: int = 520
+    """Number of training images, more than 512: two files of the cache."""
+    validation_images: int = 0
+    """Number of images of the validation. 0 means all images of its split."""
+    turns: int = 2
     """Number of timed epochs. The results are medians."""
     json: bool = False
     """Print json."""
@@ -46,8 +48,8 @@ class Arguments:
 def main(arguments):
     """Measure and print the results."""
     settings = parse(Arguments, "benchmarks.epoch", arguments)
-    if settings.images < 300 or settings.turns < 1:
-        raise UserError("epoch: expected at least 300 --images and 1 --turns.")
+    if settings.images <= 512 or settings.turns < 1:
+        raise UserError("epoch: expected more than 512 --images and at least 1 --turns.")
     with tempfile.TemporaryDirectory() as folder:
         results = measure(settings, folder)
     print(json.dumps(results) if settings.json else text(results))
@@ -59,7 +61,7 @@ def measure(settings, folder):
     preset = replace(preset, preprocessing=settings.preprocessing, image_size=settings.image_size)
     # Two validations: the first compiles the search.
     short = replace(preset, rnn_epochs=settings.turns + 1, validate_every=settings.turns)
-    sizes, seconds = train_timed(short, settings.images)
+    sizes, seconds = train_timed(short, settings.images, settings.validation_images or None)
     return summary(sizes, seconds, preset)
 
 
@@ -79,8 +81,9 @@ def few_images(count, validation=None):
         validation: Number of images of the validation, or None for the whole split.
 
     Yields:
-        Dictionary with the results of loading: the number of images of the whole split `train` and
-        of the `validation`, and the seconds `reading` of `read` images.
+        Dictionary with the results of loading: the numbers of images of both splits, `train` and
+        `validation`, the number `validated` in each validation, and the seconds `reading` of `read`
+        images.
     """
     from keras_aoa.training import preparation
 
@@ -90,7 +93,8 @@ def few_images(count, validation=None):
         names = ("train", configuration.selecting_split)
         whole, batch = [data.splits[name] for name in names], configuration.batch_size
         few = [whole[0][: count // batch * batch], whole[1][:validation]]
-        loaded.update(train=len(whole[0]), validation=len(few[1]), read=len(few[0]) + len(few[1]))
+        loaded.update(train=len(whole[0]), validation=len(whole[1]))
+        loaded.update(validated=len(few[1]), read=len(few[0]) + len(few[1]))
         splits = {**data.splits, **dict(zip(names, few, strict=True))}
         started = time.perf_counter()
         images = load(configuration, replace(data, splits=splits), view)
@@ -101,17 +105,17 @@ def few_images(count, validation=None):
         yield loaded
 
 
-def train_timed(configuration, images):
-    """Train with `images` images.
+def train_timed(configuration, images, validation=None):
+    """Train and validate with the numbers of images of `few_images`.
 
     Returns:
         The dictionary of `few_images` with the number of `steps` of an epoch, and a dictionary of
         lists of seconds. The lists `training`, `decoder` and `memory` have one number per timed
         epoch: the whole epoch, its steps, and the same steps with batches in memory. The list
         `validation` has one number per validation. The lists `written` and `network` have the
-        seconds per image of each timed file of the cache.
+        seconds per image of each timed file of the cache that is full.
     """
-    from keras_aoa.data.features import BATCH, FeatureFiles
+    from keras_aoa.data.features import BATCH, SHARD, FeatureFiles
     from keras_aoa.training import loop as training
 
     seconds, batches, ends = defaultdict(list), [], []
@@ -119,12 +123,14 @@ def train_timed(configuration, images):
     describe = training.describe
 
     def write_timed(files, images, columns, stem, network):
-        count = len(columns["index"])
+        if len(columns["index"]) < SHARD:  # its last batch would compile another graph
+            return write(files, images, columns, stem, network)
         written = elapsed(lambda: write(files, images, columns, stem, network))
         pixels = list(images.batches(columns, BATCH))
         alone = elapsed(lambda: [network(batch)["vector"].numpy() for batch in pixels])
-        seconds["written"].append(written / count)
-        seconds["network"].append(alone / count)
+        seconds["written"].append(written / SHARD)
+        seconds["network"].append(alone / SHARD)
+        return None
 
     def step_timed(trainer, batch, *arguments):
         started = time.perf_counter()
@@ -149,7 +155,7 @@ def train_timed(configuration, images):
         return describe(metrics, *arguments)
 
     with (
-        few_images(images) as sizes,
+        few_images(images, validation) as sizes,
         mock.patch.object(FeatureFiles, "_write", write_timed),
         mock.patch.object(training.Trainer, "step", step_timed),
         mock.patch.object(training, "train_epoch", epoch_timed),
@@ -182,7 +188,7 @@ def summary(sizes, seconds, preset):
         for name in ("training", "decoder", "memory")
     )
     steps = -(-sizes["train"] // preset.batch_size)
-    validation = seconds["validation"][-1]
+    validation = seconds["validation"][-1] * sizes["validation"] / sizes["validated"]
     written, network = (1 / float(np.median(arrays[name])) for name in ("written", "network"))
     return {
         "images": sizes["train"],
@@ -196,7 +202,8 @@ def summary(sizes, seconds, preset):
         "epoch_decoder": steps * decoder,
         "epoch_input": steps * (cached - decoder),
         "validation": validation,
-        "first_validation": seconds["validation"][0],
+        "measured_images": sizes["validated"],
+        "measured_validations": seconds["validation"],
         "validation_share": validation / (preset.validate_every * steps * cached),
         "reading_rate": sizes["read"] / sizes["reading"],
         "extraction_rate": written,
@@ -214,9 +221,10 @@ def text(row):
         f"{1000 * row['step_in_memory']:.0f} ms from memory, "
         f"{100 * row['share_of_decoder']:.0f} % of the decoder's own rate "
         f"({row['measured_steps']} steps each)\n"
-        f"validation of {row['validation_images']} images: {row['validation']:.1f} s "
-        f"(the first {row['first_validation']:.1f} s), every {row['validate_every']} epochs, "
-        f"{100 * row['validation_share']:.1f} % of the time of these epochs\n"
+        f"validation of {row['validation_images']} images: {row['validation']:.1f} s, every "
+        f"{row['validate_every']} epochs, {100 * row['validation_share']:.1f} % of the time of "
+        f"these epochs ({row['measured_images']} images measured: the first time "
+        f"{row['measured_validations'][0]:.1f} s, then {row['measured_validations'][-1]:.1f} s)\n"
         f"reading: {row['reading_rate']:.0f} images/s\n"
         f"features: {row['extraction_rate']:.1f} images/s into the cache, "
         f"{row['network_rate']:.1f} images/s from pixels in memory, "
