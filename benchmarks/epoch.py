@@ -38,8 +38,8 @@ class Arguments:
     images: int = 520
     """Number of training images, more than 512: two files of the cache."""
     validation_images: int = 0
-    """Number of images of the validation. 0 means all images of its split. The time is scaled to all
-    images, with its fixed costs such as pictures, so a small number makes it too large."""
+    """Number of images of the validation. 0 means all images of its split. The time is scaled to
+    all images, with its fixed costs such as pictures, so a small number makes it too large."""
     turns: int = 2
     """Number of timed epochs. The results are medians."""
     json: bool = False
