@@ -117,7 +117,7 @@ def train_timed(configuration, images, validation=None):
         seconds per image of each timed file of the cache that is full.
     """
     from keras_aoa.data.features import BATCH, SHARD, FeatureFiles
-    from keras_aoa.training import loop as training
+    from keras_aoa.training import epochs as training
 
     seconds, batches, ends = defaultdict(list), [], []
     write, step, epoch = FeatureFiles._write, training.Trainer.step, training.train_epoch
