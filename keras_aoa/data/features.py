@@ -5,6 +5,7 @@ import hashlib
 import json
 import pathlib
 import shutil
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,14 @@ FORMAT_VERSION = 1  # increase it if a code change alters the features
 SHARD = 256  # images per file
 BATCH = 32  # images per call of the network
 OPEN_FILES = 128  # each uses a file descriptor, and 1,024 is a common limit
+
+
+class StoredArray(NamedTuple):
+    """An array of 16-bit numbers in a file, without the file's header."""
+
+    path: pathlib.Path
+    offset: int
+    shape: tuple[int, ...]
 
 
 class FeatureFiles:
@@ -55,7 +64,7 @@ class FeatureFiles:
 
         Returns:
             Dictionary whose keys are feature names. Each value is a dictionary of locations,
-            `{index: (file, row)}`.
+            `{index: (array, row)}`, where `array` is a `StoredArray`.
 
         Raises:
             UserError: A feature is too large for the storage type.
@@ -66,12 +75,12 @@ class FeatureFiles:
         description = f"{images.name}: features of {kind}"
         with progress_bar(total=len(indices), desc=description, unit="image", delay=3) as bar:
             for shard, columns, stem in self._shards(images, indices, mirrored, crops):
-                paths = self._files(stem, len(shard))
-                if paths is None:
+                arrays = self._arrays(stem, len(shard))
+                if arrays is None:
                     self._write(images, columns, stem, network)
-                    paths = self._files(stem, len(shard))
-                for name, path in paths.items():
-                    rows = {index: (path, row) for row, index in enumerate(shard)}
+                    arrays = self._arrays(stem, len(shard))
+                for name, array in arrays.items():
+                    rows = {index: (array, row) for row, index in enumerate(shard)}
                     locations.setdefault(name, {}).update(rows)
                 bar.update(len(shard))
         return locations
@@ -81,7 +90,7 @@ class FeatureFiles:
         return sum(
             len(shard)
             for shard, _, stem in self._shards(images, indices, mirrored, crops)
-            if self._files(stem, len(shard)) is None
+            if self._arrays(stem, len(shard)) is None
         )
 
     def _shards(self, images, indices, mirrored, crops):
@@ -94,16 +103,20 @@ class FeatureFiles:
                 columns["crop"] = crops[shard]
             yield shard, columns, self._stem(images, columns)
 
-    def _files(self, stem, count):
-        """Return a shard's files by feature name, or None if a file is missing or incomplete."""
+    def _arrays(self, stem, count):
+        """Return a shard's arrays by feature name, or None if a file is missing or incomplete."""
         try:
             names = json.loads((self.folder / f"{stem}.json").read_text(encoding="utf-8"))
             paths = {name: self.folder / f"{stem}-{name}.npy" for name in names}
-            arrays = [np.load(path, "r", allow_pickle=False) for path in paths.values()]
+            arrays = {name: np.load(path, "r", allow_pickle=False) for name, path in paths.items()}
         except (OSError, ValueError, EOFError):
             return None
-        complete = all(len(array) == count and array.dtype == np.uint16 for array in arrays)
-        return paths if complete else None
+        if any(len(array) != count or array.dtype != np.uint16 for array in arrays.values()):
+            return None
+        return {
+            name: StoredArray(paths[name], array.offset, array.shape)
+            for name, array in arrays.items()
+        }
 
     def _stem(self, images, columns):
         paths = [images.examples[index].path for index in columns["index"]]
@@ -170,7 +183,7 @@ class ImageFeatures:
         self.windows, self.has_proposals = images.windows, images.has_proposals
         self.proposal_count, self.proposals = images.proposal_count, images.proposals
         self._shapes = {
-            name: _open_array(self._features[0][0][name][int(self.readable[0])][0]).shape[1:]
+            name: self._features[0][0][name][int(self.readable[0])][0].shape[1:]
             for name in self._names
         }
 
@@ -199,8 +212,8 @@ class ImageFeatures:
         locations = self._features[int(view)][int(mirrored)]
         return [self._row(*locations[name][int(index)]) for name in self._names]
 
-    def _row(self, path, row):
-        return np.ascontiguousarray(_open_array(path)[row])
+    def _row(self, array, row):
+        return np.ascontiguousarray(_open_array(array)[row])
 
 
 def _reserve(folder, name, count, gigabytes):
@@ -217,5 +230,7 @@ def _reserve(folder, name, count, gigabytes):
 
 
 @functools.lru_cache(OPEN_FILES)
-def _open_array(path):
-    return np.load(path, "r", allow_pickle=False)
+def _open_array(array):
+    # Several threads read. `np.load` would parse the header, which is not safe in several threads
+    # of Python 3.11.
+    return np.memmap(array.path, np.uint16, "r", array.offset, array.shape)
