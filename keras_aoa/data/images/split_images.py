@@ -269,7 +269,11 @@ def batched(rows, batch_size):
 
     Images whose `flipped` is true are mirrored.
     """
-    return rows.map(_mirror).batch(batch_size).map(_as_floats).prefetch(2)
+    batches = rows.map(_mirror).batch(batch_size).map(_as_floats).prefetch(2)
+    options = tf.data.Options()
+    # With autotuning, a dataset that ends waits until the tuner wakes up, as much as a minute later.
+    options.autotune.enabled = False
+    return batches.with_options(options)
 
 
 def _cut_out(row):
