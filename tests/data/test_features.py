@@ -84,7 +84,7 @@ def test_evaluation_batches_contain_the_features_of_their_images(images, tmp_pat
     features = ImageFeatures(images, files(tmp_path / "kept"), network)
     batches = image_batches(images, 3), image_batches(features, 3)
     # With autotuning, the end of a dataset waits for a thread that sleeps.
-    assert not any(each.options().autotune.enabled for each in batches)
+    assert all(each.options().autotune.enabled is False for each in batches)
     for pixels, cached in zip(*batches, strict=True):
         np.testing.assert_array_equal(cached["index"], pixels["index"])
         assert "images" not in cached

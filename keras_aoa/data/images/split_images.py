@@ -271,7 +271,7 @@ def batched(rows, batch_size):
     """
     batches = rows.map(_mirror).batch(batch_size).map(_as_floats).prefetch(2)
     options = tf.data.Options()
-    # With autotuning, a dataset that ends waits until the tuner wakes up, as much as a minute later.
+    # With autotuning, a dataset that ends waits for the tuner, which sleeps for up to a minute.
     options.autotune.enabled = False
     return batches.with_options(options)
 
