@@ -71,11 +71,7 @@ class AttentionLayer(WordEmbeddings):
     a shared attention.
 
     Args:
-        vocabulary_size: Number of words in the vocabulary, n_w.
-        embedding_dim: Width of word embeddings, d_w.
-        never_predicted: Ids of words whose probability is always 0, such as padding and START.
-        tied: If True, one matrix embeds input words and scores output words; if False, a second
-            matrix embeds the input words.
+        vocabulary_size, embedding_dim, never_predicted, tied: As in `WordEmbeddings`.
         feature_length: L2 norm to which region features are scaled. 0 leaves the features unscaled.
             The docstring of `AreaAttention` explains why scaling helps.
 

@@ -15,22 +15,6 @@ from keras_aoa.data.text.vocabulary import OOV, PAD, START, STOP, Vocabulary
 from keras_aoa.utils.errors import UserError
 
 
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory):
-    return write_examples(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(scope="module")
-def images(examples):
-    """Images in memory and images from files."""
-    return {cache_gb: Images("train", examples, SETTINGS, cache_gb) for cache_gb in (4.0, 0)}
-
-
-@pytest.fixture(scope="module")
-def vocabulary(examples):
-    return Vocabulary.from_captions([c for example in examples for c in example.captions], 1)
-
-
 @MEMORY
 def test_each_image_with_captions_occurs_once_per_epoch_with_its_captions(
     images, vocabulary, cache_gb

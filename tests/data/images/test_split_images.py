@@ -7,24 +7,7 @@ from shaded_images import MEMORY, SETTINGS, assert_same, indices, numpy, write_e
 
 from keras_aoa.data.caption_batches import CaptionBatches
 from keras_aoa.data.images.split_images import Images, image_batches
-from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.utils.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory):
-    return write_examples(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(scope="module")
-def images(examples):
-    """Images in memory and images from files."""
-    return {cache_gb: Images("train", examples, SETTINGS, cache_gb) for cache_gb in (4.0, 0)}
-
-
-@pytest.fixture(scope="module")
-def vocabulary(examples):
-    return Vocabulary.from_captions([c for example in examples for c in example.captions], 1)
 
 
 def damage(folder):
