@@ -49,8 +49,9 @@ def pack(
         folder = pathlib.Path(temporary) / "packed"
         folder.mkdir()
         shutil.copyfile(run.vocabulary_file, folder / "vocabulary.json")
-        for file in (*run.folder.glob("edge_model*"), *run.folder.glob("concepts.json")):
-            shutil.copyfile(file, folder / file.name)
+        for pattern in ("edge_model*", "concepts.json", "topics.npz"):
+            for file in run.folder.glob(pattern):
+                shutil.copyfile(file, folder / file.name)
         if card:
             shutil.copyfile(card, folder / "README.md")
         configuration = _without_paths(run.configuration, name or output.name)

@@ -36,11 +36,18 @@ GROUPS = {
 # A run may be resumed with other values of these settings.
 ANY_TIME = ("name", "output", "checkpoint_steps", "distribution")
 
-# Settings that have no effect unless another setting has one of these values.
+# Settings that have no effect unless another setting has one of these values, or is above 0 if
+# there are no values.
 CONCEPTS = ("concepts", ("attributes", "topics"))
 TRANSFORMER = ("regions", ("transformer",))
 PROPOSALS = ("regions", ("proposals",))
+SCENES = ("data", ("scenes",))
+LATE_DECAY = ("decay", ("step", "plateau"))
+STAGE_2 = ("joint_epochs", ())
+STAGE_3 = ("reward_epochs", ())
 NEEDED = {
+    "scenes_images": SCENES,
+    "scenes_seed": SCENES,
     "review_steps": ("variant", ("review",)),
     "hard_reinforce": ("variant", ("hard",)),
     "hard_entropy": ("variant", ("hard",)),
@@ -56,6 +63,14 @@ NEEDED = {
     "proposals_fit": PROPOSALS,
     "proposal_method": PROPOSALS,
     "edge_model": PROPOSALS,
+    "decay_factor": LATE_DECAY,
+    "decay_epochs": LATE_DECAY,
+    "backbone_learning_rate": STAGE_2,
+    "reward_learning_rate": STAGE_3,
+    "reward_samples": STAGE_3,
+    "reward_baseline": STAGE_3,
+    "reward_cider": STAGE_3,
+    "reward_bleu": STAGE_3,
 }
 
 
@@ -149,7 +164,7 @@ class Configuration(
             )
 
     def require_effects(self, start):
-        """Check that each changed setting applies to the chosen variant, regions and concepts.
+        """Check that each changed setting has an effect with the other settings.
 
         `reproduce` omits this check, because its settings are for runs of several variants.
 
@@ -158,17 +173,23 @@ class Configuration(
                 checked, because a preset has settings for several kinds of runs.
 
         Raises:
-            UserError: a setting in `NEEDED` was changed, but has no effect, or hard attention has
-                only one region to choose.
+            UserError: a changed setting has no effect, or hard attention has only one region to
+                choose.
         """
         for name, (needed, values) in NEEDED.items():
             own, other = getattr(self, name), getattr(self, needed)
-            if own != getattr(start, name) and other not in values:
-                expected = " or ".join(map(repr, values))
+            has_effect = other in values if values else other > 0
+            if own != getattr(start, name) and not has_effect:
+                expected = " or ".join(map(repr, values)) or "1 or more"
                 raise UserError(
                     f"{name}: needs {needed} {expected}, received {own!r} with {needed} "
                     f"{other!r}; leave it out, or set {needed} to {expected}."
                 )
+        if self.learning_rate != start.learning_rate and self.reward_epochs == self.epochs:
+            raise UserError(
+                f"learning_rate: is the rate of stages 1 and 2, received {self.learning_rate!r} "
+                "with stage 3 only; leave it out, or set reward_learning_rate."
+            )
         chosen = self.variant, self.regions
         if chosen == ("hard", "mean") != (start.variant, start.regions):
             raise UserError(

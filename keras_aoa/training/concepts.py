@@ -7,6 +7,7 @@ from keras_aoa.data.text.attributes import word_flags
 from keras_aoa.data.text.topics import Topics, find_topics, topic_mixtures
 from keras_aoa.models import weights
 from keras_aoa.models.image_inputs import concept_losses
+from keras_aoa.runs.named import run_folder
 from keras_aoa.training.self_critical import has_captions
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.progress import print_progress
@@ -34,7 +35,8 @@ def topics_of(run, examples):
     """Return the run's `Topics`. At the first call, find them in the captions and save them.
 
     Because the topics are saved, a resumed training does not change the meaning of the predicted
-    topics, even if the captions or scikit-learn changed meanwhile.
+    topics, even if the captions or scikit-learn changed meanwhile. For the same reason, a run that
+    starts from another run uses the topics of that run.
 
     Raises:
         UserError: `find_topics` fails, or the file does not belong to the run.
@@ -42,10 +44,14 @@ def topics_of(run, examples):
     file, count = run.folder / TOPICS_FILE, run.configuration.concept_count
     metadata = {"vocabulary": run.vocabulary.digest}
     if not file.exists():
-        print_progress(f"Finding {count} topics in the captions of {len(examples)} images.")
-        topics = find_topics(examples, run.vocabulary, count)
-        weights.save_arrays(file, topics._asdict(), metadata)
-        return topics
+        start = run.configuration.start_from
+        known = run_folder(start) / TOPICS_FILE if start else None
+        if known and known.exists():
+            weights.save_arrays(file, *weights.load_arrays(known))
+        else:
+            print_progress(f"Finding {count} topics in the captions of {len(examples)} images.")
+            topics = find_topics(examples, run.vocabulary, count)
+            weights.save_arrays(file, topics._asdict(), metadata)
     arrays, saved = weights.load_arrays(file)
     own = arrays.get("weights", np.zeros(0)).shape == (count, len(arrays.get("ids", ())))
     if saved != metadata or not own:

@@ -151,6 +151,13 @@ def test_a_value_out_of_range_is_refused_and_the_error_states_the_range(settings
         ({"proposals_fit": "pad"}, {"regions": "proposals"}),
         ({"proposal_method": "selective_search"}, {"regions": "proposals"}),
         ({"edge_model": "forest.yml"}, {"regions": "proposals"}),
+        ({"decay_factor": 0.1}, {"decay": "step"}),
+        ({"decay_epochs": 2}, {"decay": "plateau"}),
+        ({"reward_learning_rate": 1e-4}, {"reward_epochs": 1}),
+        ({"reward_samples": 3}, {"reward_epochs": 1}),
+        ({"reward_baseline": "greedy"}, {"reward_epochs": 1}),
+        ({"reward_cider": 0.5}, {"reward_epochs": 1}),
+        ({"reward_bleu": 0.5}, {"reward_epochs": 1}),
     ],
 )
 def test_changed_settings_without_effect_are_refused(changed, needed):
@@ -158,10 +165,28 @@ def test_changed_settings_without_effect_are_refused(changed, needed):
     dataclasses.replace(start, **changed, **needed).require_effects(start)
     (name,), ((other, value),) = changed, needed.items()
     without = dataclasses.replace(start, **changed)
-    message = f"{name}: needs {other} .*'{value}'.*, received .*; leave it out, or set {other} to "
+    expected = f".*'{value}'.*" if isinstance(value, str) else "1 or more"
+    message = f"{name}: needs {other} {expected}, received .*; leave it out, or set {other} to "
     with pytest.raises(UserError, match=message):
         without.require_effects(start)
     without.require_effects(without)
+
+
+def test_settings_of_scenes_and_of_stage_2_are_refused_where_they_have_no_effect():
+    start = PRESETS["flickr8k"]
+    for changed, needed in (
+        ({"scenes_images": 9}, {"data": "scenes"}),
+        ({"scenes_seed": 9}, {"data": "scenes"}),
+        ({"backbone_learning_rate": 1e-3}, {"joint_epochs": 1}),
+    ):
+        (name,), (other,) = changed, needed
+        dataclasses.replace(start, **changed, **needed).require_effects(start)
+        with pytest.raises(UserError, match=f"^{name}: needs {other} "):
+            dataclasses.replace(start, **changed).require_effects(start)
+    stage_3 = dataclasses.replace(start, start_from="run", rnn_epochs=0, reward_epochs=1)
+    stage_3.require_effects(start)
+    with pytest.raises(UserError, match=r"^learning_rate: is the rate of stages 1 and 2, received"):
+        dataclasses.replace(stage_3, learning_rate=1e-4).require_effects(start)
 
 
 def test_training_refuses_only_settings_without_effect_that_its_command_changes(tmp_path):

@@ -127,6 +127,18 @@ def test_a_resumed_run_keeps_its_topics_and_refuses_those_of_another_run(tmp_pat
         concept_targets(run, examples)
 
 
+def test_a_warm_start_keeps_the_topics_of_the_other_run_even_if_it_was_packed(tmp_path):
+    run, _ = make_run(tmp_path / "old", variant="soft", concepts="topics")
+    examples = [Example("0", "a.png", ("a red square",)), Example("1", "b.png", ("blue left",))]
+    targets = concept_targets(run, examples)
+    packed, _ = pack(run, tmp_path / "packed")
+    for name, source in (("new", run.folder), ("newer", packed)):
+        changes = {"variant": "soft", "concepts": "topics", "start_from": str(source)}
+        new, _ = make_run(tmp_path / name, **changes)
+        np.testing.assert_array_equal(concept_targets(new, examples[:1]), targets[:1])
+        assert (new.folder / "topics.npz").exists()
+
+
 def make_run(folder, **changes):
     """Return a run that predicts three attributes, and the initial weights as its best ones."""
     own = {"concepts": "attributes", "concept_count": 3, "max_words": 3, **changes}
