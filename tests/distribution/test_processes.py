@@ -26,8 +26,6 @@ from rectangles import SETTINGS, draw, write
 from benchmarks import kill_and_resume as killing
 from keras_aoa.data.proposals.cache import ProposalCache
 
-REGIONS = ("grid", "transformer", "proposals")
-
 
 # --- killed processes -----------------------------------------------------------------------------
 
@@ -102,14 +100,14 @@ def test_more_replicas_than_images_per_batch_are_refused(squares_settings, tmp_p
 # --- equal steps on all kinds of devices ----------------------------------------------------------
 
 
-def steps_of(kind, optimizer, regions, squares, folder):
+def steps_of(kind, optimizer, captioners, squares, folder):
     """Train with a kind of devices and return the results."""
     output, log = folder / f"{kind}.npz", folder / f"{kind}.log"
     environments = [{}]
     if kind == "workers":
         ports = free_ports(2)
         environments = [cluster(index, ports) for index in range(2)]
-    arguments = (kind, optimizer, squares, output, *regions)
+    arguments = (kind, optimizer, squares, output, *captioners)
     processes = [
         fork(log, distributed_steps.main, *arguments, **environment) for environment in environments
     ]
@@ -117,20 +115,20 @@ def steps_of(kind, optimizer, regions, squares, folder):
     return np.load(output)
 
 
-def assert_equal_steps(optimizer, tolerance, kinds, squares, folder, kinds_of_regions=REGIONS):
+def assert_equal_steps(optimizer, tolerance, kinds, squares, folder, captioners):
     """Assert that losses and weights on one device equal those on two replicas of other kinds."""
     single, *others = [
-        steps_of(kind, optimizer, kinds_of_regions, squares, folder) for kind in ("one", *kinds)
+        steps_of(kind, optimizer, captioners, squares, folder) for kind in ("one", *kinds)
     ]
     for kind, other in zip(kinds, others, strict=True):
         assert other["replicas"] == 2
         assert other["workers"] == (2 if kind == "workers" else 1)
-    for regions in kinds_of_regions:
-        losses = single[f"{regions}/losses"]
+    for captioner in captioners:
+        losses = single[f"{captioner}/losses"]
         assert len(losses) == 20
         assert losses[12:15].mean() < losses[:3].mean()
         for other in others:
-            for name in (name for name in single.files if name.startswith(regions)):
+            for name in (name for name in single.files if name.startswith(f"{captioner}/")):
                 if name.endswith("captions"):
                     assert other[name].tolist() == single[name].tolist()
                 else:
@@ -148,12 +146,14 @@ def test_two_processes_take_the_same_steps_as_one(squares, tmp_path):
 
 @pytest.mark.slow
 def test_two_replicas_and_two_processes_take_the_same_steps_as_one_with_adam(squares, tmp_path):
-    assert_equal_steps("Adam", 1e-9, ["mirrored", "workers"], squares, tmp_path)
+    kinds, captioners = ["mirrored", "workers"], distributed_steps.CAPTIONERS
+    assert_equal_steps("Adam", 1e-9, kinds, squares, tmp_path, captioners)
 
 
 @pytest.mark.slow
 def test_two_replicas_and_two_processes_take_the_same_steps_as_one_with_sgd(squares, tmp_path):
-    assert_equal_steps("SGD", 1e-5, ["mirrored", "workers"], squares, tmp_path)
+    kinds, captioners = ["mirrored", "workers"], ["grid", "transformer", "proposals"]
+    assert_equal_steps("SGD", 1e-5, kinds, squares, tmp_path, captioners)
 
 
 # --- lost workers ---------------------------------------------------------------------------------

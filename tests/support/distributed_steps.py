@@ -1,7 +1,6 @@
 """Functions for processes of their own, in which devices are configured before TensorFlow starts.
 
-`main` runs twenty training steps with each kind of regions on one device, two replicas or two
-processes. Its KIND is that of `make_strategy`. Its OPTIMIZER is SGD, in float32, or Adam, in
+`main` runs twenty training steps of each captioner on one device, two replicas or two processes. Its KIND is that of `make_strategy`. Its OPTIMIZER is SGD, in float32, or Adam, in
 float64: Adam divides by small gradients and so amplifies rounding errors.
 """
 
@@ -22,6 +21,8 @@ from keras_aoa.data.images.preprocessing import ImageSettings
 from keras_aoa.data.images.split_images import Images, image_batches
 from keras_aoa.data.images.views import ProposalView
 from keras_aoa.data.proposals.cache import ProposalSettings
+from keras_aoa.data.text.attributes import attribute_words, word_flags
+from keras_aoa.data.text.topics import find_topics, topic_mixtures
 from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.distribution.process import Process, make_strategy
 from keras_aoa.inference.generator import CaptionGenerator, generate
@@ -35,6 +36,19 @@ from keras_aoa.training.trainer import Trainer
 STEPS, JOINT_FROM, REWARDS_FROM = 20, 10, 15  # more than three epochs, then two stages
 # The 9 images give batches of 4, 4 and 1, or of 3: two replicas must fill some of them.
 BATCH = {"SGD": 4, "Adam": 3}
+# The captioners by name, with their settings.
+CAPTIONERS = {
+    "grid": {},
+    "transformer": {"regions": "transformer"},
+    "proposals": {"regions": "proposals"},
+    "vinyals": {"variant": "baseline", "image_first": True},
+    "donahue": {"variant": "baseline", "image_each_step": True},
+    "soft": {"variant": "soft", "attention_gate": True, "attention_coverage": 1.0},
+    "topics": {"variant": "soft", "concepts": "topics"},
+    "wu": {"variant": "baseline", "concepts": "attributes", "image_first": True},
+    "you": {"variant": "semantic", "concepts": "attributes", "image_first": True},
+    "yang": {"variant": "review", "review_words": 10.0},
+}
 
 
 class SGD(PreReducedGradients, keras.optimizers.SGD):
@@ -55,28 +69,36 @@ def network():
     return keras.Model(pixels, {"map": second, "vector": vector})
 
 
-def train(process, regions, optimizer, data, folder):
+def train(process, settings, optimizer, data, folder):
     """Train, and return losses, final weights and captions by name."""
     configuration = Configuration(
-        regions=regions, transformer_filter="own", image_size=24, proposals_size=24, units=9,
+        transformer_filter="own", image_size=24, proposals_size=24, units=9,
         embedding_dim=8, stride=1, anchor_scale=1.0, train_proposals=6, dropout=0.0,
         batch_size=BATCH[optimizer.__name__],
         rnn_epochs=1, joint_epochs=1, reward_epochs=1, reward_samples=3,
         reward_learning_rate=0.02, learning_rate=0.02, backbone_learning_rate=0.02,
         clip_norm=0.5, average=0.5, flip=True, max_words=2,
-        accumulate=2 if optimizer is Adam else 1,
+        accumulate=2 if optimizer is Adam else 1, concept_count=4, **settings,
     )  # fmt: skip
     view = None
-    if regions == "proposals":
+    if configuration.regions == "proposals":
         view = ProposalView(ImageSettings(24, "pad"), ProposalSettings(), folder)
     examples = data.splits["train"]
     images = Images("train", examples, ImageSettings(24, "stretch"), 1.0, view)
     texts = [text for example in examples for text in example.captions]
     vocabulary = Vocabulary.from_captions(texts, 1)
     batches = CaptionBatches(images, vocabulary, configuration.batch_size, 2, 2, True, 1.0, 0, 6)
+    concept_ids = ()
+    if configuration.concepts == "attributes":
+        words = attribute_words(vocabulary, configuration.concept_count)
+        concept_ids = tuple(map(vocabulary.words.index, words))
+        batches.add_column("concepts", word_flags(examples, vocabulary, concept_ids))
+    if configuration.concepts == "topics":
+        topics = find_topics(examples, vocabulary, configuration.concept_count)
+        batches.add_column("concepts", topic_mixtures(examples, vocabulary, topics))
     with process.strategy.scope():
         keras.utils.set_random_seed(0)
-        captioner = make_captioner(configuration, network(), len(vocabulary))
+        captioner = make_captioner(configuration, network(), len(vocabulary), concept_ids)
         reward = CaptionReward([example.captions for example in examples], vocabulary)
         steps = -(-batches.batches_per_epoch // configuration.accumulate)
         trainer = Trainer(captioner, configuration, steps, optimizer, reward)
@@ -136,8 +158,8 @@ def gather(file):
     assert file.exists()
 
 
-def main(kind, optimizer, data, output, *kinds_of_regions):
-    """Train with each kind of regions and save the results."""
+def main(kind, optimizer, data, output, *names):
+    """Train each of the named captioners and save the results."""
     if kind == "mirrored":
         use_two_cpus()
     create_graphs_faster()
@@ -148,8 +170,8 @@ def main(kind, optimizer, data, output, *kinds_of_regions):
         keras.config.set_floatx("float64")
         keras.config.set_dtype_policy("float64")
     with process.until_all_finish():
-        for regions in kinds_of_regions:
-            trained = train(process, regions, OPTIMIZERS[optimizer], loaded, data)
-            results |= {f"{regions}/{name}": value for name, value in trained.items()}
+        for captioner in names:
+            trained = train(process, CAPTIONERS[captioner], OPTIMIZERS[optimizer], loaded, data)
+            results |= {f"{captioner}/{name}": value for name, value in trained.items()}
     if process.chief:
         np.savez(output, replicas=process.replicas.total, workers=process.workers, **results)
