@@ -26,7 +26,6 @@ from rectangles import SETTINGS, draw, write
 from benchmarks import kill_and_resume as killing
 from keras_aoa.data.proposals.cache import ProposalCache
 
-
 # --- killed processes -----------------------------------------------------------------------------
 
 EQUAL_BATCHES = {"batch_size": 3, "checkpoint_steps": 2}  # half as many graphs in each process

@@ -1,7 +1,8 @@
 """Functions for processes of their own, in which devices are configured before TensorFlow starts.
 
-`main` runs twenty training steps of each captioner on one device, two replicas or two processes. Its KIND is that of `make_strategy`. Its OPTIMIZER is SGD, in float32, or Adam, in
-float64: Adam divides by small gradients and so amplifies rounding errors.
+`main` runs twenty training steps of each captioner on one device, two replicas or two processes.
+Its KIND is that of `make_strategy`. Its OPTIMIZER is SGD, in float32, or Adam, in float64: Adam
+divides by small gradients and so amplifies rounding errors.
 """
 
 import sys
