@@ -260,6 +260,13 @@ class Process:
         if self.workers > 1:
             self.gather(b".")
 
+    def any(self, condition):
+        """Return whether a condition is true in any process.
+
+        All processes must call this method.
+        """
+        return b"yes" in self.gather(b"yes" if condition else b"no")
+
     def gather(self, content):
         """Send bytes to all processes, and receive bytes from all.
 

@@ -44,6 +44,7 @@ def table3(base, settings):
             measures[row].append(correctness_of(runs[-1]))
     text = markdown(measures)
     output = pathlib.Path(base.output)
+    output.mkdir(parents=True, exist_ok=True)
     write_text(output / "table3.json", json.dumps(measures, indent=2) + "\n")
     write_text(output / "table3.md", text)
     return text

@@ -71,6 +71,7 @@ OTHER_SYSTEMS = {
             "variant": "soft",
             "regions": "proposals",
             "proposal_method": "selective_search",
+            "edge_model": "",
             "concepts": "topics",
             "concept_count": 80,
         },

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from keras_aoa.evaluation.results import with_current_keys
+from keras_aoa.runs.data_record import PATHS, same_path
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import write_text
@@ -98,8 +99,13 @@ class Runs:
 def is_trained(configuration):
     """Return whether the configuration's folder contains a finished run with its settings."""
     file = configuration.folder / "config.json"
-    trained = file.exists() and (configuration.folder / "scores.json").exists()
-    return trained and not Configuration.read(file).differences(configuration)
+    if not (file.exists() and (configuration.folder / "scores.json").exists()):
+        return False
+    theirs = Configuration.read(file)
+    return all(
+        name in PATHS and same_path(getattr(theirs, name), getattr(configuration, name))
+        for name in theirs.differences(configuration)
+    )
 
 
 def newer(first, second):
@@ -154,7 +160,7 @@ def is_own(measures, configuration):
         configuration.test_split,
         "test",
     )
-    return bool(same and split and measures.get("data", own["data"]) == own["data"])
+    return bool(same and split and same_path(measures.get("data", own["data"]), own["data"]))
 
 
 def measures_of(file, configurations, evaluation, is_wanted=None):

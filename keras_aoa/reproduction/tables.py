@@ -100,6 +100,7 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
             results.append({"row": row, "stage": stage, "wanted": wanted, "scores": measures})
     text = markdown(table, results)
     output = pathlib.Path(base.output)
+    output.mkdir(parents=True, exist_ok=True)
     content = {"settings": asdict(settings), "base": asdict(base), "results": results}
     write_text(output / f"{name}.json", json.dumps(content, indent=2) + "\n")
     write_text(output / f"{name}.md", text)
@@ -151,9 +152,10 @@ def prepare(base, chains):
     file = str(settings_file(base))
     if base.backbone == PRETRAINED_SCENES:
         call("pretrain", ["--config", file], base)
-    methods = {run.proposal_method for run in every if run.regions == "proposals"}
-    for method in sorted(methods):
-        call("propose", ["--config", file, "--proposal-method", method], base)
+    methods = {(run.proposal_method, run.edge_model) for run in every if run.regions == "proposals"}
+    for method, model in sorted(methods):
+        arguments = ["--config", file, "--proposal-method", method, "--edge-model", model]
+        call("propose", arguments, base)
 
 
 def chain(base, row, name, seed, settings):
@@ -174,6 +176,7 @@ def chain(base, row, name, seed, settings):
                 joint_epochs=0,
                 warmup_steps=0,
                 feature_cache=base.feature_cache,
+                cached_views=base.cached_views,
                 **row.settings,
             )
             for run in before
@@ -195,6 +198,7 @@ def chain(base, row, name, seed, settings):
         joint_epochs=settings.tuning_epochs,
         learning_rate=settings.tuning_rate or base.learning_rate,
         feature_cache="none",
+        cached_views=1,
     )
     return [*before, frozen, tuned]
 

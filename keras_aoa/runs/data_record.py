@@ -9,8 +9,9 @@ from keras_aoa.utils.files import write_text
 from keras_aoa.utils.text import first_three
 
 FILE = "data.json"
-PATHS = ("data", "images", "backbone", "edge_model", "start_from")
-_DIGITS = 8  # hexadecimal digits of each digest
+PATHS = ("data", "images", "backbone", "backbone_weights", "edge_model", "start_from")
+_ID_DIGITS = 16  # hexadecimal digits of an id's digest; with 8, ids of COCO would collide
+_DIGITS = 8  # of the other digests
 
 
 def write_record(folder, configuration, data):
@@ -26,7 +27,7 @@ def write_record(folder, configuration, data):
     if configuration.data == "scenes":
         paths.pop("data", None)
     splits = {
-        split: ["".join(map(_digest, parts)) for parts in map(_parts, examples)]
+        split: ["".join(_digests(example, _ID_DIGITS)) for example in examples]
         for split, examples in data.splits.items()
     }
     write_text(pathlib.Path(folder) / FILE, json.dumps({"paths": paths, "splits": splits}) + "\n")
@@ -48,18 +49,21 @@ def data_changes(record, data):
     """Return a phrase for each split whose data changed since the record was written."""
     changes = []
     for split in dict.fromkeys((*record["splits"], *data.splits)):
-        before = {line[:_DIGITS]: line for line in record["splits"].get(split, ())}
+        lines = record["splits"].get(split, ())
+        # Older records have shorter digests of ids.
+        digits = len(lines[0]) - 2 * _DIGITS if lines else _ID_DIGITS
+        before = {line[:digits]: line[digits:] for line in lines}
         gone, kinds = set(before), {"new": [], "with other captions": [], "with another file": []}
         for example in data.splits.get(split, ()):
-            key, captions, file = map(_digest, _parts(example))
+            key, captions, file = _digests(example, digits)
             gone.discard(key)
             old = before.get(key)
             if old is None:
                 kinds["new"].append(example.image_id)
                 continue
-            if old[_DIGITS : 2 * _DIGITS] != captions:
+            if old[:_DIGITS] != captions:
                 kinds["with other captions"].append(example.image_id)
-            if old[2 * _DIGITS :] != file:
+            if old[_DIGITS:] != file:
                 kinds["with another file"].append(example.image_id)
         phrases = [f"{len(gone)} gone"] if gone else []
         phrases += [f"{len(ids)} {kind} ({first_three(ids)})" for kind, ids in kinds.items() if ids]
@@ -77,14 +81,14 @@ def same_path(path, other):
     return os.path.realpath(path) == os.path.realpath(other)
 
 
-def _parts(example):
-    """Return the id, the captions and the file size of an example, as three strings."""
+def _digests(example, id_digits):
+    """Return digests of the id, the captions and the file size of an example."""
     try:
         size = os.stat(example.path).st_size
     except OSError:
         size = -1
-    return str(example.image_id), "\n".join(example.captions), str(size)
-
-
-def _digest(text):
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
+    parts = (str(example.image_id), "\n".join(example.captions), str(size))
+    return [
+        hashlib.sha256(part.encode(errors="surrogateescape")).hexdigest()[:digits]
+        for part, digits in zip(parts, (id_digits, _DIGITS, _DIGITS), strict=True)
+    ]

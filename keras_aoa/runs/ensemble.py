@@ -16,6 +16,7 @@ SHARED = (
     "proposals_size",
     "proposals_fit",
     "proposal_method",
+    "edge_model",
     "test_stride",
 )
 

@@ -122,13 +122,14 @@ def _half(name, array):
 
 def _without_paths(configuration, name):
     """Return the configuration without paths on the machine that trained the run."""
-    data, backbone = configuration.data, configuration.backbone
+    data = pathlib.Path(configuration.data)
     own = {
         "name": name,
         "output": "runs",
         "images": "",
-        "start_from": "",
-        "data": pathlib.Path(data).name if pathlib.Path(data).is_absolute() else data,
-        "backbone": pathlib.Path(backbone).name,
+        "data": data.name if data.is_absolute() else configuration.data,
     }
+    # A run of stage 3 alone is valid only with a `start_from`.
+    for setting in ("start_from", "backbone", "backbone_weights", "edge_model"):
+        own[setting] = pathlib.Path(getattr(configuration, setting)).name
     return replace(configuration, **own)

@@ -6,6 +6,7 @@ import pathlib
 from dataclasses import dataclass
 from typing import get_args
 
+from keras_aoa.settings.effects import without_effect
 from keras_aoa.settings.groups import (
     UNIFORM_VARIANTS,
     DataSettings,
@@ -35,43 +36,6 @@ GROUPS = {
 
 # A run may be resumed with other values of these settings.
 ANY_TIME = ("name", "output", "checkpoint_steps", "distribution")
-
-# Settings that have no effect unless another setting has one of these values, or is above 0 if
-# there are no values.
-CONCEPTS = ("concepts", ("attributes", "topics"))
-TRANSFORMER = ("regions", ("transformer",))
-PROPOSALS = ("regions", ("proposals",))
-SCENES = ("data", ("scenes",))
-LATE_DECAY = ("decay", ("step", "plateau"))
-STAGE_2 = ("joint_epochs", ())
-STAGE_3 = ("reward_epochs", ())
-NEEDED = {
-    "scenes_images": SCENES,
-    "scenes_seed": SCENES,
-    "review_steps": ("variant", ("review",)),
-    "hard_reinforce": ("variant", ("hard",)),
-    "hard_entropy": ("variant", ("hard",)),
-    "concept_count": CONCEPTS,
-    "concept_loss": CONCEPTS,
-    "anchor_scale": TRANSFORMER,
-    "rotation": TRANSFORMER,
-    "border": TRANSFORMER,
-    "transformer_filter": TRANSFORMER,
-    "train_proposals": PROPOSALS,
-    "test_proposals": PROPOSALS,
-    "proposals_size": PROPOSALS,
-    "proposals_fit": PROPOSALS,
-    "proposal_method": PROPOSALS,
-    "edge_model": PROPOSALS,
-    "decay_factor": LATE_DECAY,
-    "decay_epochs": LATE_DECAY,
-    "backbone_learning_rate": STAGE_2,
-    "reward_learning_rate": STAGE_3,
-    "reward_samples": STAGE_3,
-    "reward_baseline": STAGE_3,
-    "reward_cider": STAGE_3,
-    "reward_bleu": STAGE_3,
-}
 
 
 # In reverse order, because a dataclass lists the fields of its last base class first.
@@ -163,40 +127,6 @@ class Configuration(
                 "input at every step, received both; set one of them to False."
             )
 
-    def require_effects(self, start):
-        """Check that each changed setting has an effect with the other settings.
-
-        `reproduce` omits this check, because its settings are for runs of several variants.
-
-        Args:
-            start: `Configuration` in which the user changed settings. Its own settings are not
-                checked, because a preset has settings for several kinds of runs.
-
-        Raises:
-            UserError: a changed setting has no effect, or hard attention has only one region to
-                choose.
-        """
-        for name, (needed, values) in NEEDED.items():
-            own, other = getattr(self, name), getattr(self, needed)
-            has_effect = other in values if values else other > 0
-            if own != getattr(start, name) and not has_effect:
-                expected = " or ".join(map(repr, values)) or "1 or more"
-                raise UserError(
-                    f"{name}: needs {needed} {expected}, received {own!r} with {needed} "
-                    f"{other!r}; leave it out, or set {needed} to {expected}."
-                )
-        if self.learning_rate != start.learning_rate and self.reward_epochs == self.epochs:
-            raise UserError(
-                f"learning_rate: is the rate of stages 1 and 2, received {self.learning_rate!r} "
-                "with stage 3 only; leave it out, or set reward_learning_rate."
-            )
-        chosen = self.variant, self.regions
-        if chosen == ("hard", "mean") != (start.variant, start.regions):
-            raise UserError(
-                "regions: variant 'hard' chooses one of several regions, received 'mean', which "
-                "is a single region; set regions to 'grid', or set variant to 'soft'."
-            )
-
     @property
     def folder(self):
         """Folder of the run."""
@@ -219,17 +149,17 @@ class Configuration(
         return 2 if epoch < self.rnn_epochs + self.joint_epochs else 3
 
     def differences(self, other):
-        """Return the names of the settings that differ, except settings in `ANY_TIME`.
+        """Return the names of the settings that differ.
 
-        A difference in `concept_count` is ignored if neither configuration has concepts.
+        Settings in `ANY_TIME` and settings that have no effect in either configuration are left
+        out.
         """
-        ignored = {*ANY_TIME}
-        if self.concepts == other.concepts == "none":
-            ignored.add("concept_count")
         return [
             field.name
             for field in dataclasses.fields(self)
-            if field.name not in ignored and getattr(self, field.name) != getattr(other, field.name)
+            if field.name not in ANY_TIME
+            and getattr(self, field.name) != getattr(other, field.name)
+            and not (without_effect(self, field.name) and without_effect(other, field.name))
         ]
 
     def to_json(self):

@@ -44,6 +44,7 @@ FLICKR8K = {
     "fit": "stretch",
     "flip": True,
     "region_dropout": 0.3,
+    "transformer_filter": "own",  # the network's last map does not come from a 3x3 convolution
     "rnn_epochs": 8,
     "learning_rate": 1e-3,
     "decay": "cosine",

@@ -1,9 +1,11 @@
 """Settings of a run's training and search, grouped by topic, as in `groups.py`."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from keras_aoa.settings.groups import Group, require
+from keras_aoa.settings.search import MAX_BEAM
 from keras_aoa.utils.errors import UserError
 
 
@@ -27,9 +29,9 @@ class TrainingSettings(Group):
     backbone_learning_rate: float = 1e-5
     """Adam's learning rate for the backbone in stage 2."""
     decay: Literal["none", "cosine", "step", "plateau"] = "none"
-    """Schedule of the learning rates. 'cosine' lowers the rates to 0 over all epochs. 'step'
-    multiplies the rates by decay_factor every decay_epochs epochs. 'plateau' multiplies the rates
-    by decay_factor when CIDEr has not risen for decay_epochs validations."""
+    """Schedule of the learning rates. 'cosine' lowers the rates to 0 over stages 1 and 2, and again
+    over stage 3. 'step' multiplies the rates by decay_factor every decay_epochs epochs. 'plateau'
+    multiplies the rates by decay_factor when CIDEr has not risen for decay_epochs validations."""
     decay_factor: float = 0.5
     """Factor of the learning rates for the schedules 'step' and 'plateau'."""
     decay_epochs: int = 3
@@ -168,3 +170,10 @@ class SearchDefaults(Group):
     """Exponent p in the score that ranks captions: log-probability / length^p."""
 
     minimum: ClassVar[dict] = {"beam": 1}
+
+    @classmethod
+    def check(cls, settings):
+        super().check(settings)
+        require(settings, "beam", settings.beam <= MAX_BEAM, f"at most {MAX_BEAM}")
+        is_finite = math.isfinite(settings.length_penalty)
+        require(settings, "length_penalty", is_finite, "a finite number")

@@ -2,8 +2,6 @@
 
 import keras
 
-END, GO_ON = b"end", b""
-
 
 class Callbacks:
     """Calls Keras callbacks in the chief, and tells all workers when a callback ends training.
@@ -54,4 +52,4 @@ class Callbacks:
         """Return whether a callback set `stop_training`. All processes must call this method."""
         if not self._any:
             return False
-        return END in self._process.gather(END if self._model.stop_training else GO_ON)
+        return self._process.any(self._model.stop_training)

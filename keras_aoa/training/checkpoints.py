@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from keras_aoa.models import weights
+from keras_aoa.training.stopping import RATES
 from keras_aoa.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -86,9 +87,10 @@ class Checkpoints:
         arrays = trainer.state()
         not_finite = [name for name, array in arrays.items() if not np.isfinite(array).all()]
         if not_finite:
+            rates = RATES[trainer.configuration.stage(progress.epochs)]
             raise UserError(
                 f"train: weights became infinite or NaN before step {trainer.steps + 1} "
-                f"({not_finite[0]}); lower learning_rate or clip_norm in {self.another_run()}. "
+                f"({not_finite[0]}); lower {rates} or clip_norm in {self.another_run()}. "
                 f"{self.last_good()}"
             )
         progress.seconds = self.seconds()

@@ -63,6 +63,9 @@ class Epochs:
         for epoch in epochs:
             if stage != configuration.stage(epoch):
                 stage = configuration.stage(epoch)
+                first = configuration.rnn_epochs + configuration.joint_epochs
+                if stage == 3 and epoch == first and not progress.steps:
+                    trainer.use_averaged_backbone()
                 select_images = self.start_stage(stage)
             trainer.plateaus = count_plateaus(configuration, progress.history)
             callbacks.call("on_epoch_begin", epoch, {})
@@ -70,7 +73,10 @@ class Epochs:
                 trainer, self.process, self.batches, progress, board, checkpoints, callbacks
             )
             epoch_metrics = {"epoch": epoch + 1, **metrics}
-            time_is_up = 0 < 60 * configuration.minutes < checkpoints.seconds()
+            # The clocks of processes differ, but all processes must train the same epochs.
+            time_is_up = bool(configuration.minutes) and self.process.any(
+                checkpoints.seconds() > 60 * configuration.minutes
+            )
             diverged = why_diverged(metrics, progress.history) if stage == 3 else ""
             ended = callbacks.ended()
             last = epoch + 1 == configuration.epochs or time_is_up or bool(diverged) or ended
@@ -183,7 +189,7 @@ def train_epoch(trainer, process, batches, progress, board, checkpoints, callbac
                 parts = [part for batch in group for part in process.local(batch["index"])]
                 index = np.concatenate([part.numpy() for part in parts])
                 names = batches.names(dict.fromkeys(index.tolist()))
-                raise not_finite(metrics["loss"], trainer.steps, names, checkpoints)
+                raise not_finite(metrics["loss"], trainer.steps, names, stage, checkpoints)
             if stage == 3:  # this loss does not measure progress: it is 0 on average
                 del metrics["loss"]
             progress.add(metrics)

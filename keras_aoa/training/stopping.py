@@ -45,18 +45,27 @@ class StopRequest:
         self._restore()
 
 
-def not_finite(loss, step, batch_names, checkpoints):
+# The learning rate of each stage.
+RATES = {
+    1: "learning_rate",
+    2: "learning_rate, backbone_learning_rate",
+    3: "reward_learning_rate",
+}
+
+
+def not_finite(loss, step, batch_names, stage, checkpoints):
     """Create the `UserError` for a loss that is not finite.
 
     Args:
         loss: The loss.
         step: Number of the training step.
         batch_names: Names of the images in this process's part of the batch.
+        stage: Number of the stage.
         checkpoints: `Checkpoints`.
     """
     return UserError(
         f"train: the loss became {loss} at step {step}, images {', '.join(batch_names)}; "
-        f"lower learning_rate or clip_norm in {checkpoints.another_run()}. "
+        f"lower {RATES[stage]} or clip_norm in {checkpoints.another_run()}. "
         f"{checkpoints.last_good()}"
     )
 

@@ -154,6 +154,20 @@ class Trainer:
         weights.assign(self._state_variables(), arrays, source)
         self.steps = steps
 
+    def use_averaged_backbone(self):
+        """Replace the backbone's weights by their moving averages, before stage 3 begins.
+
+        Stage 3 may read cached features of the backbone. Then these are features of the backbone
+        that is evaluated and saved.
+        """
+        averages = {
+            name: value
+            for name, value in self.averages.items()
+            if name.split("/")[0] in ("backbone", "region_backbone")
+        }
+        own = {name: self.trained[name] for name in averages}
+        weights.assign(own, weights.values(averages), "averages")
+
     def evaluated_weights(self):
         """Return the weights to evaluate and save. If enabled, moving averages replace weights."""
         return weights.values({**self.trained, **self.averages})
@@ -255,16 +269,16 @@ class Trainer:
             sum_over_replicas(gradients), self.configuration.clip_norm
         )
         own = len(self.own_variables)
-        # Stage 3 does not train the predictor of concepts, which then has no gradients.
-        self.optimizer.apply_gradients(
-            (gradient, variable)
-            for gradient, variable in zip(gradients[:own], self.own_variables, strict=True)
-            if gradient is not None
-        )
+        parts = [(self.optimizer, gradients[:own], self.own_variables)]
         if len(gradients) > own:
-            self.backbone_optimizer.apply_gradients(
-                zip(gradients[own:], self.backbone_variables, strict=True)
-            )
+            parts.append((self.backbone_optimizer, gradients[own:], self.backbone_variables))
+        for optimizer, own_gradients, variables in parts:
+            # The loss may not depend on some variables. For example, stage 3 does not train the
+            # predictor of concepts.
+            pairs = zip(own_gradients, variables, strict=True)
+            trained = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
+            if trained:
+                optimizer.apply_gradients(trained)
 
     def _state_variables(self):
         averages = {f"average/{name}": value for name, value in self.averages.items()}

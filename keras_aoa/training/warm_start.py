@@ -15,6 +15,8 @@ MEANING = (
     "image_each_step",
     "concepts",
 )
+# The same for the weights of spatial transformers.
+TRANSFORMER_MEANING = ("transformer_filter", "anchor_scale", "rotation")
 
 
 class WarmStart:
@@ -38,7 +40,8 @@ class WarmStart:
             UserError: a setting that changes the meaning of weights differs.
         """
         theirs = self.run.configuration
-        for name in MEANING:
+        both = configuration.regions == theirs.regions == "transformer"
+        for name in (*MEANING, *(TRANSFORMER_MEANING if both else ())):
             own, their = getattr(configuration, name), getattr(theirs, name)
             if own != their:
                 raise self._refusal(

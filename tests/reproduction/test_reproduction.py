@@ -36,6 +36,32 @@ def test_a_chain_fine_tunes_the_network_of_its_frozen_run():
     assert row_chain(base, "baseline", 0, TableSettings(tuning_epochs=0))[0].variant == "baseline"
 
 
+def test_fine_tuned_runs_cache_no_views_and_stage_3_caches_them_again():
+    base = dataclasses.replace(PRESETS["flickr8k"], crop=0.6, cached_views=3)
+    runs_of_row = chain(base, TABLES["table4"].rows["rewarded"], "rewarded", 0, TableSettings())
+    assert [run.cached_views for run in runs_of_row] == [3, 1, 3, 3]
+
+
+def test_selective_search_ignores_the_edge_model_of_the_other_rows():
+    base = dataclasses.replace(PRESETS["study"], edge_model="forest.yml.gz")
+    (run,) = chain(base, TABLES["table4"].rows["jin"], "jin", 0, TableSettings(tuning_epochs=0))
+    assert (run.proposal_method, run.edge_model) == ("selective_search", "")
+    (run,) = row_chain(base, "proposals", 0, TableSettings(tuning_epochs=0))
+    assert (run.proposal_method, run.edge_model) == ("edge_boxes", "forest.yml.gz")
+
+
+def test_another_spelling_of_the_data_does_not_make_a_finished_run_unfinished(
+    tmp_path, trained_runs, monkeypatch
+):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = TableSettings(rows=("baseline",), seeds=1, tuning_epochs=0)
+    for data in ("photos", "./photos", str(tmp_path / "photos")):
+        base = dataclasses.replace(PRESETS["study"], data=data, output="runs")
+        assert "| 50.0 |" in make_table("table2", base, settings)
+    assert trained_runs == ["study-baseline-0"]
+
+
 def test_rows_differ_only_in_attention_and_stage_settings():
     for name in ("study", "coco"):
         base = PRESETS[name]
@@ -224,6 +250,9 @@ def test_finished_rows_are_printed_and_others_marked_without_training(
     assert lines[8] == "| activation grid | not run |  |  |  | 92.6 |"
     ensemble = make_table("table4", base, TableSettings(rows=("ensemble",), finished_only=True))
     assert "| spatial transformers, ensemble of 3 | not run |" in ensemble
+    new = dataclasses.replace(base, output=str(tmp_path / "new" / "deep"))
+    nothing = make_table("table2", new, TableSettings(rows=rows, seeds=2, finished_only=True))
+    assert nothing.count("| not run |") == 6
     with pytest.raises(UserError, match="finished_only: expected finished runs for the figure"):
         figures.figure4(base, TableSettings(finished_only=True))
     assert trained_runs == []
@@ -312,8 +341,8 @@ def test_the_command_accepts_training_settings(tmp_path, trained_runs, capsys):
             ("proposals", "jin"),
             [
                 ("pretrain",),
-                ("propose", "--proposal-method", "edge_boxes"),
-                ("propose", "--proposal-method", "selective_search"),
+                ("propose", "--proposal-method", "edge_boxes", "--edge-model", ""),
+                ("propose", "--proposal-method", "selective_search", "--edge-model", ""),
             ],
         ),
     ],

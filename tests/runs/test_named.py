@@ -1,5 +1,6 @@
 """Captioners by name: in the package, on a hub, at a URL; damaged files; packing."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -96,6 +97,24 @@ def test_packing_includes_a_network_that_was_trained_too(run, tmp_path):
     packed = pack(trained, tmp_path / "packed")[0]
     first = np.asarray(Run(packed).load_captioner().backbone.weights[0])
     np.testing.assert_allclose(first, captioner.backbone.weights[0], rtol=1e-3)
+
+
+def test_a_packed_run_of_stage_3_alone_opens_and_names_no_folder_of_its_machine(run, tmp_path):
+    rewarded = Run(shutil.copytree(run.folder, tmp_path / "run"))
+    changes = {
+        "rnn_epochs": 0,
+        "joint_epochs": 0,
+        "reward_epochs": 1,
+        "feature_cache": "none",
+        "start_from": "/home/me/runs/first",
+        "edge_model": "/home/me/model.yml.gz",
+        "backbone_weights": "/home/me/weights.h5",
+    }
+    configuration = dataclasses.replace(run.configuration, **changes)
+    (rewarded.folder / "config.json").write_text(configuration.to_json())
+    packed = Run(pack(Run(rewarded.folder), tmp_path / "packed")[0]).configuration
+    assert (packed.start_from, packed.edge_model) == ("first", "model.yml.gz")
+    assert packed.backbone_weights == "weights.h5" and "/home" not in packed.to_json()
 
 
 def test_packing_refuses_an_existing_folder_and_weights_that_are_too_large(run, tmp_path):

@@ -148,11 +148,12 @@ def child_with_faster_graphs(config):
 
 
 def gather(file):
-    """Assert that each process of a cluster gets the names of both, and ends after both finish."""
+    """Assert that each process of a cluster hears from both, and ends after both finish."""
     process = Process(make_strategy())
     name = b"chief" if process.chief else b"worker"
     with process.until_all_finish():
         assert process.gather(name) == [b"chief", b"worker"]
+        assert process.any(process.chief) and not process.any(False)
         if not process.chief:
             time.sleep(0.3)
             file.touch()

@@ -2,16 +2,20 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
 import sys
+from types import SimpleNamespace
 
 import keras
 import pytest
 from bright_square import brightness
 from reader_files import photographs, put
 
+from keras_aoa.data.examples import Example
+from keras_aoa.runs.data_record import data_changes, read_record, write_record
 from keras_aoa.runs.run import Run
 from keras_aoa.training import preparation
 from keras_aoa.utils.errors import UserError
@@ -137,6 +141,32 @@ def test_a_resumed_run_reports_what_changed_in_its_data(configuration, tmp_path,
     assert "images of val: 1 with another file (d.png)." in output
     prepare(configuration)
     assert "changed" not in capsys.readouterr().out
+
+
+def test_a_record_of_an_older_version_with_shorter_ids_is_understood(configuration, capsys):
+    prepare(configuration)
+    file = configuration.folder / "data.json"
+    record = json.loads(file.read_text())
+    record["splits"] = {
+        split: [line[:8] + line[16:] for line in lines] for split, lines in record["splits"].items()
+    }
+    file.write_text(json.dumps(record))
+    capsys.readouterr()
+    prepare(configuration)
+    assert "changed" not in capsys.readouterr().out
+
+
+def test_images_whose_ids_have_similar_digests_are_not_confused(configuration, tmp_path):
+    seen, number = {}, 0
+    while True:  # two numbers whose digests begin with the same 8 hexadecimal digits
+        start = hashlib.sha256(str(number).encode()).hexdigest()[:8]
+        if start in seen:
+            break
+        seen[start], number = number, number + 1
+    examples = [Example(image, "a.png", (f"image {image}",)) for image in (seen[start], number)]
+    data = SimpleNamespace(splits={"train": examples})
+    write_record(tmp_path, configuration, data)
+    assert data_changes(read_record(tmp_path), data) == []
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"paths": 1}'])

@@ -112,6 +112,35 @@ def test_without_averages_the_weights_themselves_are_evaluated():
         np.testing.assert_array_equal(array, trainer.trained[name].value)
 
 
+def test_the_backbone_gets_its_averages_before_stage_3():
+    trainer = make_trainer(joint_epochs=1, average=0.9)
+    own = {name: np.array(variable.value) for name, variable in trainer.trained.items()}
+    for value in trainer.averages.values():
+        value.assign(np.array(value.value) + 1)
+    trainer.use_averaged_backbone()
+    changed = {
+        name
+        for name, variable in trainer.trained.items()
+        if np.abs(np.array(variable.value) - own[name]).max() > 0
+    }
+    assert changed == {name for name in trainer.averages if name.startswith("backbone/")}
+    for name in changed:
+        np.testing.assert_array_equal(trainer.trained[name].value, trainer.averages[name].value)
+
+
+def test_a_backbone_that_the_loss_does_not_depend_on_stays_unchanged():
+    concepts = {"concepts": "attributes", "concept_count": 4}
+    settings = dataclasses.replace(SETTINGS, joint_epochs=1, concept_loss=0.0, **concepts)
+    trainer = Trainer(tiny.make_captioner("baseline", **concepts), settings, 1, SGD)
+    before, own = (arrays(v) for v in (trainer.backbone_variables, trainer.own_variables))
+    trainer.step({**BATCH, "concepts": np.zeros((2, 4), bool)}, 2)
+    for old, new in zip(before, arrays(trainer.backbone_variables), strict=True):
+        np.testing.assert_array_equal(new, old)
+    pairs = zip(own, arrays(trainer.own_variables), strict=True)
+    moved = [np.abs(new - old).max() for old, new in pairs]
+    assert max(moved) > 1e-3
+
+
 # --- schedules ------------------------------------------------------------------------------------
 
 

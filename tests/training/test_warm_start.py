@@ -194,6 +194,22 @@ def test_an_incompatible_run_is_refused_in_one_line_and_no_file_is_created(
         assert str(refusal.value).startswith(f"start_from: {source.folder} has ")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"transformer_filter": "own"}, "has transformer_filter 'backbone', here 'own'; set"),
+        ({"anchor_scale": 3.0}, "has anchor_scale 1.0, here 3.0; set anchor_scale to 1.0"),
+    ],
+)
+def test_another_spatial_transformer_is_refused(folder, squares, vocabulary, changes, message):
+    settings = configured(folder, squares, name="transformers", regions="transformer")
+    start = WarmStart(make_source(settings, vocabulary).folder)
+    start.check_settings(settings)
+    with pytest.raises(UserError, match=message):
+        start.check_settings(dataclasses.replace(settings, **changes))
+    start.check_settings(dataclasses.replace(settings, **changes, regions="grid"))
+
+
 def test_a_vocabulary_of_the_same_length_with_another_word_is_refused(source, vocabulary):
     start = WarmStart(source.folder)
     start.check_vocabulary(Vocabulary(vocabulary.words[4:]))
