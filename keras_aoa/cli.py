@@ -62,6 +62,7 @@ COMMANDS = {
         "train the runs of a table or figure of the paper",
         interrupted="The same command resumes; finished runs are kept.",
     ),
+    "pretrain": Command("keras_aoa.pretrain", "pretrain the network of drawn scenes"),
     "propose": Command(
         "keras_aoa.propose",
         "find the object proposals of a data set before training",

@@ -1,7 +1,7 @@
-"""`python -m keras_aoa.pretrain`: train the network of `--backbone scenes-pretrained`."""
+"""`keras-aoa pretrain`: train the network of `--backbone scenes-pretrained`."""
 
+from keras_aoa.cli import start
 from keras_aoa.settings.arguments import parse_configuration
-from keras_aoa.utils.command_line import run
 from keras_aoa.utils.keras_settings import use_keras_defaults
 
 PURPOSE = (
@@ -26,4 +26,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    run(main)
+    start("pretrain")
