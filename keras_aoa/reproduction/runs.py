@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from keras_aoa.evaluation.results import with_current_keys
-from keras_aoa.runs.data_record import PATHS, same_path
+from keras_aoa.runs.data_record import differences, same_path
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import write_text
@@ -99,13 +99,8 @@ class Runs:
 def is_trained(configuration):
     """Return whether the configuration's folder contains a finished run with its settings."""
     file = configuration.folder / "config.json"
-    if not (file.exists() and (configuration.folder / "scores.json").exists()):
-        return False
-    theirs = Configuration.read(file)
-    return all(
-        name in PATHS and same_path(getattr(theirs, name), getattr(configuration, name))
-        for name in theirs.differences(configuration)
-    )
+    trained = file.exists() and (configuration.folder / "scores.json").exists()
+    return trained and not differences(Configuration.read(file), configuration)
 
 
 def newer(first, second):

@@ -72,6 +72,25 @@ def data_changes(record, data):
     return changes
 
 
+def differences(theirs, own, locate=None):
+    """Return the names of the settings that differ in two configurations.
+
+    Different paths of the same file count as equal.
+
+    Args:
+        theirs: `Configuration` of a run.
+        own: `Configuration`.
+        locate: Function from a name in `PATHS` to the run's path. The default is the path in
+            `theirs`.
+    """
+    locate = locate or (lambda name: getattr(theirs, name))
+    return [
+        name
+        for name in theirs.differences(own)
+        if name not in PATHS or not same_path(locate(name), getattr(own, name))
+    ]
+
+
 def same_path(path, other):
     """Return whether two values of a path setting name the same file or folder."""
     if path == other:

@@ -10,7 +10,7 @@ import shutil
 from dataclasses import replace
 
 from keras_aoa.data import build
-from keras_aoa.runs.data_record import PATHS, read_record, same_path
+from keras_aoa.runs.data_record import PATHS, differences, read_record
 from keras_aoa.runs.named import is_packed
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
@@ -214,11 +214,7 @@ class Run:
 
         Different paths of the same file count as equal.
         """
-        return [
-            name
-            for name in self.configuration.differences(configuration)
-            if name not in PATHS or not same_path(self.located(name), getattr(configuration, name))
-        ]
+        return differences(self.configuration, configuration, self.located)
 
     @property
     def image_settings(self):

@@ -106,15 +106,15 @@ def test_a_packed_run_of_stage_3_alone_opens_and_names_no_folder_of_its_machine(
         "joint_epochs": 0,
         "reward_epochs": 1,
         "feature_cache": "none",
-        "start_from": "/home/me/runs/first",
-        "edge_model": "/home/me/model.yml.gz",
-        "backbone_weights": "/home/me/weights.h5",
+        "start_from": "/elsewhere/runs/first",
+        "edge_model": "/elsewhere/model.yml.gz",
+        "backbone_weights": "/elsewhere/weights.h5",
     }
     configuration = dataclasses.replace(run.configuration, **changes)
     (rewarded.folder / "config.json").write_text(configuration.to_json())
     packed = Run(pack(Run(rewarded.folder), tmp_path / "packed")[0]).configuration
     assert (packed.start_from, packed.edge_model) == ("first", "model.yml.gz")
-    assert packed.backbone_weights == "weights.h5" and "/home" not in packed.to_json()
+    assert packed.backbone_weights == "weights.h5" and "/elsewhere" not in packed.to_json()
 
 
 def test_packing_refuses_an_existing_folder_and_weights_that_are_too_large(run, tmp_path):

@@ -147,6 +147,27 @@ def test_stage_3_ends_with_the_epoch_in_which_it_diverges(settings, monkeypatch,
     assert "Stage 3 ends early: the mean reward fell from 0.800 to 0.200; lower" in printed
 
 
+def test_stage_3_begins_once_with_the_averaged_backbone(settings, monkeypatch):
+    rewarded = dataclasses.replace(settings, joint_epochs=1, reward_epochs=2)
+    simulated = Simulation(monkeypatch, [0.1])
+    good = {"reward": 0.8, "length": 9.0, "entropy": 0.5, "bad_endings": 0.04}
+    simulated.metrics = {3: good, 4: good}
+    begun = []
+    monkeypatch.setattr(
+        epochs.Trainer, "use_averaged_backbone", lambda _: begun.append(list(simulated.stages))
+    )
+    with pytest.raises(IndexError):  # no score is left for the second epoch
+        training.train(rewarded)
+    assert begun == []
+    simulated.scores = [0.2, 0.3]
+    with pytest.raises(IndexError):  # for the fourth epoch, the second of stage 3
+        training.train(rewarded)
+    simulated.scores = [0.4]
+    training.train(rewarded)
+    # The interrupted epoch 2 was validated again.
+    assert begun == [[1, 2, 2]]
+
+
 def test_validation_scores_each_caption_against_all_references_of_its_image():
     texts = [("a red dog runs", "one big cat sleeps"), ("the blue bird flies", "two fish swim far")]
     examples = [Example(number, f"{number}.png", each) for number, each in enumerate(texts)]
