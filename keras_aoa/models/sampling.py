@@ -9,8 +9,10 @@ from keras_aoa.data.text.vocabulary import PAD, START, STOP
 from keras_aoa.models.teacher_forcing import repeat_captions
 
 
-def sample_captions(captioner, encoded, uniform, dropout=(None, None)):
-    """Sample captions of each image, word by word, from p(w).
+def sample_captions(captioner, encoded, uniform, dropout=(None, None), temperature=1.0):
+    """Sample captions of each image, word by word, from p(w)^(1/T).
+
+    The temperature T is 1 by default, which means p(w).
 
     Unlike search, sampling may choose OOV, because OOV is a part of p(w).
 
@@ -20,6 +22,7 @@ def sample_captions(captioner, encoded, uniform, dropout=(None, None)):
         uniform: Random numbers in 0..1, one for each word of the captions, `(n, c, t)`. A caption
             with t words may lack STOP.
         dropout: `captioner.dropout_masks` for these captions; no dropout by default.
+        temperature: T.
 
     Returns:
         Ids `(n, c, t + 1)` that begin with START. Ids after STOP are PAD.
@@ -39,7 +42,7 @@ def sample_captions(captioner, encoded, uniform, dropout=(None, None)):
             encoded.memory,
             [None if mask is None else ops.take(mask, step, axis=2) for mask in dropout],
         )
-        chosen = sample_words(log_probs, ops.take(uniform, step, axis=2))
+        chosen = sample_words(log_probs / temperature, ops.take(uniform, step, axis=2))
         chosen = ops.where(finished, padding, chosen)
         ids = ops.where(places == step + 1, chosen[:, :, None], ids)
         return step + 1, ids, ops.logical_or(finished, chosen == STOP), state, attended
@@ -58,14 +61,14 @@ def sample_words(log_probs, uniform):
     """Sample one word from each distribution.
 
     Args:
-        log_probs: log p(w), `(n, c, w)`.
+        log_probs: log p(w), or log p(w) plus a constant, `(n, c, w)`.
         uniform: A random number in 0..1 for each distribution, `(n, c)`.
 
     Returns:
         Ids `(n, c)`: the first word whose cumulative probability exceeds the random number.
     """
     below = ops.cumsum(ops.exp(log_probs), axis=2)
-    # The last sum may differ from 1 by rounding errors. The threshold is scaled by this sum.
+    # The last sum may differ from 1. The threshold is scaled by this sum.
     total = below[:, :, -1:]
     threshold = ops.cast(uniform, total.dtype)[:, :, None] * total
     passed = ops.logical_and(below <= threshold, below < total)

@@ -37,6 +37,7 @@ NEEDED = {
     "backbone_learning_rate": STAGE_2,
     "reward_learning_rate": STAGE_3,
     "reward_samples": STAGE_3,
+    "reward_temperature": STAGE_3,
     "reward_baseline": STAGE_3,
     "reward_cider": STAGE_3,
     "reward_bleu": STAGE_3,

@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_aoa.data.text.vocabulary import PAD, STOP
 from keras_aoa.models.sampling import sample_captions
 from keras_aoa.models.search import search
+from keras_aoa.models.teacher_forcing import decode_captions
 
 SEEDS = 1000  # runs with fewer seeds have different random numbers in all steps
 SAMPLE_METRICS = ("loss", "reward", "length", "entropy", "bad_endings")
@@ -59,7 +60,7 @@ def sample(captioner, inputs, step, reward, settings):
         inputs["index"],
         fn_output_signature=tf.float32,
     )
-    captions = sample_captions(captioner, encoded, uniform, dropout)
+    captions = sample_captions(captioner, encoded, uniform, dropout, settings.reward_temperature)
     scored = captions[:, :, 1:]
     greedy = settings.reward_baseline == "greedy"
     if greedy:
@@ -97,6 +98,28 @@ def image_count(captions):
 def has_captions(captions):
     """Return whether each image has a caption, `(n,)`, given captions `(n, c, t)`."""
     return tf.reduce_any(captions[:, :, 0] != PAD, axis=1)
+
+
+def sampled_log_probs(captioner, encoded, captions, temperature):
+    """Return the log-probabilities `(n, c, t)` of sampled words, with 0 at padding.
+
+    With the temperature T, a word w has the probability p(w)^(1/T) divided by the sum of p^(1/T)
+    over all words.
+
+    Args:
+        captioner: `Captioner`, which uses dropout.
+        encoded: `EncodedImages`.
+        captions: Word ids `(n, c, t + 1)` that begin with START.
+        temperature: T.
+    """
+    decoded = decode_captions(captioner, encoded, captions, training=True)
+    if temperature == 1:
+        return decoded.log_probs
+    words, _ = captioner.attention.log_probs(decoded.outputs, encoded.memory)
+    log_probs = decoded.log_probs
+    normalizer = tf.reduce_logsumexp(words / temperature, axis=-1)
+    log_probs = log_probs / temperature - tf.reshape(normalizer, tf.shape(log_probs))
+    return tf.where(captions[:, :, 1:] == PAD, tf.zeros_like(log_probs), log_probs)
 
 
 def policy_loss(log_probs, advantages, share):

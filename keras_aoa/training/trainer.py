@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_aoa.models import weights
 from keras_aoa.models.scheduled_sampling import sampled_inputs
-from keras_aoa.models.teacher_forcing import caption_loss, decode_captions, word_count
+from keras_aoa.models.teacher_forcing import caption_loss, word_count
 from keras_aoa.training import schedule, self_critical
 from keras_aoa.training.accumulation import Accumulator
 from keras_aoa.training.baseline import Baseline
@@ -254,9 +254,11 @@ class Trainer:
         with tf.GradientTape() as tape:
             # Not by `call`, because label smoothing would change the gradient.
             encoded = self.captioner.encode(batch, training=True)
-            decoded = decode_captions(self.captioner, encoded, samples.captions, training=True)
-            loss = self_critical.policy_loss(decoded.log_probs, samples.advantages, share)
-        metrics = self_critical.sample_metrics(loss, samples, decoded.log_probs, share)
+            log_probs = self_critical.sampled_log_probs(
+                self.captioner, encoded, samples.captions, settings.reward_temperature
+            )
+            loss = self_critical.policy_loss(log_probs, samples.advantages, share)
+        metrics = self_critical.sample_metrics(loss, samples, log_probs, share)
         return self._gradients(tape, loss, joint=False), metrics
 
     def _gradients(self, tape, loss, joint):

@@ -32,6 +32,7 @@ from keras_aoa.utils.errors import UserError
         ({"decay_epochs": 2}, {"decay": "plateau"}),
         ({"reward_learning_rate": 1e-4}, {"reward_epochs": 1}),
         ({"reward_samples": 3}, {"reward_epochs": 1}),
+        ({"reward_temperature": 0.5}, {"reward_epochs": 1}),
         ({"reward_baseline": "greedy"}, {"reward_epochs": 1}),
         ({"reward_cider": 0.5}, {"reward_epochs": 1}),
         ({"reward_bleu": 0.5}, {"reward_epochs": 1}),

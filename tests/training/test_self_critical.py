@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-from enumeration import all_captions
+from enumeration import ReferenceCaptioner, all_captions
 from steps import SGD, arrays
 
 from keras_aoa.data.text.vocabulary import PAD, START, STOP, Vocabulary
+from keras_aoa.models.sampling import sample_captions
 from keras_aoa.settings.configuration import Configuration
 from keras_aoa.training.reward import CaptionReward
-from keras_aoa.training.self_critical import mean_of_others, policy_loss, sample
+from keras_aoa.training.self_critical import (
+    mean_of_others,
+    policy_loss,
+    sample,
+    sampled_log_probs,
+)
 from keras_aoa.training.stopping import why_diverged
 from keras_aoa.training.trainer import Trainer
 from keras_aoa.utils.errors import UserError
@@ -96,6 +102,34 @@ def test_the_mean_of_other_samples_is_a_baseline_that_does_not_change_the_mean(i
         np.testing.assert_allclose(found, right, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("variant", [*tiny.VARIANTS, "soft"])
+def test_log_probs_at_a_temperature_are_their_definition(variant, in_float64):
+    captioner, image = tiny.make_captioner(variant), tiny.make_images(1).astype("float64")
+    captions, reference = all_captions(2), ReferenceCaptioner(captioner, image[0])
+    encoded = captioner.encode(image)
+    found = np.asarray(sampled_log_probs(captioner, encoded, captions[None], 0.4))[0]
+    assert np.exp(found.sum(axis=1)).sum() == pytest.approx(1, abs=1e-9)
+    for caption, log_probs in zip(captions, found, strict=True):
+        words = [int(word) for word in caption[1:] if word != PAD]
+        for step, word in enumerate(words):
+            powers = np.exp(reference.predict(tuple(words[:step]))[0]) ** (1 / 0.4)
+            assert log_probs[step] == pytest.approx(np.log(powers[word] / powers.sum()), abs=1e-9)
+        assert (log_probs[len(words) :] == 0).all()
+
+
+def test_samples_at_a_temperature_have_these_probabilities():
+    captioner, count = tiny.make_captioner(weights=3), 5000
+    encoded, captions = captioner.encode(tiny.make_images(1)), all_captions(2)
+    log_probs = sampled_log_probs(captioner, encoded, captions[None], 0.4)
+    probs = np.exp(np.sum(np.asarray(log_probs), axis=2))[0]
+    uniform = np.random.default_rng(1).random((1, count, 2), "float32")
+    sampled = np.asarray(sample_captions(captioner, encoded, uniform, temperature=0.4))[0]
+    shares = (sampled[:, None] == captions).all(axis=2).mean(axis=0)
+    assert shares.sum() == pytest.approx(1)
+    errors = np.sqrt(probs * (1 - probs) / count)
+    assert (np.abs(shares - probs) < 4 * errors + 1e-3).all()
+
+
 def make_trainer(**changes):
     settings = dataclasses.replace(SETTINGS, **changes)
     reward = CaptionReward(REFERENCES, VOCABULARY, settings.reward_cider, settings.reward_bleu)
@@ -113,9 +147,16 @@ def samples_of(trainer, batch, step=0):
     return inputs, sample(trainer.captioner, inputs, step, trainer.reward, trainer.configuration)
 
 
-@pytest.mark.parametrize("baseline", ["samples", "greedy"])
-def test_a_step_follows_the_advantages_of_its_samples(baseline):
-    trainer = make_trainer(reward_baseline=baseline, reward_samples=3, reward_bleu=2.0)
+@pytest.mark.parametrize(
+    ("baseline", "temperature"), [("samples", 1.0), ("samples", 0.5), ("greedy", 1.0)]
+)
+def test_a_step_follows_the_advantages_of_its_samples(baseline, temperature):
+    trainer = make_trainer(
+        reward_baseline=baseline,
+        reward_samples=3,
+        reward_bleu=2.0,
+        reward_temperature=temperature,
+    )
     captioner, count = trainer.captioner, 2 * 3  # the third image only fills up the batch
     trainer.steps = 5  # the first step of stage 3
     seed = np.array(captioner.seeds.state)
@@ -135,7 +176,11 @@ def test_a_step_follows_the_advantages_of_its_samples(baseline):
     before = arrays(trainer.own_variables)
     captioner.seeds.state.assign(seed)  # the gradient has the dropout masks of the samples
     with tf.GradientTape() as tape:
-        log_probs = captioner({**inputs, "captions": captions}, training=True)
+        if temperature == 1:
+            log_probs = captioner({**inputs, "captions": captions}, training=True)
+        else:
+            encoded = captioner.encode(inputs, training=True)
+            log_probs = sampled_log_probs(captioner, encoded, captions, temperature)
         weights = np.asarray(samples.advantages)[:2, :, None]
         loss = -tf.reduce_sum(weights * log_probs[:2]) / count
     expected = tape.gradient(loss, [variable.value for variable in trainer.own_variables])
