@@ -30,6 +30,8 @@ class Arguments:
     """Regions per image."""
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     """Dtypes of matrix products to measure."""
+    temperature: float = 1.0
+    """Temperature of the samples in stage 3."""
     turns: int = 10
     """Number of timed steps. The results are medians."""
     json: bool = False
@@ -43,7 +45,13 @@ def main(arguments):
     for dtype in settings.dtypes:
         first, third = (
             in_new_process(
-                MODULE, "measure", size=asdict(size), dtype=dtype, stage=stage, turns=settings.turns
+                MODULE,
+                "measure",
+                size=asdict(size),
+                dtype=dtype,
+                stage=stage,
+                temperature=settings.temperature,
+                turns=settings.turns,
             )
             for stage in (1, 3)
         )
@@ -66,7 +74,7 @@ def main(arguments):
         )
 
 
-def measure(size, dtype, stage, turns):
+def measure(size, dtype, stage, temperature, turns):
     """Return the milliseconds of a step and, in stage 3, of both reward functions."""
     from keras_aoa.data.text.vocabulary import Vocabulary
     from keras_aoa.settings.configuration import Configuration
@@ -81,7 +89,11 @@ def measure(size, dtype, stage, turns):
     references = [[" ".join(words[i] for i in text) for text in texts] for texts in chosen]
     reward = CaptionReward(references, Vocabulary(words))
     settings = Configuration(
-        average=0.0, reward_epochs=1, reward_samples=size.captions, max_words=size.steps
+        average=0.0,
+        reward_epochs=1,
+        reward_samples=size.captions,
+        reward_temperature=temperature,
+        max_words=size.steps,
     )
     trainer = Trainer(make_captioner(size.words, dtype), settings, 1000, reward=reward)
     index = np.arange(size.images, dtype=np.int32)

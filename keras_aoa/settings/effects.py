@@ -53,6 +53,7 @@ NOT_IN_STAGE_3 = (
     "review_words",
     "concept_loss",
     "captions_per_image",
+    "warmup_steps",
 )
 SCENES_NETWORKS = ("scenes", "scenes-pretrained")
 NOT_OF_SCENES_NETWORKS = ("preprocessing", "map_layer", "vector_layer", "backbone_weights")

@@ -50,6 +50,7 @@ FLICKR8K = {
     "decay": "cosine",
     "warmup_steps": 100,
     "average": 0.998,
+    "reward_temperature": 0.5,  # with 1, captions became alike and their scores fell
     "beam": 5,
     "length_penalty": 0.7,
     "validate_every": 4,

@@ -38,7 +38,8 @@ class TrainingSettings(Group):
     """For 'step': number of epochs between decays. For 'plateau': number of validations without a
     higher CIDEr before a decay."""
     warmup_steps: int = 0
-    """Number of steps in which both learning rates rise from 0 at the start of training."""
+    """Number of steps in which both learning rates rise from 0 at the start of training. Stage 3
+    has no warmup."""
     average: float = 0.0
     """Decay of the exponential moving average of the weights. Evaluation uses the average instead
     of the weights. 0 disables the average."""

@@ -93,6 +93,7 @@ def test_training_refuses_only_settings_without_effect_that_its_command_changes(
         ),
         ({"map_layer": "top"}, "does not apply to backbone 'scenes', received 'top'; leave it out"),
         ({"backbone_weights": "none"}, "does not apply to backbone 'scenes', received 'none'"),
+        ({"warmup_steps": 5}, "applies to stages 1 and 2, received 5 with stage 3 only; leave"),
         ({"images": "photos"}, "does not apply to data 'scenes', received 'photos'; set data to"),
         ({"region_dropout": 0.5}, "variant 'baseline' attends to no regions, received 0.5; leave"),
     ],
