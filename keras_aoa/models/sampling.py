@@ -10,7 +10,7 @@ from keras_aoa.models.teacher_forcing import repeat_captions
 
 
 def sample_captions(captioner, encoded, uniform, dropout=(None, None), temperature=1.0):
-    """Sample captions of each image, word by word, from p(w)^(1/T).
+    """Sample captions of each image, word by word, in proportion to p(w)^(1/T).
 
     The temperature T is 1 by default, which means p(w).
 
@@ -42,7 +42,11 @@ def sample_captions(captioner, encoded, uniform, dropout=(None, None), temperatu
             encoded.memory,
             [None if mask is None else ops.take(mask, step, axis=2) for mask in dropout],
         )
-        chosen = sample_words(log_probs / temperature, ops.take(uniform, step, axis=2))
+        if temperature != 1:
+            # Without the difference, a low temperature could make all probabilities 0.
+            best = ops.max(log_probs, axis=2, keepdims=True)
+            log_probs = (log_probs - best) / temperature
+        chosen = sample_words(log_probs, ops.take(uniform, step, axis=2))
         chosen = ops.where(finished, padding, chosen)
         ids = ops.where(places == step + 1, chosen[:, :, None], ids)
         return step + 1, ids, ops.logical_or(finished, chosen == STOP), state, attended

@@ -50,7 +50,7 @@ FLICKR8K = {
     "decay": "cosine",
     "warmup_steps": 100,
     "average": 0.998,
-    "reward_temperature": 0.5,  # with 1, captions became alike and their scores fell
+    "reward_temperature": 0.5,  # 1 samples many improbable words
     "beam": 5,
     "length_penalty": 0.7,
     "validate_every": 4,

@@ -133,8 +133,8 @@ class RewardSettings(Group):
     reward_samples: int = 5
     """Number of captions that stage 3 samples per image."""
     reward_temperature: float = 1.0
-    """Temperature T of the samples: words are sampled from p(w)^(1/T). A temperature below 1 avoids
-    improbable words, as after label smoothing."""
+    """Temperature T of the samples: words are sampled in proportion to p(w)^(1/T). A temperature
+    below 1 avoids improbable words."""
     reward_baseline: Literal["samples", "greedy"] = "samples"
     """Score that is subtracted from a sampled caption's score. 'samples' is the mean score of the
     image's other samples (Luo, 2020). 'greedy' is the score of the caption that greedy search

@@ -115,11 +115,16 @@ def sampled_log_probs(captioner, encoded, captions, temperature):
     decoded = decode_captions(captioner, encoded, captions, training=True)
     if temperature == 1:
         return decoded.log_probs
+    targets = captions[:, :, 1:]
     words, _ = captioner.attention.log_probs(decoded.outputs, encoded.memory)
-    log_probs = decoded.log_probs
-    normalizer = tf.reduce_logsumexp(words / temperature, axis=-1)
-    log_probs = log_probs / temperature - tf.reshape(normalizer, tf.shape(log_probs))
-    return tf.where(captions[:, :, 1:] == PAD, tf.zeros_like(log_probs), log_probs)
+    # Not `decoded.log_probs`, which are rounded differently in bfloat16.
+    log_probs = tf.gather(
+        tf.nn.log_softmax(words / temperature),
+        tf.reshape(targets, tf.shape(words)[:2]),
+        batch_dims=2,
+    )
+    log_probs = tf.reshape(log_probs, tf.shape(targets))
+    return tf.where(targets == PAD, tf.zeros_like(log_probs), log_probs)
 
 
 def policy_loss(log_probs, advantages, share):
@@ -138,8 +143,8 @@ def policy_loss(log_probs, advantages, share):
 def sample_metrics(loss, samples, log_probs, share):
     """Return this replica's part of the `SAMPLE_METRICS`, `(5,)`.
 
-    The length counts words without STOP. The entropy is estimated by the mean of -log p(w), in nats
-    per word.
+    The length counts words without STOP. The entropy is estimated by the mean of minus `log_probs`, in
+    nats per word.
     """
     dtype, ids = log_probs.dtype, samples.captions[:, :, 1:]
     steps = tf.reduce_sum(tf.cast(ids != PAD, dtype), axis=2)

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -102,7 +103,7 @@ def test_the_mean_of_other_samples_is_a_baseline_that_does_not_change_the_mean(i
         np.testing.assert_allclose(found, right, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("variant", [*tiny.VARIANTS, "soft"])
+@pytest.mark.parametrize("variant", [*tiny.VARIANTS, "semantic"])
 def test_log_probs_at_a_temperature_are_their_definition(variant, in_float64):
     captioner, image = tiny.make_captioner(variant), tiny.make_images(1).astype("float64")
     captions, reference = all_captions(2), ReferenceCaptioner(captioner, image[0])
@@ -128,6 +129,32 @@ def test_samples_at_a_temperature_have_these_probabilities():
     assert shares.sum() == pytest.approx(1)
     errors = np.sqrt(probs * (1 - probs) / count)
     assert (np.abs(shares - probs) < 4 * errors + 1e-3).all()
+
+
+def test_log_probs_at_a_temperature_are_never_positive_in_bfloat16():
+    policy, captions = keras.config.dtype_policy(), all_captions(2)
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        captioner = tiny.make_captioner("soft", weights=3)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    for weight in captioner.cell.trainable_variables:
+        weight.assign(4 * weight)
+    encoded = captioner.encode(tiny.make_images(1))
+    found = np.asarray(sampled_log_probs(captioner, encoded, captions[None], 0.2), "float64")
+    assert found.max() <= 0
+    assert np.exp(found.sum(axis=2)).sum() == pytest.approx(1, abs=0.02)
+
+
+def test_samples_at_a_very_low_temperature_are_the_most_probable_words():
+    captioner = tiny.make_captioner(weights=3)
+    encoded = captioner.encode(tiny.make_images(2))
+    uniform = np.random.default_rng(1).random((2, 3, 4), "float32")
+    sampled = np.asarray(sample_captions(captioner, encoded, uniform, temperature=1e-4))
+    other = np.asarray(sample_captions(captioner, encoded, 1 - uniform, temperature=1e-4))
+    np.testing.assert_array_equal(sampled, other)
+    ended = np.cumsum(sampled == STOP, axis=2)[:, :, :-1] > 0
+    np.testing.assert_array_equal(sampled[:, :, 1:] == PAD, ended)
 
 
 def make_trainer(**changes):
