@@ -143,8 +143,8 @@ def policy_loss(log_probs, advantages, share):
 def sample_metrics(loss, samples, log_probs, share):
     """Return this replica's part of the `SAMPLE_METRICS`, `(5,)`.
 
-    The length counts words without STOP. The entropy is estimated by the mean of minus `log_probs`, in
-    nats per word.
+    The length counts words without STOP. The entropy, in nats per word, is estimated by the mean
+    of minus `log_probs`.
     """
     dtype, ids = log_probs.dtype, samples.captions[:, :, 1:]
     steps = tf.reduce_sum(tf.cast(ids != PAD, dtype), axis=2)
