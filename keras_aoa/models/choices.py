@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_aoa.data.text.vocabulary import PAD
-from keras_aoa.models.sampling import sample_words
+from keras_aoa.models.sampling import at_temperature, sample_words
 
 # With a finite number, the length penalty could rank a missing hypothesis above a real one.
 IMPOSSIBLE = -math.inf
@@ -81,10 +81,7 @@ def sampled_words(sampling, beam, max_words):
 
     def choose(step, log_probs, next_log_probs, lengths, penalties):
         images, _, words = ops.shape(next_log_probs)
-        # The largest value becomes 0, because a low temperature would let all others underflow.
-        largest = ops.max(next_log_probs, axis=-1, keepdims=True)
-        largest = ops.where(largest == IMPOSSIBLE, 0.0, largest)
-        scores = (next_log_probs - largest) / sampling.temperature
+        scores = at_temperature(next_log_probs, sampling.temperature)
         if 0 < sampling.top_k < words:
             least = ops.top_k(scores, sampling.top_k)[0][:, :, -1:]
             scores = ops.where(scores < least, IMPOSSIBLE, scores)

@@ -3,6 +3,8 @@
 Letters in shapes: n image, c caption, t time step, w vocabulary word.
 """
 
+import math
+
 from keras import ops
 
 from keras_aoa.data.text.vocabulary import PAD, START, STOP
@@ -43,9 +45,7 @@ def sample_captions(captioner, encoded, uniform, dropout=(None, None), temperatu
             [None if mask is None else ops.take(mask, step, axis=2) for mask in dropout],
         )
         if temperature != 1:
-            # Without the difference, a low temperature could make all probabilities 0.
-            best = ops.max(log_probs, axis=2, keepdims=True)
-            log_probs = (log_probs - best) / temperature
+            log_probs = at_temperature(log_probs, temperature)
         chosen = sample_words(log_probs, ops.take(uniform, step, axis=2))
         chosen = ops.where(finished, padding, chosen)
         ids = ops.where(places == step + 1, chosen[:, :, None], ids)
@@ -59,6 +59,16 @@ def sample_captions(captioner, encoded, uniform, dropout=(None, None), temperatu
         *(repeat_captions(part, count) for part in (encoded.state, encoded.attended)),
     )
     return ops.while_loop(is_unfinished, advance, start)[1]
+
+
+def at_temperature(log_probs, temperature):
+    """Return log p(w) / T plus a constant for each distribution `(n, c, w)`.
+
+    The largest value becomes 0, because a low temperature T would let all others underflow.
+    """
+    largest = ops.max(log_probs, axis=-1, keepdims=True)
+    largest = ops.where(largest == -math.inf, 0.0, largest)
+    return (log_probs - largest) / temperature
 
 
 def sample_words(log_probs, uniform):

@@ -250,6 +250,13 @@ def test_samples_depend_on_step_and_image_but_not_on_the_rest_of_the_batch():
     assert (np.asarray(other.captions) != np.asarray(together.captions)).any()
 
 
+def test_samples_have_the_configured_temperature():
+    for temperature, equal in ((1.0, False), (1e-4, True)):
+        trainer = make_trainer(dropout=0.0, reward_temperature=temperature)
+        captions = np.asarray(samples_of(trainer, BATCH)[1].captions)
+        assert (captions == captions[:, :1]).all() == equal
+
+
 def test_label_smoothing_does_not_change_stage_3():
     tf.config.run_functions_eagerly(True)  # faster for a single step
     try:
