@@ -1,4 +1,7 @@
-"""The file `data.json` of a run: the paths of its data, and digests that show later changes."""
+"""The file `data.json` of a run: the paths of its data, and digests that show later changes.
+
+The file also counts the runs before this run, of which each started from the weights of another.
+"""
 
 import hashlib
 import json
@@ -14,13 +17,14 @@ _ID_DIGITS = 16  # hexadecimal digits of an id's digest; with 8, ids of COCO wou
 _DIGITS = 8  # of the other digests
 
 
-def write_record(folder, configuration, data):
+def write_record(folder, configuration, data, earlier_runs=0):
     """Write the absolute paths of a run's data, and digests of each image's id, captions and file.
 
     Args:
         folder: The run's folder.
         configuration: `Configuration`.
         data: `CaptionData`.
+        earlier_runs: Number of runs in the chain of `start_from` before this run.
     """
     given = {name: getattr(configuration, name) for name in PATHS}
     paths = {name: os.path.abspath(path) for name, path in given.items() if os.path.exists(path)}
@@ -30,19 +34,25 @@ def write_record(folder, configuration, data):
         split: ["".join(_digests(example, _ID_DIGITS)) for example in examples]
         for split, examples in data.splits.items()
     }
-    write_text(pathlib.Path(folder) / FILE, json.dumps({"paths": paths, "splits": splits}) + "\n")
+    record = {"paths": paths, "splits": splits, "earlier_runs": earlier_runs}
+    write_text(pathlib.Path(folder) / FILE, json.dumps(record) + "\n")
 
 
 def read_record(folder):
     """Return the content of `data.json`.
 
-    If `data.json` is missing or damaged, `paths` and `splits` are empty.
+    If `data.json` is missing or damaged, `paths` and `splits` are empty. `earlier_runs` is then 0,
+    as in the records of older runs, which do not contain it.
     """
     try:
         record = json.loads((pathlib.Path(folder) / FILE).read_text(encoding="utf-8"))
-        return {"paths": dict(record["paths"]), "splits": dict(record["splits"])}
+        return {
+            "paths": dict(record["paths"]),
+            "splits": dict(record["splits"]),
+            "earlier_runs": int(record.get("earlier_runs", 0)),
+        }
     except (OSError, ValueError, KeyError, TypeError):
-        return {"paths": {}, "splits": {}}
+        return {"paths": {}, "splits": {}, "earlier_runs": 0}
 
 
 def data_changes(record, data):

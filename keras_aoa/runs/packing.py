@@ -56,6 +56,8 @@ def pack(
             shutil.copyfile(card, folder / "README.md")
         configuration = _without_paths(run.configuration, name or output.name)
         (folder / "config.json").write_text(configuration.to_json(), encoding="utf-8")
+        record = {"paths": {}, "splits": {}, "earlier_runs": run.record["earlier_runs"]}
+        (folder / "data.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
         if (run.folder / "scores.json").is_file():
             scores = json.loads((run.folder / "scores.json").read_text(encoding="utf-8"))
             scores |= {"run": configuration.name, "data": configuration.data}

@@ -16,6 +16,8 @@ from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import atomic_write, on_disk, require_local, write_text
 
+NEXT_RUN_SEED = 100_003  # difference between the random seeds of two runs of a chain
+
 
 class Run:
     """Opens an existing run.
@@ -157,7 +159,8 @@ class Run:
         backbone = load_backbone(self.backbone_file)
         check_floatx(backbone, self.folder)
         count = len(self.vocabulary)
-        return make_captioner(self.configuration, backbone, count, self.concept_ids)
+        configuration = replace(self.configuration, seed=self.random_seed)
+        return make_captioner(configuration, backbone, count, self.concept_ids)
 
     def load_captioner(self, for_inference=False):
         """Return the captioner with the run's best weights.
@@ -208,6 +211,15 @@ class Run:
     def record(self):
         """Content of `data.json`, as returned by `read_record`."""
         return read_record(self.folder)
+
+    @property
+    def random_seed(self):
+        """Seed of all random choices during training: order of images, views, dropout, samples.
+
+        The runs in a chain of `start_from` have different random seeds. With equal seeds, each
+        epoch would repeat random choices of an earlier run, which the captioner has memorized.
+        """
+        return self.configuration.seed + NEXT_RUN_SEED * self.record["earlier_runs"]
 
     def differences(self, configuration):
         """Return the names of the settings that differ.

@@ -140,7 +140,7 @@ def make_batches(configuration, process, run, images):
         configuration.max_words,
         configuration.flip,
         configuration.crop,
-        configuration.seed,
+        run.random_seed,
         configuration.train_proposals,
     )
     if configuration.attention_supervision:

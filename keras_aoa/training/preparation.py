@@ -65,7 +65,8 @@ def prepare_run(configuration, held, process=None):
                 f"{'; '.join(changes)}."
             )
         if process.chief:
-            write_record(folder, run.located_configuration, data)
+            earlier_runs = run.record["earlier_runs"]
+            write_record(folder, run.located_configuration, data, earlier_runs)
         return run, data, *load_images(configuration, data, run.proposal_view)
     if not process.chief:
         raise UserError(
@@ -111,7 +112,7 @@ def prepare_run(configuration, held, process=None):
             f"{folder}: another training created this run meanwhile; choose another --name, or "
             "resume that training with its own command."
         )
-    write_record(folder, configuration, data)
+    write_record(folder, configuration, data, start.earlier_runs if start else 0)
     run = Run.create(configuration, vocabulary, backbone)
     counts = {split: len(examples) for split, examples in data.splits.items()}
     print_progress(

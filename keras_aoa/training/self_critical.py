@@ -54,7 +54,7 @@ def sample(captioner, inputs, step, reward, settings):
     encoded, dropout = captioner.encode(inputs, training=True), (None, None)
     if settings.dropout:
         dropout = captioner.dropout_masks(tf.shape(inputs["index"])[0], *shape)
-    seed = settings.seed + SEEDS * tf.cast(step, tf.int32)
+    seed = captioner.seed + SEEDS * tf.cast(step, tf.int32)
     uniform = tf.map_fn(
         lambda index: tf.random.stateless_uniform(shape, [seed, index]),
         inputs["index"],

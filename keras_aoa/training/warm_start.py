@@ -25,6 +25,9 @@ class WarmStart:
     Args:
         folder: The other run's folder.
 
+    Attributes:
+        earlier_runs: Number of runs in the chain of `start_from`, up to the other run.
+
     Raises:
         UserError: the folder contains no trained run.
     """
@@ -32,6 +35,7 @@ class WarmStart:
     def __init__(self, folder):
         self.run = Run(run_folder(folder))
         self.source = self.run.load_captioner()
+        self.earlier_runs = self.run.record["earlier_runs"] + 1
 
     def check_settings(self, configuration):
         """Check that both runs agree in the settings that change the meaning of weights.

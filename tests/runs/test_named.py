@@ -112,7 +112,11 @@ def test_a_packed_run_of_stage_3_alone_opens_and_names_no_folder_of_its_machine(
     }
     configuration = dataclasses.replace(run.configuration, **changes)
     (rewarded.folder / "config.json").write_text(configuration.to_json())
-    packed = Run(pack(Run(rewarded.folder), tmp_path / "packed")[0]).configuration
+    record = {"paths": {"data": "/elsewhere"}, "splits": {}, "earlier_runs": 2}
+    (rewarded.folder / "data.json").write_text(json.dumps(record))
+    opened = Run(pack(Run(rewarded.folder), tmp_path / "packed")[0])
+    packed = opened.configuration
+    assert opened.record == {"paths": {}, "splits": {}, "earlier_runs": 2}
     assert (packed.start_from, packed.edge_model) == ("first", "model.yml.gz")
     assert packed.backbone_weights == "weights.h5" and "/elsewhere" not in packed.to_json()
 

@@ -169,6 +169,16 @@ def test_images_whose_ids_have_similar_digests_are_not_confused(configuration, t
     assert data_changes(read_record(tmp_path), data) == []
 
 
+def test_records_of_older_runs_count_no_earlier_runs(configuration, tmp_path):
+    write_record(tmp_path, configuration, SimpleNamespace(splits={}), earlier_runs=2)
+    assert read_record(tmp_path)["earlier_runs"] == 2
+    file = tmp_path / "data.json"
+    record = json.loads(file.read_text())
+    del record["earlier_runs"]
+    file.write_text(json.dumps(record))
+    assert read_record(tmp_path) == {**record, "earlier_runs": 0}
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", '{"paths": 1}'])
 def test_runs_without_a_record_of_their_data_resume(configuration, capsys, content):
     prepare(configuration)
@@ -201,6 +211,8 @@ def test_the_attributes_of_the_other_run_are_checked_before_its_weights_are_load
 
 class Start:
     """Records the calls of `WarmStart`."""
+
+    earlier_runs = 1
 
     def __init__(self, calls):
         self.check_settings, self.check_vocabulary, self.load = (

@@ -287,6 +287,43 @@ def test_a_run_interrupted_in_its_first_epoch_starts_from_the_source_again(
     np.testing.assert_array_equal(starts[0][1], loaded.attention.words)
 
 
+def test_each_run_of_a_chain_makes_other_random_choices(
+    source, squares, tmp_path, simulated, monkeypatch
+):
+    choices, simulated_epoch = [], epochs.train_epoch
+
+    def epoch(trainer, process, batches, progress, *others):
+        order = [batch["index"] for batch in batches.epoch(0).as_numpy_iterator()]
+        seeds = np.asarray(trainer.captioner.seeds.state.value)
+        choices.append((trainer.captioner.seed, *seeds, *np.concatenate(order)))
+        return simulated_epoch(trainer, process, batches, progress, *others)
+
+    monkeypatch.setattr(epochs, "train_epoch", epoch)
+    own = {"backbone": source.configuration.backbone, "rnn_epochs": 1}
+    first = configured(tmp_path, squares, name="first", **own)
+    second = dataclasses.replace(first, name="second", start_from=str(first.folder))
+    third = dataclasses.replace(second, name="third", start_from=str(second.folder))
+    for configuration in (first, second, third, dataclasses.replace(second, name="again")):
+        training.train(configuration)
+    assert choices[1] == choices[3]
+    seeds, _, counts, *orders = zip(*choices[:3], strict=True)
+    assert seeds[0] == first.seed and len(set(seeds)) == 3
+    assert set(counts) == {0}
+    assert len(set(zip(*orders, strict=True))) == 3
+
+
+def test_a_resumed_run_of_a_chain_repeats_its_random_choices(source, squares, tmp_path, simulated):
+    simulated[1].interrupted = 1
+    own = {"backbone": source.configuration.backbone, "start_from": str(source.folder)}
+    configuration = configured(tmp_path, squares, **own)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(configuration)
+    seed = Run(configuration.folder).random_seed
+    assert seed != configuration.seed
+    assert training.train(configuration).random_seed == seed
+    assert Run(configuration.folder).random_seed == seed
+
+
 def test_a_run_saves_a_region_backbone_trained_in_another_run(
     folder, squares, vocabulary, tmp_path, simulated
 ):

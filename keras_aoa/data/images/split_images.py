@@ -227,9 +227,11 @@ def _reader(views):
     # Trace once for all splits and epochs: tracing takes as long as reading hundreds of images.
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def read(path):
-        pixels = views(decode(read_file(path)))
-        window = pixels.pop("window")
-        return {name: tf.cast(part, tf.uint8) for name, part in pixels.items()}, window
+        # A GPU would read images one by one, and might round pixels differently.
+        with tf.device("CPU:0"):
+            pixels = views(decode(read_file(path)))
+            window = pixels.pop("window")
+            return {name: tf.cast(part, tf.uint8) for name, part in pixels.items()}, window
 
     return read
 

@@ -127,14 +127,15 @@ def _reader():
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def read(data):
-        orientation = exif.orientation(data)
+        with tf.device("CPU:0"):  # a GPU would read files one by one
+            orientation = exif.orientation(data)
 
-        height_and_width = tf.cond(
-            tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff",
-            lambda: tf.image.extract_jpeg_shape(data)[:2],
-            lambda: tf.shape(decoding.decode_as_stored(data))[:2],
-        )
-        return tf.concat([height_and_width[::-1], [orientation]], 0)
+            height_and_width = tf.cond(
+                tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff",
+                lambda: tf.image.extract_jpeg_shape(data)[:2],
+                lambda: tf.shape(decoding.decode_as_stored(data))[:2],
+            )
+            return tf.concat([height_and_width[::-1], [orientation]], 0)
 
     # The first call optimizes the graph for a second; threads that start together would all do it.
     with contextlib.suppress(tf.errors.OpError):

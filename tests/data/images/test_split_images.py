@@ -7,6 +7,7 @@ from shaded_images import MEMORY, SETTINGS, assert_same, indices, numpy, write_e
 
 from keras_aoa.data.caption_batches import CaptionBatches
 from keras_aoa.data.images.split_images import Images, image_batches
+from keras_aoa.data.readers import frames
 from keras_aoa.utils.errors import UserError
 
 
@@ -74,6 +75,18 @@ def test_cached_images_are_decoded_once(vocabulary, tmp_path):
     for file in tmp_path.glob("*.png"):
         file.unlink()
     assert_same(numpy(batches.epoch(0)), before)
+
+
+@pytest.mark.parametrize("reader", ["network inputs", "sizes"])
+def test_files_are_read_on_the_cpu_because_gpus_read_them_one_by_one(examples, reader):
+    read = frames._reader()
+    if reader == "network inputs":
+        read = Images("train", examples, SETTINGS)._read
+    operations = read.get_concrete_function().graph.get_operations()
+    others = ("Placeholder", "NoOp", "Identity")  # inputs, order of operations, and outputs
+    own = [operation for operation in operations if operation.type not in others]
+    assert len(own) > 5
+    assert {operation.device for operation in own} == {"/device:CPU:0"}
 
 
 def test_images_reject_a_distribution_scope(examples):
