@@ -90,8 +90,7 @@ def decode_content(content: bytes) -> np.ndarray:
         OtherFormat: The format is known but cannot be decoded.
         tf.errors.OpError: `decode` fails.
     """
-    with tf.device("CPU:0"):
-        return decode(as_decodable(content)).numpy()
+    return decode(as_decodable(content)).numpy()
 
 
 def is_small_file(path):
