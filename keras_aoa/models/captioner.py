@@ -62,7 +62,7 @@ class Captioner(keras.Model):
             is the initial state (h_0 = theta_hi phi(I)).
         feature_length: L2 norm to which region features and the image vector are scaled. 0 disables
             the scaling, as in the paper's equations.
-        seed: Seed of dropout.
+        seed: Seed of dropout and of all samples in training.
         region_backbone: Second backbone, only for object proposals, or None for other kinds of
             regions. Proposals are pooled from the activation map of the second backbone.
         label_smoothing: Share of each word's target probability that training spreads evenly over

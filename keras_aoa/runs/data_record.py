@@ -1,6 +1,7 @@
 """The file `data.json` of a run: the paths of its data, and digests that show later changes.
 
-The file also counts the runs before this run, of which each started from the weights of another.
+The file also contains the number of earlier runs in the chain of `start_from`, which determines the
+random choices of a training.
 """
 
 import hashlib
@@ -34,6 +35,11 @@ def write_record(folder, configuration, data, earlier_runs=0):
         split: ["".join(_digests(example, _ID_DIGITS)) for example in examples]
         for split, examples in data.splits.items()
     }
+    save_record(folder, paths, splits, earlier_runs)
+
+
+def save_record(folder, paths, splits, earlier_runs):
+    """Write `data.json`, given its content."""
     record = {"paths": paths, "splits": splits, "earlier_runs": earlier_runs}
     write_text(pathlib.Path(folder) / FILE, json.dumps(record) + "\n")
 
@@ -41,8 +47,8 @@ def write_record(folder, configuration, data, earlier_runs=0):
 def read_record(folder):
     """Return the content of `data.json`.
 
-    If `data.json` is missing or damaged, `paths` and `splits` are empty. `earlier_runs` is then 0,
-    as in the records of older runs, which do not contain it.
+    If `data.json` is missing or damaged, `paths` and `splits` are empty and `earlier_runs` is 0.
+    Records of earlier versions do not contain `earlier_runs`; it is then 0, too.
     """
     try:
         record = json.loads((pathlib.Path(folder) / FILE).read_text(encoding="utf-8"))

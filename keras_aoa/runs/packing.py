@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras_aoa.models import weights
+from keras_aoa.runs.data_record import save_record
 from keras_aoa.runs.named import write_checksums
 from keras_aoa.runs.run import Run
 from keras_aoa.utils.errors import UserError
@@ -56,8 +57,7 @@ def pack(
             shutil.copyfile(card, folder / "README.md")
         configuration = _without_paths(run.configuration, name or output.name)
         (folder / "config.json").write_text(configuration.to_json(), encoding="utf-8")
-        record = {"paths": {}, "splits": {}, "earlier_runs": run.record["earlier_runs"]}
-        (folder / "data.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+        save_record(folder, {}, {}, run.record["earlier_runs"])
         if (run.folder / "scores.json").is_file():
             scores = json.loads((run.folder / "scores.json").read_text(encoding="utf-8"))
             scores |= {"run": configuration.name, "data": configuration.data}

@@ -16,7 +16,7 @@ from keras_aoa.settings.configuration import Configuration
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import atomic_write, on_disk, require_local, write_text
 
-NEXT_RUN_SEED = 100_003  # difference between the random seeds of two runs of a chain
+NEXT_RUN_SEED = 100_357  # difference between the random seeds of two runs of a chain
 
 
 class Run:
@@ -214,10 +214,12 @@ class Run:
 
     @property
     def random_seed(self):
-        """Seed of all random choices during training: order of images, views, dropout, samples.
+        """Seed of the order of images, views, dropout and samples.
 
-        The runs in a chain of `start_from` have different random seeds. With equal seeds, each
-        epoch would repeat random choices of an earlier run, which the captioner has memorized.
+        Initial weights and held-out images depend on the setting `seed` alone. The runs in a chain
+        of `start_from` have different random seeds. With equal seeds, each epoch would repeat
+        random choices of an earlier run, to which the captioner has adapted. Runs that an earlier
+        version started count as the first of their chain.
         """
         return self.configuration.seed + NEXT_RUN_SEED * self.record["earlier_runs"]
 

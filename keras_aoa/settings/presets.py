@@ -50,7 +50,7 @@ FLICKR8K = {
     "decay": "cosine",
     "warmup_steps": 100,
     "average": 0.998,
-    "reward_temperature": 0.5,  # 1 samples many improbable words
+    "reward_temperature": 0.3,  # 1 samples many improbable words
     "beam": 5,
     "length_penalty": 0.7,
     "validate_every": 4,

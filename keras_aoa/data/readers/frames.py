@@ -127,7 +127,7 @@ def _reader():
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def read(data):
-        with tf.device("CPU:0"):  # a GPU would read files one by one
+        with tf.device("CPU:0"):  # otherwise, each file would be copied to the GPU and back
             orientation = exif.orientation(data)
 
             height_and_width = tf.cond(

@@ -78,7 +78,7 @@ def test_cached_images_are_decoded_once(vocabulary, tmp_path):
 
 
 @pytest.mark.parametrize("reader", ["network inputs", "sizes"])
-def test_files_are_read_on_the_cpu_because_gpus_read_them_one_by_one(examples, reader):
+def test_files_are_read_on_the_cpu(examples, reader):
     read = frames._reader()
     if reader == "network inputs":
         read = Images("train", examples, SETTINGS)._read
