@@ -147,8 +147,12 @@ class Run:
                     f"{part} {digest}; restore the run's {part} file."
                 )
 
-    def make_captioner(self):
-        """Return the captioner with the run's initial weights."""
+    def make_captioner(self, seed=None):
+        """Return the captioner with the run's initial weights.
+
+        Args:
+            seed: Seed of dropout and samples, needed only for training.
+        """
         from keras_aoa.models.backbones import check_floatx, load_backbone
         from keras_aoa.models.build import make_captioner
 
@@ -159,7 +163,9 @@ class Run:
         backbone = load_backbone(self.backbone_file)
         check_floatx(backbone, self.folder)
         count = len(self.vocabulary)
-        configuration = replace(self.configuration, seed=self.random_seed)
+        configuration = self.configuration
+        if seed is not None:
+            configuration = replace(configuration, seed=seed)
         return make_captioner(configuration, backbone, count, self.concept_ids)
 
     def load_captioner(self, for_inference=False):

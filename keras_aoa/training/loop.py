@@ -114,7 +114,7 @@ def train_run(configuration, process, run, images, checkpoints, callbacks):
     # must be the same in both cases.
     keras.utils.set_random_seed(configuration.seed)
     with process.strategy.scope():
-        captioner = run.make_captioner()
+        captioner = run.make_captioner(run.random_seed)
     if configuration.start_from and not run.last_file.exists():
         print_progress(WarmStart(configuration.start_from).load(captioner))
     reward = make_reward(configuration, run, images[0])

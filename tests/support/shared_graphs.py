@@ -36,8 +36,8 @@ def share_graphs(patch):
     make_captioner, make_trainer = Run.make_captioner, loop.Trainer
     make_generator = loop.CaptionGenerator.from_configuration
 
-    def captioner_of(run):
-        return shared("captioner", run.configuration, lambda: make_captioner(run))
+    def captioner_of(run, seed=None):
+        return shared("captioner", run.configuration, lambda: make_captioner(run, seed))
 
     def trainer_of(captioner, configuration, steps, reward=None):
         def make():

@@ -227,7 +227,7 @@ def _reader(views):
     # Trace once for all splits and epochs: tracing takes as long as reading hundreds of images.
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def read(path):
-        # Otherwise, each image would be copied to the GPU and back, whose pixels may differ.
+        # On a GPU, each image would be copied there and back, and pixels might differ.
         with tf.device("CPU:0"):
             pixels = views(decode(read_file(path)))
             window = pixels.pop("window")
