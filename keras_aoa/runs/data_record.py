@@ -50,15 +50,12 @@ def read_record(folder):
     If `data.json` is missing or damaged, `paths` and `splits` are empty and `earlier_runs` is 0.
     Records of earlier versions do not contain `earlier_runs`; it is then 0, too.
     """
+    empty = {"paths": {}, "splits": {}, "earlier_runs": 0}
     try:
         record = json.loads((pathlib.Path(folder) / FILE).read_text(encoding="utf-8"))
-        return {
-            "paths": dict(record["paths"]),
-            "splits": dict(record["splits"]),
-            "earlier_runs": int(record.get("earlier_runs", 0)),
-        }
-    except (OSError, ValueError, KeyError, TypeError):
-        return {"paths": {}, "splits": {}, "earlier_runs": 0}
+        return {name: type(value)(record.get(name, value)) for name, value in empty.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return empty
 
 
 def data_changes(record, data):

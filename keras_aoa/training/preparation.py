@@ -1,5 +1,7 @@
 """Prepares a training: data, run folder, backbone and images."""
 
+import logging
+
 import keras
 
 from keras_aoa.data.build import image_settings, proposal_view, read_data
@@ -20,6 +22,8 @@ from keras_aoa.training.warm_start import WarmStart
 from keras_aoa.utils.errors import UserError
 from keras_aoa.utils.files import check_writable, exclusive_lock, remove_leftovers
 from keras_aoa.utils.progress import print_progress
+
+log = logging.getLogger(__name__)
 
 
 def prepare_run(configuration, held, process=None):
@@ -56,6 +60,12 @@ def prepare_run(configuration, held, process=None):
                 "choose another --name, or remove the folder to start again."
             )
         print_progress(f"The run is in {folder}.")
+        if configuration.start_from and not run.record["splits"]:
+            log.warning(
+                "%s: data.json is missing or damaged, so the order of images, their views and "
+                "dropout may differ from those of an uninterrupted training.",
+                folder,
+            )
         data = run.load_data()
         check_splits(configuration, data)
         changes = data_changes(run.record, data) if run.record["splits"] else ()

@@ -209,6 +209,20 @@ def test_the_attributes_of_the_other_run_are_checked_before_its_weights_are_load
     assert calls == ["check_settings", "check_vocabulary", ("dog", "red"), "load"]
 
 
+@pytest.mark.parametrize("start", ["", "other"])
+def test_a_lost_record_of_a_chain_is_reported(configuration, monkeypatch, caplog, start):
+    monkeypatch.setattr(preparation, "WarmStart", lambda folder: Start([]))
+    prepare(configuration, start_from=start)
+    assert read_record(configuration.folder)["earlier_runs"] == (1 if start else 0)
+    prepare(configuration, start_from=start)
+    assert not caplog.messages
+    (configuration.folder / "data.json").unlink()
+    prepare(configuration, start_from=start)
+    assert [message.split(" so ")[0] for message in caplog.messages] == (
+        [f"{configuration.folder}: data.json is missing or damaged,"] if start else []
+    )
+
+
 class Start:
     """Records the calls of `WarmStart`."""
 

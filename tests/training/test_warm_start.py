@@ -12,6 +12,7 @@ from warm_sources import PARTS, configured, make_source, network
 from keras_aoa.data.text.vocabulary import Vocabulary
 from keras_aoa.models.backbones import make_backbone
 from keras_aoa.models.build import backbone_settings
+from keras_aoa.runs.packing import pack
 from keras_aoa.runs.run import Run
 from keras_aoa.training import epochs, preparation
 from keras_aoa.training import loop as training
@@ -305,7 +306,9 @@ def test_each_run_of_a_chain_makes_other_random_choices(
     third = dataclasses.replace(second, name="third", start_from=str(second.folder))
     for configuration in (first, second, third, dataclasses.replace(second, name="again")):
         training.train(configuration)
-    assert choices[1] == choices[3]
+    packed, _ = pack(Run(second.folder), tmp_path / "packed")
+    training.train(dataclasses.replace(third, name="from-pack", start_from=str(packed)))
+    assert choices[1] == choices[3] and choices[2] == choices[4]
     seeds, _, counts, *orders = zip(*choices[:3], strict=True)
     assert seeds[0] == first.seed and len(set(seeds)) == 3
     assert set(counts) == {0}
