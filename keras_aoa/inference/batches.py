@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.images.decoding import decode
 from keras_aoa.data.images.headers import MAX_PIXELS
-from keras_aoa.data.images.preprocessing import from_original
+from keras_aoa.data.images.preprocessing import decode_content, from_original
 from keras_aoa.data.images.views import read_batch
 from keras_aoa.data.proposals import edge_boxes
 from keras_aoa.data.proposals.cache import one_core_per_thread, propose
@@ -132,7 +131,7 @@ class BatchCaptioner:
         """
         with tf.device("CPU:0"):
             try:
-                views = self._view(decode(contents[0], MAX_PIXELS))
+                views = self._view(decode_content(contents[0]))
             except tf.errors.OpError:
                 blank = {name: tf.zeros((1, *shape)) for name, shape in self._shapes.items()}
                 return blank, tf.constant([False])

@@ -1,6 +1,7 @@
 """Generates captions for your own images, from Python."""
 
 import functools
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from numbers import Integral
@@ -24,6 +25,8 @@ from keras_aoa.utils.text import closest, printable
 class ImageCaptioner:
     """Generates captions with a trained run, for one image or for many.
 
+    Several threads may share a captioner, which then captions their images one after another.
+
     Args:
         run: Folder of the run. Several folders, separated by commas, form an ensemble.
         search_settings: The fields of `keras_aoa.settings.search.SearchSettings`, such as `beam`,
@@ -43,6 +46,8 @@ class ImageCaptioner:
         search_settings = SearchSettings(**search_settings)
         run = open_run(run)
         view = run.proposal_view
+        # TensorFlow may crash if two threads call the same operation outside a graph.
+        self._one_thread = threading.Lock()
         self.proposal_settings = view.search if view else None
         if view:
             edge_boxes.check_opencv()
@@ -85,7 +90,8 @@ class ImageCaptioner:
                 "with a larger beam."
             )
         pixels = read_pixels(image)
-        captions = self.generator.hypotheses(self.inputs(pixels), k)[0]
+        with self._one_thread:
+            captions = self.generator.hypotheses(self.inputs(pixels), k)[0]
         return [replace(caption, image=pixels) for caption in captions]
 
     def inputs(self, pixels):
@@ -123,12 +129,13 @@ class ImageCaptioner:
 
     def _caption_all(self, images):
         sources = list(images)
-        found = self._batches(map(as_entry, sources))
         captions = []
-        for index, (source, image) in enumerate(zip(sources, found, strict=True)):
-            if image.error:
-                raise UserError(f"{printable(image.name)} (index {index}): {image.error}")
-            captions.append(replace(image.captions[0], source=source))
+        with self._one_thread:
+            found = self._batches(map(as_entry, sources))
+            for index, (source, image) in enumerate(zip(sources, found, strict=True)):
+                if image.error:
+                    raise UserError(f"{printable(image.name)} (index {index}): {image.error}")
+                captions.append(replace(image.captions[0], source=source))
         return captions
 
     @functools.cached_property

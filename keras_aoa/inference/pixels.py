@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import tensorflow as tf
 
-from keras_aoa.data.images.decoding import decode
 from keras_aoa.data.images.other_formats import OtherFormat, as_decodable
 from keras_aoa.data.images.preprocessing import decode_content, read_image, reason
 from keras_aoa.inference.entries import Entry, read_entry
@@ -37,7 +36,7 @@ def why_invalid(entry):
     if entry.error:
         return entry.error
     try:
-        decode(entry.content)
+        decode_content(entry.content)
     except tf.errors.OpError as error:
         return message(error)
     return f"{EXPECTED}a damaged file or another format; convert it."

@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 import pytest
+from threads import in_threads, one_at_a_time
 
 import keras_aoa
 from keras_aoa import caption
@@ -63,6 +64,16 @@ def test_a_list_of_paths_bytes_and_pixels_gives_the_captions_of_single_images(ca
         np.testing.assert_array_equal(together.pixels, alone.image)
     assert captioner.caption(iter(paths[:2])) is not None
     assert captioner.caption([]) == []
+
+
+def test_threads_that_share_a_captioner_caption_one_after_another(captioner, squares, monkeypatch):
+    images = [squares / "00.png", [squares / "01.png"], squares / "02.png", [squares / "03.png"]]
+    alone = [captioner.caption(image) for image in images]
+    hypotheses = one_at_a_time(captioner.generator.hypotheses)
+    monkeypatch.setattr(captioner.generator, "hypotheses", hypotheses)
+    for one, other in zip(alone, in_threads(captioner.caption, images), strict=True):
+        one, other = (found[0] if isinstance(found, list) else found for found in (one, other))
+        assert one.text == other.text and one.log_prob == other.log_prob
 
 
 def test_an_unreadable_image_of_a_list_is_named(captioner, squares):

@@ -1,5 +1,6 @@
 """Helpers that start processes: workers of a cluster, and two devices in one process."""
 
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -37,6 +38,7 @@ def _call(log, environment, function, arguments):
     with open(log, "ab") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
+    faulthandler.enable()  # if the process crashes, the log shows where
     function(*arguments)
 
 

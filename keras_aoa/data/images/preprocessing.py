@@ -7,6 +7,7 @@ Training, evaluation, captioning and export all use the functions in this file. 
 import os
 import re
 import stat
+import threading
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,6 +23,8 @@ SMALLEST, LARGEST = 16, 4096
 LONG_SIDE = 1.5  # side of a padded input, relative to its `size`; as in the authors' code
 PADDING = (124, 117, 104)  # ImageNet's mean, RGB
 MAX_BYTES = 2**30  # maximum file size; no accepted image needs as much in any format
+# TensorFlow 2.21 may crash if two threads call an operation outside a graph for the first time.
+_one_decoder = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,15 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read an image file as an array, as returned by `decode`.
 
     Raises:
-        OSError: The file does not exist, or its format is known but cannot be decoded.
-        tf.errors.OpError: The path is not a regular file, the file cannot be read, the file has
-            more than `MAX_BYTES`, or `decode` fails.
+        OSError: The file cannot be read, or its format is known but cannot be decoded.
+        tf.errors.OpError: The path is not a regular file, the file has more than `MAX_BYTES`, or
+            `decode` fails.
     """
     if not is_small_file(path):
         message = f"not a file of at most {MAX_BYTES} bytes"
         raise tf.errors.InvalidArgumentError(None, None, message)
-    return decode_content(tf.io.read_file(os.fsencode(path)).numpy())
+    with open(path, "rb") as file:
+        return decode_content(file.read())
 
 
 def decode_content(content: bytes) -> np.ndarray:
@@ -90,7 +94,9 @@ def decode_content(content: bytes) -> np.ndarray:
         OtherFormat: The format is known but cannot be decoded.
         tf.errors.OpError: `decode` fails.
     """
-    return decode(as_decodable(content)).numpy()
+    content = as_decodable(content)
+    with _one_decoder:
+        return decode(content).numpy()
 
 
 def is_small_file(path):

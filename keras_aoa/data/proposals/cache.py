@@ -144,10 +144,6 @@ class ProposalCache:
         """
         if self._settings.edge_model:
             edges.load_forest(self._settings.edge_model)  # load it once, before the threads start
-        import tensorflow as tf
-
-        # Processes crashed now and then when several threads used TensorFlow first.
-        tf.config.list_logical_devices()
         # Absolute paths are unique, so no two threads write the same file.
         todo = list(dict.fromkeys(map(os.path.abspath, paths)))
         readable = {}

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import chunk, encode, exif, insert, segment, tiff
 from PIL import Image
+from threads import in_threads, one_at_a_time
 
 from keras_aoa.data.images import exif as image_exif
 from keras_aoa.data.images import headers as image_headers
+from keras_aoa.data.images import preprocessing
 from keras_aoa.data.images.decoding import decode
 from keras_aoa.data.images.preprocessing import read_image
 
@@ -273,6 +275,15 @@ def test_read_image_decodes_the_content_of_a_file(picture, tmp_path):
     file.write_bytes(encode(".png", picture[:, :, ::-1]))
     for path in (file, str(file)):
         np.testing.assert_array_equal(read_image(path), picture)
+
+
+def test_threads_decode_files_one_after_another(picture, tmp_path, monkeypatch):
+    """TensorFlow crashed about once in 100 processes whose threads decoded at the same time."""
+    path = tmp_path / "picture.png"
+    path.write_bytes(encode(".png", picture[:, :, ::-1]))
+    monkeypatch.setattr(preprocessing, "decode", one_at_a_time(decode))
+    for pixels in in_threads(read_image, [path] * 4):
+        np.testing.assert_array_equal(pixels, picture)
 
 
 def test_decoding_uses_no_python_operations():
