@@ -1,11 +1,13 @@
 """Captions the images of a shard, and writes a file of json lines."""
 
+import threading
+
 from keras_aoa.collection.shards import Contents
 from keras_aoa.inference.lines import json_line
 
 
 class ShardCaptioner:
-    """Captions shards.
+    """Captions shards. Threads that share this object caption one shard after another.
 
     Args:
         batches: `BatchCaptioner`.
@@ -16,6 +18,8 @@ class ShardCaptioner:
     def __init__(self, batches, captions=1, least_confidence=0.0):
         self._batches = batches
         self._settings = captions, least_confidence
+        # TensorFlow may crash if two threads call the same operation outside a graph.
+        self._one_thread = threading.Lock()
 
     def caption(self, shard, folder, on_progress=lambda count: None):
         """Write a shard's captions: one line per image, in the shard's order.
@@ -37,7 +41,7 @@ class ShardCaptioner:
         counts = {"images": 0, "unreadable": 0, "left_out": 0}
         contents = Contents(shard)
         captions, least_confidence = self._settings
-        with folder.writing(shard, counts) as file:
+        with self._one_thread, folder.writing(shard, counts) as file:
             for image in self._batches(contents, captions, least_confidence):
                 file.write(json_line(image) + "\n")
                 counts["images"] += 1

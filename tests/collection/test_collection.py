@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from collection_files import read_lines, untrained, write_list, write_tar
 from pictures_of_all_kinds import bad_files, file_of, good_files, photograph
+from threads import in_threads, one_at_a_time
 
 from keras_aoa import caption
 from keras_aoa.collection.captioner import ShardCaptioner
@@ -95,6 +96,18 @@ def test_every_kind_of_run_gives_the_same_captions_in_batches(trained, kind, tmp
         assert_equals_single_image(line, image, single)
     assert len({line["log_prob"] for line in lines}) == 5
     assert "error" in last
+
+
+def test_threads_that_share_a_captioner_caption_one_shard_after_another(
+    many, single, squares, tmp_path, folder, monkeypatch
+):
+    hypotheses = one_at_a_time(single.generator.hypotheses)
+    monkeypatch.setattr(single.generator, "hypotheses", hypotheses)
+    names = ("one", "two", "three")
+    shards = [Shard(write_list(tmp_path / f"{name}.txt", [squares / "03.png"])) for name in names]
+    counts = in_threads(lambda shard: many.caption(shard, folder), shards)
+    assert [count["images"] for count in counts] == [1, 1, 1]
+    assert len({(folder.path / f"{name}.jsonl").read_text() for name in names}) == 1
 
 
 def test_a_list_may_contain_paths_that_are_not_images(many, single, squares, tmp_path, folder):
