@@ -35,7 +35,7 @@ def read_data(configuration, folder, data="", images=""):
     """Read the data set `data`, or the configuration's data set if `data` is empty.
 
     If the setting `select_images` is above 0, that many training images are moved to a new split,
-    `select`. Images are moved only in the configuration's own data set.
+    `select`. `select_seed` chooses them. Images are moved only in the configuration's own data set.
 
     Args:
         configuration: `Configuration`.
@@ -57,8 +57,8 @@ def read_data(configuration, folder, data="", images=""):
         image_size=configuration.image_size,
     )
     if configuration.select_images and not data:
-        count, seed = configuration.select_images, configuration.seed
-        caption_data = readers.hold_out(caption_data, count, seed)
+        seed = configuration.seed if configuration.select_seed < 0 else configuration.select_seed
+        caption_data = readers.hold_out(caption_data, configuration.select_images, seed)
     return caption_data
 
 

@@ -59,7 +59,8 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
         The table in Markdown.
 
     Raises:
-        UserError: `rnn_epochs` of the base is 0, or a training failed.
+        UserError: `rnn_epochs` of the base is 0, the members of the ensemble would have different
+            vocabularies, or a training failed.
     """
     if not base.rnn_epochs:
         raise UserError(
@@ -68,6 +69,13 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
         )
     table = TABLES[name]
     rows = settings.rows or tuple(table.rows)
+    different_images = bool(base.select_images) and base.select_seed < 0
+    if ENSEMBLE in rows and different_images and not settings.finished_only:
+        raise UserError(
+            "rows: the members of the ensemble need the same vocabulary, but with select_images "
+            f"{base.select_images} each seed holds out other images; add --select-seed 0, or "
+            "leave the ensemble out of --rows."
+        )
     stages = min(table.stages, 2 if settings.tuning_epochs else 1)
     if stages == 1:
         settings = replace(settings, tuning_epochs=0)
@@ -85,7 +93,7 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
         for row in rows:
             if row == ENSEMBLE:
                 own = [runs[-stages:][stage] for runs in members]
-                complete = all(run.name in scores for run in own)
+                complete = not different_images and all(run.name in scores for run in own)
                 row_scores = [ensemble_scores(own)] if complete else []
             else:
                 own = [chains[row, seed][-stages:][stage] for seed in range(settings.seeds)]

@@ -65,7 +65,8 @@ class EnsembleRun(Run):
             if member.vocabulary.digest != self.vocabulary.digest:
                 raise UserError(
                     f"{member.folder}: its vocabulary differs from the vocabulary of "
-                    f"{self.folder}; train all members of an ensemble on the same captions."
+                    f"{self.folder}; train all members of an ensemble on the same captions, "
+                    "with the same --select-seed if --select-images holds out images."
                 )
             for setting in SHARED:
                 own, first = (

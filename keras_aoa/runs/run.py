@@ -222,7 +222,8 @@ class Run:
     def random_seed(self):
         """Seed of the order of images, views, dropout and samples.
 
-        Initial weights and held-out images depend on the setting `seed` alone. The runs in a chain
+        Initial weights depend on the setting `seed` alone, and held-out images on `select_seed`, or
+        on `seed` if `select_seed` is -1. The runs in a chain
         of `start_from` have different random seeds. With equal seeds, each epoch would repeat
         random choices of an earlier run, to which the captioner has adapted. Runs that an earlier
         version started count as the first of their chain.

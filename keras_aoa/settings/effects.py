@@ -15,6 +15,7 @@ LATE_DECAY = ("decay", ("step", "plateau"))
 STAGE_2 = ("joint_epochs", ())
 STAGE_3 = ("reward_epochs", ())
 NEEDED = {
+    "select_seed": ("select_images", ()),
     "scenes_images": SCENES,
     "scenes_seed": SCENES,
     "review_steps": ("variant", ("review",)),

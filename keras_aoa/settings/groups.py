@@ -80,6 +80,9 @@ class DataSettings(Group):
     """Folder of the images, if it is not the folder of the captions."""
     select_images: int = 0
     """Number of training images to hold out for selecting the best weights; 0 uses SELECT_SPLIT."""
+    select_seed: int = -1
+    """Random seed that chooses the SELECT_IMAGES images; -1 uses SEED. Runs with the same held-out
+    images have the same vocabulary, as the members of an ensemble must."""
     select_split: str = "val"
     """Split for selecting the best weights, if SELECT_IMAGES is 0."""
     test_split: str = "test"
@@ -100,6 +103,7 @@ class DataSettings(Group):
 
     minimum: ClassVar[dict] = {
         "select_images": 0,
+        "select_seed": -1,
         "scenes_images": 1,
         "minimum_count": 1,
         "captions_per_image": 1,

@@ -62,7 +62,8 @@ class WarmStart:
         if theirs.digest != vocabulary.digest:
             raise self._refusal(
                 f"has another vocabulary ({len(theirs)} words, here {len(vocabulary)})",
-                "use the data and the minimum_count of that run",
+                "use the data, minimum_count, select_images and select_seed of that run (if its "
+                "select_seed is -1, its seed)",
             )
 
     def check_attributes(self, words):

@@ -1,9 +1,11 @@
 """Tests of splits by name, the paper's splits of COCO, and held-out images."""
 
+import dataclasses
 import random
 
 import pytest
 
+from keras_aoa.data.build import read_data
 from keras_aoa.data.examples import CaptionData, Example
 from keras_aoa.data.readers import hold_out, split_by_name
 from keras_aoa.data.readers.splits import paper_splits
@@ -55,6 +57,17 @@ def test_hold_out_moves_only_images_of_train():
     assert set(hold_out(backwards, 7, seed=3).splits["select"]) == set(held.splits["select"])
     assert set(hold_out(data, 7, seed=4).splits["select"]) != set(held.splits["select"])
     assert "select" not in data.splits
+
+
+def test_the_select_seed_alone_chooses_the_held_out_images(squares, squares_settings, tmp_path):
+    settings = dataclasses.replace(squares_settings, data=str(squares), select_images=3)
+
+    def held_out(**seeds):
+        return read_data(dataclasses.replace(settings, **seeds), tmp_path).splits["select"]
+
+    seeds = range(5)
+    assert len({held_out(seed=seed) for seed in seeds}) > 1
+    assert {held_out(seed=seed, select_seed=2) for seed in seeds} == {held_out(seed=2)}
 
 
 @pytest.mark.parametrize("count", [-1, 0, 30, 31])

@@ -55,6 +55,7 @@ def test_settings_of_scenes_and_of_stage_2_are_refused_where_they_have_no_effect
     for changed, needed in (
         ({"scenes_images": 9}, {"data": "scenes"}),
         ({"scenes_seed": 9}, {"data": "scenes"}),
+        ({"select_seed": 9}, {"select_images": 5}),
         ({"backbone_learning_rate": 1e-3}, {"joint_epochs": 1}),
     ):
         (name,), (other,) = changed, needed
