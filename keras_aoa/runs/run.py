@@ -223,10 +223,10 @@ class Run:
         """Seed of the order of images, views, dropout and samples.
 
         Initial weights depend on the setting `seed` alone, and held-out images on `select_seed`, or
-        on `seed` if `select_seed` is -1. The runs in a chain
-        of `start_from` have different random seeds. With equal seeds, each epoch would repeat
-        random choices of an earlier run, to which the captioner has adapted. Runs that an earlier
-        version started count as the first of their chain.
+        on `seed` if `select_seed` is -1. The runs in a chain of `start_from` have different random
+        seeds. With equal seeds, each epoch would repeat random choices of an earlier run, to which
+        the captioner has adapted. Runs that an earlier version started count as the first of their
+        chain.
         """
         return self.configuration.seed + NEXT_RUN_SEED * self.record["earlier_runs"]
 

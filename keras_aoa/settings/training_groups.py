@@ -74,8 +74,9 @@ class TrainingSettings(Group):
     clip_norm: float = 5.0
     """Largest global norm of the gradients. Gradients with a larger norm are scaled down."""
     seed: int = 0
-    """Random seed of initial weights, held-out images, data order, mirroring, crops, dropout and
-    samples. A run that starts from another run makes other random choices than that run."""
+    """Random seed of initial weights, data order, mirroring, crops, dropout and samples, and of
+    held-out images if SELECT_SEED is -1. A run that starts from another run makes other random
+    choices than that run."""
     minutes: float = 0.0
     """Time limit in minutes. Training stops after the epoch that exceeds the limit. 0 means no
     limit."""

@@ -52,7 +52,9 @@ def test_incomplete_scores_are_reported_and_complete_ones_used(tmp_path, trained
 
 
 def test_an_ensemble_trains_its_members_and_is_scored_once(tmp_path, trained_runs, monkeypatch):
-    base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
+    base = dataclasses.replace(
+        PRESETS["study"], output=str(tmp_path), select_images=5, select_seed=0
+    )
     calls = []
 
     def call(module, arguments, configuration):
