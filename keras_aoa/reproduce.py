@@ -86,7 +86,7 @@ def main(arguments):
         if row not in known:
             raise UserError(f"rows: unknown row {row!r}. {closest(row, known)}")
     use_keras_defaults()
-    from keras_aoa.reproduction.everything import PARTS, reproduce
+    from keras_aoa.reproduction.everything import PARTS, check, reproduce
     from keras_aoa.reproduction.tables import TableSettings
 
     table_settings = TableSettings(
@@ -98,7 +98,9 @@ def main(arguments):
         settings.warm_start,
         settings.finished_only,
     )
-    for part in PARTS if settings.what == "all" else (settings.what,):
+    parts = PARTS if settings.what == "all" else (settings.what,)
+    check(parts, base, table_settings)  # the last part may come after days of training
+    for part in parts:
         try:
             text = reproduce(part, base, table_settings)
         except KeyboardInterrupt:

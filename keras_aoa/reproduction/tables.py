@@ -62,20 +62,9 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
         UserError: `rnn_epochs` of the base is 0, the members of the ensemble would have different
             vocabularies, or a training failed.
     """
-    if not base.rnn_epochs:
-        raise UserError(
-            f"rnn_epochs: expected at least 1, because the table's first half trains with a frozen "
-            f"CNN, received 0 in {base.name}; set rnn_epochs to 1 or more."
-        )
+    check_table(name, base, settings)
     table = TABLES[name]
     rows = settings.rows or tuple(table.rows)
-    different_images = bool(base.select_images) and base.select_seed < 0
-    if ENSEMBLE in rows and different_images and not settings.finished_only:
-        raise UserError(
-            "rows: the members of the ensemble need the same vocabulary, but with select_images "
-            f"{base.select_images} each seed holds out other images; add --select-seed 0, or "
-            "leave the ensemble out of --rows."
-        )
     stages = min(table.stages, 2 if settings.tuning_epochs else 1)
     if stages == 1:
         settings = replace(settings, tuning_epochs=0)
@@ -93,7 +82,7 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
         for row in rows:
             if row == ENSEMBLE:
                 own = [runs[-stages:][stage] for runs in members]
-                complete = not different_images and all(run.name in scores for run in own)
+                complete = not different_images(base) and all(run.name in scores for run in own)
                 row_scores = [ensemble_scores(own)] if complete else []
             else:
                 own = [chains[row, seed][-stages:][stage] for seed in range(settings.seeds)]
@@ -113,6 +102,27 @@ def make_table(name: str, base: Configuration, settings: TableSettings) -> str:
     write_text(output / f"{name}.json", json.dumps(content, indent=2) + "\n")
     write_text(output / f"{name}.md", text)
     return text
+
+
+def check_table(name, base, settings):
+    """Raise the `UserError` of `make_table` for settings with which it cannot train its runs."""
+    if not base.rnn_epochs:
+        raise UserError(
+            f"rnn_epochs: expected at least 1, because the table's first half trains with a frozen "
+            f"CNN, received 0 in {base.name}; set rnn_epochs to 1 or more."
+        )
+    rows = settings.rows or TABLES[name].rows
+    if ENSEMBLE in rows and different_images(base) and not settings.finished_only:
+        raise UserError(
+            "rows: the members of the ensemble need the same vocabulary, but with select_images "
+            f"{base.select_images} each seed holds out other images; add --select-seed 0, or "
+            "leave the ensemble out of --rows."
+        )
+
+
+def different_images(base):
+    """Return whether runs with different seeds hold out different images."""
+    return bool(base.select_images) and base.select_seed < 0
 
 
 def ensemble_scores(configurations):

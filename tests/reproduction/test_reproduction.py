@@ -238,6 +238,7 @@ def test_the_error_of_a_failed_training_quotes_its_last_line_and_log(tmp_path):
         (["table2", "--unit", "3"], "unknown setting '--unit'. Did you mean units"),
         (["table1", "--rows", "mean"], "rows: unknown row 'mean'"),
         (["figure4", "--rows", "grid"], "rows: does not apply to figure4"),
+        (["all", "--select-images", "5"], "rows: the members of the ensemble need the same"),
         (["table9"], "invalid choice 'table9'"),
     ],
 )
