@@ -23,7 +23,7 @@ SMALLEST, LARGEST = 16, 4096
 LONG_SIDE = 1.5  # side of a padded input, relative to its `size`; as in the authors' code
 PADDING = (124, 117, 104)  # ImageNet's mean, RGB
 MAX_BYTES = 2**30  # maximum file size; no accepted image needs as much in any format
-# TensorFlow 2.21 may crash if two threads call an operation outside a graph for the first time.
+# TensorFlow may crash if two threads call the same operation outside a graph.
 _one_decoder = threading.Lock()
 
 
