@@ -65,3 +65,13 @@ def make_source(configuration, vocabulary, tuned=False):
     variables = weights.captioner_variables(captioner, with_backbone=tuned)
     weights.save_arrays(run.best_file, weights.values(variables), run.digests)
     return run
+
+
+def arrays(part):
+    return [np.asarray(variable.value) for variable in part.variables]
+
+
+def assert_equal(own, theirs):
+    assert len(own.variables) == len(theirs.variables) > 0
+    for value, expected in zip(arrays(own), arrays(theirs), strict=True):
+        np.testing.assert_array_equal(value, expected)
