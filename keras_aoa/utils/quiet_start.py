@@ -31,6 +31,8 @@ HARMLESS_ERRORS = (
     "oneDNN supports DT_",
     # cuDNN, cuFFT or cuBLAS was already registered.
     "Unable to register cu",
+    # tf.data replaced an operation by one without this attribute.
+    "NodeDef mentions attribute use_unbounded_threadpool",
 )
 NO_GPU = "failed call to cuInit"
 GPU_TROUBLE = re.compile(

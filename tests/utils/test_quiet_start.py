@@ -19,6 +19,8 @@ HARMLESS = [
     "E0000 00:00:1795646202.904551    5889 util.cc:131] oneDNN supports DT_UINT8 only on platforms "
     "with AVX-512. Falling back to the default Eigen-based implementation if present.",
     "E0000 00:00:1747000000.1 99 cuda_dnn.cc:8579] Unable to register cuDNN factory: Attempting to",
+    "E0000 00:00:1795777736.437794   27833 node_def_util.cc:682] NodeDef mentions attribute "
+    "use_unbounded_threadpool which is not in the op definition: Op<name=MapDataset;",
 ]
 HARMLESS_WITHOUT_GPU = [
     "I0000 00:00:1795646193.722320    5889 cudart_stub.cc:31] Could not find cuda drivers on your "
@@ -32,6 +34,7 @@ TROUBLE = [
     "E0000 00:00:1795646196.332076 5889 cuda_dnn.cc:9] Could not create cudnn handle",
     "F0000 00:00:1795646196.332076 5889 tensor.cc:9] Check failed: dtype() == expected_dtype",
     "terminate called after throwing an instance of 'std::bad_alloc'",
+    "E0000 00:00:1795777736.437794   27833 node_def_util.cc:682] NodeDef mentions attribute other",
     "Error: a line of another library",
 ]
 
