@@ -19,7 +19,7 @@ LONGEST = (
     "tests/models/test_region_boxes.py",
     "tests/serving/test_server.py",
     "tests/training/test_warm_start.py",
-    "tests/training/test_chains.py",
+    "tests/training/test_chained_runs.py",
     "tests/data/test_features.py",
     "tests/serving/test_export.py",
     "tests/collection/test_collection.py",
