@@ -5,7 +5,14 @@ import pathlib
 
 from keras_aoa.evaluation.correctness import CONVENTIONS, KINDS
 from keras_aoa.evaluation.correctness_measures import MEASURES
-from keras_aoa.reproduction.rows import GRID, SOFT, SUPERVISED, SUPERVISED_SOFT, TRANSFORMER
+from keras_aoa.reproduction.rows import (
+    GRID,
+    PROPOSALS,
+    SOFT,
+    SUPERVISED,
+    SUPERVISED_SOFT,
+    TRANSFORMER,
+)
 from keras_aoa.reproduction.runs import measures_of
 from keras_aoa.reproduction.tables import NOT_RUN, chains_of, spread, trained
 from keras_aoa.utils.files import write_text
@@ -15,6 +22,7 @@ ROWS = {
     "soft_supervised": SUPERVISED_SOFT,
     "grid": GRID,
     "supervised": SUPERVISED,
+    "proposals": PROPOSALS,
     "transformer": TRANSFORMER,
 }
 # The paper's results on Flickr30k, for ground-truth captions and for generated captions. The values

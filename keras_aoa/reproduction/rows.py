@@ -46,6 +46,7 @@ def variant(name):
 
 BASELINE = Row("baseline", variant("baseline"), (78.9, 87.1))
 GRID = Row("activation grid", {"regions": "grid"}, (87.4, 92.6))
+PROPOSALS = Row("object proposals", {"regions": "proposals"}, (89.0, 93.7))
 TRANSFORMER = Row("spatial transformers", {"regions": "transformer"}, (91.1, 93.8))
 SOFT = Row("soft attention of Xu et al. 2015", variant("soft"))
 BASELINE_SETTINGS = variant("baseline")
@@ -119,7 +120,7 @@ TABLES = {
             "baseline": BASELINE,
             "mean": Row("equal weights", {"regions": "mean"}),
             "grid": GRID,
-            "proposals": Row("object proposals", {"regions": "proposals"}, (89.0, 93.7)),
+            "proposals": PROPOSALS,
             "transformer": TRANSFORMER,
         }
     ),

@@ -109,14 +109,15 @@ def test_table_3_compares_attention_with_uniform_attention_and_a_center_prior(
     base = dataclasses.replace(PRESETS["study"], output=str(tmp_path))
     settings = TableSettings(seeds=2)
     text = correctness_table.table3(base, settings)
-    assert len(calls) == 10
+    assert len(calls) == 12
     assert calls[0] == ("evaluate", [str(tmp_path / "study-soft-0-tuned"), "--correctness"])
+    assert "| generated | object proposals | 15.0 ± 7.1 | 90.0 ± 0.0 | 15.0 ± 7.1 |" in text
     assert "| ground truth | spatial transformers | 15.0 ± 7.1 | 90.0 ± 0.0 | 15.0 ± 7.1 |" in text
     assert "| generated | equal weights, grid | 5.0 ± 0.0 | 5.0 ± 0.0 |" in text
     assert "| generated | center prior, grid |  |  |  |  |  |  |" in text
     assert {line.count("|") for line in text.splitlines()} == {9}
     assert correctness_table.table3(base, settings) == text
-    assert len(calls) == 10
+    assert len(calls) == 12
 
 
 def test_figure_4_shows_means_over_seeds_for_three_areas(tmp_path, trained_runs, monkeypatch):
