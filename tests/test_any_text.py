@@ -187,6 +187,7 @@ coco_images = st.lists(
 @example([IMAGE], [CAPTION], [{**OBJECT, "bbox": [0, 0, 10**400, 10]}], [CATEGORY])
 @example([IMAGE], [CAPTION], [{**OBJECT, "bbox": [0, 0, float("nan"), 10]}], [CATEGORY])
 @example([IMAGE, {**IMAGE, "id": 2, "file_name": "x\ny"}], [CAPTION], [], [CATEGORY])
+@example([IMAGE], [CAPTION], [OBJECT], [{**CATEGORY, "name": " "}])
 def test_any_json_like_cocos_is_read_or_refused_in_one_line(images, captions, objects, categories):
     check_read(
         {

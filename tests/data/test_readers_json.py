@@ -118,6 +118,15 @@ def test_object_of_unknown_image_or_category_is_a_one_line_error(tmp_path, text)
         read_objects(tmp_path / "i.json")
 
 
+@pytest.mark.parametrize("name", ["", " \t"])
+def test_category_without_a_name_is_a_one_line_error(tmp_path, name):
+    content = json.loads(instances((7, 1, [0, 0, 50, 50], 0)))
+    content["categories"][0]["name"] = name
+    put(tmp_path, {"i.json": json.dumps(content)})
+    with pytest.raises(UserError, match=r"i.json: expected a name for the category with id 1,"):
+        read_objects(tmp_path / "i.json")
+
+
 # Karpathy's splits
 
 

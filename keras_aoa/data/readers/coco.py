@@ -140,6 +140,12 @@ def _read_instances(path: pathlib.Path) -> Any:
 
 
 def _objects(index: Any, path: pathlib.Path) -> dict[int | str, tuple[NamedObject, ...]]:
+    for key, category in index.cats.items():
+        if not category["name"].strip():
+            raise UserError(
+                f"{path}: expected a name for the category with id {key!r}, received "
+                f"{category['name']!r}; name the category."
+            )
     nouns = {key: nouns_of(category["name"]) for key, category in index.cats.items()}
     objects: dict[int | str, tuple[NamedObject, ...]] = {}
     for image_id, annotations in index.imgToAnns.items():
